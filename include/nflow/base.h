@@ -1,0 +1,94 @@
+/**
+ * @file base.h
+ * The ground everything stands on: the number type, status codes and error messages.
+ *
+ * The same sources are built twice. `nflow` computes in double; `nflowf` is built with NF_SINGLE and computes in
+ * float. A program that defines NF_SINGLE (pkg-config nflowf does) sees the same names; a generated header renames the
+ * symbols, so that a program compiled for one precision does not link with the other.
+ */
+#ifndef NFLOW_BASE_H
+#define NFLOW_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef NF_SINGLE
+typedef float nf_real; /**< the number type of parameters and samples */
+#include <nflow/rename_f32.h>
+#else
+typedef double nf_real; /**< the number type of parameters and samples */
+#endif
+
+/** A literal in the library's precision, free of conversion warnings: NF_R(0.5). */
+#define NF_R(x) ((nf_real)(x))
+
+#ifdef __cplusplus
+#define NF_BEGIN_DECLS extern "C" {
+#define NF_END_DECLS }
+#else
+#define NF_BEGIN_DECLS
+#define NF_END_DECLS
+#endif
+
+#if defined(__GNUC__)
+#define NF_API __attribute__((visibility("default")))
+#define NF_CHECKED __attribute__((warn_unused_result))
+#else
+#define NF_API
+#define NF_CHECKED
+#endif
+
+/**
+ * Every status: name, pinned value, text. Values never change; new ones are appended.
+ */
+#define NF_STATUS_LIST(X)                                                                                              \
+    X(NF_OK, 0, "success")                                                                                             \
+    X(NF_EARG, 1, "invalid argument")                                                                                  \
+    X(NF_EDIM, 2, "dimensions do not match")                                                                           \
+    X(NF_ENOMEM, 3, "out of memory")                                                                                   \
+    X(NF_EFORMAT, 4, "damaged or unknown file format")                                                                 \
+    X(NF_EIO, 5, "input or output failed")                                                                             \
+    X(NF_ENOTFINITE, 6, "result is not finite")                                                                        \
+    X(NF_ENOCONV, 7, "iteration did not converge")                                                                     \
+    X(NF_ESTOP, 8, "stopped by a callback")                                                                            \
+    X(NF_EUNSUPPORTED, 9, "operation is not supported by this object or build")                                        \
+    X(NF_ETARGET, 10, "the target's callback reported a fatal error")
+
+/** What a function returns: NF_OK or the kind of failure. */
+typedef enum nf_status {
+#define NF_STATUS_ENUM(name, value, text) name = value,
+    NF_STATUS_LIST(NF_STATUS_ENUM)
+#undef NF_STATUS_ENUM
+} nf_status;
+
+NF_BEGIN_DECLS
+
+/** The fixed English text of a status; "unknown status" for any other number. Never NULL; owned by the library. */
+NF_API const char *nf_status_text(nf_status status);
+
+/**
+ * The message of this thread's last originating error: function, argument, and both shapes where shapes disagree.
+ * Success leaves it, and a constructor that is handed a NULL object leaves it too, so a whole model can be one
+ * expression checked once. Owned by the library, valid until the thread's next error; "" before the first.
+ */
+NF_API const char *nf_error_message(void);
+
+/** The status that goes with nf_error_message(), NF_OK before the first error: for constructors, which return NULL. */
+NF_API nf_status nf_error_status(void);
+
+/**
+ * For callbacks and users' own layers: writes the thread's error message (printf style, at most 511 characters) and
+ * returns `status`, so that `return nf_error(NF_EDIM, "my_layer: ...")` is one line.
+ */
+NF_API nf_status nf_error(nf_status status, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+
+/** The library's version, "major.minor.patch". Owned by the library. */
+NF_API const char *nf_version(void);
+
+NF_END_DECLS
+#endif

@@ -1,0 +1,77 @@
+/**
+ * @file dist.h
+ * Distributions: what can be sampled with reparameterised gradients, and scored.
+ */
+#ifndef NFLOW_DIST_H
+#define NFLOW_DIST_H
+#include <nflow/flow.h>
+NF_BEGIN_DECLS
+
+typedef struct nf_dist nf_dist; /**< a distribution over R^dim_out, perhaps given a context */
+
+/** The table of a distribution type. A hook may be NULL: the direction is refused with NF_EUNSUPPORTED. */
+typedef struct nf_dist_type {
+    nf_part part; /**< name and common hooks */
+    size_t abi;   /**< sizeof(nf_dist_type) */
+    /** x ~ q, a smooth function of the noise p->noise; log_q[s] += log q(x_s). x [dim x ld]. */
+    nf_status (*sample)(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved);
+    /** Gradient of <gx, x> + <g_log_q, log_q> with the noise held: g += parameters', context's. */
+    nf_status (*sample_vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
+                            const nf_real *g_log_q, const nf_grad *g);
+    /** log_p[s] += log q(x_s). */
+    nf_status (*score)(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved);
+    /** Gradient of <g_log_p, log_p>: gx overwritten (NULL: not wanted), g += parameters', context's. */
+    nf_status (*score_vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved,
+                           const nf_real *g_log_p, nf_real *gx, const nf_grad *g);
+    /** From a model file. */
+    nf_dist *(*rebuild)(nf_reader *r);
+} nf_dist_type;
+
+/** A new distribution of a type; consumes children and self as nf_flow_new does. own->dim_out is its dimension. */
+NF_API nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                            size_t n_children);
+/** The distribution as a node; borrowed. */
+NF_API nf_object *nf_dist_object(nf_dist *dist);
+/** The shape, children included. */
+NF_API const nf_shape *nf_dist_shape(const nf_dist *dist);
+/** One more reference. */
+NF_API nf_dist *nf_dist_ref(nf_dist *dist);
+/** Gives back a reference; NULL is allowed. */
+NF_API void nf_dist_free(nf_dist *dist);
+
+/** Tile calls for children; as the hooks of nf_dist_type. */
+NF_API NF_CHECKED nf_status nf_dist_sample(const nf_object *dist, const nf_pass *p, nf_real *x, double *log_q,
+                                           void **saved);
+/** See nf_dist_type.sample_vjp. */
+NF_API NF_CHECKED nf_status nf_dist_sample_vjp(const nf_object *dist, const nf_pass *p, const nf_real *x, void *saved,
+                                               const nf_real *gx, const nf_real *g_log_q, const nf_grad *g);
+/** See nf_dist_type.score. */
+NF_API NF_CHECKED nf_status nf_dist_score(const nf_object *dist, const nf_pass *p, const nf_real *x, double *log_p,
+                                          void **saved);
+/** See nf_dist_type.score_vjp. */
+NF_API NF_CHECKED nf_status nf_dist_score_vjp(const nf_object *dist, const nf_pass *p, const nf_real *x, void *saved,
+                                              const nf_real *g_log_p, nf_real *gx, const nf_grad *g);
+
+/** The standard normal in `dim` dimensions. No parameters. */
+NF_API nf_dist *nf_normal(size_t dim);
+/** A normal with learnt mean and log-scale per dimension: nf_pushforward(nf_normal(dim), nf_affine(dim)). */
+NF_API nf_dist *nf_diagonal_normal(size_t dim);
+/**
+ * A diagonal normal whose mean [dim] and log-scale [dim] are head(context), head's 2 dim rows in that order:
+ * nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head)).
+ */
+NF_API nf_dist *nf_conditional_normal(size_t dim, nf_net *head);
+/**
+ * The distribution of flow(z), z ~ base: log q(x) = log base(z) - log|det d flow/dz|. Contexts must be equal or 0.
+ */
+NF_API nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow);
+/**
+ * The posterior of a VAE over z in R^dim: a diagonal normal whose mean [dim] and log-scale [dim] are the first rows of
+ * the context, pushed through `flow`, which reads the remaining rows. Context: 2 dim + flow's n_ctx rows.
+ */
+NF_API nf_dist *nf_posterior(size_t dim, nf_flow *flow);
+/** The same without a flow: mean [dim] and log-scale [dim] are the context's 2 dim rows. */
+NF_API nf_dist *nf_diagonal_posterior(size_t dim);
+
+NF_END_DECLS
+#endif

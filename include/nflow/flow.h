@@ -1,0 +1,112 @@
+/**
+ * @file flow.h
+ * Flows: bijections with parameters, exact log-determinants and gradients. A chain of flows is a flow.
+ *
+ * Constructors return NULL on failure; nf_error_message() says why. One that takes objects consumes a reference to
+ * each, also on failure.
+ */
+#ifndef NFLOW_FLOW_H
+#define NFLOW_FLOW_H
+#include <nflow/net.h>
+NF_BEGIN_DECLS
+
+typedef struct nf_flow nf_flow; /**< a bijection x <-> y, perhaps depending on a context */
+
+/**
+ * The table of a flow type. A user's layer needs `part.name`, `abi`, `apply` and `vjp`.
+ *
+ * A type may leave the VJP of one direction to the library: with NF_IMPLICIT_INVERSE its `vjp` and `solve_jt` are only
+ * ever called for NF_FORWARD, at a point where `apply` was run forward, and the library derives the gradient of the
+ * inverse by the implicit-function theorem (with NF_IMPLICIT_FORWARD, the other way round).
+ */
+typedef struct nf_flow_type {
+    nf_part part; /**< name and common hooks */
+    size_t abi;   /**< sizeof(nf_flow_type), lets fields be appended later */
+    /**
+     * y = f(x) for NF_FORWARD, y = f^-1(x) for NF_INVERSE (x has the rows of the side it comes from);
+     * log_det[s] += log|det dy/dx| of the direction taken; *saved: what vjp needs beyond x and y, which the caller
+     * keeps; allocated on p->tape, untouched where p->tape is NULL. x and y do not overlap.
+     */
+    nf_status (*apply)(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved);
+    /**
+     * gx = J^T gy + g_log_det d(log_det)/dx, overwritten; g += the same for parameters and context.
+     * g_log_det [ld]. gx is never NULL; the fields of g may be.
+     */
+    nf_status (*vjp)(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
+    /** gy = J^-T gx of direction d at a saved point. NULL: no implicit gradients, no path gradients. */
+    nf_status (*solve_jt)(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy);
+    /** From a model file; NULL: the type cannot be loaded. */
+    nf_flow *(*rebuild)(nf_reader *r);
+} nf_flow_type;
+
+/**
+ * A new flow of a type. `own` is the layer's own shape (children excluded). Consumes the references in `children` and
+ * owns `self`, also on failure.
+ * @return NULL on NF_EARG (no apply, flags that disagree, NF_PER_SAMPLE with n_prep), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_flow_new(const nf_flow_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                            size_t n_children);
+/** The flow as a node; borrowed. */
+NF_API nf_object *nf_flow_object(nf_flow *flow);
+/** The flow's shape, children included. */
+NF_API const nf_shape *nf_flow_shape(const nf_flow *flow);
+/** One more reference, so that two models can share a structure. */
+NF_API nf_flow *nf_flow_ref(nf_flow *flow);
+/** Gives back a reference; NULL is allowed. */
+NF_API void nf_flow_free(nf_flow *flow);
+
+/** Runs a flow (a child, say) on a tile. As nf_flow_type.apply. */
+NF_API NF_CHECKED nf_status nf_flow_apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x,
+                                          nf_real *y, double *log_det, void **saved);
+/** Its vector-Jacobian product, derived where the type leaves it to the library. As nf_flow_type.vjp. */
+NF_API NF_CHECKED nf_status nf_flow_vjp(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x,
+                                        const nf_real *y, void *saved, const nf_real *gy, const nf_real *g_log_det,
+                                        nf_real *gx, const nf_grad *g);
+/** gy = J^-T gx; NF_EUNSUPPORTED where a layer has no solve_jt. As nf_flow_type.solve_jt. */
+NF_API NF_CHECKED nf_status nf_flow_solve_jt(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x,
+                                             const nf_real *y, void *saved, const nf_real *gx, nf_real *gy);
+
+/* ---- composition ---- */
+
+/** f[n-1] o ... o f[0], f[0] nearest the base. n >= 1; dimensions must meet, contexts be equal or 0. */
+NF_API nf_flow *nf_chain(nf_flow *const *f, size_t n);
+/** Forward and inverse swapped. */
+NF_API nf_flow *nf_invert(nf_flow *f);
+/**
+ * f whose parameters are, for each sample, head(context): head maps its context (head's dim_in rows) to f's n_params
+ * rows. f must have NF_PER_SAMPLE and read no context of its own.
+ */
+NF_API nf_flow *nf_amortized(nf_flow *f, nf_net *head);
+/** f whose parameters are, for each sample, the context itself: n_ctx is f's n_params. Same demands on f. */
+NF_API nf_flow *nf_amortized_by_context(nf_flow *f);
+/** f reading rows first .. first + f's n_ctx - 1 of a context of n_ctx rows. */
+NF_API nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first);
+
+/* ---- layers ---- */
+
+/** y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity. */
+NF_API nf_flow *nf_affine(size_t dim);
+/**
+ * y = W x + b, W = P L (U + diag(sign exp(s))) with P a fixed permutation, L unit lower, U strictly upper triangular
+ * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: W, W^-1, log-det.
+ * P and the signs are drawn from `seed`; W starts as P.
+ */
+NF_API nf_flow *nf_lu_linear(size_t dim, uint64_t seed);
+/** y[i] = x[order[i]]; order [dim] is copied and must be a permutation of 0..dim-1. */
+NF_API nf_flow *nf_permutation(size_t dim, const size_t *order);
+/**
+ * y = x + u^ tanh(w.x + b) (Rezende & Mohamed 2015, eq. 10), u^ = u + (m(w.u) - w.u) w / |w|^2, m(a) = -1 + log(1+e^a)
+ * (appendix A.1). theta: w [dim], u [dim], b. The inverse is a bracketed Newton iteration on w.x, to rounding.
+ */
+NF_API nf_flow *nf_planar(size_t dim);
+/**
+ * y = x + beta (x - z0) / (alpha + |x - z0|) (Rezende & Mohamed 2015, eq. 14), alpha = exp(a),
+ * beta = -alpha + log(1+e^b) (appendix A.2). theta: z0 [dim], a, b. The inverse is in closed form.
+ */
+NF_API nf_flow *nf_radial(size_t dim);
+
+NF_END_DECLS
+#endif

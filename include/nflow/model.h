@@ -1,0 +1,128 @@
+/**
+ * @file model.h
+ * Models: an object bound to its numbers; workspaces; sampling, scoring, transforming, saving and loading whole batches.
+ *
+ * Batches are row-major, [n x dim], as in GSL and numpy. A model is read-only between nf_model_update() calls, so any
+ * number of threads may use it at once, each with a workspace of its own.
+ */
+#ifndef NFLOW_MODEL_H
+#define NFLOW_MODEL_H
+#include <nflow/dist.h>
+NF_BEGIN_DECLS
+
+typedef struct nf_model nf_model;         /**< an object and its numbers */
+typedef struct nf_workspace nf_workspace; /**< the memory of a team of threads: tapes, scratch, gradient shards */
+typedef struct nf_vae nf_vae;             /**< see vae.h */
+
+/** Options of nf_model_new and its kin; NULL or zeros mean the defaults. */
+typedef struct nf_model_options {
+    uint64_t seed;  /**< of the initial parameters */
+    nf_real *theta; /**< the caller's parameters [n_params], borrowed and taken as they stand; NULL: own, initialised */
+    nf_real *state; /**< the caller's buffers [n_state], likewise; give both, or theta alone where n_state is 0 */
+    size_t n_init;        /**< rows of init_x, 0 for none */
+    const nf_real *init_x;   /**< [n_init x dim] for data-dependent initialisation; may be NULL */
+    const nf_real *init_ctx; /**< [n_init x n_ctx] or NULL */
+} nf_model_options;
+
+/**
+ * Binds a distribution. Consumes the reference to it (also on failure). If `options` gives no theta, the numbers are
+ * the model's own and are initialised from the seed; the caller's arrays are taken as they stand.
+ * @return NULL on NF_EARG, NF_ENOMEM or the failure of an initialisation or preparation.
+ */
+NF_API nf_model *nf_model_new(nf_dist *dist, const nf_model_options *options);
+/** Binds a flow, likewise. */
+NF_API nf_model *nf_model_of_flow(nf_flow *flow, const nf_model_options *options);
+/** Binds a net, likewise. */
+NF_API nf_model *nf_model_of_net(nf_net *net, const nf_model_options *options);
+/** Binds a VAE, likewise. */
+NF_API nf_model *nf_model_of_vae(nf_vae *vae, const nf_model_options *options);
+/** Releases the model; the caller's arrays are left alone. NULL is allowed. */
+NF_API void nf_model_free(nf_model *m);
+
+/** The object that is bound, borrowed. */
+NF_API nf_object *nf_model_object(const nf_model *m);
+/** The object's shape. */
+NF_API const nf_shape *nf_model_shape(const nf_model *m);
+/** The parameters [n_params]; after writing to them call nf_model_update(). */
+NF_API nf_real *nf_model_theta(nf_model *m);
+/** The buffers [n_state]. */
+NF_API nf_real *nf_model_state(nf_model *m);
+/** Initialises theta and state again. x [n x dim] and ctx [n x n_ctx] may be NULL with n = 0. */
+NF_API NF_CHECKED nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, const nf_real *ctx);
+/** To be called after theta or state has changed: prepares derived numbers. */
+NF_API NF_CHECKED nf_status nf_model_update(nf_model *m, nf_mode mode);
+/** Length of a gradient before preparation is pulled back: n_params + n_prep. */
+NF_API size_t nf_model_gradient_size(const nf_model *m);
+/**
+ * Pulls a gradient [n_params + n_prep] back to the parameters: g_theta[p] += g[p] + (d prep/d theta)^T g[n_params...].
+ * g_theta may be g itself: then the part for prep is added into the first n_params.
+ */
+NF_API NF_CHECKED nf_status nf_model_pull_gradient(const nf_model *m, const nf_real *g, nf_real *g_theta);
+
+/** Memory for `threads` threads; 0: as many as OpenMP would use. NULL on NF_ENOMEM. */
+NF_API nf_workspace *nf_workspace_new(size_t threads);
+/** Releases it. NULL is allowed. */
+NF_API void nf_workspace_free(nf_workspace *ws);
+/** The number of threads it serves. */
+NF_API size_t nf_workspace_threads(const nf_workspace *ws);
+/** Bytes it holds now: the high-water mark. */
+NF_API size_t nf_workspace_bytes(const nf_workspace *ws);
+
+/**
+ * Draws from a model of a distribution. `ws` NULL: a temporary one. A workspace serves one call at a time.
+ * @param noise names the draws; row i is sample noise->first_sample + i, whatever n and the thread count
+ * @param ctx   [n x n_ctx], NULL if n_ctx is 0
+ * @param x     [n x dim], written
+ * @param log_q [n], log q(x), written; NULL: not wanted
+ */
+NF_API NF_CHECKED nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
+                                      const nf_real *ctx, nf_real *x, double *log_q);
+/** log_p[i] = log q(x_i), [n]; x [n x dim], ctx [n x n_ctx] or NULL. */
+NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x,
+                                        const nf_real *ctx, double *log_p);
+/**
+ * Pushes a batch through a model of a flow (or through the flow of a model of a pushforward).
+ * @param x [n x dim_in] for NF_FORWARD, [n x dim_out] for NF_INVERSE
+ * @param y the other side's rows, written
+ * @param log_det [n], of the direction taken, written; NULL: not wanted
+ */
+NF_API NF_CHECKED nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n,
+                                         const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det);
+/**
+ * Gradients of <gy, y> + <g_log_det, log_det> of nf_transform at x (run again inside).
+ * @param gy  like y; NULL: zeros.  @param g_log_det [n]; NULL: zeros
+ * @param gx  like x, written; NULL: not wanted.  @param g_ctx [n x n_ctx], written; NULL: not wanted
+ * @param g_theta [n_params], += ; NULL: not wanted
+ */
+NF_API NF_CHECKED nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n,
+                                             const nf_real *x, const nf_real *ctx, const nf_real *gy,
+                                             const nf_real *g_log_det, nf_real *gx, nf_real *g_ctx, nf_real *g_theta);
+/** Runs a model of a net on a batch: x [n x dim_in], ctx or NULL, y [n x dim_out]. */
+NF_API NF_CHECKED nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x,
+                                        const nf_real *ctx, nf_real *y);
+
+/** Users' own types that a model file may name; arrays may be NULL with length 0. */
+typedef struct nf_types {
+    const nf_flow_type *const *flows; /**< [n_flows] */
+    size_t n_flows;                   /**< length */
+    const nf_net_type *const *nets;   /**< [n_nets] */
+    size_t n_nets;                    /**< length */
+    const nf_dist_type *const *dists; /**< [n_dists] */
+    size_t n_dists;                   /**< length */
+} nf_types;
+
+/**
+ * Writes structure and numbers to one `.safetensors` file (named tensors; the architecture as JSON in the metadata):
+ * to a temporary file beside `path`, flushed and renamed, so that `path` is never half written.
+ * @return NF_EIO, NF_ENOMEM; NF_EUNSUPPORTED in a build without Jansson.
+ */
+NF_API NF_CHECKED nf_status nf_save(const nf_model *m, const char *path);
+/**
+ * Rebuilds a model from a file, of whatever kind. A file of the other precision is converted. Every size is checked.
+ * @param types users' own types, or NULL
+ * @return NULL on NF_EIO, NF_EFORMAT, NF_ENOMEM, NF_EUNSUPPORTED.
+ */
+NF_API nf_model *nf_load(const char *path, const nf_types *types);
+
+NF_END_DECLS
+#endif

@@ -1,0 +1,88 @@
+/**
+ * @file net.h
+ * Nets: differentiable functions with parameters.
+ */
+#ifndef NFLOW_NET_H
+#define NFLOW_NET_H
+#include <nflow/object.h>
+NF_BEGIN_DECLS
+
+typedef struct nf_net nf_net; /**< a differentiable function R^dim_in x context -> R^dim_out */
+
+/** The table of a net type; zero-initialise what is not used. */
+typedef struct nf_net_type {
+    nf_part part; /**< name and common hooks */
+    size_t abi;   /**< sizeof(nf_net_type), lets fields be appended later */
+    /** y = net(x). x [dim_in x ld], y [dim_out x ld]; *saved: what vjp needs, allocated on p->tape. */
+    nf_status (*apply)(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved);
+    /** gx = J^T gy (overwritten; NULL: not wanted); g += parameters', context's. */
+    nf_status (*vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                     const nf_real *gy, nf_real *gx, const nf_grad *g);
+    /** From a model file; may be NULL: the type cannot be loaded. */
+    nf_net *(*rebuild)(nf_reader *r);
+} nf_net_type;
+
+/**
+ * A new net of a type. Consumes the `n_children` references in `children` (NULL entries: everything is released, NULL
+ * is returned and the message of whoever failed stays) and owns `self`, which type->part.destroy releases.
+ */
+NF_API nf_net *nf_net_new(const nf_net_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                          size_t n_children);
+/** The net as a node; borrowed. */
+NF_API nf_object *nf_net_object(nf_net *net);
+/** One more reference. */
+NF_API nf_net *nf_net_ref(nf_net *net);
+/** Gives back a reference; NULL is allowed. */
+NF_API void nf_net_free(nf_net *net);
+
+/** Runs a net (a child, say) on a tile. As nf_net_type.apply. */
+NF_API NF_CHECKED nf_status nf_net_apply(const nf_object *net, const nf_pass *p, const nf_real *x, nf_real *y,
+                                         void **saved);
+/** As nf_net_type.vjp. */
+NF_API NF_CHECKED nf_status nf_net_vjp(const nf_object *net, const nf_pass *p, const nf_real *x, const nf_real *y,
+                                       void *saved, const nf_real *gy, nf_real *gx, const nf_grad *g);
+
+/** Units of an MLP. */
+typedef enum nf_activation {
+    NF_RELU,       /**< max(0, x); the default */
+    NF_TANH,       /**< tanh x */
+    NF_LEAKY_RELU, /**< x for x > 0, 0.01 x below */
+    NF_ELU,        /**< x for x > 0, exp(x) - 1 below */
+    NF_SOFTPLUS,   /**< log(1 + exp x) */
+    NF_SIGMOID,    /**< 1 / (1 + exp(-x)) */
+    NF_IDENTITY    /**< x */
+} nf_activation;
+
+/** How weights start; biases start at 0. */
+typedef enum nf_initialisation {
+    NF_INIT_AUTO,   /**< He for ReLU, leaky ReLU and ELU units, Glorot for the others */
+    NF_INIT_HE,     /**< normal, variance 2 / fan_in (He et al. 2015) */
+    NF_INIT_GLOROT, /**< normal, variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010) */
+    NF_INIT_LECUN,  /**< normal, variance 1 / fan_in */
+    NF_INIT_TORCH,  /**< weights and biases uniform in +-1 / sqrt(fan_in), as PyTorch's Linear */
+    NF_INIT_SMALL   /**< normal, standard deviation 0.001 */
+} nf_initialisation;
+
+/** Options of nf_mlp; zero means the default. */
+typedef struct nf_mlp_options {
+    const size_t *hidden; /**< [n_hidden] widths of the hidden layers; copied */
+    size_t n_hidden;      /**< number of hidden layers, 0: an affine map */
+    nf_activation activation;    /**< of hidden units */
+    nf_activation output;        /**< of the last layer; NF_RELU (zero) here means NF_IDENTITY */
+    nf_initialisation init;      /**< of all layers */
+    double last_scale;           /**< multiplies the last layer's initial weights; 0 means 1, negative means 0 */
+} nf_mlp_options;
+
+/**
+ * A multilayer perceptron x, context -> y. Context rows are concatenated to x at the first layer.
+ * @param in   rows of x, >= 1 unless n_ctx >= 1
+ * @param out  rows of y, >= 1
+ * @param n_ctx rows of context, 0 for none
+ * @param options NULL: an affine map
+ * Parameters, layer by layer: W [out x in], row-major, over x's rows then the context's; b [out].
+ * @return NULL on NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_net *nf_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options *options);
+
+NF_END_DECLS
+#endif

@@ -1,0 +1,23 @@
+/**
+ * @file nflow.h
+ * nflow: normalizing flows for C. This header includes all others but gsl.h.
+ *
+ *     nf_flow  *flow = nf_chain((nf_flow *[]){ nf_planar(2), nf_planar(2), nf_radial(2) }, 3);
+ *     nf_model *q    = nf_model_new(nf_pushforward(nf_normal(2), flow), &(nf_model_options){ .seed = 7 });
+ */
+#ifndef NFLOW_H
+#define NFLOW_H
+#include <nflow/base.h>
+#include <nflow/noise.h>
+#include <nflow/object.h>
+#include <nflow/net.h>
+#include <nflow/flow.h>
+#include <nflow/dist.h>
+#include <nflow/model.h>
+#include <nflow/target.h>
+#include <nflow/objective.h>
+#include <nflow/fit.h>
+#include <nflow/vae.h>
+#include <nflow/check.h>
+#include <nflow/data.h>
+#endif

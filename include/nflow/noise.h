@@ -1,0 +1,41 @@
+/**
+ * @file noise.h
+ * Counter-based noise: a number is a function of its name, not of the order in which it was drawn.
+ *
+ * Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers, SC 2011). A number's name is (seed, step, sample,
+ * site, row): the same name gives the same number for any number of threads, any tiling, in both precisions (to
+ * rounding), and again in a backward pass.
+ */
+#ifndef NFLOW_NOISE_H
+#define NFLOW_NOISE_H
+#include <nflow/base.h>
+NF_BEGIN_DECLS
+
+/** Where noise comes from. The words are combined into Philox's key and counter as nf_philox's callers see fit. */
+typedef struct nf_noise {
+    uint64_t seed;         /**< chosen by the user */
+    uint64_t step;         /**< optimizer step, or any number that must give fresh noise */
+    uint64_t first_sample; /**< global index of column 0 */
+    uint32_t site;         /**< the object's place in its tree: its pre-order index */
+} nf_noise;
+
+/** One block of Philox4x32-10: out = bijection_key(counter). No state, no failure. */
+NF_API void nf_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/**
+ * Standard normals, out[row * ld + s] for row < dim, s < ld; columns n..ld-1 repeat column n-1 (padding).
+ * Box-Muller on 53-bit uniforms, computed in double and rounded. n >= 1, ld >= n.
+ */
+NF_API void nf_noise_normal(const nf_noise *noise, size_t dim, size_t n, size_t ld, nf_real *out);
+
+/** Uniforms in the open interval (0, 1), laid out as nf_noise_normal does. Never 0 or 1 in either precision. */
+NF_API void nf_noise_uniform(const nf_noise *noise, size_t dim, size_t n, size_t ld, nf_real *out);
+
+/**
+ * A random permutation of 0..n-1 by Fisher-Yates, a function of (seed, step, site) of `noise` alone.
+ * @param order [n], written.
+ */
+NF_API void nf_noise_permutation(const nf_noise *noise, size_t n, size_t *order);
+
+NF_END_DECLS
+#endif

@@ -1,0 +1,193 @@
+/**
+ * @file object.h
+ * What nets, flows, distributions and VAEs have in common, and the contract between them and the tiles they work on.
+ *
+ * An object is an immutable, reference-counted structure. It holds no numbers: it declares how many it needs, and every
+ * call hands them over in an nf_pass. Objects form trees; the library walks a tree to lay out parameters, to prepare,
+ * initialise, save and destroy, so that a layer says only what is its own.
+ *
+ * Layout: the numbers of an object are its own, then its first child's, then the second's, and so on.
+ */
+#ifndef NFLOW_OBJECT_H
+#define NFLOW_OBJECT_H
+#include <nflow/noise.h>
+NF_BEGIN_DECLS
+
+typedef struct nf_object nf_object; /**< a net, flow, distribution or VAE seen as a node of a tree */
+typedef struct nf_arena nf_arena;   /**< chunked bump allocator; pointers stay valid as it grows */
+typedef struct nf_writer nf_writer; /**< collects an object's description for a model file */
+typedef struct nf_reader nf_reader; /**< offers it when the file is read back */
+
+/** Which way a bijection is taken. */
+typedef enum nf_direction {
+    NF_FORWARD, /**< base to target: sampling, posterior transforms */
+    NF_INVERSE  /**< target to base: scoring */
+} nf_direction;
+
+/** Whether a step is part of training (state may advance, dropout is on) or not. */
+typedef enum nf_mode { NF_EVAL, NF_TRAIN } nf_mode;
+
+/** Properties of an object, ORed into nf_shape.flags. */
+enum {
+    NF_PER_SAMPLE = 1u,       /**< kernels accept theta_stride = 1, so it can be amortised; demands n_prep == 0 */
+    NF_STOCHASTIC = 2u,       /**< draws noise in apply (its log-det may be an estimate) */
+    NF_IMPLICIT_FORWARD = 4u, /**< the library derives the VJP of forward from vjp and solve_jt of inverse */
+    NF_IMPLICIT_INVERSE = 8u, /**< the library derives the VJP of inverse from vjp and solve_jt of forward */
+    NF_VOLUME_PRESERVING = 16u /**< log-det is identically 0 */
+};
+
+/** What one object asks of its surroundings. For nf_*_new: its own needs, children excluded. */
+typedef struct nf_shape {
+    size_t dim_in;    /**< rows of x: of a flow, the base side; of a distribution, unused */
+    size_t dim_out;   /**< rows of y: of a flow, the target side; of a distribution, its dimension */
+    size_t n_ctx;     /**< rows of context read, 0 none */
+    size_t n_params;  /**< trainable numbers (theta) */
+    size_t n_state;   /**< buffers that training moves and optimizers do not (running statistics) */
+    size_t n_prep;    /**< numbers derived once a step from theta and state; 0: kernels read theta */
+    size_t n_saved;   /**< about how many reals a sample costs on the tape; guides the tile's width, may be 0 */
+    uint32_t n_sites; /**< noise sites; a node has one of its own, so a total counts the nodes of the tree */
+    unsigned flags;   /**< NF_PER_SAMPLE ... */
+} nf_shape;
+
+/**
+ * One pass over one tile of samples. Every array is feature-major, [rows x ld]: row r of sample s stands at
+ * [r * ld + s]. ld is a multiple of 16. Columns n..ld-1 are padding: inputs there repeat column n-1, cotangents are 0.
+ * A kernel may compute them like any other column, and must leave its outputs' padding finite where column n-1 is.
+ */
+typedef struct nf_pass {
+    size_t n;              /**< samples in the tile, >= 1 */
+    size_t ld;             /**< row stride, a multiple of 16, >= n */
+    const nf_real *theta;  /**< this object's parameters */
+    const nf_real *state;  /**< this object's buffers */
+    const nf_real *prep;   /**< this object's prepared numbers */
+    size_t theta_stride;   /**< 0: theta[p] serves all samples; 1: theta[p * ld + s], amortised */
+    const nf_real *ctx;    /**< [n_ctx x ld], NULL if n_ctx is 0 */
+    nf_noise noise;        /**< names this object's noise on this tile */
+    nf_mode mode;          /**< training or evaluation */
+    nf_arena *tape;        /**< where to save what a VJP needs; NULL: no gradient will be asked */
+    nf_arena *scratch;     /**< for temporaries: take nf_arena_mark() first and nf_arena_rewind() before returning */
+    double *log_det_total; /**< [ld] or NULL: pushforwards add their flows' forward log-det here, for diagnostics */
+} nf_pass;
+
+/**
+ * Where gradients go. Every field is accumulated into (+=); NULL: not wanted. Inside vector-Jacobian products `theta`
+ * follows the pass's stride: [n_params], summed over samples, or [n_params x ld] when amortised.
+ */
+typedef struct nf_grad {
+    nf_real *theta; /**< as above */
+    nf_real *prep;  /**< [n_prep], summed over samples */
+    nf_real *ctx;   /**< [n_ctx x ld], per sample */
+    double *stats;  /**< [n_state], sums that nf_part.end_step turns into new state */
+} nf_grad;
+
+/** Data that enters an object while it is initialised: one big tile, feature-major. */
+typedef struct nf_batch {
+    size_t n, ld;           /**< samples and row stride */
+    nf_direction direction; /**< the direction in which x enters */
+    const nf_real *x;       /**< [dim x ld] */
+    const nf_real *ctx;     /**< [n_ctx x ld] or NULL */
+} nf_batch;
+
+/** Names one tensor of an object's parameters: first number, rank (<= 4) and extents. */
+typedef void nf_slice_fn(void *user, const char *name, size_t offset, size_t rank, const size_t *extents);
+
+/**
+ * The hooks that every kind of object has. All but `name` may be NULL: nothing to do. `theta`, `state`, `prep` point to
+ * the object's own numbers (children are walked by the library), save in `init`.
+ */
+typedef struct nf_part {
+    const char *name; /**< key in model files: short, lower case, unique among the types in use */
+    /** Once a step, outside tiles: prep from theta and state. In NF_TRAIN it may advance state. */
+    nf_status (*prepare)(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);
+    /** Once a step: g_theta += (d prep / d theta)^T g_prep. */
+    nf_status (*prepare_vjp)(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
+                             const nf_real *g_prep, nf_real *g_theta);
+    /** Once a step: new state from sums over the batch of n samples. */
+    nf_status (*end_step)(const nf_object *o, const double *stats, size_t n, nf_real *state);
+    /**
+     * Initial theta and state. NULL: zeros for the object's own, then its children in turn. If given, it initialises
+     * the whole subtree (`theta`, `state` begin with the object's own numbers): call nf_init_child() for each child.
+     * `batch` may be NULL. theta and state arrive as zeros.
+     */
+    nf_status (*init)(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state);
+    /** Writes what the constructor needs beyond children and shape, by nf_write_*. */
+    nf_status (*describe)(const nf_object *o, nf_writer *w);
+    /** Names the tensors among the object's own parameters. NULL: one vector "theta". */
+    void (*slices)(const nf_object *o, nf_slice_fn *each, void *user);
+    /** Releases `self`, handed to nf_*_new. NULL: nothing to release. */
+    void (*destroy)(void *self);
+} nf_part;
+
+/* ---- what kernels ask of the object they are called for ---- */
+
+/** The pointer handed to nf_*_new, NULL if none. */
+NF_API const void *nf_self(const nf_object *o);
+/** The whole subtree's shape. Zeros if `o` is NULL. Valid as long as the object. */
+NF_API const nf_shape *nf_object_shape(const nf_object *o);
+/** The type's name; "" if `o` is NULL. */
+NF_API const char *nf_object_name(const nf_object *o);
+/** The number of children. */
+NF_API size_t nf_n_children(const nf_object *o);
+/** Child i, borrowed; NULL if there is none. */
+NF_API const nf_object *nf_child(const nf_object *o, size_t i);
+/** Child i's pass: the parent's with theta, state, prep and site moved to the child's. Context is the parent's. */
+NF_API nf_pass nf_child_pass(const nf_object *o, size_t i, const nf_pass *p);
+/** Child i's gradients: the parent's, moved likewise. `p` is the parent's pass. */
+NF_API nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, const nf_grad *g);
+/** Initialises child i inside an nf_part.init; theta and state are those handed to the parent's init. */
+NF_API NF_CHECKED nf_status nf_init_child(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *batch,
+                                          nf_real *theta, nf_real *state);
+/** One more reference to the object; returns it. NULL stays NULL. */
+NF_API nf_object *nf_object_ref(nf_object *o);
+/** Gives back one reference; the last one destroys the object and gives back its children. NULL is allowed. */
+NF_API void nf_object_free(nf_object *o);
+
+/* ---- arenas ---- */
+
+/** A place in an arena, to rewind to. */
+typedef struct nf_mark {
+    size_t chunk, used;
+} nf_mark;
+
+/** `bytes` aligned to 64; NULL (with a message) when out of memory. Never freed singly. */
+NF_API void *nf_arena_alloc(nf_arena *a, size_t bytes);
+/** An array [rows x ld] of reals, not initialised; NULL when out of memory. */
+static inline nf_real *nf_arena_reals(nf_arena *a, size_t rows, size_t ld)
+{
+    return (nf_real *)nf_arena_alloc(a, rows * ld * sizeof(nf_real));
+}
+/** The present end of the arena. */
+NF_API nf_mark nf_arena_mark(const nf_arena *a);
+/** Gives back everything taken since `m`; the memory is kept for later use. */
+NF_API void nf_arena_rewind(nf_arena *a, nf_mark m);
+
+/* ---- descriptions in model files ---- */
+
+/** Writes fields of the object being described. A name may be used once an object. */
+NF_API NF_CHECKED nf_status nf_write_integer(nf_writer *w, const char *name, uint64_t value);
+/** Writes a real number (17 digits). */
+NF_API NF_CHECKED nf_status nf_write_number(nf_writer *w, const char *name, double value);
+/** Writes an array of n non-negative integers. */
+NF_API NF_CHECKED nf_status nf_write_integers(nf_writer *w, const char *name, size_t n, const size_t *values);
+
+/** Reads a field back; NF_EFORMAT if it is missing or of another kind. */
+NF_API NF_CHECKED nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value);
+/** Reads a real number back. */
+NF_API NF_CHECKED nf_status nf_read_number(nf_reader *r, const char *name, double *value);
+/** The length of an integer array, 0 if it is missing. */
+NF_API size_t nf_read_length(nf_reader *r, const char *name);
+/** Reads exactly n integers back; NF_EFORMAT if there are not n. */
+NF_API NF_CHECKED nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values);
+/** The base-side (dim_in) and target-side (dim_out) dimensions and context rows that were saved; the file's word. */
+NF_API size_t nf_read_dim_in(nf_reader *r);
+/** See nf_read_dim_in(). */
+NF_API size_t nf_read_dim_out(nf_reader *r);
+/** See nf_read_dim_in(). */
+NF_API size_t nf_read_n_ctx(nf_reader *r);
+/** The number of children in the file. */
+NF_API size_t nf_read_n_children(nf_reader *r);
+/** Child i, already rebuilt; a new reference, NULL if there is none. */
+NF_API nf_object *nf_read_child(nf_reader *r, size_t i);
+
+NF_END_DECLS
+#endif

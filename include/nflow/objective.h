@@ -1,0 +1,155 @@
+/**
+ * @file objective.h
+ * Objectives: a loss to be minimised and its gradient in a model's parameters.
+ *
+ * A step of n samples is cut into tiles; a thread takes a tile forward, through the loss and backward. Gradients are
+ * summed in shards whose number depends on n and the parameters alone, and combined by a fixed binary tree: results
+ * are equal bit for bit for any number of threads.
+ */
+#ifndef NFLOW_OBJECTIVE_H
+#define NFLOW_OBJECTIVE_H
+#include <nflow/model.h>
+#include <nflow/target.h>
+NF_BEGIN_DECLS
+
+typedef struct nf_objective nf_objective; /**< a loss over batches */
+
+enum { NF_MAX_TERMS = 4 }; /**< parts of a loss that are reported beside it */
+
+/** What an objective adds up over the samples of a step. Sums, all in double; the driver divides by their number. */
+typedef struct nf_sums {
+    double loss;               /**< sum over samples */
+    double term[NF_MAX_TERMS]; /**< sums of the parts, as nf_objective_type.terms names them */
+    double worst_log_det;      /**< the largest |log-det| of the step (a maximum, not a sum) */
+    size_t rejected;           /**< draws that the target rejected */
+} nf_sums;
+
+/** A step: which noise, how many samples. */
+typedef struct nf_step {
+    uint64_t seed, step; /**< of the noise */
+    size_t n;            /**< samples */
+    bool gradient;       /**< false: the loss alone */
+} nf_step;
+
+/** The table of an objective type. */
+typedef struct nf_objective_type {
+    const char *name;                /**< for reports */
+    size_t abi;                      /**< sizeof(nf_objective_type) */
+    const char *terms[NF_MAX_TERMS]; /**< names of nf_sums.term, NULL past the last */
+    /** Once a step, serial, before any tile: shuffles, schedules. May be NULL. */
+    nf_status (*begin)(void *self, const nf_step *step);
+    /**
+     * A tile, samples first .. first + p->n - 1: up to what `gather` needs. *saved is handed to backward.
+     * p is the pass of the whole bound object. May be NULL: all is done in backward.
+     */
+    nf_status (*forward)(void *self, const nf_pass *p, size_t first, void **saved);
+    /** The whole batch, serial, between the phases: targets that are not thread-safe. NULL: phases are fused. */
+    nf_status (*gather)(void *self, const nf_step *step);
+    /** The tile again: adds to `sums` and, unless g is NULL, the gradient of the SUM of losses to g. */
+    nf_status (*backward)(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g);
+    /** Releases self. */
+    void (*destroy)(void *self);
+} nf_objective_type;
+
+/**
+ * A new objective over `model` (borrowed), `n` samples a step. Owns `self`, also on failure.
+ */
+NF_API nf_objective *nf_objective_new(const nf_objective_type *type, nf_model *model, size_t n, void *self);
+/** Releases it; models, targets and data are left alone. NULL is allowed. */
+NF_API void nf_objective_free(nf_objective *o);
+/** The model it is about. */
+NF_API nf_model *nf_objective_model(const nf_objective *o);
+/** Samples a step. */
+NF_API size_t nf_objective_batch(const nf_objective *o);
+/** Its type. */
+NF_API const nf_objective_type *nf_objective_get_type(const nf_objective *o);
+
+/** What came of one step: means over the accepted samples. */
+typedef struct nf_step_report {
+    double loss;               /**< mean loss; NaN if every draw was rejected */
+    double term[NF_MAX_TERMS]; /**< means of the parts */
+    double grad_norm;          /**< Euclidean norm of the mean gradient, before clipping */
+    double worst_log_det;      /**< the largest |log-det| */
+    size_t n, rejected;        /**< samples drawn, samples the target rejected */
+} nf_step_report;
+
+/** The loss of a step; no gradient. `ws` NULL: a temporary workspace. */
+NF_API NF_CHECKED nf_status nf_objective_value(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step,
+                                               nf_step_report *report);
+/** The loss and the mean gradient in theta, g_theta [n_params], overwritten. */
+NF_API NF_CHECKED nf_status nf_objective_gradient(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step,
+                                                  nf_step_report *report, nf_real *g_theta);
+
+/* ---- schedules ---- */
+
+/** Shapes of a schedule v(t), t the step from 0. */
+typedef enum nf_schedule_kind {
+    NF_CONSTANT, /**< from (1 if from and to are both 0) */
+    NF_LINEAR,   /**< from -> to over `steps`, then to. The paper's beta_t: from 0.01, to 1, steps 9900 */
+    NF_COSINE,   /**< from -> to along half a cosine over `steps`, then to */
+    NF_STAIRS,   /**< from * to^floor(t / steps) */
+    NF_CUSTOM    /**< call(user, t) */
+} nf_schedule_kind;
+
+/** A number that depends on the step. All zeros: the constant 1. */
+typedef struct nf_schedule {
+    nf_schedule_kind kind;                      /**< shape */
+    double from, to;                            /**< values, see the kinds */
+    uint64_t steps;                             /**< length, see the kinds */
+    uint64_t warmup;                            /**< before all that, a linear rise from 0 to v(0) in so many steps */
+    double (*call)(void *user, uint64_t step);  /**< for NF_CUSTOM */
+    void *user;                                 /**< handed to call */
+} nf_schedule;
+
+/** The value at step t. */
+NF_API double nf_schedule_value(const nf_schedule *s, uint64_t t);
+
+/* ---- objectives ---- */
+
+/** Options of nf_elbo. */
+typedef struct nf_elbo_options {
+    size_t draws;      /**< samples a step, 0: 100 */
+    nf_schedule joint; /**< beta_t on log p(x), Rezende & Mohamed's annealing */
+    nf_schedule kl;    /**< weight on log q: warm-up of the entropy term */
+} nf_elbo_options;
+
+/**
+ * Variational inference: loss = kl_t log q(x) - beta_t log p(x), x ~ q, with the reparameterised gradient. The mean loss
+ * at weights 1 is -ELBO. Rejected draws are left out of means and gradients.
+ * Terms: "log_q", "log_p" (unweighted). `model` must be of a distribution of the target's dimension; both are borrowed.
+ */
+NF_API nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options);
+
+/** How grey values become bits. */
+typedef enum nf_binarise {
+    NF_GREY,             /**< they stay */
+    NF_BINARISE_STATIC,  /**< 1 with probability value, once: the same for every step */
+    NF_BINARISE_DYNAMIC, /**< 1 with probability value, anew each step */
+    NF_BINARISE_THRESHOLD /**< 1 where value >= 1/2 */
+} nf_binarise;
+
+/** An array of data in memory, borrowed. Either x, or bytes that stand for value / 255. */
+typedef struct nf_data {
+    size_t n;                   /**< rows, >= 1 */
+    size_t dim;                 /**< columns, >= 1 */
+    const nf_real *x;           /**< [n x dim], or NULL */
+    const unsigned char *bytes; /**< [n x dim], or NULL */
+    size_t n_ctx;               /**< columns of ctx */
+    const nf_real *ctx;         /**< [n x n_ctx], or NULL */
+    nf_binarise binarise;       /**< applied to values as they are read */
+    uint64_t binarise_seed;     /**< of static binarisation */
+} nf_data;
+
+/** Options of nf_maximum_likelihood. */
+typedef struct nf_likelihood_options {
+    size_t batch;     /**< rows a step, shuffled anew each epoch; 0: 100; n or more: all rows, in order */
+} nf_likelihood_options;
+
+/**
+ * Maximum likelihood: loss = -log q(x) over minibatches. Terms: "log_p". Rows are shuffled anew each epoch from the
+ * seed; the last, shorter remainder of an epoch is carried over into the next. `model` and `data` are borrowed.
+ */
+NF_API nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options);
+
+NF_END_DECLS
+#endif

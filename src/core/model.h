@@ -1,0 +1,23 @@
+/* Models from the inside. */
+#ifndef NFI_MODEL_H
+#define NFI_MODEL_H
+#include "core/tiles.h"
+#include "core/tree.h"
+
+struct nf_model {
+    nf_object *o;
+    nf_real *theta, *state, *prep;
+    bool own_theta, own_state;
+};
+
+/* The pass of the whole bound object over one tile; samples are named from noise->first_sample + first.
+   memory NULL: no arenas. gradient: whether a tape is wanted. */
+nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *noise, size_t first, size_t n, size_t ld,
+                       nf_mode mode, bool gradient);
+/* Binds an object of any kind; consumes it. */
+nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who);
+/* The flow inside a model of a flow or a pushforward, and its pass's place: *pass is moved to the flow's numbers.
+   NULL with NF_EUNSUPPORTED if there is none. */
+const nf_object *nfi_model_flow(const nf_model *m, const char *who);
+
+#endif

@@ -1,0 +1,63 @@
+/* Objects from the inside: the node that nets, flows, distributions and VAEs share, and the walks over their trees. */
+#ifndef NFI_TREE_H
+#define NFI_TREE_H
+#include <nflow/dist.h>
+#include <stdatomic.h>
+
+typedef enum nfi_kind { NFI_NET, NFI_FLOW, NFI_DIST, NFI_VAE } nfi_kind;
+
+typedef struct nfi_place {
+    size_t theta, state, prep; /* first number of a child, counted from its parent's */
+    uint32_t site;
+    bool detached; /* its parameters come from elsewhere (amortised): not part of the parent's numbers */
+} nfi_place;
+
+struct nf_object {
+    atomic_uint refs;
+    nfi_kind kind;
+    const nf_part *part; /* the type's hooks */
+    const void *type;    /* nf_flow_type, nf_net_type ... */
+    nf_shape own, total;
+    void *self;
+    size_t n_children;
+    nf_object **children;
+    nfi_place *place; /* [n_children] */
+};
+struct nf_net {
+    nf_object o;
+};
+struct nf_flow {
+    nf_object o;
+};
+struct nf_dist {
+    nf_object o;
+};
+struct nf_vae {
+    nf_object o;
+};
+
+/* A new node: consumes children and self whatever happens. n_detached: so many of the first children are detached.
+   `who` names the constructor in messages. */
+nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, const nf_shape *own, void *self,
+                          nf_object *const *children, size_t n_children, size_t n_detached, const char *who);
+/* A composite flow whose first n_detached children are detached. */
+nf_flow *nfi_flow_new_detached(const nf_flow_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                               size_t n_children, size_t n_detached);
+
+/* The node as what it is; NULL if it is NULL or of another kind (then it is NOT released). */
+nf_net *nfi_as_net(nf_object *o);
+nf_flow *nfi_as_flow(nf_object *o);
+nf_dist *nfi_as_dist(nf_object *o);
+nf_vae *nfi_as_vae(nf_object *o);
+
+/* Walks; numbers are those of the whole subtree. */
+nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);
+nf_status nfi_tree_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
+                               const nf_real *g_prep, nf_real *g_theta);
+nf_status nfi_tree_end_step(const nf_object *o, const double *stats, size_t n, nf_real *state);
+nf_status nfi_tree_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                        nf_real *state);
+/* Names every tensor of theta in layout order: "1.chain.0.planar.w". */
+void nfi_tree_slices(const nf_object *o, nf_slice_fn *each, void *user);
+
+#endif
