@@ -1,0 +1,120 @@
+/* Stands between the library and aligned_alloc / free (linked with --wrap). Blocks are told from the test's own by a
+   set of live addresses: a hash table with linear probing under one lock. */
+#include "fail_alloc.h"
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void __real_free(void *p);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void __wrap_free(void *p);
+
+enum { SLOTS = 1 << 16 };
+static void *slot[SLOTS];
+static size_t live, count, remaining;
+static enum { OFF, ALWAYS, ONCE } mode;
+static bool failed;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static size_t home(const void *p)
+{
+    return (size_t)((uint64_t)(uintptr_t)p * 0x9e3779b97f4a7c15u >> 48) % SLOTS;
+}
+
+static void insert(void *p)
+{
+    if (live + 1 >= SLOTS)
+        abort();
+    size_t i = home(p);
+    while (slot[i])
+        i = (i + 1) % SLOTS;
+    slot[i] = p;
+    live++;
+}
+
+static void erase(void *p)
+{
+    size_t i = home(p);
+    while (slot[i] && slot[i] != p)
+        i = (i + 1) % SLOTS;
+    if (!slot[i])
+        return; /* the test's own block */
+    slot[i] = NULL;
+    live--;
+    for (size_t j = (i + 1) % SLOTS; slot[j]; j = (j + 1) % SLOTS) { /* close the gap */
+        void *q = slot[j];
+        slot[j] = NULL;
+        live--;
+        insert(q);
+    }
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    pthread_mutex_lock(&lock);
+    count++;
+    bool fail = mode != OFF && remaining == 0 && !(mode == ONCE && failed);
+    if (mode != OFF && remaining > 0)
+        remaining--;
+    failed |= fail;
+    void *p = fail ? NULL : __real_aligned_alloc(alignment, size);
+    if (p)
+        insert(p);
+    pthread_mutex_unlock(&lock);
+    return p;
+}
+
+void __wrap_free(void *p)
+{
+    if (p) {
+        pthread_mutex_lock(&lock);
+        erase(p);
+        pthread_mutex_unlock(&lock);
+    }
+    __real_free(p);
+}
+
+static void start(size_t k, int how)
+{
+    pthread_mutex_lock(&lock);
+    remaining = k;
+    failed = false;
+    mode = how == ONCE ? ONCE : ALWAYS;
+    pthread_mutex_unlock(&lock);
+}
+
+void fail_alloc_after(size_t k)
+{
+    start(k, ALWAYS);
+}
+
+void fail_alloc_once(size_t k)
+{
+    start(k, ONCE);
+}
+
+bool fail_alloc_off(void)
+{
+    pthread_mutex_lock(&lock);
+    mode = OFF;
+    bool result = failed;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+size_t alloc_live(void)
+{
+    pthread_mutex_lock(&lock);
+    size_t result = live;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+size_t alloc_count(void)
+{
+    pthread_mutex_lock(&lock);
+    size_t result = count;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
