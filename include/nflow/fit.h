@@ -39,7 +39,8 @@ NF_API const nf_optimizer_type *nf_adamax(void);   /**< Kingma & Ba 2015, algori
 
 /** How a fit goes, handed to the callback. */
 typedef struct nf_progress {
-    uint64_t step, steps;       /**< steps done, steps asked for */
+    uint64_t step;              /**< steps done */
+    uint64_t steps;             /**< steps asked for */
     const nf_step_report *last; /**< the step just made */
     double loss;                /**< running mean of the loss (an exponential average over about 100 steps) */
     double validation;          /**< last validation loss, NaN before the first */
@@ -49,10 +50,10 @@ typedef struct nf_progress {
 
 /** Why a fit ended. */
 typedef enum nf_stop_reason {
-    NF_STOP_STEPS,     /**< all steps were made */
-    NF_STOP_CALLBACK,  /**< the callback asked for it */
-    NF_STOP_PATIENCE,  /**< no better validation loss for `patience` evaluations */
-    NF_STOP_NOTFINITE  /**< too many non-finite steps in a row */
+    NF_STOP_STEPS,    /**< all steps were made */
+    NF_STOP_CALLBACK, /**< the callback asked for it */
+    NF_STOP_PATIENCE, /**< no better validation loss for `patience` evaluations */
+    NF_STOP_NOTFINITE /**< too many non-finite steps in a row */
 } nf_stop_reason;
 
 /** Warnings in a report, ORed. */
@@ -104,8 +105,8 @@ typedef struct nf_fit_report {
  * With `validation`, the parameters of the best evaluation are the model's at the end; without, the last ones, or,
  * where the fit ends in NF_STOP_NOTFINITE, those of the best running mean.
  * @param report may be NULL
- * @return NF_OK also when stopped early (see the report's reason), save NF_ENOTFINITE for NF_STOP_NOTFINITE, and what an
- * objective returns. The model is prepared and usable in every case.
+ * @return NF_OK also when stopped early (see the report's reason), save NF_ENOTFINITE for NF_STOP_NOTFINITE, and what
+ * an objective returns. The model is prepared and usable in every case.
  */
 NF_API NF_CHECKED nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *report);
 

@@ -29,10 +29,10 @@ typedef enum nf_mode { NF_EVAL, NF_TRAIN } nf_mode;
 
 /** Properties of an object, ORed into nf_shape.flags. */
 enum {
-    NF_PER_SAMPLE = 1u,       /**< kernels accept theta_stride = 1, so it can be amortised; demands n_prep == 0 */
-    NF_STOCHASTIC = 2u,       /**< draws noise in apply (its log-det may be an estimate) */
-    NF_IMPLICIT_FORWARD = 4u, /**< the library derives the VJP of forward from vjp and solve_jt of inverse */
-    NF_IMPLICIT_INVERSE = 8u, /**< the library derives the VJP of inverse from vjp and solve_jt of forward */
+    NF_PER_SAMPLE = 1u,        /**< kernels accept theta_stride = 1, so it can be amortised; demands n_prep == 0 */
+    NF_STOCHASTIC = 2u,        /**< draws noise in apply (its log-det may be an estimate) */
+    NF_IMPLICIT_FORWARD = 4u,  /**< the library derives the VJP of forward from vjp and solve_jt of inverse */
+    NF_IMPLICIT_INVERSE = 8u,  /**< the library derives the VJP of inverse from vjp and solve_jt of forward */
     NF_VOLUME_PRESERVING = 16u /**< log-det is identically 0 */
 };
 
@@ -82,7 +82,8 @@ typedef struct nf_grad {
 
 /** Data that enters an object while it is initialised: one big tile, feature-major. */
 typedef struct nf_batch {
-    size_t n, ld;           /**< samples and row stride */
+    size_t n;               /**< samples */
+    size_t ld;              /**< row stride */
     nf_direction direction; /**< the direction in which x enters */
     const nf_real *x;       /**< [dim x ld] */
     const nf_real *ctx;     /**< [n_ctx x ld] or NULL */
@@ -146,7 +147,8 @@ NF_API void nf_object_free(nf_object *o);
 
 /** A place in an arena, to rewind to. */
 typedef struct nf_mark {
-    size_t chunk, used;
+    size_t chunk; /**< which chunk */
+    size_t used;  /**< bytes taken in it */
 } nf_mark;
 
 /** `bytes` aligned to 64; NULL (with a message) when out of memory. Never freed singly. */

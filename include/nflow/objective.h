@@ -93,12 +93,12 @@ typedef enum nf_schedule_kind {
 
 /** A number that depends on the step. All zeros: the constant 1. */
 typedef struct nf_schedule {
-    nf_schedule_kind kind;                      /**< shape */
-    double from, to;                            /**< values, see the kinds */
-    uint64_t steps;                             /**< length, see the kinds */
-    uint64_t warmup;                            /**< before all that, a linear rise from 0 to v(0) in so many steps */
-    double (*call)(void *user, uint64_t step);  /**< for NF_CUSTOM */
-    void *user;                                 /**< handed to call */
+    nf_schedule_kind kind;                     /**< shape */
+    double from, to;                           /**< values, see the kinds */
+    uint64_t steps;                            /**< length, see the kinds */
+    uint64_t warmup;                           /**< before all that, a linear rise from 0 to v(0) in so many steps */
+    double (*call)(void *user, uint64_t step); /**< for NF_CUSTOM */
+    void *user;                                /**< handed to call */
 } nf_schedule;
 
 /** The value at step t. */
@@ -114,17 +114,17 @@ typedef struct nf_elbo_options {
 } nf_elbo_options;
 
 /**
- * Variational inference: loss = kl_t log q(x) - beta_t log p(x), x ~ q, with the reparameterised gradient. The mean loss
- * at weights 1 is -ELBO. Rejected draws are left out of means and gradients.
- * Terms: "log_q", "log_p" (unweighted). `model` must be of a distribution of the target's dimension; both are borrowed.
+ * Variational inference: loss = kl_t log q(x) - beta_t log p(x), x ~ q, with the reparameterised gradient. The mean
+ * loss at weights 1 is -ELBO. Rejected draws are left out of means and gradients. Terms: "log_q", "log_p" (unweighted).
+ * `model` must be of a distribution of the target's dimension; both are borrowed.
  */
 NF_API nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options);
 
 /** How grey values become bits. */
 typedef enum nf_binarise {
-    NF_GREY,             /**< they stay */
-    NF_BINARISE_STATIC,  /**< 1 with probability value, once: the same for every step */
-    NF_BINARISE_DYNAMIC, /**< 1 with probability value, anew each step */
+    NF_GREY,              /**< they stay */
+    NF_BINARISE_STATIC,   /**< 1 with probability value, once: the same for every step */
+    NF_BINARISE_DYNAMIC,  /**< 1 with probability value, anew each step */
     NF_BINARISE_THRESHOLD /**< 1 where value >= 1/2 */
 } nf_binarise;
 
@@ -142,7 +142,7 @@ typedef struct nf_data {
 
 /** Options of nf_maximum_likelihood. */
 typedef struct nf_likelihood_options {
-    size_t batch;     /**< rows a step, shuffled anew each epoch; 0: 100; n or more: all rows, in order */
+    size_t batch; /**< rows a step, shuffled anew each epoch; 0: 100; n or more: all rows, in order */
 } nf_likelihood_options;
 
 /**
