@@ -22,12 +22,12 @@ typedef struct nf_check_report {
     double
         log_det_error[2]; /**< |log_det - log|det J||, J dense from the VJP, its determinant by GSL's LU; square only */
     double x_error[2];    /**< relative error of the VJP in x against a central difference along random directions */
-    double theta_error[2];                 /**< the same in parameters; 0 if there are none */
-    double ctx_error[2];                   /**< the same in context; 0 if there is none */
+    double theta_error[2]; /**< the same in parameters; 0 if there are none */
+    double ctx_error[2];   /**< the same in context; 0 if there is none */
     double log_det_min[2]; /**< the smallest log-det seen */
     double log_det_max[2]; /**< the largest */
-    size_t untouched; /**< dimensions that leave every point as they came (y_i = x_i for all, and no row or
-                           column of J says otherwise) */
+    size_t untouched;      /**< dimensions that leave every point as they came (y_i = x_i for all, and no row or
+                                column of J says otherwise) */
 } nf_check_report;
 
 /**

@@ -9,11 +9,11 @@ NF_BEGIN_DECLS
 
 /** An array of bytes read from a file; release with nf_bytes_free. */
 typedef struct nf_bytes {
-    size_t n;             /**< rows (images) */
-    size_t dim;           /**< bytes a row: the product of the further extents */
-    size_t height; /**< of an image: the second extent of an IDX file, 0 if it has none */
-    size_t width;  /**< the third, likewise */
-    unsigned char *data;  /**< [n x dim] */
+    size_t n;            /**< rows (images) */
+    size_t dim;          /**< bytes a row: the product of the further extents */
+    size_t height;       /**< of an image: the second extent of an IDX file, 0 if it has none */
+    size_t width;        /**< the third, likewise */
+    unsigned char *data; /**< [n x dim] */
 } nf_bytes;
 
 /**

@@ -26,9 +26,10 @@ typedef struct nf_sums {
 
 /** A step: which noise, how many samples. */
 typedef struct nf_step {
-    uint64_t seed, step; /**< of the noise */
-    size_t n;            /**< samples */
-    bool gradient;       /**< false: the loss alone */
+    uint64_t seed; /**< of the noise */
+    uint64_t step; /**< of the noise */
+    size_t n;      /**< samples */
+    bool gradient; /**< false: the loss alone */
 } nf_step;
 
 /** The table of an objective type. */
@@ -70,7 +71,8 @@ typedef struct nf_step_report {
     double term[NF_MAX_TERMS]; /**< means of the parts */
     double grad_norm;          /**< Euclidean norm of the mean gradient, before clipping */
     double worst_log_det;      /**< the largest |log-det| */
-    size_t n, rejected;        /**< samples drawn, samples the target rejected */
+    size_t n;                  /**< samples drawn */
+    size_t rejected;           /**< samples the target rejected */
 } nf_step_report;
 
 /** The loss of a step; no gradient. `ws` NULL: a temporary workspace. */
@@ -94,7 +96,8 @@ typedef enum nf_schedule_kind {
 /** A number that depends on the step. All zeros: the constant 1. */
 typedef struct nf_schedule {
     nf_schedule_kind kind;                     /**< shape */
-    double from, to;                           /**< values, see the kinds */
+    double from;                               /**< a value, see the kinds */
+    double to;                                 /**< a value, see the kinds */
     uint64_t steps;                            /**< length, see the kinds */
     uint64_t warmup;                           /**< before all that, a linear rise from 0 to v(0) in so many steps */
     double (*call)(void *user, uint64_t step); /**< for NF_CUSTOM */

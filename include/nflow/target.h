@@ -53,7 +53,8 @@ NF_API NF_CHECKED nf_status nf_target_eval(const nf_target *t, size_t n, const d
 /** What nf_target_check found. */
 typedef struct nf_target_report {
     double worst_error; /**< largest |gradient - central difference| / (1 + |central difference|) */
-    size_t row, column; /**< where */
+    size_t row;         /**< where: the point */
+    size_t column;      /**< where: the dimension */
     size_t rejected;    /**< points rejected, not compared */
 } nf_target_report;
 
