@@ -1,4 +1,5 @@
-/* Rows of a data set as tiles: shuffled minibatches for training, consecutive rows for scoring, binarised on the way. */
+/* Rows of a data set as tiles: shuffled minibatches for training, consecutive rows for scoring, binarised on the way.
+ */
 #ifndef NFI_MINIBATCH_H
 #define NFI_MINIBATCH_H
 #include <nflow/objective.h>

@@ -1,0 +1,39 @@
+/*
+ * Schedules: a number that depends on the step t, with k = steps and r = min(t / k, 1).
+ *
+ *     linear   from + (to - from) r             Rezende & Mohamed (2015), eq. 20, for beta_t = min(1, 0.01 + t/10000)
+ *     cosine   to + (from - to) (1 + cos pi r) / 2                        Loshchilov & Hutter (2017), eq. 5
+ *     stairs   from to^floor(t / k)
+ *
+ * With a warm-up of w steps, v(0) (t + 1) / w comes first, reaching v(0) at t = w - 1, and t counts from w after that.
+ */
+#include <nflow/objective.h>
+#include <math.h>
+
+static double shape(const nf_schedule *s, uint64_t t)
+{
+    const double pi = 3.14159265358979323846;
+    double r = t < s->steps ? (double)t / (double)s->steps : 1;
+    switch (s->kind) {
+    case NF_LINEAR:
+        return r < 1 ? s->from + (s->to - s->from) * r : s->to;
+    case NF_COSINE:
+        return s->to + (s->from - s->to) * 0.5 * (1 + cos(pi * r));
+    case NF_STAIRS:
+        return s->steps ? s->from * pow(s->to, (double)(t / s->steps)) : s->from;
+    case NF_CUSTOM:
+        return s->call ? s->call(s->user, t) : 1;
+    case NF_CONSTANT:
+        break;
+    }
+    return s->from == 0 && s->to == 0 ? 1 : s->from;
+}
+
+double nf_schedule_value(const nf_schedule *s, uint64_t t)
+{
+    if (!s)
+        return 1;
+    if (t < s->warmup)
+        return shape(s, 0) * ((double)t + 1) / (double)s->warmup;
+    return shape(s, t - s->warmup);
+}
