@@ -42,17 +42,17 @@ typedef double nf_real; /**< the number type of parameters and samples */
 /**
  * Every status: name, pinned value, text. Values never change; new ones are appended.
  */
-#define NF_STATUS_LIST(X)                                                                                              \
-    X(NF_OK, 0, "success")                                                                                             \
-    X(NF_EARG, 1, "invalid argument")                                                                                  \
-    X(NF_EDIM, 2, "dimensions do not match")                                                                           \
-    X(NF_ENOMEM, 3, "out of memory")                                                                                   \
-    X(NF_EFORMAT, 4, "damaged or unknown file format")                                                                 \
-    X(NF_EIO, 5, "input or output failed")                                                                             \
-    X(NF_ENOTFINITE, 6, "result is not finite")                                                                        \
-    X(NF_ENOCONV, 7, "iteration did not converge")                                                                     \
-    X(NF_ESTOP, 8, "stopped by a callback")                                                                            \
-    X(NF_EUNSUPPORTED, 9, "operation is not supported by this object or build")                                        \
+#define NF_STATUS_LIST(X)                                                       \
+    X(NF_OK, 0, "success")                                                      \
+    X(NF_EARG, 1, "invalid argument")                                           \
+    X(NF_EDIM, 2, "dimensions do not match")                                    \
+    X(NF_ENOMEM, 3, "out of memory")                                            \
+    X(NF_EFORMAT, 4, "damaged or unknown file format")                          \
+    X(NF_EIO, 5, "input or output failed")                                      \
+    X(NF_ENOTFINITE, 6, "result is not finite")                                 \
+    X(NF_ENOCONV, 7, "iteration did not converge")                              \
+    X(NF_ESTOP, 8, "stopped by a callback")                                     \
+    X(NF_EUNSUPPORTED, 9, "operation is not supported by this object or build") \
     X(NF_ETARGET, 10, "the target's callback reported a fatal error")
 
 /** What a function returns: NF_OK or the kind of failure. */

@@ -21,8 +21,8 @@ typedef struct nf_dist_type {
     /** log_p[s] += log q(x_s). */
     nf_status (*score)(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved);
     /** Gradient of <g_log_p, log_p>: gx overwritten (NULL: not wanted), g += parameters', context's. */
-    nf_status (*score_vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved,
-                           const nf_real *g_log_p, nf_real *gx, const nf_grad *g);
+    nf_status (*score_vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *g_log_p,
+                           nf_real *gx, const nf_grad *g);
     /** From a model file. */
     nf_dist *(*rebuild)(nf_reader *r);
 } nf_dist_type;

@@ -1,6 +1,7 @@
 /**
  * @file model.h
- * Models: an object bound to its numbers; workspaces; sampling, scoring, transforming, saving and loading whole batches.
+ * Models: an object bound to its numbers; workspaces; sampling, scoring, transforming, saving and loading whole
+ * batches.
  *
  * Batches are row-major, [n x dim], as in GSL and numpy. A model is read-only between nf_model_update() calls, so any
  * number of threads may use it at once, each with a workspace of its own.
@@ -19,7 +20,7 @@ typedef struct nf_model_options {
     uint64_t seed;  /**< of the initial parameters */
     nf_real *theta; /**< the caller's parameters [n_params], borrowed and taken as they stand; NULL: own, initialised */
     nf_real *state; /**< the caller's buffers [n_state], likewise; give both, or theta alone where n_state is 0 */
-    size_t n_init;        /**< rows of init_x, 0 for none */
+    size_t n_init;  /**< rows of init_x, 0 for none */
     const nf_real *init_x;   /**< [n_init x dim] for data-dependent initialisation; may be NULL */
     const nf_real *init_ctx; /**< [n_init x n_ctx] or NULL */
 } nf_model_options;

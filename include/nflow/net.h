@@ -65,12 +65,12 @@ typedef enum nf_initialisation {
 
 /** Options of nf_mlp; zero means the default. */
 typedef struct nf_mlp_options {
-    const size_t *hidden; /**< [n_hidden] widths of the hidden layers; copied */
-    size_t n_hidden;      /**< number of hidden layers, 0: an affine map */
-    nf_activation activation;    /**< of hidden units */
-    nf_activation output;        /**< of the last layer; NF_RELU (zero) here means NF_IDENTITY */
-    nf_initialisation init;      /**< of all layers */
-    double last_scale;           /**< multiplies the last layer's initial weights; 0 means 1, negative means 0 */
+    const size_t *hidden;     /**< [n_hidden] widths of the hidden layers; copied */
+    size_t n_hidden;          /**< number of hidden layers, 0: an affine map */
+    nf_activation activation; /**< of hidden units */
+    nf_activation output;     /**< of the last layer; NF_RELU (zero) here means NF_IDENTITY */
+    nf_initialisation init;   /**< of all layers */
+    double last_scale;        /**< multiplies the last layer's initial weights; 0 means 1, negative means 0 */
 } nf_mlp_options;
 
 /**

@@ -38,10 +38,9 @@ typedef enum nf_likelihood {
 } nf_likelihood;
 
 /**
- * A VAE with prior N(0, I): encoder(x) gives the posterior's context (means, log-scales, the flow's context), decoder(z)
- * the likelihood's parameters. Consumes its three parts.
- * encoder: x_dim -> posterior's n_ctx; posterior: nf_posterior(z_dim, flow) or any nf_dist with context; decoder: z_dim ->
- * x_dim (Bernoulli) or 2 x_dim (Gaussian).
+ * A VAE with prior N(0, I): encoder(x) gives the posterior's context (means, log-scales, the flow's context),
+ * decoder(z) the likelihood's parameters. Consumes its three parts. encoder: x_dim -> posterior's n_ctx; posterior:
+ * nf_posterior(z_dim, flow) or any nf_dist with context; decoder: z_dim -> x_dim (Bernoulli) or 2 x_dim (Gaussian).
  * @return NULL on NF_EDIM (message with both shapes), NF_ENOMEM.
  */
 NF_API nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_likelihood likelihood);
@@ -75,7 +74,8 @@ typedef struct nf_vae_scores {
 } nf_vae_scores;
 
 /**
- * Scores rows: log p(x) ~ log mean_k p(x, z_k) / q(z_k | x), z_k ~ q, by a streaming log-sum-exp (constant memory in k).
+ * Scores rows: log p(x) ~ log mean_k p(x, z_k) / q(z_k | x), z_k ~ q, by a streaming log-sum-exp (constant memory in
+ * k).
  * @param progress called with rows done so far, from the calling thread; NULL: not. Anything but 0 stops: NF_ESTOP
  */
 NF_API NF_CHECKED nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples,

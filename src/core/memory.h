@@ -16,8 +16,8 @@ enum { NFI_MAX_CHUNKS = 48 };
 struct nf_arena {
     unsigned char *chunk[NFI_MAX_CHUNKS];
     size_t size[NFI_MAX_CHUNKS];
-    size_t n_chunks;   /* allocated */
-    nf_mark end;       /* the first free byte */
+    size_t n_chunks; /* allocated */
+    nf_mark end;     /* the first free byte */
 };
 void nfi_arena_clear(nf_arena *a); /* frees all; a zeroed struct is an empty arena */
 size_t nfi_arena_bytes(const nf_arena *a);

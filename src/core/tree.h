@@ -1,7 +1,7 @@
 /* Objects from the inside: the node that nets, flows, distributions and VAEs share, and the walks over their trees. */
 #ifndef NFI_TREE_H
 #define NFI_TREE_H
-#include <nflow/dist.h>
+#include <nflow/vae.h>
 #include <stdatomic.h>
 
 typedef enum nfi_kind { NFI_NET, NFI_FLOW, NFI_DIST, NFI_VAE } nfi_kind;

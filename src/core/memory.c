@@ -1,0 +1,100 @@
+/* Allocation and arenas. Nothing else in the library calls the allocator, so a test can fail each call in turn. */
+#include "core/memory.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64, FIRST_CHUNK = 1 << 16 };
+
+bool nfi_add(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
+
+bool nfi_mul(size_t a, size_t b, size_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+/* bytes rounded up to ALIGN, at least ALIGN; false on overflow. */
+static bool round_up(size_t bytes, size_t *out)
+{
+    if (!nfi_add(bytes ? bytes : 1, ALIGN - 1, out))
+        return false;
+    *out &= ~(size_t)(ALIGN - 1);
+    return true;
+}
+
+void *nfi_calloc(size_t count, size_t size)
+{
+    size_t bytes;
+    if (!nfi_mul(count, size, &bytes) || !round_up(bytes, &bytes)) {
+        nf_error(NF_ENOMEM, "out of memory: %zu x %zu bytes", count, size);
+        return NULL;
+    }
+    void *p = aligned_alloc(ALIGN, bytes);
+    if (!p) {
+        nf_error(NF_ENOMEM, "out of memory: %zu bytes", bytes);
+        return NULL;
+    }
+    return memset(p, 0, bytes);
+}
+
+void nfi_free(void *p)
+{
+    free(p);
+}
+
+void *nf_arena_alloc(nf_arena *a, size_t bytes)
+{
+    if (!round_up(bytes, &bytes)) {
+        nf_error(NF_ENOMEM, "nf_arena_alloc: the size overflows");
+        return NULL;
+    }
+    /* The next kept chunk that is large enough; chunks skipped stay empty until the arena is rewound. */
+    for (; a->end.chunk < a->n_chunks; a->end.chunk++, a->end.used = 0) {
+        if (a->size[a->end.chunk] - a->end.used >= bytes) {
+            void *p = a->chunk[a->end.chunk] + a->end.used;
+            a->end.used += bytes;
+            return p;
+        }
+    }
+    if (a->n_chunks == NFI_MAX_CHUNKS) {
+        nf_error(NF_ENOMEM, "nf_arena_alloc: more than %d chunks", NFI_MAX_CHUNKS);
+        return NULL;
+    }
+    size_t size = a->n_chunks ? 2 * a->size[a->n_chunks - 1] : FIRST_CHUNK;
+    if (size < bytes)
+        size = bytes;
+    unsigned char *chunk = nfi_calloc(size, 1);
+    if (!chunk)
+        return NULL;
+    a->chunk[a->n_chunks] = chunk;
+    a->size[a->n_chunks++] = size;
+    a->end.used = bytes;
+    return chunk;
+}
+
+nf_mark nf_arena_mark(const nf_arena *a)
+{
+    return a->end;
+}
+
+void nf_arena_rewind(nf_arena *a, nf_mark m)
+{
+    a->end = m;
+}
+
+void nfi_arena_clear(nf_arena *a)
+{
+    for (size_t i = 0; i < a->n_chunks; i++)
+        nfi_free(a->chunk[i]);
+    *a = (nf_arena){0};
+}
+
+size_t nfi_arena_bytes(const nf_arena *a)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < a->n_chunks; i++)
+        bytes += a->size[i];
+    return bytes;
+}

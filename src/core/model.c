@@ -1,0 +1,181 @@
+/* Models: binding an object to its numbers, initialising, preparing, and pulling gradients back through preparation. */
+#include "core/model.h"
+#include "core/memory.h"
+#include <string.h>
+
+/* Row-major initial data as one big tile; *batch stays empty where there is none. */
+static nf_status pack_batch(const nf_model *m, size_t n, const nf_real *x, const nf_real *ctx, nf_arena *memory,
+                            nf_batch *batch)
+{
+    const nf_shape *s = &m->o->total;
+    nfi_tiling one = {.n = n, .n_tiles = 1, .ld = (n + 15) / 16 * 16};
+    *batch = (nf_batch){.n = n, .ld = one.ld, .direction = NF_INVERSE};
+    nf_real *xt = nf_arena_reals(memory, s->dim_out, one.ld);
+    if (!xt)
+        return NF_ENOMEM;
+    nfi_pack(n, s->dim_out, x, s->dim_out, one.ld, xt);
+    batch->x = xt;
+    if (ctx && s->n_ctx) {
+        nf_real *ct = nf_arena_reals(memory, s->n_ctx, one.ld);
+        if (!ct)
+            return NF_ENOMEM;
+        nfi_pack(n, s->n_ctx, ctx, s->n_ctx, one.ld, ct);
+        batch->ctx = ct;
+    }
+    return NF_OK;
+}
+
+nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, const nf_real *ctx)
+{
+    if (!m)
+        return nf_error(NF_EARG, "nf_model_init: `m` is NULL");
+    if (n && !x)
+        return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `x` is NULL", n);
+    nf_arena memory = {0};
+    nf_batch batch;
+    nf_noise noise = {.seed = seed};
+    nf_status status = n ? pack_batch(m, n, x, ctx, &memory, &batch) : NF_OK;
+    if (status == NF_OK) {
+        memset(m->theta, 0, m->o->total.n_params * sizeof(nf_real));
+        memset(m->state, 0, m->o->total.n_state * sizeof(nf_real));
+        status = nfi_tree_init(m->o, &noise, n ? &batch : NULL, m->theta, m->state);
+    }
+    nfi_arena_clear(&memory);
+    return status == NF_OK ? nf_model_update(m, NF_EVAL) : status;
+}
+
+nf_status nf_model_update(nf_model *m, nf_mode mode)
+{
+    if (!m)
+        return nf_error(NF_EARG, "nf_model_update: `m` is NULL");
+    return nfi_tree_prepare(m->o, mode, m->theta, m->state, m->prep);
+}
+
+static nf_status check_options(const nf_object *o, const nf_model_options *options, const char *who)
+{
+    const nf_shape *s = &o->total;
+    if (!options->theta && options->state)
+        return nf_error(NF_EARG, "%s: `options->state` is given without `theta`", who);
+    if (options->theta && s->n_state && !options->state)
+        return nf_error(NF_EARG,
+                        "%s: `options->theta` is given, but `state` is NULL and the object has %zu numbers of it", who,
+                        s->n_state);
+    if (options->theta && options->n_init)
+        return nf_error(NF_EARG, "%s: `options->n_init` is %zu, but the caller's `theta` is taken as it stands", who,
+                        options->n_init);
+    return NF_OK;
+}
+
+nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who)
+{
+    static const nf_model_options none;
+    if (!o)
+        return NULL;
+    options = options ? options : &none;
+    nf_model *m = NULL;
+    if (check_options(o, options, who) == NF_OK)
+        m = nfi_calloc(1, sizeof *m);
+    if (!m) {
+        nf_object_free(o);
+        return NULL;
+    }
+    m->o = o;
+    m->own_theta = !options->theta;
+    m->own_state = !options->state;
+    m->theta = m->own_theta ? nfi_calloc(o->total.n_params, sizeof(nf_real)) : options->theta;
+    m->state = m->own_state ? nfi_calloc(o->total.n_state, sizeof(nf_real)) : options->state;
+    m->prep = nfi_calloc(o->total.n_prep, sizeof(nf_real));
+    nf_status status = m->theta && m->state && m->prep ? NF_OK : NF_ENOMEM;
+    if (status == NF_OK)
+        status = m->own_theta ? nf_model_init(m, options->seed, options->n_init, options->init_x, options->init_ctx)
+                              : nf_model_update(m, NF_EVAL);
+    if (status != NF_OK) {
+        nf_model_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+nf_model *nf_model_new(nf_dist *dist, const nf_model_options *options)
+{
+    return nfi_model_bind((nf_object *)dist, options, "nf_model_new");
+}
+
+nf_model *nf_model_of_flow(nf_flow *flow, const nf_model_options *options)
+{
+    return nfi_model_bind((nf_object *)flow, options, "nf_model_of_flow");
+}
+
+nf_model *nf_model_of_net(nf_net *net, const nf_model_options *options)
+{
+    return nfi_model_bind((nf_object *)net, options, "nf_model_of_net");
+}
+
+nf_model *nf_model_of_vae(nf_vae *vae, const nf_model_options *options)
+{
+    return nfi_model_bind((nf_object *)vae, options, "nf_model_of_vae");
+}
+
+void nf_model_free(nf_model *m)
+{
+    if (!m)
+        return;
+    if (m->own_theta)
+        nfi_free(m->theta);
+    if (m->own_state)
+        nfi_free(m->state);
+    nfi_free(m->prep);
+    nf_object_free(m->o);
+    nfi_free(m);
+}
+
+nf_object *nf_model_object(const nf_model *m)
+{
+    return m ? m->o : NULL;
+}
+
+const nf_shape *nf_model_shape(const nf_model *m)
+{
+    return nf_object_shape(m ? m->o : NULL);
+}
+
+nf_real *nf_model_theta(nf_model *m)
+{
+    return m ? m->theta : NULL;
+}
+
+nf_real *nf_model_state(nf_model *m)
+{
+    return m ? m->state : NULL;
+}
+
+size_t nf_model_gradient_size(const nf_model *m)
+{
+    return m ? m->o->total.n_params + m->o->total.n_prep : 0;
+}
+
+nf_status nf_model_pull_gradient(const nf_model *m, const nf_real *g, nf_real *g_theta)
+{
+    if (!m || !g || !g_theta)
+        return nf_error(NF_EARG, "nf_model_pull_gradient: `%s` is NULL", !m ? "m" : !g ? "g" : "g_theta");
+    size_t n_params = m->o->total.n_params;
+    if (g != g_theta)
+        for (size_t i = 0; i < n_params; i++)
+            g_theta[i] += g[i];
+    return nfi_tree_prepare_vjp(m->o, m->theta, m->state, m->prep, g + n_params, g_theta);
+}
+
+nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *noise, size_t first, size_t n, size_t ld,
+                       nf_mode mode, bool gradient)
+{
+    nf_pass p = {.n = n, .ld = ld, .theta = m->theta, .state = m->state, .prep = m->prep, .mode = mode};
+    if (noise) {
+        p.noise = *noise;
+        p.noise.first_sample += first;
+    }
+    if (memory) {
+        p.tape = gradient ? &memory->tape : NULL;
+        p.scratch = &memory->scratch;
+    }
+    return p;
+}

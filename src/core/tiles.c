@@ -1,0 +1,165 @@
+/* Tiles and teams. A batch is cut into equal tiles, whose width follows from the object's size and n alone; threads
+   take tiles as they come; what is computed does not depend on which thread took which. */
+#include "core/tiles.h"
+#include "core/kernel.h"
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    WIDTH_MIN = 64, /* of vectors; big images go below */
+    WIDTH_MAX = 256,
+    WIDTH_FLOOR = 8,
+    TAPE_BYTES = 1 << 20, /* a tile's activations should stay in a second-level cache */
+    TILES_WANTED = 8      /* enough for the threads of a small machine */
+};
+
+static size_t clamp(size_t x, size_t lo, size_t hi)
+{
+    return x < lo ? lo : x > hi ? hi : x;
+}
+
+nfi_tiling nfi_tile_batch(size_t n, size_t reals_per_sample)
+{
+    size_t bytes = (reals_per_sample ? reals_per_sample : 1) * sizeof(nf_real);
+    size_t fits = clamp(TAPE_BYTES / bytes, WIDTH_FLOOR, WIDTH_MAX);
+    size_t width = clamp((n + TILES_WANTED - 1) / TILES_WANTED, fits < WIDTH_MIN ? fits : WIDTH_MIN, fits);
+    nfi_tiling t = {.n = n, .n_tiles = (n + width - 1) / width};
+    size_t widest = (n + t.n_tiles - 1) / t.n_tiles;
+    t.ld = (widest + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
+    return t;
+}
+
+nf_workspace *nf_workspace_new(size_t threads)
+{
+    if (threads == 0)
+        threads = (size_t)omp_get_max_threads();
+    nf_workspace *ws = nfi_calloc(1, sizeof *ws);
+    nfi_thread *thread = nfi_calloc(threads, sizeof *thread);
+    if (!ws || !thread) {
+        nfi_free(ws);
+        nfi_free(thread);
+        return NULL;
+    }
+    ws->n_threads = threads;
+    ws->thread = thread;
+    return ws;
+}
+
+void nf_workspace_free(nf_workspace *ws)
+{
+    if (!ws)
+        return;
+    for (size_t i = 0; i < ws->n_threads; i++) {
+        nfi_arena_clear(&ws->thread[i].tape);
+        nfi_arena_clear(&ws->thread[i].scratch);
+    }
+    nfi_arena_clear(&ws->shared);
+    nfi_free(ws->thread);
+    nfi_free(ws);
+}
+
+size_t nf_workspace_threads(const nf_workspace *ws)
+{
+    return ws ? ws->n_threads : 0;
+}
+
+size_t nf_workspace_bytes(const nf_workspace *ws)
+{
+    if (!ws)
+        return 0;
+    size_t bytes = nfi_arena_bytes(&ws->shared);
+    for (size_t i = 0; i < ws->n_threads; i++)
+        bytes += nfi_arena_bytes(&ws->thread[i].tape) + nfi_arena_bytes(&ws->thread[i].scratch);
+    return bytes;
+}
+
+/* ---- teams ---- */
+
+void nfi_team_error(nfi_team *team, size_t tile, nf_status status)
+{
+#pragma omp critical(nfi_team_error)
+    if (team->status == NF_OK || tile < team->tile) {
+        team->status = status;
+        team->tile = tile;
+        snprintf(team->message, sizeof team->message, "%s", nf_error_message());
+    }
+}
+
+nf_status nfi_team_result(const nfi_team *team)
+{
+    return team->status == NF_OK ? NF_OK : nf_error(team->status, "%s", team->message);
+}
+
+nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, void *user)
+{
+    nfi_team team = {.status = NF_OK};
+    atomic_size_t next = 0;
+    int threads = (int)(ws->n_threads < t->n_tiles ? ws->n_threads : t->n_tiles);
+#pragma omp parallel num_threads(threads)
+    {
+        omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
+        nfi_thread *memory = &ws->thread[omp_get_thread_num()];
+        for (size_t i; (i = atomic_fetch_add(&next, 1)) < t->n_tiles;) {
+            size_t first = nfi_tile_first(t, i);
+            memory->tape.end = memory->scratch.end = (nf_mark){0};
+            nf_status status = f(user, first, nfi_tile_first(t, i + 1) - first, t->ld, memory);
+            if (status != NF_OK)
+                nfi_team_error(&team, i, status);
+        }
+    }
+    return nfi_team_result(&team);
+}
+
+/* ---- layouts ---- */
+
+void nfi_pad(size_t rows, size_t n, size_t ld, nf_real *tile)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t s = n; s < ld; s++)
+            tile[r * ld + s] = tile[r * ld + n - 1];
+}
+
+void nfi_pad_zero(size_t rows, size_t n, size_t ld, nf_real *tile)
+{
+    for (size_t r = 0; r < rows && n < ld; r++)
+        memset(tile + r * ld + n, 0, (ld - n) * sizeof *tile);
+}
+
+enum { BLOCK = 16 }; /* a block of both layouts fits the first-level cache */
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static void transpose_in(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
+{
+    for (size_t s0 = 0; s0 < n; s0 += BLOCK)
+        for (size_t r0 = 0; r0 < dim; r0 += BLOCK)
+            for (size_t r = r0; r < smaller(r0 + BLOCK, dim); r++)
+                for (size_t s = s0; s < smaller(s0 + BLOCK, n); s++)
+                    tile[r * ld + s] = rows[s * stride + r];
+}
+
+void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
+{
+    transpose_in(n, dim, rows, stride, ld, tile);
+    nfi_pad(dim, n, ld, tile);
+}
+
+void nfi_pack_cotangent(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
+{
+    transpose_in(n, dim, rows, stride, ld, tile);
+    nfi_pad_zero(dim, n, ld, tile);
+}
+
+void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *rows, size_t stride)
+{
+    for (size_t s0 = 0; s0 < n; s0 += BLOCK)
+        for (size_t r0 = 0; r0 < dim; r0 += BLOCK)
+            for (size_t s = s0; s < smaller(s0 + BLOCK, n); s++)
+                for (size_t r = r0; r < smaller(r0 + BLOCK, dim); r++)
+                    rows[s * stride + r] = tile[r * ld + s];
+}

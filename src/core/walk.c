@@ -1,0 +1,132 @@
+/* Walks over object trees: passes of children, preparation, initialisation, names of tensors. */
+#include "core/memory.h"
+#include "core/tree.h"
+#include <stdio.h>
+#include <string.h>
+
+nf_pass nf_child_pass(const nf_object *o, size_t i, const nf_pass *p)
+{
+    const nfi_place *at = &o->place[i];
+    size_t step = p->theta_stride ? p->ld : 1;
+    nf_pass c = *p;
+    c.theta = p->theta ? p->theta + at->theta * step : NULL;
+    c.state = p->state ? p->state + at->state : NULL;
+    c.prep = p->prep ? p->prep + at->prep : NULL;
+    c.noise.site = p->noise.site + at->site;
+    return c;
+}
+
+nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, const nf_grad *g)
+{
+    const nfi_place *at = &o->place[i];
+    size_t step = p->theta_stride ? p->ld : 1;
+    nf_grad c = *g;
+    c.theta = g->theta ? g->theta + at->theta * step : NULL;
+    c.prep = g->prep ? g->prep + at->prep : NULL;
+    c.stats = g->stats ? g->stats + at->state : NULL;
+    return c;
+}
+
+nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
+{
+    nf_status status = o->part->prepare ? o->part->prepare(o, mode, theta, state, prep) : NF_OK;
+    for (size_t i = 0; i < o->n_children && status == NF_OK; i++) {
+        const nfi_place *at = &o->place[i];
+        if (!at->detached)
+            status = nfi_tree_prepare(o->children[i], mode, theta + at->theta, state + at->state, prep + at->prep);
+    }
+    return status;
+}
+
+nf_status nfi_tree_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
+                               const nf_real *g_prep, nf_real *g_theta)
+{
+    if (o->total.n_prep == 0)
+        return NF_OK;
+    nf_status status = o->part->prepare_vjp ? o->part->prepare_vjp(o, theta, state, prep, g_prep, g_theta) : NF_OK;
+    for (size_t i = 0; i < o->n_children && status == NF_OK; i++) {
+        const nfi_place *at = &o->place[i];
+        if (!at->detached)
+            status = nfi_tree_prepare_vjp(o->children[i], theta + at->theta, state + at->state, prep + at->prep,
+                                          g_prep + at->prep, g_theta + at->theta);
+    }
+    return status;
+}
+
+nf_status nfi_tree_end_step(const nf_object *o, const double *stats, size_t n, nf_real *state)
+{
+    if (o->total.n_state == 0)
+        return NF_OK;
+    nf_status status = o->part->end_step ? o->part->end_step(o, stats, n, state) : NF_OK;
+    for (size_t i = 0; i < o->n_children && status == NF_OK; i++) {
+        const nfi_place *at = &o->place[i];
+        if (!at->detached)
+            status = nfi_tree_end_step(o->children[i], stats + at->state, n, state + at->state);
+    }
+    return status;
+}
+
+nf_status nf_init_child(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                        nf_real *state)
+{
+    const nfi_place *at = &o->place[i];
+    nf_noise moved = *noise;
+    moved.site += at->site;
+    return at->detached ? NF_OK : nfi_tree_init(o->children[i], &moved, batch, theta + at->theta, state + at->state);
+}
+
+nf_status nfi_tree_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                        nf_real *state)
+{
+    if (o->part->init)
+        return o->part->init(o, noise, batch, theta, state);
+    nf_status status = NF_OK;
+    for (size_t i = 0; i < o->n_children && status == NF_OK; i++)
+        status = nf_init_child(o, i, noise, NULL, theta, state);
+    return status;
+}
+
+/* ---- names ---- */
+
+enum { NAME_SIZE = 1024 };
+
+typedef struct naming {
+    nf_slice_fn *each;
+    void *user;
+    size_t first;         /* the node's first parameter in the whole vector */
+    char path[NAME_SIZE]; /* "1.chain.0.planar." */
+    size_t length;
+} naming;
+
+static void name_slice(void *user, const char *name, size_t offset, size_t rank, const size_t *extents)
+{
+    naming *n = user;
+    char full[NAME_SIZE + 64];
+    snprintf(full, sizeof full, "%.*s%s", (int)n->length, n->path, name);
+    n->each(n->user, full, n->first + offset, rank, extents);
+}
+
+static void walk_slices(const nf_object *o, naming *n)
+{
+    if (o->part->slices)
+        o->part->slices(o, name_slice, n);
+    else if (o->own.n_params)
+        name_slice(n, "theta", 0, 1, &o->own.n_params);
+    for (size_t i = 0; i < o->n_children; i++) {
+        if (o->place[i].detached)
+            continue;
+        size_t first = n->first, length = n->length;
+        int more = snprintf(n->path + length, sizeof n->path - length, "%zu.%s.", i, o->children[i]->part->name);
+        n->length = more > 0 && length + (size_t)more < sizeof n->path ? length + (size_t)more : length;
+        n->first = first + o->place[i].theta;
+        walk_slices(o->children[i], n);
+        n->first = first;
+        n->length = length;
+    }
+}
+
+void nfi_tree_slices(const nf_object *o, nf_slice_fn *each, void *user)
+{
+    naming n = {.each = each, .user = user};
+    walk_slices(o, &n);
+}
