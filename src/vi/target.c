@@ -1,0 +1,121 @@
+/*
+ * Targets: an unnormalised log density log p(x) + const over R^d and its gradient, from a caller's function. Its output
+ * is passed on as it stands, whatever it makes of non-finite x, save that rejected draws leave with log p = -infinity
+ * and a gradient of zeros.
+ */
+#include "vi/target.h"
+#include "core/memory.h"
+#include <math.h>
+#include <string.h>
+
+/* A batch for a function of one point: a batched callback itself, whose user is the target. */
+static int each_point(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
+                      unsigned char *rejected)
+{
+    const nf_target *t = user;
+    for (size_t i = 0; i < n; i++) {
+        int code = t->point(t->point_user, d, x + i * d, log_p + i, grad ? grad + i * d : NULL);
+        if (code < 0)
+            return code;
+        rejected[i] = code > 0;
+    }
+    return 0;
+}
+
+static nf_target *target_new(const nf_target *as, bool callback, const char *who)
+{
+    if (as->d == 0) {
+        nf_error(NF_EDIM, "%s: d is 0, but must be at least 1", who);
+        return NULL;
+    }
+    if (!callback) {
+        nf_error(NF_EARG, "%s: f is NULL", who);
+        return NULL;
+    }
+    if (as->rule != NF_SERIAL && as->rule != NF_THREADSAFE) {
+        nf_error(NF_EARG, "%s: rule is %d, neither NF_SERIAL nor NF_THREADSAFE", who, (int)as->rule);
+        return NULL;
+    }
+    nf_target *t = nfi_calloc(1, sizeof *t);
+    if (t)
+        *t = *as;
+    return t;
+}
+
+nf_target *nf_target_callback(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule)
+{
+    return target_new(&(nf_target){.d = d, .rule = rule, .f = f, .user = user}, f, "nf_target_callback");
+}
+
+nf_target *nf_target_point_callback(size_t d, nf_target_point_fn *f, void *user, nf_thread_rule rule)
+{
+    const nf_target as = {.d = d, .rule = rule, .f = each_point, .point = f, .point_user = user};
+    nf_target *t = target_new(&as, f, "nf_target_point_callback");
+    if (t)
+        t->user = t;
+    return t;
+}
+
+nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule, double step)
+{
+    const char *who = "nf_target_finite_difference";
+    if (!(step >= 0 && step < 1)) {
+        nf_error(NF_EARG, "%s: step is %g, but must be in [0, 1)", who, step);
+        return NULL;
+    }
+    const nf_target as = {.d = d, .rule = rule, .f = f, .user = user, .step = step > 0 ? step : cbrt(0x1p-52)};
+    return target_new(&as, f, who);
+}
+
+void nf_target_free(nf_target *t)
+{
+    nfi_free(t);
+}
+
+size_t nf_target_dim(const nf_target *t)
+{
+    return t ? t->d : 0;
+}
+
+nf_thread_rule nf_target_rule(const nf_target *t)
+{
+    return t ? t->rule : NF_SERIAL;
+}
+
+nf_status nfi_target_call(const nf_target *t, size_t n, const double *x, double *log_p, double *grad,
+                          unsigned char *rejected)
+{
+    memset(rejected, 0, n);
+    int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
+    if (code == NF_ETARGET && nf_error_status() == NF_ETARGET) /* the callback's own message, by nf_error */
+        return NF_ETARGET;
+    if (code != 0)
+        return nf_error(NF_ETARGET, "the target's callback returned %d for a batch of %zu points in %zu dimensions",
+                        code, n, t->d);
+    for (size_t i = 0; i < n; i++)
+        if (rejected[i]) {
+            rejected[i] = 1;
+            log_p[i] = -INFINITY;
+            if (grad)
+                memset(grad + i * t->d, 0, t->d * sizeof *grad);
+        }
+    return NF_OK;
+}
+
+nf_status nf_target_eval(const nf_target *t, size_t n, const double *x, double *log_p, double *grad,
+                         unsigned char *rejected)
+{
+    if (!t || !x || !log_p)
+        return nf_error(NF_EARG, "nf_target_eval: %s is NULL", !t ? "t" : !x ? "x" : "log_p");
+    if (n == 0)
+        return NF_OK;
+    unsigned char *flags = rejected ? rejected : nfi_calloc(n, 1);
+    if (!flags)
+        return NF_ENOMEM;
+    nf_status st = nfi_target_call(t, n, x, log_p, t->step > 0 ? NULL : grad, flags);
+    if (!st && grad && t->step > 0)
+        st = nfi_target_differences(t, t->step, n, x, log_p, flags, grad);
+    if (!rejected)
+        nfi_free(flags);
+    return st;
+}
