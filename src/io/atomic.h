@@ -1,0 +1,20 @@
+/* Files that appear whole or not at all: written beside their place, flushed, renamed. */
+#ifndef NFI_ATOMIC_H
+#define NFI_ATOMIC_H
+#include <nflow/base.h>
+
+typedef struct nfi_atomic {
+    const char *who, *path; /* borrowed */
+    char *temporary;        /* in path's folder */
+    int fd;
+} nfi_atomic;
+
+/* Creates the temporary file. After NF_OK call nfi_atomic_finish, whatever happens. NF_EIO, NF_ENOMEM. */
+nf_status nfi_atomic_open(nfi_atomic *a, const char *who, const char *path);
+/* Appends n bytes. NF_EIO. */
+nf_status nfi_atomic_write(nfi_atomic *a, const void *bytes, size_t n);
+/* status NF_OK: the file takes its place; else, or if that fails, the temporary file is removed and an old file at
+   `path` stays as it was. Returns the first failure. */
+nf_status nfi_atomic_finish(nfi_atomic *a, nf_status status);
+
+#endif

@@ -1,0 +1,196 @@
+/*
+ * Fields of a description. Integers are unsigned 64-bit: what does not fit JSON's signed integers is written as a
+ * decimal string, as are the numbers that JSON does not have: "nan", "inf", "-inf".
+ */
+#include "io/description.h"
+#include "core/memory.h"
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- writing ---- */
+
+/* Steals value. */
+static nf_status set_field(nf_writer *w, const char *function, const char *name, json_t *value)
+{
+    nf_status status = NF_OK;
+    if (!w || !name)
+        status = nf_error(NF_EARG, "%s: %s is NULL", function, w ? "name" : "w");
+    else if (json_object_get(w->fields, name))
+        status = nf_error(NF_EARG, "%s: %s writes the field '%s' twice", function, nf_object_name(w->o), name);
+    else if (!value || json_object_set(w->fields, name, value) != 0)
+        status = nf_error(NF_ENOMEM, "%s: no memory for the field '%s', or its name is not UTF-8", function, name);
+    json_decref(value);
+    return status;
+}
+
+static json_t *json_of_integer(uint64_t value)
+{
+    if (value <= INT64_MAX)
+        return json_integer((json_int_t)value);
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, value);
+    return json_string(text);
+}
+
+nf_status nf_write_integer(nf_writer *w, const char *name, uint64_t value)
+{
+    return set_field(w, "nf_write_integer", name, json_of_integer(value));
+}
+
+nf_status nf_write_number(nf_writer *w, const char *name, double value)
+{
+    json_t *json = isnan(value)   ? json_string("nan")
+                   : isinf(value) ? json_string(value > 0 ? "inf" : "-inf")
+                                  : json_real(value);
+    return set_field(w, "nf_write_number", name, json);
+}
+
+nf_status nf_write_integers(nf_writer *w, const char *name, size_t n, const size_t *values)
+{
+    if (n && !values)
+        return nf_error(NF_EARG, "nf_write_integers: values is NULL, but n is %zu", n);
+    json_t *array = json_array();
+    for (size_t i = 0; i < n; i++)
+        if (json_array_append_new(array, json_of_integer(values[i])) != 0) {
+            json_decref(array);
+            return nf_error(NF_ENOMEM, "nf_write_integers: no memory for %zu integers", n);
+        }
+    return set_field(w, "nf_write_integers", name, array);
+}
+
+/* ---- reading ---- */
+
+static nf_status find_field(nf_reader *r, const char *function, const char *name, const void *out, const json_t **value)
+{
+    if (!r || !name || !out)
+        return nf_error(NF_EARG, "%s: %s is NULL", function, !r ? "r" : !name ? "name" : "the place for the value");
+    *value = json_object_get(r->fields, name);
+    if (!*value)
+        return nf_error(NF_EFORMAT, "the field '%s' is missing", name);
+    return NF_OK;
+}
+
+static bool integer_of_json(const json_t *json, uint64_t *value)
+{
+    if (json_is_integer(json) && json_integer_value(json) >= 0) {
+        *value = (uint64_t)json_integer_value(json);
+        return true;
+    }
+    const char *text = json_string_value(json);
+    if (!text || !*text || strlen(text) > 20 || strspn(text, "0123456789") != strlen(text))
+        return false;
+    *value = 0;
+    for (; *text; text++)
+        if (__builtin_mul_overflow(*value, (uint64_t)10, value) ||
+            __builtin_add_overflow(*value, (uint64_t)(*text - '0'), value))
+            return false;
+    return true;
+}
+
+nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value)
+{
+    const json_t *json;
+    nf_status status = find_field(r, "nf_read_integer", name, value, &json);
+    if (status == NF_OK && !integer_of_json(json, value))
+        status = nf_error(NF_EFORMAT, "the field '%s' is not a non-negative integer", name);
+    return status;
+}
+
+nf_status nf_read_number(nf_reader *r, const char *name, double *value)
+{
+    const json_t *json;
+    nf_status status = find_field(r, "nf_read_number", name, value, &json);
+    if (status != NF_OK)
+        return status;
+    const char *text = json_string_value(json);
+    if (json_is_number(json))
+        *value = json_number_value(json);
+    else if (text && strcmp(text, "nan") == 0)
+        *value = (double)NAN;
+    else if (text && strcmp(text, "inf") == 0)
+        *value = HUGE_VAL;
+    else if (text && strcmp(text, "-inf") == 0)
+        *value = -HUGE_VAL;
+    else
+        status = nf_error(NF_EFORMAT, "the field '%s' is not a number", name);
+    return status;
+}
+
+size_t nf_read_length(nf_reader *r, const char *name)
+{
+    return r && name ? json_array_size(json_object_get(r->fields, name)) : 0;
+}
+
+nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values)
+{
+    const json_t *json;
+    nf_status status = find_field(r, "nf_read_integers", name, values, &json);
+    if (status != NF_OK)
+        return status;
+    if (!json_is_array(json) || json_array_size(json) != n)
+        return nf_error(NF_EFORMAT, "the field '%s' is not an array of %zu integers", name, n);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t value;
+        if (!integer_of_json(json_array_get(json, i), &value) || value > SIZE_MAX)
+            return nf_error(NF_EFORMAT, "item %zu of the field '%s' is not a non-negative integer", i, name);
+        values[i] = (size_t)value;
+    }
+    return NF_OK;
+}
+
+size_t nf_read_dim_in(nf_reader *r)
+{
+    return r ? r->dim_in : 0;
+}
+
+size_t nf_read_dim_out(nf_reader *r)
+{
+    return r ? r->dim_out : 0;
+}
+
+size_t nf_read_n_ctx(nf_reader *r)
+{
+    return r ? r->n_ctx : 0;
+}
+
+size_t nf_read_n_children(nf_reader *r)
+{
+    return r ? r->n_children : 0;
+}
+
+nf_object *nf_read_child(nf_reader *r, size_t i)
+{
+    if (r && i < r->n_children)
+        return nf_object_ref(r->children[i]);
+    nf_error(r ? NF_EFORMAT : NF_EARG, r ? "there is no child %zu" : "nf_read_child: r is NULL", i);
+    return NULL;
+}
+
+static nf_object *read_kind(nf_reader *r, size_t i, nfi_kind kind, const char *what)
+{
+    nf_object *child = nf_read_child(r, i);
+    if (!child || child->kind == kind)
+        return child;
+    nf_error(NF_EFORMAT, "child %zu (%s) is not a %s", i, nf_object_name(child), what);
+    nf_object_free(child);
+    return NULL;
+}
+
+nf_net *nfi_read_net(nf_reader *r, size_t i)
+{
+    return nfi_as_net(read_kind(r, i, NFI_NET, "net"));
+}
+
+nf_flow *nfi_read_flow(nf_reader *r, size_t i)
+{
+    return nfi_as_flow(read_kind(r, i, NFI_FLOW, "flow"));
+}
+
+nf_dist *nfi_read_dist(nf_reader *r, size_t i)
+{
+    return nfi_as_dist(read_kind(r, i, NFI_DIST, "distribution"));
+}

@@ -1,0 +1,62 @@
+/* The one list of the library's types; their tables stand in the files of the layers. */
+#include "io/types.h"
+#include <string.h>
+
+const char *nfi_kind_name(nfi_kind kind)
+{
+    static const char *const name[] = {[NFI_NET] = "net", [NFI_FLOW] = "flow", [NFI_DIST] = "dist", [NFI_VAE] = "vae"};
+    return name[kind];
+}
+
+static const nf_net_type *const nets[] = {
+    NULL,
+};
+static const nf_flow_type *const flows[] = {
+    NULL,
+};
+static const nf_dist_type *const dists[] = {
+    NULL,
+};
+
+/* The type of that name among the caller's n, then the library's. */
+#define FIND(noun)                                                                                                \
+    static const nf_##noun##_type *find_##noun(const char *name, const nf_##noun##_type *const *theirs, size_t n) \
+    {                                                                                                             \
+        for (size_t i = 0; theirs && i < n; i++)                                                                  \
+            if (theirs[i] && theirs[i]->part.name && strcmp(theirs[i]->part.name, name) == 0)                     \
+                return theirs[i];                                                                                 \
+        for (size_t i = 0; noun##s[i]; i++)                                                                       \
+            if (strcmp(noun##s[i]->part.name, name) == 0)                                                         \
+                return noun##s[i];                                                                                \
+        return NULL;                                                                                              \
+    }
+FIND(net)
+FIND(flow)
+FIND(dist)
+
+static nf_object *cannot(const char *name, bool found)
+{
+    nf_error(NF_EFORMAT, found ? "the type '%s' has no rebuild hook" : "no type '%s' is known; pass it in nf_types",
+             name);
+    return NULL;
+}
+
+nf_object *nfi_rebuild_type(const char *kind, const char *name, const nf_types *types, nf_reader *r)
+{
+    static const nf_types none;
+    types = types ? types : &none;
+    if (strcmp(kind, "net") == 0) {
+        const nf_net_type *t = find_net(name, types->nets, types->n_nets);
+        return t && t->rebuild ? nf_net_object(t->rebuild(r)) : cannot(name, t != NULL);
+    }
+    if (strcmp(kind, "flow") == 0) {
+        const nf_flow_type *t = find_flow(name, types->flows, types->n_flows);
+        return t && t->rebuild ? nf_flow_object(t->rebuild(r)) : cannot(name, t != NULL);
+    }
+    if (strcmp(kind, "dist") == 0) {
+        const nf_dist_type *t = find_dist(name, types->dists, types->n_dists);
+        return t && t->rebuild ? nf_dist_object(t->rebuild(r)) : cannot(name, t != NULL);
+    }
+    nf_error(NF_EFORMAT, "no kind '%s' is known", kind);
+    return NULL;
+}

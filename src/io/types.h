@@ -1,0 +1,13 @@
+/* Which types a model file may name: the library's own and the caller's. */
+#ifndef NFI_TYPES_H
+#define NFI_TYPES_H
+#include "core/tree.h"
+#include <nflow/model.h>
+
+/* The key of a kind in model files: "net", "flow", "dist", "vae". */
+const char *nfi_kind_name(nfi_kind kind);
+/* Calls the rebuild hook of the type of that kind and name, the caller's types first. NULL with NF_EFORMAT if there is
+   none, or what the hook left. */
+nf_object *nfi_rebuild_type(const char *kind, const char *name, const nf_types *types, nf_reader *r);
+
+#endif
