@@ -179,3 +179,15 @@ nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *no
     }
     return p;
 }
+
+const nf_object *nfi_model_flow(const nf_model *m, nf_pass *root)
+{
+    if (m->o->kind == NFI_FLOW)
+        return m->o;
+    for (size_t i = m->o->n_children; m->o->kind == NFI_DIST && i-- > 0;)
+        if (m->o->children[i]->kind == NFI_FLOW) {
+            *root = nf_child_pass(m->o, i, root);
+            return m->o->children[i];
+        }
+    return NULL;
+}

@@ -16,8 +16,8 @@ nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *no
                        nf_mode mode, bool gradient);
 /* Binds an object of any kind; consumes it. */
 nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who);
-/* The flow inside a model of a flow or a pushforward, and its pass's place: *pass is moved to the flow's numbers.
-   NULL with NF_EUNSUPPORTED if there is none. */
-const nf_object *nfi_model_flow(const nf_model *m, const char *who);
+/* The flow of a model of a flow or of a pushforward; *root, the pass of the whole object, is moved to the flow's
+   numbers. NULL if there is none (no message). */
+const nf_object *nfi_model_flow(const nf_model *m, nf_pass *root);
 
 #endif

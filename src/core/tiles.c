@@ -101,10 +101,12 @@ nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, v
     {
         omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
         nfi_thread *memory = &ws->thread[omp_get_thread_num()];
+        nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
         for (size_t i; (i = atomic_fetch_add(&next, 1)) < t->n_tiles;) {
             size_t first = nfi_tile_first(t, i);
-            memory->tape.end = memory->scratch.end = (nf_mark){0};
             nf_status status = f(user, first, nfi_tile_first(t, i + 1) - first, t->ld, memory);
+            nf_arena_rewind(&memory->tape, tape);
+            nf_arena_rewind(&memory->scratch, scratch);
             if (status != NF_OK)
                 nfi_team_error(&team, i, status);
         }

@@ -33,7 +33,7 @@ struct nf_workspace {
     nf_mark plugin_mark;
 };
 
-/* f(user, tile's first sample, samples, ld, thread's memory). Its arenas are empty at the start of each tile. */
+/* f(user, tile's first sample, samples, ld, thread's memory). Its arenas are rewound after each tile. */
 typedef nf_status nfi_tile_fn(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory);
 /* Runs f over all tiles, on the workspace's threads; BLAS is single-threaded inside. Of several errors the lowest
    tile's is returned, with its message in the calling thread. */

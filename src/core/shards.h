@@ -1,0 +1,33 @@
+/* Sums over tiles that do not depend on the number of threads: S = 2^m shards of consecutive tiles, each summed in
+   order by one thread, combined by a fixed binary tree as they come in. S follows from the tiles and the length alone.
+   In-order dispatch bounds the buffers alive by threads (log2 S + 1). */
+#ifndef NFI_SHARDS_H
+#define NFI_SHARDS_H
+#include "core/tiles.h"
+#include <stdatomic.h>
+
+enum { NFI_MAX_SHARDS = 64, NFI_MAX_BUFFERS = NFI_MAX_SHARDS };
+
+typedef struct nfi_sum {
+    nfi_tiling tiling;
+    size_t n_shards, length, n_buffers;
+    atomic_size_t next;                         /* shard to be handed out */
+    _Atomic(nf_real *) waiting[NFI_MAX_SHARDS]; /* per inner node: the half that came first */
+    _Atomic(nf_real *) pool[NFI_MAX_BUFFERS];   /* free buffers */
+    nf_real *half[2]; /* the result is half[0] + half[1], left to be added in parallel; half[1] NULL for one shard */
+} nfi_sum;
+
+size_t nfi_shard_count(size_t n_tiles, size_t bytes);
+/* Prepares a sum of `length` numbers (0 is allowed) over a tiling, buffers on `memory`. */
+nf_status nfi_sum_begin(nfi_sum *s, const nfi_tiling *t, size_t length, size_t threads, nf_arena *memory);
+
+/* A tile's contribution: g [length] +=. */
+typedef nf_status nfi_sum_fn(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
+                             size_t shard, nf_real *g);
+/* One thread's work, inside a parallel region, until no shard is left. The tile's arenas are rewound to where they
+   stood. keep_tape: leave the tape alone. */
+void nfi_sum_work(nfi_sum *s, nfi_thread *memory, bool keep_tape, nfi_sum_fn *f, void *user, nfi_team *team);
+/* half[0][i] += half[1][i] for first <= i < last: after all threads are done. */
+void nfi_sum_finish(nfi_sum *s, size_t first, size_t last);
+
+#endif

@@ -1,0 +1,160 @@
+/* Whole batches, row-major: sampling, scoring, transforming. Each is one loop over tiles. */
+#include "core/model.h"
+#include <math.h>
+#include <string.h>
+
+/* What a batch call hands to its tiles. */
+typedef struct job {
+    const nf_model *m;
+    const nf_noise *noise;
+    const nf_real *x, *ctx;
+    nf_real *y;
+    double *log; /* log-density or log-det, [n] or NULL */
+} job;
+
+/* A tile of rows [first, first + n) of `rows`, on scratch; NULL with *status set when out of memory. */
+static nf_real *load(const nf_pass *p, size_t first, size_t dim, const nf_real *rows, nf_status *status)
+{
+    nf_real *tile = nf_arena_reals(p->scratch, dim, p->ld);
+    if (!tile)
+        *status = NF_ENOMEM;
+    else if (rows)
+        nfi_pack(p->n, dim, rows + first * dim, dim, p->ld, tile);
+    return tile;
+}
+
+static double *zeros(const nf_pass *p, nf_status *status)
+{
+    double *v = nf_arena_alloc(p->scratch, p->ld * sizeof *v);
+    if (v)
+        memset(v, 0, p->ld * sizeof *v);
+    else
+        *status = NF_ENOMEM;
+    return v;
+}
+
+static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, nf_status *status)
+{
+    nf_pass p = nfi_model_pass(j->m, memory, j->noise, first, n, ld, NF_EVAL, false);
+    if (j->m->o->total.n_ctx)
+        p.ctx = load(&p, first, j->m->o->total.n_ctx, j->ctx, status);
+    return p;
+}
+
+/* A workspace for the duration of a call, unless the caller has one. */
+static nf_workspace *borrow(nf_workspace *ws)
+{
+    return ws ? ws : nf_workspace_new(0);
+}
+
+static nf_status run(const job *j, nf_workspace *ws, size_t n, nfi_tile_fn *f)
+{
+    nf_workspace *mine = borrow(ws);
+    if (!mine)
+        return NF_ENOMEM;
+    nfi_tiling t = nfi_tile_batch(n, j->m->o->total.n_saved);
+    nf_status status = nfi_for_tiles(mine, &t, f, (void *)j);
+    if (!ws)
+        nf_workspace_free(mine);
+    return status;
+}
+
+static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t n, const void *x, const char *x_name,
+                       const nf_real *ctx)
+{
+    if (!m)
+        return nf_error(NF_EARG, "%s: `m` is NULL", who);
+    if (m->o->kind != kind)
+        return nf_error(NF_EARG, "%s: the model is of a `%s`, which is not what this call is for", who,
+                        m->o->part->name);
+    if (n == 0)
+        return nf_error(NF_EARG, "%s: `n` is 0", who);
+    if (!x)
+        return nf_error(NF_EARG, "%s: `%s` is NULL", who, x_name);
+    if (m->o->total.n_ctx && !ctx)
+        return nf_error(NF_EDIM, "%s: `ctx` is NULL, but the model reads %zu rows of context", who, m->o->total.n_ctx);
+    return NF_OK;
+}
+
+/* ---- distributions ---- */
+
+static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+{
+    const job *j = user;
+    nf_status status = NF_OK;
+    nf_pass p = tile_pass(j, first, n, ld, memory, &status);
+    size_t dim = j->m->o->total.dim_out;
+    nf_real *x = load(&p, first, dim, NULL, &status);
+    double *log_q = zeros(&p, &status);
+    void *saved = NULL;
+    if (status == NF_OK)
+        status = nf_dist_sample(j->m->o, &p, x, log_q, &saved);
+    if (status != NF_OK)
+        return status;
+    nfi_unpack(n, dim, x, ld, j->y + first * dim, dim);
+    if (j->log)
+        memcpy(j->log + first, log_q, n * sizeof *log_q);
+    return NF_OK;
+}
+
+nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *ctx,
+                    nf_real *x, double *log_q)
+{
+    nf_status status = check("nf_sample", m, NFI_DIST, n, x, "x", ctx);
+    if (status == NF_OK && !noise)
+        status = nf_error(NF_EARG, "nf_sample: `noise` is NULL");
+    job j = {.m = m, .noise = noise, .ctx = ctx, .y = x, .log = log_q};
+    return status == NF_OK ? run(&j, ws, n, sample_tile) : status;
+}
+
+static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+{
+    const job *j = user;
+    nf_status status = NF_OK;
+    nf_pass p = tile_pass(j, first, n, ld, memory, &status);
+    const nf_real *x = load(&p, first, j->m->o->total.dim_out, j->x, &status);
+    double *log_p = zeros(&p, &status);
+    void *saved = NULL;
+    if (status == NF_OK)
+        status = nf_dist_score(j->m->o, &p, x, log_p, &saved);
+    if (status == NF_OK)
+        memcpy(j->log + first, log_p, n * sizeof *log_p);
+    return status;
+}
+
+nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x, const nf_real *ctx,
+                      double *log_p)
+{
+    nf_status status = check("nf_log_prob", m, NFI_DIST, n, x, "x", ctx);
+    if (status == NF_OK && !log_p)
+        status = nf_error(NF_EARG, "nf_log_prob: `log_p` is NULL");
+    job j = {.m = m, .x = x, .ctx = ctx, .log = log_p};
+    return status == NF_OK ? run(&j, ws, n, score_tile) : status;
+}
+
+/* ---- nets ---- */
+
+static nf_status net_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+{
+    const job *j = user;
+    const nf_shape *s = &j->m->o->total;
+    nf_status status = NF_OK;
+    nf_pass p = tile_pass(j, first, n, ld, memory, &status);
+    const nf_real *x = load(&p, first, s->dim_in, j->x, &status);
+    nf_real *y = load(&p, first, s->dim_out, NULL, &status);
+    void *saved = NULL;
+    if (status == NF_OK)
+        status = nf_net_apply(j->m->o, &p, x, y, &saved);
+    if (status == NF_OK)
+        nfi_unpack(n, s->dim_out, y, ld, j->y + first * s->dim_out, s->dim_out);
+    return status;
+}
+
+nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y)
+{
+    nf_status status = check("nf_evaluate", m, NFI_NET, n, x, "x", ctx);
+    if (status == NF_OK && !y)
+        status = nf_error(NF_EARG, "nf_evaluate: `y` is NULL");
+    job j = {.m = m, .x = x, .ctx = ctx, .y = y};
+    return status == NF_OK ? run(&j, ws, n, net_tile) : status;
+}

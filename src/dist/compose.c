@@ -1,0 +1,27 @@
+/* Distributions that are compositions: learnt and conditional normals are affine flows of the standard normal, and a
+   VAE's posterior is a conditional normal followed by a flow that reads the rest of the context. */
+#include <nflow/dist.h>
+
+nf_dist *nf_diagonal_normal(size_t dim)
+{
+    return nf_pushforward(nf_normal(dim), nf_affine(dim));
+}
+
+nf_dist *nf_conditional_normal(size_t dim, nf_net *head)
+{
+    return nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head));
+}
+
+nf_dist *nf_diagonal_posterior(size_t dim)
+{
+    return nf_pushforward(nf_normal(dim), nf_amortized_by_context(nf_affine(dim)));
+}
+
+nf_dist *nf_posterior(size_t dim, nf_flow *flow)
+{
+    if (!flow)
+        return NULL;
+    size_t n_ctx = nf_flow_shape(flow)->n_ctx, all = 2 * dim + n_ctx;
+    nf_flow *base = nf_on_context(nf_amortized_by_context(nf_affine(dim)), all, 0);
+    return nf_pushforward(nf_pushforward(nf_normal(dim), base), n_ctx ? nf_on_context(flow, all, 2 * dim) : flow);
+}

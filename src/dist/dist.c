@@ -1,0 +1,39 @@
+/* Distributions: dispatch of tile calls. A hook that is NULL means that the direction is not offered. */
+#include "core/tree.h"
+
+static const nf_dist_type *type_of(const nf_object *dist)
+{
+    return dist->type;
+}
+
+static nf_status refuse(const nf_object *dist, const char *what)
+{
+    return nf_error(NF_EUNSUPPORTED, "distribution `%s` cannot %s", dist->part->name, what);
+}
+
+nf_status nf_dist_sample(const nf_object *dist, const nf_pass *p, nf_real *x, double *log_q, void **saved)
+{
+    const nf_dist_type *t = type_of(dist);
+    return t->sample ? t->sample(dist, p, x, log_q, saved) : refuse(dist, "sample");
+}
+
+nf_status nf_dist_sample_vjp(const nf_object *dist, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
+                             const nf_real *g_log_q, const nf_grad *g)
+{
+    const nf_dist_type *t = type_of(dist);
+    return t->sample_vjp ? t->sample_vjp(dist, p, x, saved, gx, g_log_q, g)
+                         : refuse(dist, "give reparameterised gradients of its samples");
+}
+
+nf_status nf_dist_score(const nf_object *dist, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
+{
+    const nf_dist_type *t = type_of(dist);
+    return t->score ? t->score(dist, p, x, log_p, saved) : refuse(dist, "score");
+}
+
+nf_status nf_dist_score_vjp(const nf_object *dist, const nf_pass *p, const nf_real *x, void *saved,
+                            const nf_real *g_log_p, nf_real *gx, const nf_grad *g)
+{
+    const nf_dist_type *t = type_of(dist);
+    return t->score_vjp ? t->score_vjp(dist, p, x, saved, g_log_p, gx, g) : refuse(dist, "give gradients of scores");
+}

@@ -1,0 +1,82 @@
+/* The standard normal, log q(x) = -|x|^2 / 2 - d log(2 pi) / 2. It has no parameters; learnt and conditional normals
+   are this one pushed through an affine flow (dist/compose.c). */
+#include "core/kernel.h"
+#include "core/tree.h"
+#include "dist/types.h"
+#include <string.h>
+
+static const double half_log_2pi = 0.91893853320467274178;
+
+/* log_p[s] -= |x_s|^2 / 2 + d log(2 pi) / 2, x [dim x ld]; squares are summed in double. */
+NFI_CLONES static void normal_score(size_t dim, size_t ld, const nf_real *x, double *log_p)
+{
+    ld = nfi_lanes(ld);
+    for (size_t s = 0; s < ld; s++)
+        log_p[s] -= half_log_2pi * (double)dim;
+    for (size_t d = 0; d < dim; d++) {
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            log_p[s] -= 0.5 * (double)x[d * ld + s] * (double)x[d * ld + s];
+    }
+}
+
+static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
+{
+    (void)saved;
+    nf_noise_normal(&p->noise, o->total.dim_out, p->n, p->ld, x);
+    normal_score(o->total.dim_out, p->ld, x, log_q);
+    return NF_OK;
+}
+
+static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
+                            const nf_real *g_log_q, const nf_grad *g)
+{
+    /* With the noise held, neither x nor log q depends on anything. */
+    (void)o, (void)p, (void)x, (void)saved, (void)gx, (void)g_log_q, (void)g;
+    return NF_OK;
+}
+
+static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
+{
+    (void)saved;
+    normal_score(o->total.dim_out, p->ld, x, log_p);
+    return NF_OK;
+}
+
+static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *g_log_p,
+                           nf_real *gx, const nf_grad *g)
+{
+    (void)saved, (void)g;
+    size_t ld = nfi_lanes(p->ld);
+    for (size_t d = 0; gx && d < o->total.dim_out; d++) {
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            gx[d * ld + s] = -g_log_p[s] * x[d * ld + s];
+    }
+    return NF_OK;
+}
+
+static nf_dist *rebuild(nf_reader *r)
+{
+    return nf_normal(nf_read_dim_out(r));
+}
+
+const nf_dist_type nfi_normal_type = {
+    .part = {.name = "normal"},
+    .abi = sizeof(nf_dist_type),
+    .sample = sample,
+    .sample_vjp = sample_vjp,
+    .score = score,
+    .score_vjp = score_vjp,
+    .rebuild = rebuild,
+};
+
+nf_dist *nf_normal(size_t dim)
+{
+    if (dim == 0) {
+        nf_error(NF_EARG, "nf_normal: `dim` is 0");
+        return NULL;
+    }
+    nf_shape own = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
+    return nf_dist_new(&nfi_normal_type, &own, NULL, NULL, 0);
+}

@@ -1,0 +1,174 @@
+/* The distribution of y = f(z), z ~ base: log q(y) = log base(z) - log|det df/dz| (change of variables).
+   Sampling runs f forward and scoring runs it in inverse, where log|det| has the other sign already. */
+#include "core/tree.h"
+#include "dist/types.h"
+#include <string.h>
+
+enum { BASE, FLOW };
+
+/* The tape's record of one pass: the base-side point, and what base and flow saved. */
+typedef struct record {
+    nf_real *z; /* [dim_in x ld] */
+    void *base, *flow;
+} record;
+
+/* A record on the tape, or, where no gradient is wanted, in *local with z on scratch. */
+static record *new_record(const nf_object *o, const nf_pass *p, record *local, void **saved)
+{
+    record *r = p->tape ? nf_arena_alloc(p->tape, sizeof *r) : local;
+    if (!r)
+        return NULL;
+    *r = (record){.z = nf_arena_reals(p->tape ? p->tape : p->scratch, nf_child(o, FLOW)->total.dim_in, p->ld)};
+    if (!r->z)
+        return NULL;
+    if (p->tape)
+        *saved = r;
+    return r;
+}
+
+/* to[s] += sign from[s]. */
+static void add(size_t ld, double sign, const double *from, double *to)
+{
+    for (size_t s = 0; s < ld; s++)
+        to[s] += sign * from[s];
+}
+
+/* Runs the flow and adds `sign` times its log-det to log_q; the forward log-det to p->log_det_total. */
+static nf_status run_flow(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                          double sign, double *log_q, void **saved)
+{
+    nf_mark mark = nf_arena_mark(p->scratch);
+    double *log_det = nf_arena_alloc(p->scratch, p->ld * sizeof *log_det);
+    if (!log_det)
+        return NF_ENOMEM;
+    memset(log_det, 0, p->ld * sizeof *log_det);
+    nf_pass flow_pass = nf_child_pass(o, FLOW, p);
+    nf_status status = nf_flow_apply(nf_child(o, FLOW), d, &flow_pass, x, y, log_det, saved);
+    if (status == NF_OK) {
+        add(p->ld, sign, log_det, log_q);
+        if (p->log_det_total)
+            add(p->ld, -sign, log_det, p->log_det_total);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
+{
+    nf_mark mark = nf_arena_mark(p->scratch);
+    record local, *r = new_record(o, p, &local, saved);
+    nf_status status = r ? NF_OK : NF_ENOMEM;
+    if (r) {
+        nf_pass base_pass = nf_child_pass(o, BASE, p);
+        status = nf_dist_sample(nf_child(o, BASE), &base_pass, r->z, log_q, &r->base);
+    }
+    if (status == NF_OK)
+        status = run_flow(o, NF_FORWARD, p, r->z, x, -1, log_q, &r->flow);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
+                            const nf_real *g_log_q, const nf_grad *g)
+{
+    const record *r = saved;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *gz = nf_arena_reals(p->scratch, nf_child(o, FLOW)->total.dim_in, p->ld);
+    nf_real *g_log_det = nf_arena_reals(p->scratch, 1, p->ld);
+    nf_status status = gz && g_log_det ? NF_OK : NF_ENOMEM;
+    if (status == NF_OK) {
+        for (size_t s = 0; s < p->ld; s++)
+            g_log_det[s] = -g_log_q[s];
+        nf_pass pass = nf_child_pass(o, FLOW, p);
+        nf_grad grad = nf_child_grad(o, FLOW, p, g);
+        status = nf_flow_vjp(nf_child(o, FLOW), NF_FORWARD, &pass, r->z, x, r->flow, gx, g_log_det, gz, &grad);
+    }
+    if (status == NF_OK) {
+        nf_pass pass = nf_child_pass(o, BASE, p);
+        nf_grad grad = nf_child_grad(o, BASE, p, g);
+        status = nf_dist_sample_vjp(nf_child(o, BASE), &pass, r->z, r->base, gz, g_log_q, &grad);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
+{
+    nf_mark mark = nf_arena_mark(p->scratch);
+    record local, *r = new_record(o, p, &local, saved);
+    nf_status status = r ? run_flow(o, NF_INVERSE, p, x, r->z, 1, log_p, &r->flow) : NF_ENOMEM;
+    if (status == NF_OK) {
+        nf_pass base_pass = nf_child_pass(o, BASE, p);
+        status = nf_dist_score(nf_child(o, BASE), &base_pass, r->z, log_p, &r->base);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *g_log_p,
+                           nf_real *gx, const nf_grad *g)
+{
+    const record *r = saved;
+    const nf_shape *flow = &nf_child(o, FLOW)->total;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *gz = nf_arena_reals(p->scratch, flow->dim_in, p->ld);
+    nf_real *gy = gx ? gx : nf_arena_reals(p->scratch, flow->dim_out, p->ld);
+    nf_status status = gz && gy ? NF_OK : NF_ENOMEM;
+    if (status == NF_OK) {
+        nf_pass pass = nf_child_pass(o, BASE, p);
+        nf_grad grad = nf_child_grad(o, BASE, p, g);
+        status = nf_dist_score_vjp(nf_child(o, BASE), &pass, r->z, r->base, g_log_p, gz, &grad);
+    }
+    if (status == NF_OK) {
+        nf_pass pass = nf_child_pass(o, FLOW, p);
+        nf_grad grad = nf_child_grad(o, FLOW, p, g);
+        status = nf_flow_vjp(nf_child(o, FLOW), NF_INVERSE, &pass, x, r->z, r->flow, gz, g_log_p, gy, &grad);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_dist *rebuild(nf_reader *r)
+{
+    nf_object *base = nf_read_child(r, BASE), *flow = nf_read_child(r, FLOW);
+    if (!nfi_as_dist(base) || !nfi_as_flow(flow)) {
+        nf_object_free(base);
+        nf_object_free(flow);
+        nf_error(NF_EFORMAT, "pushforward: its two parts must be a distribution and a flow");
+        return NULL;
+    }
+    return nf_pushforward(nfi_as_dist(base), nfi_as_flow(flow));
+}
+
+const nf_dist_type nfi_pushforward_type = {
+    .part = {.name = "pushforward"},
+    .abi = sizeof(nf_dist_type),
+    .sample = sample,
+    .sample_vjp = sample_vjp,
+    .score = score,
+    .score_vjp = score_vjp,
+    .rebuild = rebuild,
+};
+
+nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow)
+{
+    nf_object *parts[] = {nf_dist_object(base), nf_flow_object(flow)};
+    nf_shape own = {0};
+    if (base && flow) {
+        const nf_shape *b = &base->o.total, *f = &flow->o.total;
+        if (b->dim_out != f->dim_in)
+            nf_error(NF_EDIM, "nf_pushforward: the base has dimension %zu, but the flow starts from %zu", b->dim_out,
+                     f->dim_in);
+        else if (b->n_ctx && f->n_ctx && b->n_ctx != f->n_ctx)
+            nf_error(NF_EDIM, "nf_pushforward: the base reads %zu rows of context, but the flow %zu", b->n_ctx,
+                     f->n_ctx);
+        else {
+            own = (nf_shape){.dim_in = f->dim_in, .dim_out = f->dim_out, .n_saved = f->dim_in + f->dim_out};
+            own.n_ctx = b->n_ctx ? b->n_ctx : f->n_ctx;
+            return nf_dist_new(&nfi_pushforward_type, &own, NULL, parts, 2);
+        }
+    }
+    nf_dist_free(base);
+    nf_flow_free(flow);
+    return NULL;
+}

@@ -1,0 +1,196 @@
+/* Whole batches through the flow of a model, in either direction, and the gradients of that. */
+#include "core/model.h"
+#include "core/shards.h"
+#include "core/tree.h"
+#include <omp.h>
+#include <string.h>
+
+/* What a call hands to its tiles. Arrays are row-major, NULL where not given or not wanted. */
+typedef struct job {
+    const char *who;
+    const nf_model *m;
+    const nf_object *flow;
+    nf_direction direction;
+    size_t rows_in, rows_out; /* of the direction */
+    const nf_real *x, *ctx;
+    nf_real *y;
+    double *log_det;
+    const nf_real *gy, *g_log_det;
+    nf_real *gx, *g_ctx;
+} job;
+
+/* One tile of the flow: its pass, and the arrays that both directions of differentiation need. */
+typedef struct tile {
+    nf_pass p;
+    nf_real *x, *y;
+    double *log_det;
+    void *saved;
+} tile;
+
+static nf_real *load(const nf_pass *p, size_t first, size_t rows, const nf_real *batch, nf_status *status)
+{
+    nf_real *t = nf_arena_reals(p->scratch, rows, p->ld);
+    if (!t)
+        *status = NF_ENOMEM;
+    else if (batch)
+        nfi_pack(p->n, rows, batch + first * rows, rows, p->ld, t);
+    return t;
+}
+
+/* Loads the tile and runs the flow on it. */
+static nf_status apply(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, bool gradient, tile *t)
+{
+    nf_status status = NF_OK;
+    nf_pass root = nfi_model_pass(j->m, memory, NULL, first, n, ld, NF_EVAL, gradient);
+    nfi_model_flow(j->m, &root);
+    t->p = root;
+    if (j->flow->total.n_ctx)
+        t->p.ctx = load(&root, first, j->flow->total.n_ctx, j->ctx, &status);
+    t->x = load(&root, first, j->rows_in, j->x, &status);
+    t->y = load(&root, first, j->rows_out, NULL, &status);
+    t->log_det = nf_arena_alloc(root.scratch, ld * sizeof *t->log_det);
+    if (status != NF_OK || !t->log_det)
+        return NF_ENOMEM;
+    memset(t->log_det, 0, ld * sizeof *t->log_det);
+    return nf_flow_apply(j->flow, j->direction, &t->p, t->x, t->y, t->log_det, &t->saved);
+}
+
+static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+{
+    const job *j = user;
+    tile t = {0};
+    nf_status status = apply(j, first, n, ld, memory, false, &t);
+    if (status != NF_OK)
+        return status;
+    nfi_unpack(n, j->rows_out, t.y, ld, j->y + first * j->rows_out, j->rows_out);
+    if (j->log_det)
+        memcpy(j->log_det + first, t.log_det, n * sizeof *t.log_det);
+    return NF_OK;
+}
+
+/* Checks the arguments and fills the job in. */
+static nf_status begin(job *j, size_t n)
+{
+    if (!j->m)
+        return nf_error(NF_EARG, "%s: `m` is NULL", j->who);
+    nf_pass root = {.ld = 1};
+    j->flow = nfi_model_flow(j->m, &root);
+    if (!j->flow)
+        return nf_error(NF_EARG, "%s: the model is of a `%s`, which has no flow", j->who, j->m->o->part->name);
+    if (n == 0)
+        return nf_error(NF_EARG, "%s: `n` is 0", j->who);
+    if (!j->x)
+        return nf_error(NF_EARG, "%s: `x` is NULL", j->who);
+    if (j->flow->total.n_ctx && !j->ctx)
+        return nf_error(NF_EDIM, "%s: `ctx` is NULL, but the flow reads %zu rows of context", j->who,
+                        j->flow->total.n_ctx);
+    const nf_shape *s = &j->flow->total;
+    j->rows_in = j->direction == NF_FORWARD ? s->dim_in : s->dim_out;
+    j->rows_out = j->direction == NF_FORWARD ? s->dim_out : s->dim_in;
+    return NF_OK;
+}
+
+nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n, const nf_real *x,
+                       const nf_real *ctx, nf_real *y, double *log_det)
+{
+    job j = {.who = "nf_transform", .m = m, .direction = d, .x = x, .ctx = ctx, .y = y, .log_det = log_det};
+    nf_status status = begin(&j, n);
+    if (status == NF_OK && !y)
+        status = nf_error(NF_EARG, "nf_transform: `y` is NULL");
+    if (status != NF_OK)
+        return status;
+    nf_workspace *mine = ws ? ws : nf_workspace_new(0);
+    if (!mine)
+        return NF_ENOMEM;
+    nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
+    status = nfi_for_tiles(mine, &tiling, transform_tile, &j);
+    if (!ws)
+        nf_workspace_free(mine);
+    return status;
+}
+
+/* ---- gradients ---- */
+
+/* A tile of cotangents: zeros where none are given. */
+static nf_real *load_cotangent(const nf_pass *p, size_t first, size_t rows, const nf_real *batch, nf_status *status)
+{
+    nf_real *t = load(p, first, rows, NULL, status);
+    if (t && batch)
+        nfi_pack_cotangent(p->n, rows, batch + first * rows, rows, p->ld, t);
+    else if (t)
+        memset(t, 0, rows * p->ld * sizeof *t);
+    return t;
+}
+
+static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n, size_t ld, nfi_thread *memory,
+                          size_t shard, nf_real *g)
+{
+    (void)tile_index, (void)shard;
+    const job *j = user;
+    const nf_shape *model = &j->m->o->total, *flow = &j->flow->total;
+    tile t = {0};
+    nf_status status = apply(j, first, n, ld, memory, true, &t);
+    if (status != NF_OK)
+        return status;
+    nf_real *gy = load_cotangent(&t.p, first, j->rows_out, j->gy, &status);
+    nf_real *g_log_det = load_cotangent(&t.p, first, 1, j->g_log_det, &status);
+    nf_real *gx = load(&t.p, first, j->rows_in, NULL, &status);
+    nf_real *g_ctx = j->g_ctx && flow->n_ctx ? load_cotangent(&t.p, first, flow->n_ctx, NULL, &status) : NULL;
+    if (status != NF_OK)
+        return status;
+    nf_grad grad = {.ctx = g_ctx};
+    if (g) {
+        grad.theta = g + (t.p.theta - j->m->theta);
+        grad.prep = g + model->n_params + (t.p.prep - j->m->prep);
+    }
+    status = nf_flow_vjp(j->flow, j->direction, &t.p, t.x, t.y, t.saved, gy, g_log_det, gx, &grad);
+    if (status == NF_OK && j->gx)
+        nfi_unpack(n, j->rows_in, gx, ld, j->gx + first * j->rows_in, j->rows_in);
+    if (status == NF_OK && g_ctx)
+        nfi_unpack(n, flow->n_ctx, g_ctx, ld, j->g_ctx + first * flow->n_ctx, flow->n_ctx);
+    return status;
+}
+
+/* All tiles, summed in shards. */
+static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n, nf_real *g_theta)
+{
+    nfi_tiling tiling = nfi_tile_batch(n, j->m->o->total.n_saved);
+    nfi_team team = {.status = NF_OK};
+    nf_mark mark = nf_arena_mark(&ws->shared);
+    size_t length = nf_model_gradient_size(j->m);
+    nfi_sum sum;
+    nf_status status = nfi_sum_begin(&sum, &tiling, length, ws->n_threads, &ws->shared);
+    if (status == NF_OK) {
+#pragma omp parallel num_threads((int)ws->n_threads)
+        {
+            omp_set_num_threads(1);
+            nfi_thread *memory = &ws->thread[omp_get_thread_num()];
+            nfi_sum_work(&sum, memory, false, vjp_tile, (void *)j, &team);
+        }
+        status = nfi_team_result(&team);
+    }
+    if (status == NF_OK && g_theta) {
+        nfi_sum_finish(&sum, 0, length);
+        status = nf_model_pull_gradient(j->m, sum.half[0], g_theta);
+    }
+    nf_arena_rewind(&ws->shared, mark);
+    return status;
+}
+
+nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n, const nf_real *x,
+                           const nf_real *ctx, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_ctx,
+                           nf_real *g_theta)
+{
+    job j = {.who = "nf_transform_vjp", .m = m, .direction = d, .x = x, .ctx = ctx};
+    j.gy = gy, j.g_log_det = g_log_det, j.gx = gx, j.g_ctx = g_ctx;
+    nf_status status = begin(&j, n);
+    if (status != NF_OK)
+        return status;
+    nf_workspace *mine = ws ? ws : nf_workspace_new(0);
+    if (!mine)
+        return NF_ENOMEM;
+    status = sum_tiles(&j, mine, n, g_theta);
+    if (!ws)
+        nf_workspace_free(mine);
+    return status;
+}
