@@ -56,6 +56,7 @@ void nf_workspace_free(nf_workspace *ws)
         nfi_arena_clear(&ws->thread[i].scratch);
     }
     nfi_arena_clear(&ws->shared);
+    nfi_arena_clear(&ws->plugin_tape);
     nfi_free(ws->thread);
     nfi_free(ws);
 }
@@ -69,7 +70,7 @@ size_t nf_workspace_bytes(const nf_workspace *ws)
 {
     if (!ws)
         return 0;
-    size_t bytes = nfi_arena_bytes(&ws->shared);
+    size_t bytes = nfi_arena_bytes(&ws->shared) + nfi_arena_bytes(&ws->plugin_tape);
     for (size_t i = 0; i < ws->n_threads; i++)
         bytes += nfi_arena_bytes(&ws->thread[i].tape) + nfi_arena_bytes(&ws->thread[i].scratch);
     return bytes;

@@ -28,9 +28,9 @@ struct nf_workspace {
     size_t n_threads;
     nfi_thread *thread; /* [n_threads] */
     nf_arena shared;    /* of the calling thread: whole-batch arrays */
-    /* what the plug-in's two calls share: see vae/posterior.c */
-    void *plugin;
-    nf_mark plugin_mark;
+    /* the tapes between nf_posterior_forward and nf_posterior_backward, NULL if there are none: see vae/posterior.c */
+    struct nfi_plugin *plugin;
+    nf_arena plugin_tape; /* of its own, so that other calls may come in between */
 };
 
 /* f(user, tile's first sample, samples, ld, thread's memory). Its arenas are rewound after each tile. */
