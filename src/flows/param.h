@@ -1,0 +1,26 @@
+/* How a layer's kernels read parameters that are either shared by a tile or given for each sample. */
+#ifndef NFI_PARAM_H
+#define NFI_PARAM_H
+#include "core/kernel.h"
+
+/* Parameter i of sample s: theta [n] if stride is 0, [n x ld] if it is 1. stride is a constant where this is used. */
+NFI_INLINE nf_real nfi_param(const nf_real *theta, size_t stride, size_t ld, size_t i, size_t s)
+{
+    return stride ? theta[i * ld + s] : theta[i];
+}
+
+/* How many columns a quantity derived from parameters alone has. */
+NFI_INLINE size_t nfi_param_columns(size_t stride, size_t ld)
+{
+    return stride ? ld : 1;
+}
+
+#ifdef NF_SINGLE
+#define NFI_MIN_NORMAL 1.17549435e-38F
+#define NFI_EPSILON 1.1920929e-7F
+#else
+#define NFI_MIN_NORMAL 2.2250738585072014e-308
+#define NFI_EPSILON 2.220446049250313e-16
+#endif
+
+#endif

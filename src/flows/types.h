@@ -1,0 +1,16 @@
+/* The type tables of the built-in flows, for model files. */
+#ifndef NFI_FLOW_TYPES_H
+#define NFI_FLOW_TYPES_H
+#include <nflow/flow.h>
+
+extern const nf_flow_type nfi_chain_type;
+extern const nf_flow_type nfi_invert_type;
+extern const nf_flow_type nfi_amortized_type;
+extern const nf_flow_type nfi_on_context_type;
+extern const nf_flow_type nfi_affine_type;
+extern const nf_flow_type nfi_lu_linear_type;
+extern const nf_flow_type nfi_permutation_type;
+extern const nf_flow_type nfi_planar_type;
+extern const nf_flow_type nfi_radial_type;
+
+#endif
