@@ -1,0 +1,268 @@
+/*
+ * The evidence lower bound with the reparameterised gradient (Kingma & Welling 2014; Rezende & Mohamed 2015, eq. 15,
+ * 20). With x = x(theta, noise) ~ q and weights beta_t on the joint and w_t on the entropy,
+ *
+ *     loss = w_t log q(x) - beta_t log p(x),
+ *     d loss / d theta = (-beta_t grad log p(x))^T dx/d theta + w_t d log q / d theta    with the noise held.
+ *
+ * A thread-safe target is called once a tile, between the tile's sampling and its gradient. A serial one is called
+ * once for the whole batch: the tiles write their draws into shared arrays, and read the answers from them. Either way
+ * the same numbers are computed in the same order.
+ */
+#include "core/kernel.h"
+#include "core/memory.h"
+#include "core/tree.h"
+#include <math.h>
+#include <nflow/objective.h>
+#include <string.h>
+
+/* Draws and the target's answers, in double: of the whole batch, or of one tile on scratch. */
+typedef struct draws {
+    double *x, *grad; /* [n x d]; grad NULL: not wanted */
+    double *log_q, *log_p, *log_det;
+    unsigned char *rejected;
+} draws;
+
+typedef struct elbo {
+    const nf_object *dist;
+    const nf_target *target;
+    size_t d;
+    nf_schedule joint, kl;
+    double beta, weight; /* of this step */
+    draws batch;         /* for serial targets, else NULLs */
+    double *memory;      /* what batch points into */
+} elbo;
+
+/* What a tile keeps until its gradient. */
+typedef struct tile {
+    nf_real *x; /* [d x ld] */
+    void *saved;
+} tile;
+
+enum { LOG_Q, LOG_P };
+
+/* Doubles a draw needs, the flag included. */
+static size_t doubles(size_t d, bool gradient)
+{
+    return (gradient ? 2 : 1) * d + 4;
+}
+
+static draws share_out(double *memory, size_t n, size_t d, bool gradient)
+{
+    draws w = {.x = memory, .log_q = memory + n * d};
+    w.log_p = w.log_q + n;
+    w.log_det = w.log_p + n;
+    w.rejected = (unsigned char *)(w.log_det + n);
+    w.grad = gradient ? w.log_det + 2 * n : NULL;
+    return w;
+}
+
+static nf_status begin(void *self, const nf_step *step)
+{
+    elbo *e = self;
+    e->beta = nf_schedule_value(&e->joint, step->step);
+    e->weight = nf_schedule_value(&e->kl, step->step);
+    return NF_OK;
+}
+
+/* Samples a tile: x and what the gradient needs into *t on `keep`; x, log q and log-dets into `to`. */
+static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, const draws *to)
+{
+    size_t d = e->d, n = p->n, ld = p->ld;
+    t->saved = NULL;
+    t->x = nf_arena_reals(keep, d, ld);
+    nf_mark mark = nf_arena_mark(p->scratch);
+    double *log_q = nf_arena_alloc(p->scratch, 2 * ld * sizeof *log_q);
+    if (!t->x || !log_q)
+        return NF_ENOMEM;
+    memset(log_q, 0, 2 * ld * sizeof *log_q);
+    nf_pass pass = *p;
+    pass.log_det_total = log_q + ld;
+    nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
+    if (!st) {
+        memcpy(to->log_q, log_q, n * sizeof *log_q);
+        memcpy(to->log_det, log_q + ld, n * sizeof *log_q);
+        for (size_t r = 0; r < d; r++)
+            for (size_t s = 0; s < n; s++)
+                to->x[s * d + r] = (double)t->x[r * ld + s];
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return st;
+}
+
+/* A number that is not finite among n accepted draws' gradients makes this NaN instead of 0. */
+NFI_CLONES static double poison(size_t n, size_t ld, size_t d, const nf_real *gx)
+{
+    nf_real sum = 0;
+    for (size_t r = 0; r < d; r++)
+        NFI_SIMD_SUM(sum)
+    for (size_t s = 0; s < n; s++)
+        sum += gx[r * ld + s] * 0;
+    return (double)sum;
+}
+
+/* The loss of a tile, and its gradient in x and log q: gx [d x ld], g_log_q [ld], with zeros for rejected draws. */
+static void cotangents(const elbo *e, size_t n, size_t ld, const draws *w, nf_real *gx, nf_real *g_log_q)
+{
+    size_t d = e->d;
+    for (size_t s = 0; s < ld; s++)
+        g_log_q[s] = s < n && !w->rejected[s] ? (nf_real)e->weight : 0;
+    for (size_t r = 0; r < d; r++) {
+        for (size_t s = 0; s < n; s++)
+            gx[r * ld + s] = (nf_real)(-e->beta * w->grad[s * d + r]);
+        for (size_t s = n; s < ld; s++)
+            gx[r * ld + s] = 0;
+    }
+}
+
+static void add_up(const elbo *e, size_t n, const draws *w, nf_sums *sums)
+{
+    for (size_t s = 0; s < n; s++) {
+        double size = fabs(w->log_det[s]);
+        sums->worst_log_det = size > sums->worst_log_det ? size : sums->worst_log_det;
+        if (w->rejected[s]) {
+            sums->rejected++;
+            continue;
+        }
+        sums->loss += e->weight * w->log_q[s] - e->beta * w->log_p[s];
+        sums->term[LOG_Q] += w->log_q[s];
+        sums->term[LOG_P] += w->log_p[s];
+    }
+}
+
+/* Sums and gradient of a tile from the target's answers. */
+static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const draws *w, nf_sums *sums, const nf_grad *g)
+{
+    add_up(e, p->n, w, sums);
+    if (!g)
+        return NF_OK;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *gx = nf_arena_reals(p->scratch, e->d + 1, p->ld);
+    if (!gx)
+        return NF_ENOMEM;
+    nf_real *g_log_q = gx + e->d * p->ld;
+    cotangents(e, p->n, p->ld, w, gx, g_log_q);
+    sums->loss += poison(p->n, p->ld, e->d, gx);
+    nf_status st = nf_dist_sample_vjp(e->dist, p, t->x, t->saved, gx, g_log_q, g);
+    nf_arena_rewind(p->scratch, mark);
+    return st;
+}
+
+/* ---- thread-safe targets: all in one go ---- */
+
+static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
+{
+    (void)first, (void)saved;
+    const elbo *e = self;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    double *memory = nf_arena_alloc(p->scratch, p->n * doubles(e->d, g) * sizeof *memory);
+    tile t;
+    nf_status st = memory ? NF_OK : NF_ENOMEM;
+    if (!st) {
+        draws w = share_out(memory, p->n, e->d, g);
+        st = draw(e, p, p->scratch, &t, &w);
+        if (!st)
+            st = nf_target_eval(e->target, p->n, w.x, w.log_p, w.grad, w.rejected);
+        if (!st)
+            st = finish(e, p, &t, &w, sums, g);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return st;
+}
+
+/* ---- serial targets: draw all, ask once, then the gradients ---- */
+
+static draws part_of(const elbo *e, size_t first)
+{
+    const draws *b = &e->batch;
+    return (draws){.x = b->x + first * e->d,
+                   .grad = b->grad + first * e->d,
+                   .log_q = b->log_q + first,
+                   .log_p = b->log_p + first,
+                   .log_det = b->log_det + first,
+                   .rejected = b->rejected + first};
+}
+
+static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **saved)
+{
+    const elbo *e = self;
+    draws w = part_of(e, first);
+    nf_mark mark = nf_arena_mark(p->scratch);
+    tile local, *t = p->tape ? nf_arena_alloc(p->tape, sizeof *t) : &local;
+    nf_status st = t ? draw(e, p, p->tape ? p->tape : p->scratch, t, &w) : NF_ENOMEM;
+    *saved = p->tape ? t : NULL;
+    nf_arena_rewind(p->scratch, mark);
+    return st;
+}
+
+static nf_status ask(void *self, const nf_step *step)
+{
+    const elbo *e = self;
+    const draws *b = &e->batch;
+    return nf_target_eval(e->target, step->n, b->x, b->log_p, step->gradient ? b->grad : NULL, b->rejected);
+}
+
+static nf_status finish_tile(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
+{
+    const elbo *e = self;
+    draws w = part_of(e, first);
+    return finish(e, p, saved, &w, sums, g);
+}
+
+static void destroy(void *self)
+{
+    elbo *e = self;
+    nfi_free(e->memory);
+    nfi_free(e);
+}
+
+#define COMMON                                                                                                         \
+    .name = "elbo", .abi = sizeof(nf_objective_type), .terms = {[LOG_Q] = "log_q", [LOG_P] = "log_p"}, .begin = begin, \
+    .destroy = destroy
+static const nf_objective_type fused_type = {COMMON, .backward = fused};
+static const nf_objective_type serial_type = {COMMON, .forward = draw_tile, .gather = ask, .backward = finish_tile};
+
+nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options)
+{
+    if (!model || !target) {
+        nf_error(NF_EARG, "nf_elbo: %s is NULL", !model ? "model" : "target");
+        return NULL;
+    }
+    nf_object *o = nf_model_object(model);
+    const nf_shape *shape = nf_object_shape(o);
+    size_t d = nf_target_dim(target), n = options && options->draws ? options->draws : 100, count;
+    if (!nfi_as_dist(o)) {
+        nf_error(NF_EARG, "nf_elbo: the model is of `%s`, not of a distribution", nf_object_name(o));
+        return NULL;
+    }
+    if (shape->dim_out != d) {
+        nf_error(NF_EDIM, "nf_elbo: the model has %zu dimensions, but the target %zu", shape->dim_out, d);
+        return NULL;
+    }
+    if (shape->n_ctx != 0) {
+        nf_error(NF_EDIM, "nf_elbo: the model reads a context of %zu rows, but must read 0", shape->n_ctx);
+        return NULL;
+    }
+    bool serial = nf_target_rule(target) == NF_SERIAL;
+    if (serial && !nfi_mul(n, doubles(d, true), &count)) {
+        nf_error(NF_ENOMEM, "nf_elbo: %zu draws in %zu dimensions do not fit in memory", n, d);
+        return NULL;
+    }
+    elbo *e = nfi_calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    *e = (elbo){.dist = o, .target = target, .d = d, .beta = 1, .weight = 1};
+    if (options) {
+        e->joint = options->joint;
+        e->kl = options->kl;
+    }
+    if (serial) {
+        e->memory = nfi_calloc(count, sizeof *e->memory);
+        if (!e->memory) {
+            destroy(e);
+            return NULL;
+        }
+        e->batch = share_out(e->memory, n, d, true);
+    }
+    return nf_objective_new(serial ? &serial_type : &fused_type, model, n, e);
+}
