@@ -5,7 +5,10 @@
 
 /* Run-time choice of instruction set: put NFI_CLONES before the definition of a (static) function with NFI_SIMD loops.
    Bodies shared by two specialisations are NFI_INLINE, so that each clone gets its own copy. */
-#if defined(__x86_64__) && defined(NFI_USE_CLONES)
+#if defined(__x86_64__) && defined(NFI_USE_CLONES) && defined(__clang__)
+/* clang 14 accepts arch=x86-64-v4, but its resolver then always takes the default. */
+#define NFI_CLONES __attribute__((target_clones("avx512dq", "avx2", "default")))
+#elif defined(__x86_64__) && defined(NFI_USE_CLONES)
 #define NFI_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define NFI_CLONES
