@@ -16,7 +16,8 @@
    multiply-add.
 
    Edge cases: NaN gives NaN; infinities, poles and overflow as in C's functions. Results of exp below 2^-1021.5 (float
-   2^-125.5) are 0, so exp never returns a denormal; denormal arguments are exact everywhere. Only tanh keeps the sign
+   2^-125.5) are 0, so exp never returns a denormal. Denormal arguments are taken as they are, except that expm1 loses
+   their last bit. Only tanh keeps the sign
    of a zero. */
 #ifndef NFI_VEC_H
 #define NFI_VEC_H
@@ -93,18 +94,16 @@ NFI_INLINE double nfi_exp_parts_d(double x, double *half, double *rest)
 
 NFI_INLINE double nfi_exp_d(double x)
 {
-    x = x < -708.7 ? -708.7 : x;
-    x = x > 709.9 ? 709.9 : x;
-    double half, rest, r = nfi_exp_parts_d(x, &half, &rest);
-    return 2 * (half * (rest + r) + half);
+    double half, rest, r = nfi_exp_parts_d(x, &half, &rest), y = 2 * (half * (rest + r) + half);
+    y = x < -708.7 ? 0 : y;
+    return x > 709.79 ? (double)INFINITY : y;
 }
 
 NFI_INLINE double nfi_expm1_d(double x)
 {
-    x = x < -40. ? -40. : x;
-    x = x > 709.9 ? 709.9 : x;
-    double half, rest, r = nfi_exp_parts_d(x, &half, &rest);
-    return 2 * (half * rest + (half * r + (half - 0.5)));
+    double half, rest, r = nfi_exp_parts_d(x, &half, &rest), y = 2 * (half * rest + (half * r + (half - 0.5)));
+    y = x < -40. ? -1 : y;
+    return x > 709.79 ? (double)INFINITY : y;
 }
 
 /* k ln 2 + log(1 + f) */
@@ -165,9 +164,9 @@ NFI_INLINE double nfi_log1p_d(double x)
 
 NFI_INLINE double nfi_tanh_d(double x)
 {
-    double a = -2 * fabs(x);
-    a = a < -40. ? -40. : a;
-    double half, rest, r = nfi_exp_parts_d(a, &half, &rest), t = 2 * (half * rest + (half * r + (half - 0.5)));
+    double a = -2 * fabs(x), half, rest, r = nfi_exp_parts_d(a, &half, &rest);
+    double t = 2 * (half * (rest + r) + (half - 0.5));
+    t = a < -40. ? -1 : t;
     return copysign(-t / (2 + t), x);
 }
 
@@ -257,18 +256,16 @@ NFI_INLINE float nfi_exp_parts_f(float x, float *half, float *rest)
 
 NFI_INLINE float nfi_exp_f(float x)
 {
-    x = x < -87.6F ? -87.6F : x;
-    x = x > 89.F ? 89.F : x;
-    float half, rest, r = nfi_exp_parts_f(x, &half, &rest);
-    return 2 * (half * (rest + r) + half);
+    float half, rest, r = nfi_exp_parts_f(x, &half, &rest), y = 2 * (half * (rest + r) + half);
+    y = x < -87.6F ? 0 : y;
+    return x > 88.73F ? INFINITY : y;
 }
 
 NFI_INLINE float nfi_expm1_f(float x)
 {
-    x = x < -20.F ? -20.F : x;
-    x = x > 89.F ? 89.F : x;
-    float half, rest, r = nfi_exp_parts_f(x, &half, &rest);
-    return 2 * (half * rest + (half * r + (half - 0.5F)));
+    float half, rest, r = nfi_exp_parts_f(x, &half, &rest), y = 2 * (half * rest + (half * r + (half - 0.5F)));
+    y = x < -20.F ? -1 : y;
+    return x > 88.73F ? INFINITY : y;
 }
 
 NFI_INLINE float nfi_log_core_f(float k, float f)
@@ -326,9 +323,9 @@ NFI_INLINE float nfi_log1p_f(float x)
 
 NFI_INLINE float nfi_tanh_f(float x)
 {
-    float a = -2 * fabsf(x);
-    a = a < -20.F ? -20.F : a;
-    float half, rest, r = nfi_exp_parts_f(a, &half, &rest), t = 2 * (half * rest + (half * r + (half - 0.5F)));
+    float a = -2 * fabsf(x), half, rest, r = nfi_exp_parts_f(a, &half, &rest);
+    float t = 2 * (half * (rest + r) + (half - 0.5F));
+    t = a < -20.F ? -1 : t;
     return copysignf(-t / (2 + t), x);
 }
 
