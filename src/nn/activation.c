@@ -1,0 +1,77 @@
+/* Units y = f(z), z = x + bias. Each slope is written in terms of the output y, so that a net keeps one array a layer:
+
+       relu      max(0, z)            [y > 0]
+       leaky     z or z / 100         1 or 1 / 100
+       elu       z or e^z - 1         1 or y + 1       (Clevert et al. 2016, eq. 14-15)
+       tanh      tanh z               1 - y^2
+       softplus  log(1 + e^z)         1 - e^-y
+       sigmoid   1 / (1 + e^-z)       y (1 - y)
+
+   Comparisons are turned so that a NaN passes through. */
+#include "nn/activation.h"
+#include "core/kernel.h"
+#include "core/vec.h"
+
+#define NFI_UNITS(X)                                                                 \
+    X(NF_RELU, relu, z<0 ? 0 : z, y> 0 ? 1 : 0)                                      \
+    X(NF_TANH, tanh, nfi_tanh(z), 1 - y * y)                                         \
+    X(NF_LEAKY_RELU, leaky_relu, z < 0 ? NF_R(0.01) * z : z, y < 0 ? NF_R(0.01) : 1) \
+    X(NF_ELU, elu, z < 0 ? nfi_expm1(z) : z, y < 0 ? y + 1 : 1)                      \
+    X(NF_SOFTPLUS, softplus, nfi_softplus(z), -nfi_expm1(-y))                        \
+    X(NF_SIGMOID, sigmoid, nfi_sigmoid(z), (1 - y) * y)                              \
+    X(NF_IDENTITY, identity, z, 1)
+
+#define NFI_UNIT_KERNELS(tag, name, value, slope)                                                            \
+    NFI_CLONES static void name##_forward(size_t rows, size_t ld, const nf_real *bias, nf_real *out)         \
+    {                                                                                                        \
+        ld = nfi_lanes(ld);                                                                                  \
+        for (size_t r = 0; r < rows; r++) {                                                                  \
+            nf_real b = bias[r], *row = out + r * ld;                                                        \
+            NFI_SIMD                                                                                         \
+            for (size_t s = 0; s < ld; s++) {                                                                \
+                nf_real z = row[s] + b;                                                                      \
+                row[s] = value;                                                                              \
+            }                                                                                                \
+        }                                                                                                    \
+    }                                                                                                        \
+    NFI_CLONES static void name##_backward(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out, \
+                                           nf_real *g, nf_real *g_bias)                                      \
+    {                                                                                                        \
+        ld = nfi_lanes(ld);                                                                                  \
+        for (size_t r = 0; r < rows; r++) {                                                                  \
+            nf_real sum = 0;                                                                                 \
+            NFI_SIMD_SUM(sum)                                                                                \
+            for (size_t s = r * ld; s < (r + 1) * ld; s++) {                                                 \
+                nf_real y = out[s];                                                                          \
+                (void)y;                                                                                     \
+                g[s] = g_out[s] * (slope);                                                                   \
+                sum += g[s];                                                                                 \
+            }                                                                                                \
+            if (g_bias)                                                                                      \
+                g_bias[r] += sum;                                                                            \
+        }                                                                                                    \
+    }
+NFI_UNITS(NFI_UNIT_KERNELS)
+
+void nfi_activate(nf_activation f, size_t rows, size_t ld, const nf_real *bias, nf_real *y)
+{
+    switch (f) {
+#define NFI_UNIT_CASE(tag, name, value, slope) \
+    case tag:                                  \
+        name##_forward(rows, ld, bias, y);     \
+        break;
+        NFI_UNITS(NFI_UNIT_CASE)
+    }
+}
+
+void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy, nf_real *g,
+                      nf_real *g_bias)
+{
+    switch (f) {
+#define NFI_UNIT_VJP_CASE(tag, name, value, slope)   \
+    case tag:                                        \
+        name##_backward(rows, ld, y, gy, g, g_bias); \
+        break;
+        NFI_UNITS(NFI_UNIT_VJP_CASE)
+    }
+}

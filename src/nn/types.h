@@ -1,0 +1,8 @@
+/* The type tables of the built-in nets, for model files. */
+#ifndef NFI_NN_TYPES_H
+#define NFI_NN_TYPES_H
+#include <nflow/net.h>
+
+extern const nf_net_type nfi_mlp_type;
+
+#endif
