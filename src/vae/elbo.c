@@ -1,0 +1,162 @@
+/* The objective of a VAE, one z a row:
+   loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), -ELBO at weights 1. beta_t on the joint is the
+   annealing of Rezende & Mohamed 2015, eq. 20; kl_t is the warm-up of Sonderby et al. 2016. A tile goes through
+   encoder, draw, decoder and likelihood and back again while it is in cache. */
+#include "vae/vae.h"
+#include "core/memory.h"
+#include "fit/minibatch.h"
+
+typedef struct vae_elbo {
+    const nf_object *vae;
+    nfi_rows *rows;
+    nf_schedule joint, kl;
+    double joint_weight, kl_weight; /* of this step */
+} vae_elbo;
+
+/* What a tile holds; all from the scratch arena. */
+typedef struct tile {
+    nf_real *x, *ctx, *a; /* data, the posterior's context, the likelihood's parameters */
+    nf_real *ga, *gz, *g_ctx, *g_log_q;
+    double *log_px, *log_pz;
+    nf_pass encoder, posterior, decoder;
+    void *encoder_saved, *decoder_saved;
+    nfi_draw draw;
+} tile;
+
+static nf_status begin(void *self, const nf_step *step)
+{
+    vae_elbo *e = self;
+    e->joint_weight = nf_schedule_value(&e->joint, step->step);
+    e->kl_weight = nf_schedule_value(&e->kl, step->step);
+    return nfi_rows_begin(e->rows, step->seed, step->step);
+}
+
+static bool allocate(tile *t, const nf_object *vae, size_t ld, bool gradient, nf_arena *memory)
+{
+    size_t dim = vae->total.dim_in, dim_z = vae->total.dim_out;
+    size_t n_ctx = nf_object_shape(nf_child(vae, NFI_POSTERIOR))->n_ctx;
+    size_t n_a = nfi_likelihood_rows(nfi_vae_likelihood(vae), dim);
+    t->x = nf_arena_reals(memory, dim, ld);
+    t->ctx = nf_arena_reals(memory, n_ctx, ld);
+    t->a = nf_arena_reals(memory, n_a, ld);
+    t->log_px = nf_arena_alloc(memory, ld * sizeof(double));
+    t->log_pz = nf_arena_alloc(memory, ld * sizeof(double));
+    if (gradient) {
+        t->ga = nf_arena_reals(memory, n_a, ld);
+        t->gz = nf_arena_reals(memory, dim_z, ld);
+        t->g_ctx = nf_arena_reals(memory, n_ctx, ld);
+        t->g_log_q = nf_arena_reals(memory, 1, ld);
+    }
+    return t->x && t->ctx && t->a && t->log_px && t->log_pz &&
+           (!gradient || (t->ga && t->gz && t->g_ctx && t->g_log_q));
+}
+
+static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile *t)
+{
+    const nf_object *vae = e->vae;
+    t->encoder = nf_child_pass(vae, NFI_ENCODER, p);
+    t->posterior = nf_child_pass(vae, NFI_POSTERIOR, p);
+    t->decoder = nf_child_pass(vae, NFI_DECODER, p);
+    nfi_rows_tile(e->rows, first, p->n, p->ld, t->x, NULL);
+    nf_status status = nf_net_apply(nf_child(vae, NFI_ENCODER), &t->encoder, t->x, t->ctx, &t->encoder_saved);
+    if (status == NF_OK)
+        status = nfi_draw_sample(&t->draw, nf_child(vae, NFI_POSTERIOR), &t->posterior, t->ctx, p->scratch);
+    if (status == NF_OK)
+        status = nf_net_apply(nf_child(vae, NFI_DECODER), &t->decoder, t->draw.z, t->a, &t->decoder_saved);
+    if (status != NF_OK)
+        return status;
+    nfi_prior_log(vae->total.dim_out, p->ld, t->draw.z, t->log_pz);
+    nfi_likelihood_log(nfi_vae_likelihood(vae), vae->total.dim_in, p->n, p->ld, t->x, t->a, (nf_real)-e->joint_weight,
+                       t->log_px, t->ga);
+    return NF_OK;
+}
+
+static void add_sums(const vae_elbo *e, const tile *t, size_t n, nf_sums *sums)
+{
+    for (size_t s = 0; s < n; s++) {
+        double log_q = t->draw.log_q[s];
+        sums->loss += e->kl_weight * (log_q - e->joint_weight * t->log_pz[s]) - e->joint_weight * t->log_px[s];
+        sums->term[0] += t->log_px[s];
+        sums->term[1] += log_q - t->log_pz[s];
+    }
+}
+
+static nf_status pull_back(const vae_elbo *e, const nf_pass *p, tile *t, const nf_grad *g)
+{
+    const nf_object *vae = e->vae;
+    nf_grad encoder = nf_child_grad(vae, NFI_ENCODER, p, g);
+    nf_grad posterior = nf_child_grad(vae, NFI_POSTERIOR, p, g);
+    nf_grad decoder = nf_child_grad(vae, NFI_DECODER, p, g);
+    nf_status status =
+        nf_net_vjp(nf_child(vae, NFI_DECODER), &t->decoder, t->draw.z, t->a, t->decoder_saved, t->ga, t->gz, &decoder);
+    if (status != NF_OK)
+        return status;
+    nf_real prior = (nf_real)(e->kl_weight * e->joint_weight); /* -d log p(z) / dz = z */
+    for (size_t i = 0; i < vae->total.dim_out * p->ld; i++)
+        t->gz[i] += prior * t->draw.z[i];
+    nfi_pad_zero(vae->total.dim_out, p->n, p->ld, t->gz);
+    for (size_t s = 0; s < p->ld; s++)
+        t->g_log_q[s] = s < p->n ? (nf_real)e->kl_weight : 0;
+    status = nfi_draw_vjp(&t->draw, nf_child(vae, NFI_POSTERIOR), t->gz, t->g_log_q, t->g_ctx, &posterior);
+    if (status == NF_OK)
+        status = nf_net_vjp(nf_child(vae, NFI_ENCODER), &t->encoder, t->x, t->ctx, t->encoder_saved, t->g_ctx, NULL,
+                            &encoder);
+    return status;
+}
+
+static nf_status backward(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
+{
+    (void)saved;
+    const vae_elbo *e = self;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    tile t = {0};
+    nf_status status = allocate(&t, e->vae, p->ld, g, p->scratch) ? forward(e, p, first, &t) : NF_ENOMEM;
+    if (status == NF_OK) {
+        add_sums(e, &t, p->n, sums);
+        if (g)
+            status = pull_back(e, p, &t, g);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static void destroy(void *self)
+{
+    vae_elbo *e = self;
+    nfi_rows_free(e->rows);
+    nfi_free(e);
+}
+
+static const nf_objective_type vae_elbo_type = {
+    .name = "vae_elbo",
+    .abi = sizeof(nf_objective_type),
+    .terms = {"log_px", "kl"},
+    .begin = begin,
+    .backward = backward,
+    .destroy = destroy,
+};
+
+nf_objective *nf_vae_elbo(nf_model *model, const nf_data *data, const nf_vae_options *options)
+{
+    static const nf_vae_options none;
+    options = options ? options : &none;
+    const nf_object *vae = nfi_model_vae(model, "nf_vae_elbo");
+    if (!vae)
+        return NULL;
+    nfi_rows *rows = nfi_rows_new(data, options->batch ? options->batch : 100, "nf_vae_elbo");
+    if (!rows)
+        return NULL;
+    if (data->dim != vae->total.dim_in) {
+        nf_error(NF_EDIM, "nf_vae_elbo: the data have %zu columns, but the encoder takes %zu rows", data->dim,
+                 vae->total.dim_in);
+        nfi_rows_free(rows);
+        return NULL;
+    }
+    vae_elbo *e = nfi_calloc(1, sizeof *e);
+    if (!e) {
+        nfi_rows_free(rows);
+        return NULL;
+    }
+    *e = (vae_elbo){.vae = vae, .rows = rows, .joint = options->joint, .kl = options->kl};
+    return nf_objective_new(&vae_elbo_type, model, nfi_rows_batch(rows), e);
+}

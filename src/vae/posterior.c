@@ -1,0 +1,161 @@
+/* The posterior plug-in: z ~ q(z | mean, log_scale, ctx) for a foreign encoder, and the way back. The forward call
+   leaves the tapes of all tiles in the workspace, so that the backward call computes nothing twice and may even be
+   repeated; a forward call that fails leaves none. Both run in the calling thread, with scratch of the workspace's
+   first thread: users' own threads each bring a workspace and share the model. */
+#include "vae/vae.h"
+#include <omp.h>
+
+/* What a forward call leaves behind. All from ws->plugin_tape. */
+struct nfi_plugin {
+    const nf_model *model;
+    nfi_tiling tiling;
+    nfi_draw *draw; /* [n_tiles] */
+};
+
+static nf_status check_model(const nf_model *m, const nf_workspace *ws, const char *who)
+{
+    if (!m || !ws)
+        return nf_error(NF_EARG, "%s: `%s` is NULL", who, m ? "ws" : "m");
+    if (m->o->kind != NFI_DIST)
+        return nf_error(NF_EARG, "%s: the model is of `%s`, not of a posterior", who, nf_object_name(m->o));
+    size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx;
+    if (n_ctx < 2 * dim)
+        return nf_error(NF_EDIM,
+                        "%s: the model is of `%s` over %zu dimensions with %zu rows of context, but a posterior takes "
+                        "%zu for its means and log-scales",
+                        who, nf_object_name(m->o), dim, n_ctx, 2 * dim);
+    return NF_OK;
+}
+
+/* ---- forward ---- */
+
+static nf_status forward_tile(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t tile,
+                              const nf_real *mean, const nf_real *log_scale, const nf_real *flow_ctx, nf_real *z,
+                              double *log_q)
+{
+    struct nfi_plugin *plugin = ws->plugin;
+    size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx, n_flow = n_ctx - 2 * dim;
+    size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
+    size_t ld = plugin->tiling.ld;
+    nf_real *ctx = nf_arena_reals(&ws->plugin_tape, n_ctx, ld);
+    if (!ctx)
+        return NF_ENOMEM;
+    nfi_pack(n, dim, mean + first * dim, dim, ld, ctx);
+    nfi_pack(n, dim, log_scale + first * dim, dim, ld, ctx + dim * ld);
+    if (n_flow)
+        nfi_pack(n, n_flow, flow_ctx + first * n_flow, n_flow, ld, ctx + 2 * dim * ld);
+    nf_pass p = nfi_model_pass(m, &ws->thread[0], noise, first, n, ld, NF_TRAIN, true);
+    p.tape = &ws->plugin_tape;
+    nfi_draw *draw = &plugin->draw[tile];
+    nf_status status = nfi_draw_sample(draw, m->o, &p, ctx, &ws->plugin_tape);
+    if (status != NF_OK)
+        return status;
+    nfi_unpack(n, dim, draw->z, ld, z + first * dim, dim);
+    for (size_t s = 0; s < n; s++)
+        log_q[first + s] = draw->log_q[s];
+    return NF_OK;
+}
+
+static nf_status start(const nf_model *m, nf_workspace *ws, size_t n)
+{
+    ws->plugin_tape.end = ws->thread[0].scratch.end = (nf_mark){0};
+    struct nfi_plugin *plugin = nf_arena_alloc(&ws->plugin_tape, sizeof *plugin);
+    if (!plugin)
+        return NF_ENOMEM;
+    *plugin = (struct nfi_plugin){.model = m, .tiling = nfi_tile_batch(n, m->o->total.n_saved)};
+    plugin->draw = nf_arena_alloc(&ws->plugin_tape, plugin->tiling.n_tiles * sizeof *plugin->draw);
+    ws->plugin = plugin;
+    return plugin->draw ? NF_OK : NF_ENOMEM;
+}
+
+nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
+                               const nf_real *mean, const nf_real *log_scale, const nf_real *ctx, nf_real *z,
+                               double *log_q)
+{
+    if (ws)
+        ws->plugin = NULL; /* whatever happens, the last call's tape is no longer good */
+    nf_status status = check_model(m, ws, "nf_posterior_forward");
+    if (status != NF_OK)
+        return status;
+    if (!noise || !mean || !log_scale || !z || !log_q)
+        return nf_error(NF_EARG, "nf_posterior_forward: `%s` is NULL",
+                        !noise       ? "noise"
+                        : !mean      ? "mean"
+                        : !log_scale ? "log_scale"
+                        : !z         ? "z"
+                                     : "log_q");
+    if (n == 0)
+        return nf_error(NF_EDIM, "nf_posterior_forward: `n` is 0");
+    size_t n_flow = m->o->total.n_ctx - 2 * m->o->total.dim_out;
+    if (n_flow && !ctx)
+        return nf_error(NF_EARG, "nf_posterior_forward: `ctx` is NULL, but the flow takes %zu rows of context", n_flow);
+    status = start(m, ws, n);
+    if (status == NF_OK) {
+#pragma omp parallel num_threads(1)
+        {
+            omp_set_num_threads(1); /* BLAS stays single-threaded; the caller's setting is untouched */
+            for (size_t i = 0; i < ws->plugin->tiling.n_tiles && status == NF_OK; i++)
+                status = forward_tile(m, ws, noise, i, mean, log_scale, ctx, z, log_q);
+        }
+    }
+    if (status != NF_OK)
+        ws->plugin = NULL;
+    return status;
+}
+
+/* ---- backward ---- */
+
+static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile, const nf_real *gz,
+                               const nf_real *g_log_q, nf_real *g_mean, nf_real *g_log_scale, nf_real *g_flow_ctx,
+                               nf_real *g)
+{
+    const struct nfi_plugin *plugin = ws->plugin;
+    size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx, n_flow = n_ctx - 2 * dim;
+    size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
+    size_t ld = plugin->tiling.ld;
+    bool want_ctx = g_mean || g_log_scale || g_flow_ctx;
+    nf_real *gz_tile = nf_arena_reals(&ws->thread[0].scratch, dim, ld);
+    nf_real *g_log_q_tile = nf_arena_reals(&ws->thread[0].scratch, 1, ld);
+    nf_real *g_ctx = want_ctx ? nf_arena_reals(&ws->thread[0].scratch, n_ctx, ld) : NULL;
+    if (!gz_tile || !g_log_q_tile || (want_ctx && !g_ctx))
+        return NF_ENOMEM;
+    nfi_pack_cotangent(n, dim, gz + first * dim, dim, ld, gz_tile);
+    nfi_pack_cotangent(n, 1, g_log_q + first, 1, ld, g_log_q_tile);
+    nf_grad grad = {.theta = g, .prep = g ? g + m->o->total.n_params : NULL};
+    nf_status status = nfi_draw_vjp(&plugin->draw[tile], m->o, gz_tile, g_log_q_tile, g_ctx, &grad);
+    if (status != NF_OK)
+        return status;
+    if (g_mean)
+        nfi_unpack(n, dim, g_ctx, ld, g_mean + first * dim, dim);
+    if (g_log_scale)
+        nfi_unpack(n, dim, g_ctx + dim * ld, ld, g_log_scale + first * dim, dim);
+    if (g_flow_ctx)
+        nfi_unpack(n, n_flow, g_ctx + 2 * dim * ld, ld, g_flow_ctx + first * n_flow, n_flow);
+    return NF_OK;
+}
+
+nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_real *gz, const nf_real *g_log_q,
+                                nf_real *g_mean, nf_real *g_log_scale, nf_real *g_ctx, nf_real *g)
+{
+    nf_status status = check_model(m, ws, "nf_posterior_backward");
+    if (status != NF_OK)
+        return status;
+    if (!gz || !g_log_q)
+        return nf_error(NF_EARG, "nf_posterior_backward: `%s` is NULL", gz ? "g_log_q" : "gz");
+    if (!ws->plugin)
+        return nf_error(NF_EARG, "nf_posterior_backward: this workspace has seen no successful nf_posterior_forward");
+    if (ws->plugin->model != m)
+        return nf_error(NF_EARG,
+                        "nf_posterior_backward: this workspace's last nf_posterior_forward was of another model");
+    nf_mark tape = nf_arena_mark(&ws->plugin_tape);
+#pragma omp parallel num_threads(1)
+    {
+        omp_set_num_threads(1);
+        for (size_t i = 0; i < ws->plugin->tiling.n_tiles && status == NF_OK; i++) {
+            ws->thread[0].scratch.end = (nf_mark){0};
+            status = backward_tile(m, ws, i, gz, g_log_q, g_mean, g_log_scale, g_ctx, g);
+        }
+    }
+    nf_arena_rewind(&ws->plugin_tape, tape);
+    return status;
+}

@@ -1,0 +1,259 @@
+/* Scoring a VAE's data, and running its parts. With z_1 ... z_K ~ q(z | x) and w_k = p(x, z_k) / q(z_k | x),
+   ELBO ~ mean_k log w_k and log p(x) ~ log mean_k w_k (Rezende et al. 2014, appendix E), never below the former. The
+   encoder runs once a row; the K draws stream through a running log-sum-exp, so that memory does not grow with K. */
+#include "vae/vae.h"
+#include "fit/minibatch.h"
+#include <math.h>
+#include <string.h>
+
+/* Adds one more term to log sum exp: sum = m + log s. A term of -inf adds nothing; s is 0 before the first. */
+static inline void stream(double log_w, double *m, double *s)
+{
+    if (log_w > *m) {
+        *s = *s * exp(*m - log_w) + 1;
+        *m = log_w;
+    } else if (log_w > -INFINITY) {
+        *s += exp(log_w - *m);
+    } else if (isnan(log_w)) {
+        *s = NAN;
+    }
+}
+
+typedef struct score_job {
+    const nf_model *m;
+    const nfi_rows *rows;
+    uint64_t seed;
+    size_t samples, first;      /* draws a row; the block's first row */
+    double *elbo, *kl, *log_px; /* [rows of a block] */
+} score_job;
+
+static nf_status score_draw(const score_job *job, const nf_pass *whole, const nf_real *x, const nf_real *ctx,
+                            nf_real *a, double *log_px, double *log_pz, double *log_q)
+{
+    const nf_object *vae = job->m->o;
+    nf_pass posterior = nf_child_pass(vae, NFI_POSTERIOR, whole), decoder = nf_child_pass(vae, NFI_DECODER, whole);
+    nf_mark mark = nf_arena_mark(whole->scratch);
+    nfi_draw draw;
+    nf_status status = nfi_draw_sample(&draw, nf_child(vae, NFI_POSTERIOR), &posterior, ctx, whole->scratch);
+    if (status == NF_OK)
+        status = nf_net_apply(nf_child(vae, NFI_DECODER), &decoder, draw.z, a, NULL);
+    if (status == NF_OK) {
+        nfi_prior_log(vae->total.dim_out, whole->ld, draw.z, log_pz);
+        nfi_likelihood_log(nfi_vae_likelihood(vae), vae->total.dim_in, whole->n, whole->ld, x, a, 1, log_px, NULL);
+        memcpy(log_q, draw.log_q, whole->ld * sizeof *log_q);
+    }
+    nf_arena_rewind(whole->scratch, mark);
+    return status;
+}
+
+static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+{
+    const score_job *job = user;
+    const nf_object *vae = job->m->o;
+    nf_noise noise = {.seed = job->seed};
+    nf_pass p = nfi_model_pass(job->m, memory, &noise, job->first + first, n, ld, NF_EVAL, false);
+    nf_real *x = nf_arena_reals(p.scratch, vae->total.dim_in, ld);
+    nf_real *ctx = nf_arena_reals(p.scratch, nf_object_shape(nf_child(vae, NFI_POSTERIOR))->n_ctx, ld);
+    nf_real *a = nf_arena_reals(p.scratch, nf_object_shape(nf_child(vae, NFI_DECODER))->dim_out, ld);
+    enum { LOG_PX, LOG_PZ, LOG_Q, MAX, SUM, ROWS };
+    double *d = nf_arena_alloc(p.scratch, ROWS * ld * sizeof *d);
+    if (!x || !ctx || !a || !d)
+        return NF_ENOMEM;
+    double *log_px = d + LOG_PX * ld, *log_pz = d + LOG_PZ * ld, *log_q = d + LOG_Q * ld;
+    double *max = d + MAX * ld, *sum = d + SUM * ld;
+    double *elbo = job->elbo + first, *kl = job->kl + first;
+    for (size_t s = 0; s < n; s++) {
+        max[s] = -INFINITY;
+        sum[s] = elbo[s] = kl[s] = 0;
+    }
+    nfi_rows_consecutive(job->rows, job->first + first, n, ld, x, NULL);
+    nf_pass encoder = nf_child_pass(vae, NFI_ENCODER, &p);
+    nf_status status = nf_net_apply(nf_child(vae, NFI_ENCODER), &encoder, x, ctx, NULL);
+    for (size_t k = 0; k < job->samples && status == NF_OK; k++) {
+        p.noise.step = k;
+        status = score_draw(job, &p, x, ctx, a, log_px, log_pz, log_q);
+        for (size_t s = 0; s < n && status == NF_OK; s++) {
+            double log_w = log_px[s] + log_pz[s] - log_q[s];
+            elbo[s] += log_w / (double)job->samples;
+            kl[s] += (log_q[s] - log_pz[s]) / (double)job->samples;
+            stream(log_w, &max[s], &sum[s]);
+        }
+    }
+    for (size_t s = 0; s < n && status == NF_OK; s++)
+        job->log_px[first + s] = max[s] + log(sum[s]) - log((double)job->samples);
+    return status;
+}
+
+/* Running mean and sum of squared deviations (Welford 1962), row after row: the same for any number of threads. */
+typedef struct moments {
+    double n, mean, squares;
+} moments;
+
+static void moments_add(moments *m, size_t n, const double *v)
+{
+    for (size_t i = 0; i < n; i++) {
+        double delta = v[i] - m->mean;
+        m->mean += delta / ++m->n;
+        m->squares += delta * (v[i] - m->mean);
+    }
+}
+
+static double standard_error(const moments *m)
+{
+    return m->n > 1 ? sqrt(m->squares / (m->n - 1) / m->n) : NAN;
+}
+
+static nf_status score_rows(score_job *job, nf_workspace *ws, size_t n, int (*progress)(void *, size_t), void *user,
+                            nf_vae_scores *scores)
+{
+    enum { BLOCK = 512 }; /* rows between calls of progress */
+    size_t reals = job->m->o->total.n_saved;
+    double elbo_row[BLOCK], kl_row[BLOCK], log_px_row[BLOCK];
+    job->elbo = elbo_row;
+    job->kl = kl_row;
+    job->log_px = log_px_row;
+    moments elbo = {0}, kl = {0}, log_px = {0};
+    for (job->first = 0; job->first < n;) {
+        size_t rows = n - job->first < BLOCK ? n - job->first : BLOCK;
+        nfi_tiling tiling = nfi_tile_batch(rows, reals);
+        nf_status status = nfi_for_tiles(ws, &tiling, score_tile, job);
+        if (status != NF_OK)
+            return status;
+        moments_add(&elbo, rows, elbo_row);
+        moments_add(&kl, rows, kl_row);
+        moments_add(&log_px, rows, log_px_row);
+        job->first += rows;
+        if (progress && progress(user, job->first))
+            return nf_error(NF_ESTOP, "nf_vae_score: stopped by the callback after %zu of %zu rows", job->first, n);
+    }
+    *scores = (nf_vae_scores){
+        .elbo = elbo.mean,
+        .elbo_se = standard_error(&elbo),
+        .kl = kl.mean,
+        .log_px = log_px.mean,
+        .log_px_se = standard_error(&log_px),
+    };
+    return NF_OK;
+}
+
+nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples, uint64_t seed,
+                       int (*progress)(void *user, size_t done), void *user, nf_vae_scores *scores)
+{
+    const nf_object *vae = nfi_model_vae(m, "nf_vae_score");
+    if (!vae)
+        return NF_EARG;
+    if (!scores)
+        return nf_error(NF_EARG, "nf_vae_score: `scores` is NULL");
+    if (samples == 0)
+        return nf_error(NF_EARG, "nf_vae_score: `samples` is 0");
+    nfi_rows *rows = nfi_rows_new(data, 1, "nf_vae_score");
+    if (!rows)
+        return nf_error_status();
+    nf_status status = NF_OK;
+    if (data->dim != vae->total.dim_in)
+        status = nf_error(NF_EDIM, "nf_vae_score: the data have %zu columns, but the encoder takes %zu rows", data->dim,
+                          vae->total.dim_in);
+    nf_workspace *own = ws || status != NF_OK ? NULL : nf_workspace_new(0);
+    if (status == NF_OK && !ws && !own)
+        status = NF_ENOMEM;
+    if (status == NF_OK) {
+        score_job job = {.m = m, .rows = rows, .seed = seed, .samples = samples};
+        status = score_rows(&job, ws ? ws : own, data->n, progress, user, scores);
+    }
+    nf_workspace_free(own);
+    nfi_rows_free(rows);
+    return status;
+}
+
+/* ---- one direction at a time ---- */
+
+typedef struct run_job {
+    const nf_model *m;
+    const nf_noise *noise;
+    const nf_real *in;
+    nf_real *out;
+    double *log_q;
+} run_job;
+
+static nf_status run(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *in,
+                     nf_real *out, double *log_q, nfi_tile_fn *f)
+{
+    run_job job = {.m = m, .noise = noise, .in = in, .out = out, .log_q = log_q};
+    nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
+    nf_workspace *own = ws ? NULL : nf_workspace_new(0);
+    nf_status status = ws || own ? nfi_for_tiles(ws ? ws : own, &tiling, f, &job) : NF_ENOMEM;
+    nf_workspace_free(own);
+    return status;
+}
+
+static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+{
+    const run_job *job = user;
+    const nf_object *vae = job->m->o;
+    size_t dim = vae->total.dim_in, dim_z = vae->total.dim_out;
+    nf_pass p = nfi_model_pass(job->m, memory, job->noise, first, n, ld, NF_EVAL, false);
+    nf_real *z = nf_arena_reals(p.scratch, dim_z, ld);
+    nf_real *a = nf_arena_reals(p.scratch, nf_object_shape(nf_child(vae, NFI_DECODER))->dim_out, ld);
+    nf_real *mean = nf_arena_reals(p.scratch, dim, ld);
+    if (!z || !a || !mean)
+        return NF_ENOMEM;
+    if (job->in)
+        nfi_pack(n, dim_z, job->in + first * dim_z, dim_z, ld, z);
+    else
+        nf_noise_normal(&p.noise, dim_z, n, ld, z); /* the prior's site is the VAE's own */
+    nf_pass decoder = nf_child_pass(vae, NFI_DECODER, &p);
+    nf_status status = nf_net_apply(nf_child(vae, NFI_DECODER), &decoder, z, a, NULL);
+    if (status == NF_OK) {
+        nfi_likelihood_mean(nfi_vae_likelihood(vae), dim, ld, a, mean);
+        nfi_unpack(n, dim, mean, ld, job->out + first * dim, dim);
+    }
+    return status;
+}
+
+nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *z,
+                        nf_real *x)
+{
+    if (!nfi_model_vae(m, "nf_vae_decode"))
+        return NF_EARG;
+    if (!x || (!z && !noise))
+        return nf_error(NF_EARG, "nf_vae_decode: `%s` is NULL", x ? "noise` and `z" : "x");
+    if (n == 0)
+        return nf_error(NF_EDIM, "nf_vae_decode: `n` is 0");
+    return run(m, ws, noise, n, z, x, NULL, decode_tile);
+}
+
+static nf_status encode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+{
+    const run_job *job = user;
+    const nf_object *vae = job->m->o;
+    size_t dim = vae->total.dim_in, dim_z = vae->total.dim_out;
+    nf_pass p = nfi_model_pass(job->m, memory, job->noise, first, n, ld, NF_EVAL, false);
+    nf_real *x = nf_arena_reals(p.scratch, dim, ld);
+    nf_real *ctx = nf_arena_reals(p.scratch, nf_object_shape(nf_child(vae, NFI_POSTERIOR))->n_ctx, ld);
+    if (!x || !ctx)
+        return NF_ENOMEM;
+    nfi_pack(n, dim, job->in + first * dim, dim, ld, x);
+    nf_pass encoder = nf_child_pass(vae, NFI_ENCODER, &p), posterior = nf_child_pass(vae, NFI_POSTERIOR, &p);
+    nfi_draw draw;
+    nf_status status = nf_net_apply(nf_child(vae, NFI_ENCODER), &encoder, x, ctx, NULL);
+    if (status == NF_OK)
+        status = nfi_draw_sample(&draw, nf_child(vae, NFI_POSTERIOR), &posterior, ctx, p.scratch);
+    if (status != NF_OK)
+        return status;
+    nfi_unpack(n, dim_z, draw.z, ld, job->out + first * dim_z, dim_z);
+    for (size_t s = 0; s < n && job->log_q; s++)
+        job->log_q[first + s] = draw.log_q[s];
+    return NF_OK;
+}
+
+nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *x,
+                        nf_real *z, double *log_q)
+{
+    if (!nfi_model_vae(m, "nf_vae_encode"))
+        return NF_EARG;
+    if (!noise || !x || !z)
+        return nf_error(NF_EARG, "nf_vae_encode: `%s` is NULL", !noise ? "noise" : !x ? "x" : "z");
+    if (n == 0)
+        return nf_error(NF_EDIM, "nf_vae_encode: `n` is 0");
+    return run(m, ws, noise, n, x, z, log_q, encode_tile);
+}

@@ -1,0 +1,102 @@
+/* The VAE as an object: encoder x -> context, posterior q(z | context), decoder z -> parameters of p(x | z), prior
+   N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). It only checks that its parts fit;
+   what is computed with them is in elbo.c and score.c. */
+#include "vae/vae.h"
+#include "core/memory.h"
+
+static nf_status vae_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                          nf_real *state)
+{
+    (void)batch; /* data enter the encoder alone: there is no one batch that all parts could see */
+    nf_status status = NF_OK;
+    for (size_t i = 0; i < nf_n_children(o) && status == NF_OK; i++)
+        status = nf_init_child(o, i, noise, NULL, theta, state);
+    return status;
+}
+
+static nf_status vae_describe(const nf_object *o, nf_writer *w)
+{
+    return nf_write_integer(w, "likelihood", nfi_vae_likelihood(o));
+}
+
+static const nf_part vae_part = {
+    .name = "vae",
+    .init = vae_init,
+    .describe = vae_describe,
+    .destroy = nfi_free,
+};
+
+static nf_status check_parts(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_likelihood likelihood)
+{
+    const nf_shape *e = nf_object_shape(nf_net_object(encoder));
+    const nf_shape *q = nf_object_shape(nf_dist_object(posterior));
+    const nf_shape *d = nf_object_shape(nf_net_object(decoder));
+    if (likelihood != NF_BERNOULLI && likelihood != NF_GAUSSIAN)
+        return nf_error(NF_EARG, "nf_vae_new: %d is not a likelihood", (int)likelihood);
+    if (e->n_ctx || d->n_ctx)
+        return nf_error(NF_EDIM, "nf_vae_new: the %s reads %zu rows of context, but there is none",
+                        e->n_ctx ? "encoder" : "decoder", e->n_ctx ? e->n_ctx : d->n_ctx);
+    if (e->dim_out != q->n_ctx)
+        return nf_error(NF_EDIM, "nf_vae_new: the encoder gives %zu rows, but the posterior takes %zu rows of context",
+                        e->dim_out, q->n_ctx);
+    if (d->dim_in != q->dim_out)
+        return nf_error(NF_EDIM, "nf_vae_new: the posterior gives %zu rows, but the decoder takes %zu", q->dim_out,
+                        d->dim_in);
+    if (d->dim_out != nfi_likelihood_rows(likelihood, e->dim_in))
+        return nf_error(NF_EDIM,
+                        "nf_vae_new: the encoder takes %zu rows, whose %s likelihood has %zu parameters, but "
+                        "the decoder gives %zu rows",
+                        e->dim_in, likelihood == NF_BERNOULLI ? "Bernoulli" : "Gaussian",
+                        nfi_likelihood_rows(likelihood, e->dim_in), d->dim_out);
+    return NF_OK;
+}
+
+nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_likelihood likelihood)
+{
+    nf_object *parts[] = {nf_net_object(encoder), nf_dist_object(posterior), nf_net_object(decoder)};
+    nf_likelihood *self = NULL;
+    if (encoder && posterior && decoder && check_parts(encoder, posterior, decoder, likelihood) == NF_OK)
+        self = nfi_calloc(1, sizeof *self);
+    if (!self) {
+        for (size_t i = 0; i < 3; i++)
+            nf_object_free(parts[i]);
+        return NULL;
+    }
+    *self = likelihood;
+    nf_shape own = {.dim_in = parts[NFI_ENCODER]->total.dim_in, .dim_out = parts[NFI_POSTERIOR]->total.dim_out};
+    /* On a tile there are, beside the parts' tapes: x, the context, z and the likelihood's parameters. */
+    own.n_saved = own.dim_in + parts[NFI_POSTERIOR]->total.n_ctx + own.dim_out + parts[NFI_DECODER]->total.dim_out;
+    return (nf_vae *)nfi_object_new(NFI_VAE, &vae_part, NULL, &own, self, parts, 3, 0, "nf_vae_new");
+}
+
+nf_vae *nfi_vae_rebuild(nf_reader *r)
+{
+    uint64_t likelihood;
+    if (nf_read_integer(r, "likelihood", &likelihood) != NF_OK)
+        return NULL;
+    nf_object *part[3];
+    for (size_t i = 0; i < 3; i++)
+        part[i] = nf_read_child(r, i);
+    nf_net *encoder = nfi_as_net(part[NFI_ENCODER]), *decoder = nfi_as_net(part[NFI_DECODER]);
+    nf_dist *posterior = nfi_as_dist(part[NFI_POSTERIOR]);
+    if (!encoder || !posterior || !decoder || likelihood > NF_GAUSSIAN) {
+        nf_error(NF_EFORMAT, "nf_load: a VAE must have an encoder, a posterior, a decoder and a known likelihood");
+        for (size_t i = 0; i < 3; i++)
+            nf_object_free(part[i]);
+        return NULL;
+    }
+    return nf_vae_new(encoder, posterior, decoder, (nf_likelihood)likelihood);
+}
+
+const nf_object *nfi_model_vae(const nf_model *m, const char *who)
+{
+    if (!m) {
+        nf_error(NF_EARG, "%s: `m` is NULL", who);
+        return NULL;
+    }
+    if (m->o->kind != NFI_VAE) {
+        nf_error(NF_EARG, "%s: the model is of `%s`, not of a VAE", who, nf_object_name(m->o));
+        return NULL;
+    }
+    return m->o;
+}
