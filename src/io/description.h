@@ -29,9 +29,4 @@ struct json_t *nfi_describe(const nf_object *o);
    NULL on NF_EFORMAT, NF_ENOMEM; `path` is for messages. */
 nf_object *nfi_rebuild(const struct json_t *description, const nf_types *types, size_t n_numbers, const char *path);
 
-/* For the rebuild hooks of built-in types: child i as what it must be, a new reference; NULL with NF_EFORMAT. */
-nf_net *nfi_read_net(nf_reader *r, size_t i);
-nf_flow *nfi_read_flow(nf_reader *r, size_t i);
-nf_dist *nfi_read_dist(nf_reader *r, size_t i);
-
 #endif

@@ -169,28 +169,3 @@ nf_object *nf_read_child(nf_reader *r, size_t i)
     nf_error(r ? NF_EFORMAT : NF_EARG, r ? "there is no child %zu" : "nf_read_child: r is NULL", i);
     return NULL;
 }
-
-static nf_object *read_kind(nf_reader *r, size_t i, nfi_kind kind, const char *what)
-{
-    nf_object *child = nf_read_child(r, i);
-    if (!child || child->kind == kind)
-        return child;
-    nf_error(NF_EFORMAT, "child %zu (%s) is not a %s", i, nf_object_name(child), what);
-    nf_object_free(child);
-    return NULL;
-}
-
-nf_net *nfi_read_net(nf_reader *r, size_t i)
-{
-    return nfi_as_net(read_kind(r, i, NFI_NET, "net"));
-}
-
-nf_flow *nfi_read_flow(nf_reader *r, size_t i)
-{
-    return nfi_as_flow(read_kind(r, i, NFI_FLOW, "flow"));
-}
-
-nf_dist *nfi_read_dist(nf_reader *r, size_t i)
-{
-    return nfi_as_dist(read_kind(r, i, NFI_DIST, "distribution"));
-}

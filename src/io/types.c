@@ -1,5 +1,6 @@
-/* The one list of the library's types; their tables stand in the files of the layers. */
+/* The one list of the library's types. */
 #include "io/types.h"
+#include <nflow/vae.h>
 #include <string.h>
 
 const char *nfi_kind_name(nfi_kind kind)
@@ -9,13 +10,15 @@ const char *nfi_kind_name(nfi_kind kind)
 }
 
 static const nf_net_type *const nets[] = {
-    NULL,
+    &nfi_mlp_type,
 };
 static const nf_flow_type *const flows[] = {
-    NULL,
+    &nfi_chain_type,     &nfi_invert_type,      &nfi_amortized_type, &nfi_on_context_type, &nfi_affine_type,
+    &nfi_lu_linear_type, &nfi_permutation_type, &nfi_planar_type,    &nfi_radial_type,
 };
 static const nf_dist_type *const dists[] = {
-    NULL,
+    &nfi_normal_type,
+    &nfi_pushforward_type,
 };
 
 /* The type of that name among the caller's n, then the library's. */
@@ -25,8 +28,8 @@ static const nf_dist_type *const dists[] = {
         for (size_t i = 0; theirs && i < n; i++)                                                                  \
             if (theirs[i] && theirs[i]->part.name && strcmp(theirs[i]->part.name, name) == 0)                     \
                 return theirs[i];                                                                                 \
-        for (size_t i = 0; noun##s[i]; i++)                                                                       \
-            if (strcmp(noun##s[i]->part.name, name) == 0)                                                         \
+        for (size_t i = 0; i < sizeof noun##s / sizeof *noun##s; i++)                                             \
+            if (noun##s[i] && strcmp(noun##s[i]->part.name, name) == 0)                                           \
                 return noun##s[i];                                                                                \
         return NULL;                                                                                              \
     }
@@ -57,6 +60,10 @@ nf_object *nfi_rebuild_type(const char *kind, const char *name, const nf_types *
         const nf_dist_type *t = find_dist(name, types->dists, types->n_dists);
         return t && t->rebuild ? nf_dist_object(t->rebuild(r)) : cannot(name, t != NULL);
     }
+    if (strcmp(kind, "vae") == 0 && strcmp(name, "vae") == 0)
+        return nf_vae_object(nfi_vae_rebuild(r));
+    if (strcmp(kind, "vae") == 0)
+        return cannot(name, false);
     nf_error(NF_EFORMAT, "no kind '%s' is known", kind);
     return NULL;
 }

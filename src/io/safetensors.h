@@ -1,0 +1,41 @@
+/* The safetensors container: named tensors of F32 or F64 and a map of strings, from files that are not trusted. */
+#ifndef NFI_SAFETENSORS_H
+#define NFI_SAFETENSORS_H
+#include "io/slices.h"
+
+struct json_t; /* Jansson's, which only .c files include */
+
+typedef struct nfi_tensor {
+    const char *name;
+    size_t begin, end; /* bytes of data */
+    size_t width;      /* bytes a number: 4 or 8 */
+    size_t rank, extents[NFI_MAX_RANK], count;
+    bool taken;
+} nfi_tensor;
+
+typedef struct nfi_container {
+    const char *path;     /* borrowed */
+    unsigned char *bytes; /* the whole file */
+    const unsigned char *data;
+    size_t n_data;
+    struct json_t *header;
+    nfi_tensor *tensor; /* [n_tensors], sorted by name */
+    size_t n_tensors;
+    size_t n_numbers; /* in all tensors together */
+} nfi_container;
+
+/* Reads and checks a file; `who` and `path` are for messages. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
+nf_status nfi_container_read(nfi_container *c, const char *who, const char *path);
+void nfi_container_free(nfi_container *c);
+/* A string of the metadata; NULL if there is none. */
+const char *nfi_container_metadata(const nfi_container *c, const char *key);
+/* Copies tensor `s->name` to out [s->count], in the library's precision. NF_EFORMAT if it is missing, has been taken
+   before, is of another shape, or overflows the library's precision. */
+nf_status nfi_container_take(nfi_container *c, const char *who, const nfi_slice *s, nf_real *out);
+
+/* Appends a tensor of the library's precision to a header that is being composed; *n_data: bytes of data so far. */
+nf_status nfi_header_add(struct json_t *header, const char *who, const nfi_slice *s, size_t *n_data);
+/* Numbers of the library's precision as little-endian bytes [n * sizeof(nf_real)]. */
+void nfi_encode(size_t n, const nf_real *numbers, unsigned char *bytes);
+
+#endif
