@@ -98,3 +98,11 @@ size_t nfi_arena_bytes(const nf_arena *a)
         bytes += a->size[i];
     return bytes;
 }
+
+size_t nfi_arena_used(const nf_arena *a)
+{
+    size_t bytes = a->end.used;
+    for (size_t i = 0; i < a->end.chunk && i < a->n_chunks; i++)
+        bytes += a->size[i];
+    return bytes;
+}

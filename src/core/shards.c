@@ -77,7 +77,7 @@ static void carry_up(nfi_sum *s, size_t node, nf_real *sum)
     s->half[node & 1 && node > 1] = sum; /* node 2 or 3, or 1 where there is one shard */
 }
 
-void nfi_sum_work(nfi_sum *s, nfi_thread *memory, bool keep_tape, nfi_sum_fn *f, void *user, nfi_team *team)
+void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi_team *team)
 {
     const nfi_tiling *t = &s->tiling;
     nf_mark scratch = nf_arena_mark(&memory->scratch), tape = nf_arena_mark(&memory->tape);
@@ -91,8 +91,7 @@ void nfi_sum_work(nfi_sum *s, nfi_thread *memory, bool keep_tape, nfi_sum_fn *f,
             if (status != NF_OK)
                 nfi_team_error(team, tile, status);
             nf_arena_rewind(&memory->scratch, scratch);
-            if (!keep_tape)
-                nf_arena_rewind(&memory->tape, tape);
+            nf_arena_rewind(&memory->tape, tape);
         }
         carry_up(s, s->n_shards + shard, g);
     }

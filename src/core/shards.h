@@ -24,9 +24,8 @@ nf_status nfi_sum_begin(nfi_sum *s, const nfi_tiling *t, size_t length, size_t t
 /* A tile's contribution: g [length] +=. */
 typedef nf_status nfi_sum_fn(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
                              size_t shard, nf_real *g);
-/* One thread's work, inside a parallel region, until no shard is left. The tile's arenas are rewound to where they
-   stood. keep_tape: leave the tape alone. */
-void nfi_sum_work(nfi_sum *s, nfi_thread *memory, bool keep_tape, nfi_sum_fn *f, void *user, nfi_team *team);
+/* One thread's work, inside a parallel region, until no shard is left. The arenas are rewound after each tile. */
+void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi_team *team);
 /* half[0][i] += half[1][i] for first <= i < last: after all threads are done. */
 void nfi_sum_finish(nfi_sum *s, size_t first, size_t last);
 

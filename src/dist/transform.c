@@ -165,7 +165,7 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n, nf_real *g_
         {
             omp_set_num_threads(1);
             nfi_thread *memory = &ws->thread[omp_get_thread_num()];
-            nfi_sum_work(&sum, memory, false, vjp_tile, (void *)j, &team);
+            nfi_sum_work(&sum, memory, vjp_tile, (void *)j, &team);
         }
         status = nfi_team_result(&team);
     }

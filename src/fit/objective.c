@@ -1,0 +1,103 @@
+/* Objectives: construction, and single evaluations by the engine of step.c. */
+#include "fit/objective.h"
+#include "core/memory.h"
+#include <string.h>
+
+/* What is wrong with the arguments of nf_objective_new, NULL if nothing. */
+static const char *fault(const nf_objective_type *type, const nf_model *model, size_t n)
+{
+    if (!type)
+        return "`type` is NULL";
+    if (type->abi != sizeof *type)
+        return "`type->abi` is not the size of the library's table";
+    if (!type->backward)
+        return "the type has no `backward`";
+    if (type->gather && !type->forward)
+        return "the type has `gather`, but no `forward`";
+    if (!model)
+        return "`model` is NULL";
+    return n == 0 ? "`n` is 0" : NULL;
+}
+
+nf_objective *nf_objective_new(const nf_objective_type *type, nf_model *model, size_t n, void *self)
+{
+    const char *why = fault(type, model, n);
+    if (why)
+        nf_error(NF_EARG, "nf_objective_new: %s", why);
+    nf_objective *o = why ? NULL : nfi_calloc(1, sizeof *o);
+    if (!o) {
+        if (type && type->destroy && self)
+            type->destroy(self);
+        return NULL;
+    }
+    *o = (nf_objective){.type = type, .model = model, .n = n, .self = self};
+    return o;
+}
+
+void nf_objective_free(nf_objective *o)
+{
+    if (!o)
+        return;
+    if (o->type->destroy && o->self)
+        o->type->destroy(o->self);
+    nfi_free(o);
+}
+
+nf_model *nf_objective_model(const nf_objective *o)
+{
+    return o ? o->model : NULL;
+}
+
+size_t nf_objective_batch(const nf_objective *o)
+{
+    return o ? o->n : 0;
+}
+
+const nf_objective_type *nf_objective_get_type(const nf_objective *o)
+{
+    return o ? o->type : NULL;
+}
+
+static nf_status evaluate(nf_objective *o, nf_workspace *ws, const nf_step *step, nfi_finish_fn *finish, void *user,
+                          nf_step_report *report)
+{
+    nf_workspace *mine = ws ? ws : nf_workspace_new(0);
+    if (!mine)
+        return NF_ENOMEM;
+    nf_status status = nfi_step(o, mine, step, finish, user, report);
+    if (!ws)
+        nf_workspace_free(mine);
+    return status;
+}
+
+nf_status nf_objective_value(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step, nf_step_report *report)
+{
+    if (!o || !report)
+        return nf_error(NF_EARG, "nf_objective_value: `%s` is NULL", !o ? "o" : "report");
+    nf_step s = {.seed = seed, .step = step, .n = o->n};
+    return evaluate(o, ws, &s, NULL, NULL, report);
+}
+
+/* Where nf_objective_gradient wants its result. */
+typedef struct copy {
+    nf_real *to;
+    size_t n;
+} copy;
+
+static void copy_gradient(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads)
+{
+    (void)n_threads;
+    const copy *c = user;
+    if (thread == 0)
+        memcpy(c->to, gradient->g, c->n * sizeof *c->to);
+}
+
+nf_status nf_objective_gradient(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step, nf_step_report *report,
+                                nf_real *g_theta)
+{
+    if (!o || !g_theta)
+        return nf_error(NF_EARG, "nf_objective_gradient: `%s` is NULL", !o ? "o" : "g_theta");
+    nf_step s = {.seed = seed, .step = step, .n = o->n, .gradient = true};
+    copy c = {.to = g_theta, .n = o->model->o->total.n_params};
+    return evaluate(o, ws, &s, copy_gradient, &c, report);
+}
