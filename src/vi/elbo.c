@@ -94,10 +94,11 @@ static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, 
 NFI_CLONES static double poison(size_t n, size_t ld, size_t d, const nf_real *gx)
 {
     nf_real sum = 0;
-    for (size_t r = 0; r < d; r++)
+    for (size_t r = 0; r < d; r++) {
         NFI_SIMD_SUM(sum)
-    for (size_t s = 0; s < n; s++)
-        sum += gx[r * ld + s] * 0;
+        for (size_t s = 0; s < n; s++)
+            sum += gx[r * ld + s] * 0;
+    }
     return (double)sum;
 }
 
