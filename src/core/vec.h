@@ -17,8 +17,7 @@
 
    Edge cases: NaN gives NaN; infinities, poles and overflow as in C's functions. Results of exp below 2^-1021.5 (float
    2^-125.5) are 0, so exp never returns a denormal. Denormal arguments are taken as they are, except that expm1 loses
-   their last bit. Only tanh keeps the sign
-   of a zero. */
+   their last bit. Only tanh keeps the sign of a zero. */
 #ifndef NFI_VEC_H
 #define NFI_VEC_H
 #include "core/kernel.h"
