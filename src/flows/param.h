@@ -2,6 +2,7 @@
 #ifndef NFI_PARAM_H
 #define NFI_PARAM_H
 #include "core/kernel.h"
+#include <nflow/object.h>
 
 /* Parameter i of sample s: theta [n] if stride is 0, [n x ld] if it is 1. stride is a constant where this is used. */
 NFI_INLINE nf_real nfi_param(const nf_real *theta, size_t stride, size_t ld, size_t i, size_t s)
@@ -14,6 +15,23 @@ NFI_INLINE size_t nfi_param_columns(size_t stride, size_t ld)
 {
     return stride ? ld : 1;
 }
+
+/* Room for `rows` rows [ld] followed by `n` (at most NFI_LANES) such quantities; NULL when out of memory. */
+static inline nf_real *nfi_param_alloc(const nf_pass *p, nf_arena *a, size_t rows, size_t n)
+{
+    return p->theta_stride ? nf_arena_reals(a, rows + n, p->ld) : nf_arena_reals(a, 1, rows * p->ld + NFI_LANES);
+}
+
+/* kernel(stride, ...) as kernel_shared and kernel_each: PARAMETERS in parentheses, then their names. */
+#define NFI_SPECIALISE(kernel, PARAMETERS, ...)       \
+    NFI_CLONES static void kernel##_shared PARAMETERS \
+    {                                                 \
+        kernel(0, __VA_ARGS__);                       \
+    }                                                 \
+    NFI_CLONES static void kernel##_each PARAMETERS   \
+    {                                                 \
+        kernel(1, __VA_ARGS__);                       \
+    }
 
 #ifdef NF_SINGLE
 #define NFI_MIN_NORMAL 1.17549435e-38F

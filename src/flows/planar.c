@@ -158,7 +158,7 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
     g_theta[2 * dim] += gb;
 }
 
-/* Parameters per sample; work [3 x ld]. */
+/* Parameters per sample. */
 NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
                          const nf_real *restrict h, const nf_real *restrict x, const nf_real *restrict gy,
                          const nf_real *restrict g_log_det, nf_real *restrict gx, nf_real *restrict g_theta,
@@ -199,6 +199,17 @@ NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, c
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         g_b[s] += ga[s];
+}
+
+/* work [3 x ld] */
+NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                          const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
+                          nf_real *g_theta, nf_real *work)
+{
+    if (stride)
+        vjp_each(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
+    else
+        vjp_shared(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
 }
 
 /* gy = gx - w (1 - h^2) (u^.gx) / det; work [2 x ld] */
@@ -282,80 +293,30 @@ NFI_INLINE void inverse(size_t stride, size_t dim, size_t ld, const nf_real *res
     shift(stride, dim, ld, theta, coef, -1, h, y, x);
 }
 
-/* ---- each kernel specialised to shared parameters (stride 0) and to parameters per sample (1) ---- */
-
-NFI_CLONES static void forward_shared(size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y,
-                                      double *log_det, nf_real *h, nf_real *coef)
-{
-    forward(0, dim, ld, theta, x, y, log_det, h, coef);
-}
-
-NFI_CLONES static void forward_each(size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y,
-                                    double *log_det, nf_real *h, nf_real *coef)
-{
-    forward(1, dim, ld, theta, x, y, log_det, h, coef);
-}
-
-NFI_CLONES static void inverse_shared(size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x,
-                                      double *log_det, nf_real *coef, nf_real *work)
-{
-    inverse(0, dim, ld, theta, y, x, log_det, coef, work);
-}
-
-NFI_CLONES static void inverse_each(size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x,
-                                    double *log_det, nf_real *coef, nf_real *work)
-{
-    inverse(1, dim, ld, theta, y, x, log_det, coef, work);
-}
-
-NFI_CLONES static void pull_back_shared(size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
-                                        const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det,
-                                        nf_real *gx, nf_real *g_theta, nf_real *work)
-{
-    vjp_shared(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
-}
-
-NFI_CLONES static void pull_back_each(size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
-                                      const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det,
-                                      nf_real *gx, nf_real *g_theta, nf_real *work)
-{
-    vjp_each(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
-}
-
-NFI_CLONES static void solve_shared(size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h,
-                                    const nf_real *gx, nf_real *gy, nf_real *work)
-{
-    solve_jt(0, dim, ld, theta, coef, h, gx, gy, work);
-}
-
-NFI_CLONES static void solve_each(size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h,
-                                  const nf_real *gx, nf_real *gy, nf_real *work)
-{
-    solve_jt(1, dim, ld, theta, coef, h, gx, gy, work);
-}
-
-NFI_CLONES static void solve_scalar_shared(size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active)
-{
-    solve(0, ld, sp, t, h, active);
-}
-
-NFI_CLONES static void solve_scalar_each(size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active)
-{
-    solve(1, ld, sp, t, h, active);
-}
+NFI_SPECIALISE(forward,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y, double *log_det, nf_real *h,
+                nf_real *coef),
+               dim, ld, theta, x, y, log_det, h, coef)
+NFI_SPECIALISE(inverse,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x, double *log_det,
+                nf_real *coef, nf_real *work),
+               dim, ld, theta, y, x, log_det, coef, work)
+NFI_SPECIALISE(pull_back,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *x,
+                const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
+               dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work)
+NFI_SPECIALISE(solve_jt,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gx,
+                nf_real *gy, nf_real *work),
+               dim, ld, theta, coef, h, gx, gy, work)
+NFI_SPECIALISE(solve, (size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active), ld, sp, t, h, active)
 
 void nfi_planar_solve(size_t stride, size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active)
 {
-    (stride ? solve_scalar_each : solve_scalar_shared)(ld, sp, t, h, active);
+    (stride ? solve_each : solve_shared)(ld, sp, t, h, active);
 }
 
-/* ---- hooks ---- */
-
-/* What is saved: h [ld], then the coefficients. */
-static nf_real *alloc_saved(const nf_pass *p, nf_arena *a)
-{
-    return p->theta_stride ? nf_arena_reals(a, 1 + N_COEFFICIENTS, p->ld) : nf_arena_reals(a, 1, p->ld + NFI_LANES);
-}
+/* ---- hooks; what is saved: h [ld], then the coefficients ---- */
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
@@ -363,14 +324,15 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     const size_t dim = nf_object_shape(o)->dim_in;
     const nf_mark mark = nf_arena_mark(p->scratch);
     if (d == NF_FORWARD) {
-        nf_real *h = alloc_saved(p, p->tape ? p->tape : p->scratch);
+        nf_real *h = nfi_param_alloc(p, p->tape ? p->tape : p->scratch, 1, N_COEFFICIENTS);
         if (!h)
             return NF_ENOMEM;
         (p->theta_stride ? forward_each : forward_shared)(dim, p->ld, p->theta, x, y, log_det, h, h + p->ld);
         if (p->tape)
             *saved = h;
     } else {
-        nf_real *coef = alloc_saved(p, p->scratch), *work = coef ? nf_arena_reals(p->scratch, 3, p->ld) : NULL;
+        nf_real *coef = nfi_param_alloc(p, p->scratch, 0, N_COEFFICIENTS),
+                *work = coef ? nf_arena_reals(p->scratch, 3, p->ld) : NULL;
         if (!work) {
             nf_arena_rewind(p->scratch, mark);
             return NF_ENOMEM;
@@ -405,8 +367,8 @@ static nf_status solve_transposed(const nf_object *o, nf_direction d, const nf_p
     nf_real *work = nf_arena_reals(p->scratch, 2, p->ld);
     if (!work)
         return NF_ENOMEM;
-    (p->theta_stride ? solve_each : solve_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, gx, gy,
-                                                  work);
+    (p->theta_stride ? solve_jt_each : solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, gx,
+                                                        gy, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
