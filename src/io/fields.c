@@ -93,7 +93,7 @@ static bool integer_of_json(const json_t *json, uint64_t *value)
 
 nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value)
 {
-    const json_t *json;
+    const json_t *json = NULL;
     nf_status status = find_field(r, "nf_read_integer", name, value, &json);
     if (status == NF_OK && !integer_of_json(json, value))
         status = nf_error(NF_EFORMAT, "the field '%s' is not a non-negative integer", name);
@@ -102,7 +102,7 @@ nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value)
 
 nf_status nf_read_number(nf_reader *r, const char *name, double *value)
 {
-    const json_t *json;
+    const json_t *json = NULL;
     nf_status status = find_field(r, "nf_read_number", name, value, &json);
     if (status != NF_OK)
         return status;
@@ -127,7 +127,7 @@ size_t nf_read_length(nf_reader *r, const char *name)
 
 nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values)
 {
-    const json_t *json;
+    const json_t *json = NULL;
     nf_status status = find_field(r, "nf_read_integers", name, values, &json);
     if (status != NF_OK)
         return status;
