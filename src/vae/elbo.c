@@ -5,6 +5,8 @@
 #include "vae/vae.h"
 #include "core/memory.h"
 #include "fit/minibatch.h"
+#include <math.h>
+#include <string.h>
 
 typedef struct vae_elbo {
     const nf_object *vae;
@@ -17,7 +19,7 @@ typedef struct vae_elbo {
 typedef struct tile {
     nf_real *x, *ctx, *a; /* data, the posterior's context, the likelihood's parameters */
     nf_real *ga, *gz, *g_ctx, *g_log_q;
-    double *log_px, *log_pz;
+    double *log_px, *log_pz, *log_det;
     nf_pass encoder, posterior, decoder;
     void *encoder_saved, *decoder_saved;
     nfi_draw draw;
@@ -41,13 +43,14 @@ static bool allocate(tile *t, const nf_object *vae, size_t ld, bool gradient, nf
     t->a = nf_arena_reals(memory, n_a, ld);
     t->log_px = nf_arena_alloc(memory, ld * sizeof(double));
     t->log_pz = nf_arena_alloc(memory, ld * sizeof(double));
+    t->log_det = nf_arena_alloc(memory, ld * sizeof(double));
     if (gradient) {
         t->ga = nf_arena_reals(memory, n_a, ld);
         t->gz = nf_arena_reals(memory, dim_z, ld);
         t->g_ctx = nf_arena_reals(memory, n_ctx, ld);
         t->g_log_q = nf_arena_reals(memory, 1, ld);
     }
-    return t->x && t->ctx && t->a && t->log_px && t->log_pz &&
+    return t->x && t->ctx && t->a && t->log_px && t->log_pz && t->log_det &&
            (!gradient || (t->ga && t->gz && t->g_ctx && t->g_log_q));
 }
 
@@ -57,6 +60,7 @@ static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile
     t->encoder = nf_child_pass(vae, NFI_ENCODER, p);
     t->posterior = nf_child_pass(vae, NFI_POSTERIOR, p);
     t->decoder = nf_child_pass(vae, NFI_DECODER, p);
+    t->posterior.log_det_total = memset(t->log_det, 0, p->ld * sizeof *t->log_det);
     nfi_rows_tile(e->rows, first, p->n, p->ld, t->x, NULL);
     nf_status status = nf_net_apply(nf_child(vae, NFI_ENCODER), &t->encoder, t->x, t->ctx, &t->encoder_saved);
     if (status == NF_OK)
@@ -78,6 +82,7 @@ static void add_sums(const vae_elbo *e, const tile *t, size_t n, nf_sums *sums)
         sums->loss += e->kl_weight * (log_q - e->joint_weight * t->log_pz[s]) - e->joint_weight * t->log_px[s];
         sums->term[0] += t->log_px[s];
         sums->term[1] += log_q - t->log_pz[s];
+        sums->worst_log_det = fmax(sums->worst_log_det, fabs(t->log_det[s]));
     }
 }
 
