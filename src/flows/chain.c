@@ -1,0 +1,234 @@
+/* f[n-1] o ... o f[0]: values go up, log-dets add, cotangents come down; the inverse takes the flows in reverse. */
+#include "core/memory.h"
+#include "flows/compose.h"
+#include "flows/types.h"
+
+/* What a pass leaves for its VJP: between[k] enters the k-th flow on the way (k >= 1), saved[k] is that flow's own. */
+typedef struct trail {
+    nf_real **between;
+    void **saved;
+} trail;
+
+/* The k-th flow on the way in direction d. */
+static size_t on_the_way(const nf_object *o, nf_direction d, size_t k)
+{
+    return d == NF_FORWARD ? k : o->n_children - 1 - k;
+}
+
+static size_t most_rows(const nf_object *o)
+{
+    size_t most = o->total.dim_in;
+    for (size_t i = 0; i < o->n_children; i++)
+        most = o->children[i]->total.dim_out > most ? o->children[i]->total.dim_out : most;
+    return most;
+}
+
+static trail *new_trail(nf_arena *a, size_t n)
+{
+    trail *t = nf_arena_alloc(a, sizeof *t + n * (sizeof *t->between + sizeof *t->saved));
+    if (!t)
+        return NULL;
+    t->between = (nf_real **)(t + 1);
+    t->saved = (void **)(t->between + n);
+    for (size_t k = 0; k < n; k++) {
+        t->between[k] = NULL;
+        t->saved[k] = NULL;
+    }
+    return t;
+}
+
+/* Two buffers to be used in turn. */
+static nf_status two_buffers(const nf_object *o, const nf_pass *p, nf_real *buffer[2])
+{
+    if (o->n_children < 2)
+        return NF_OK;
+    const size_t rows = most_rows(o);
+    buffer[0] = nf_arena_reals(p->scratch, rows, p->ld);
+    buffer[1] = nf_arena_reals(p->scratch, rows, p->ld);
+    return buffer[0] && buffer[1] ? NF_OK : NF_ENOMEM;
+}
+
+static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved)
+{
+    const size_t n = o->n_children;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    trail *t = p->tape ? new_trail(p->tape, n) : NULL;
+    nf_real *buffer[2] = {NULL, NULL};
+    nf_status status = p->tape ? (t ? NF_OK : NF_ENOMEM) : two_buffers(o, p, buffer);
+    for (size_t k = 0; k < n && status == NF_OK; k++) {
+        const size_t i = on_the_way(o, d, k);
+        const nf_object *f = o->children[i];
+        const nf_pass c = nf_child_pass(o, i, p);
+        nf_real *to = y;
+        void *none = NULL;
+        if (k + 1 < n)
+            to = t ? t->between[k + 1] = nf_arena_reals(p->tape, nfi_rows_out(f, d), p->ld) : buffer[k % 2];
+        status = to ? nf_flow_apply(f, d, &c, x, to, log_det, t ? &t->saved[k] : &none) : NF_ENOMEM;
+        x = to;
+    }
+    nf_arena_rewind(p->scratch, mark);
+    if (t && status == NF_OK)
+        *saved = t;
+    return status;
+}
+
+static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    const trail *t = saved;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *buffer[2] = {NULL, NULL};
+    nf_status status = two_buffers(o, p, buffer);
+    for (size_t k = o->n_children; k-- > 0 && status == NF_OK;) {
+        const size_t i = on_the_way(o, d, k);
+        const nf_pass c = nf_child_pass(o, i, p);
+        const nf_grad gc = nf_child_grad(o, i, p, g);
+        const nf_real *from = k ? t->between[k] : x;
+        nf_real *to = k ? buffer[k % 2] : gx;
+        status = nf_flow_vjp(o->children[i], d, &c, from, y, t->saved[k], gy, g_log_det, to, &gc);
+        gy = to;
+        y = from;
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+/* J^-T = J[n-1]^-T ... J[0]^-T */
+static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy)
+{
+    const trail *t = saved;
+    const size_t n = o->n_children;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *buffer[2] = {NULL, NULL};
+    nf_status status = two_buffers(o, p, buffer);
+    for (size_t k = 0; k < n && status == NF_OK; k++) {
+        const size_t i = on_the_way(o, d, k);
+        const nf_pass c = nf_child_pass(o, i, p);
+        const nf_real *next = k + 1 < n ? t->between[k + 1] : y;
+        nf_real *to = k + 1 < n ? buffer[k % 2] : gy;
+        status = nf_flow_solve_jt(o->children[i], d, &c, x, next, t->saved[k], gx, to);
+        gx = to;
+        x = next;
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+/* Pushes the batch through child i, whose numbers have just been initialised. memory: scratch for y and the pass. */
+static nf_status push(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *b, const nf_real *theta,
+                      nf_real *state, nf_arena *memory, nf_real *y)
+{
+    const nf_object *f = o->children[i];
+    const nfi_place *at = &o->place[i];
+    nf_real *prep = nf_arena_reals(memory, 1, f->total.n_prep + 1);
+    double *log_det = nf_arena_alloc(memory, b->ld * sizeof *log_det);
+    if (!prep || !log_det)
+        return NF_ENOMEM;
+    for (size_t s = 0; s < b->ld; s++)
+        log_det[s] = 0;
+    nf_pass p = {.n = b->n,
+                 .ld = b->ld,
+                 .theta = theta + at->theta,
+                 .state = state + at->state,
+                 .prep = prep,
+                 .ctx = b->ctx,
+                 .noise = *noise,
+                 .mode = NF_EVAL,
+                 .scratch = memory};
+    p.noise.site += at->site;
+    void *none = NULL;
+    nf_status status = nfi_tree_prepare(f, NF_EVAL, p.theta, state + at->state, prep);
+    return status == NF_OK ? nf_flow_apply(f, b->direction, &p, b->x, y, log_det, &none) : status;
+}
+
+/* Each flow sees the data as the flows before it hand them on. */
+static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
+{
+    const nf_direction d = batch ? batch->direction : NF_FORWARD;
+    nf_batch here = batch ? *batch : (nf_batch){.n = 0};
+    nf_arena memory = {.n_chunks = 0};
+    nf_status status = NF_OK;
+    for (size_t k = 0; k < o->n_children && status == NF_OK; k++) {
+        const size_t i = on_the_way(o, d, k);
+        status = nf_init_child(o, i, noise, batch ? &here : NULL, theta, state);
+        if (!batch || k + 1 == o->n_children || status != NF_OK)
+            continue;
+        nf_real *y = nf_arena_reals(&memory, nfi_rows_out(o->children[i], d), here.ld);
+        status = y ? push(o, i, noise, &here, theta, state, &memory, y) : NF_ENOMEM;
+        here.x = y;
+    }
+    nfi_arena_clear(&memory);
+    return status;
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    const size_t n = nf_read_n_children(r);
+    nf_flow **f = nfi_calloc(n, sizeof(nf_flow *));
+    if (!f)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        f[i] = nfi_read_flow(r, i);
+    nf_flow *chain = nf_chain(f, n);
+    nfi_free(f);
+    return chain;
+}
+
+const nf_flow_type nfi_chain_type = {
+    .part = {.name = "chain", .init = init},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild,
+};
+
+/* Adds flow i's shape to the chain's; whether it fits. */
+static nf_status link_flow(nf_shape *own, const nf_shape *s, size_t i)
+{
+    if (i == 0) {
+        *own = (nf_shape){.dim_in = s->dim_in, .flags = s->flags & NFI_INHERITED};
+    } else {
+        if (s->dim_in != own->dim_out)
+            return nf_error(NF_EDIM, "nf_chain: flow %zu takes %zu rows, but flow %zu gives %zu", i, s->dim_in, i - 1,
+                            own->dim_out);
+        if (!nfi_add(own->n_saved, s->dim_in, &own->n_saved))
+            return nf_error(NF_EARG, "nf_chain: the sizes overflow at flow %zu", i);
+    }
+    if (s->n_ctx && own->n_ctx && s->n_ctx != own->n_ctx)
+        return nf_error(NF_EDIM, "nf_chain: flow %zu reads %zu rows of context, but an earlier one reads %zu", i,
+                        s->n_ctx, own->n_ctx);
+    own->n_ctx = s->n_ctx ? s->n_ctx : own->n_ctx;
+    own->dim_out = s->dim_out;
+    own->flags = (own->flags & s->flags) | ((own->flags | s->flags) & NF_STOCHASTIC);
+    return NF_OK;
+}
+
+nf_flow *nf_chain(nf_flow *const *f, size_t n)
+{
+    if (!f || n == 0) {
+        nf_error(NF_EARG, f ? "nf_chain: `n` is 0" : "nf_chain: `f` is NULL");
+        return NULL;
+    }
+    nf_object **children = nfi_calloc(n, sizeof(nf_object *));
+    nf_shape own = {.n_saved = 0};
+    nf_status status = children ? NF_OK : NF_ENOMEM;
+    bool whole = true;
+    for (size_t i = 0; i < n; i++) {
+        whole = whole && f[i];
+        if (children)
+            children[i] = nf_flow_object(f[i]);
+    }
+    for (size_t i = 0; i < n && whole && status == NF_OK; i++)
+        status = link_flow(&own, nf_flow_shape(f[i]), i);
+    nf_flow *chain = NULL;
+    if (status == NF_OK)
+        chain = nf_flow_new(&nfi_chain_type, &own, NULL, children, n); /* which deals with missing flows */
+    else
+        for (size_t i = 0; i < n; i++)
+            nf_flow_free(f[i]);
+    nfi_free(children);
+    return chain;
+}

@@ -1,0 +1,27 @@
+/* What flows made of flows share. */
+#ifndef NFI_COMPOSE_H
+#define NFI_COMPOSE_H
+#include "core/tree.h"
+
+static inline nf_direction nfi_opposite(nf_direction d)
+{
+    return d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
+}
+
+/* Rows that enter and that leave a flow in direction d. */
+static inline size_t nfi_rows_in(const nf_object *flow, nf_direction d)
+{
+    return d == NF_FORWARD ? flow->total.dim_in : flow->total.dim_out;
+}
+static inline size_t nfi_rows_out(const nf_object *flow, nf_direction d)
+{
+    return nfi_rows_in(flow, nfi_opposite(d));
+}
+
+/* Properties that a flow passes on to one that wraps it. */
+enum { NFI_INHERITED = NF_PER_SAMPLE | NF_STOCHASTIC | NF_VOLUME_PRESERVING };
+
+/* Child i of a description as a new reference to a flow; NULL with NF_EFORMAT if it is not one. */
+nf_flow *nfi_read_flow(nf_reader *r, size_t i);
+
+#endif

@@ -1,0 +1,131 @@
+/* Calls of a flow's hooks, and the derivatives of a direction that has none of its own.
+
+   Let f(z; theta) be the direction that has a VJP and l(z; theta) its log-det. The other one, z = f^-1(y; theta), has
+   log-det L(y; theta) = -l(z(y, theta); theta). With J = df/dz at the solution, f(z(y, theta); theta) = y gives
+
+       dz = J^-1 (dy - f_theta dtheta),   dL = -l_z dz - l_theta dtheta.
+
+   For cotangents gz of z and gL of L let c = gz - gL l_z and v = J^-T c. Then
+
+       <gz, dz> + gL dL = <c, dz> - gL l_theta dtheta = <v, dy> - (f_theta^T v + gL l_theta) dtheta,
+
+   so gy = v, and the gradients in parameters and context are those of f's VJP for the cotangents (-v, -gL). That VJP
+   with (0, -gL) yields -gL l_z, the second part of c. The same body serves both directions.
+
+   J^-T of the implicit direction is J^T of the explicit one: f's VJP without log-det. */
+#include "core/memory.h"
+#include "flows/compose.h"
+
+static const nf_flow_type *type_of(const nf_object *flow)
+{
+    return flow->type;
+}
+
+static bool is_implicit(const nf_object *flow, nf_direction d)
+{
+    return flow->own.flags & (d == NF_FORWARD ? NF_IMPLICIT_FORWARD : NF_IMPLICIT_INVERSE);
+}
+
+static nf_real *zeros(nf_arena *a, size_t rows, size_t ld)
+{
+    nf_real *z = nf_arena_reals(a, rows, ld);
+    for (size_t i = 0; z && i < rows * ld; i++)
+        z[i] = 0;
+    return z;
+}
+
+/* Runs the explicit direction at the solution y, for what its VJP wants saved. */
+static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *y, void **saved)
+{
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *x = nf_arena_reals(p->scratch, nfi_rows_in(flow, d), p->ld);
+    double *log_det = nf_arena_alloc(p->scratch, p->ld * sizeof *log_det);
+    if (!x || !log_det)
+        return NF_ENOMEM;
+    for (size_t s = 0; s < p->ld; s++)
+        log_det[s] = 0;
+    nf_status status = type_of(flow)->apply(flow, nfi_opposite(d), p, y, x, log_det, saved);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+nf_status nf_flow_apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                        double *log_det, void **saved)
+{
+    if (!p->tape || !is_implicit(flow, d))
+        return type_of(flow)->apply(flow, d, p, x, y, log_det, saved);
+    nf_pass no_tape = *p;
+    no_tape.tape = NULL;
+    nf_status status = type_of(flow)->apply(flow, d, &no_tape, x, y, log_det, saved);
+    return status == NF_OK ? save_explicit(flow, d, p, y, saved) : status;
+}
+
+static nf_status implicit_vjp(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x,
+                              const nf_real *y, void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
+                              const nf_grad *g)
+{
+    const nf_flow_type *type = type_of(flow);
+    const nf_direction e = nfi_opposite(d);
+    const size_t ld = p->ld, rows_x = nfi_rows_in(flow, d), rows_y = nfi_rows_out(flow, d);
+    const nf_grad none = {0};
+    if (!type->solve_jt)
+        return nf_error(NF_EUNSUPPORTED, "nf_flow_vjp: type %s has no solve_jt", type->part.name);
+    nf_real *v = zeros(p->scratch, rows_x, ld), *c = nf_arena_reals(p->scratch, rows_y, ld);
+    nf_real *g_l = nf_arena_reals(p->scratch, 1, ld);
+    if (!v || !c || !g_l)
+        return NF_ENOMEM;
+    for (size_t s = 0; s < ld; s++)
+        g_l[s] = -g_log_det[s];
+    nf_status status = type->vjp(flow, e, p, y, x, saved, v, g_l, c, &none);
+    for (size_t i = 0; i < rows_y * ld; i++)
+        c[i] += gy[i];
+    if (status == NF_OK)
+        status = type->solve_jt(flow, e, p, y, x, saved, c, gx);
+    if (status != NF_OK || !(g->theta || g->prep || g->ctx || g->stats))
+        return status;
+    for (size_t i = 0; i < rows_x * ld; i++)
+        v[i] = -gx[i];
+    return type->vjp(flow, e, p, y, x, saved, v, g_l, c, g);
+}
+
+nf_status nf_flow_vjp(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                      void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    if (!is_implicit(flow, d))
+        return type_of(flow)->vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, g);
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_status status = implicit_vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, g);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+nf_status nf_flow_solve_jt(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                           void *saved, const nf_real *gx, nf_real *gy)
+{
+    const nf_flow_type *type = type_of(flow);
+    if (is_implicit(flow, d)) {
+        const nf_mark mark = nf_arena_mark(p->scratch);
+        const nf_grad none = {0};
+        const nf_real *no_log_det = zeros(p->scratch, 1, p->ld);
+        nf_status status =
+            no_log_det ? type->vjp(flow, nfi_opposite(d), p, y, x, saved, gx, no_log_det, gy, &none) : NF_ENOMEM;
+        nf_arena_rewind(p->scratch, mark);
+        return status;
+    }
+    if (!type->solve_jt)
+        return nf_error(NF_EUNSUPPORTED, "nf_flow_solve_jt: type %s has no solve_jt", type->part.name);
+    return type->solve_jt(flow, d, p, x, y, saved, gx, gy);
+}
+
+nf_flow *nfi_read_flow(nf_reader *r, size_t i)
+{
+    nf_object *o = nf_read_child(r, i);
+    if (o && !nfi_as_flow(o)) {
+        nf_error(NF_EFORMAT, "nf_load: part %zu is a %s where a flow is needed", i, nf_object_name(o));
+        nf_object_free(o);
+        return NULL;
+    }
+    if (!o)
+        nf_error(NF_EFORMAT, "nf_load: part %zu, a flow, is missing", i);
+    return (nf_flow *)o;
+}
