@@ -1,0 +1,212 @@
+/* Every allocation of the library fails in turn: a status or NULL comes back, nothing leaks, nothing is half built. */
+#include "fail_alloc.h"
+#include <criterion/criterion.h>
+#include <math.h>
+#include <nflow/nflow.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* A scenario returns NF_OK, or the status of what failed; it releases all it made. */
+typedef nf_status scenario(void);
+
+static nf_status failed_constructor(void)
+{
+    return nf_error_status();
+}
+
+static int gaussian(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
+                    unsigned char *rejected)
+{
+    (void)user, (void)rejected;
+    for (size_t i = 0; i < n; i++) {
+        log_p[i] = 0;
+        for (size_t k = 0; k < d; k++) {
+            log_p[i] -= 0.5 * x[i * d + k] * x[i * d + k];
+            if (grad)
+                grad[i * d + k] = -x[i * d + k];
+        }
+    }
+    return 0;
+}
+
+static nf_flow *every_flow(void)
+{
+    const size_t order[] = {2, 0, 1};
+    return nf_chain((nf_flow *[]){nf_planar(3), nf_invert(nf_radial(3)), nf_affine(3), nf_permutation(3, order),
+                                  nf_lu_linear(3, 1)},
+                    5);
+}
+
+static nf_status fit(nf_thread_rule rule)
+{
+    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
+    if (!q)
+        return failed_constructor();
+    nf_target *target = nf_target_callback(3, gaussian, NULL, rule);
+    nf_objective *elbo = target ? nf_elbo(q, target, NULL) : NULL;
+    nf_status status = elbo ? nf_fit(elbo, &(nf_fit_options){.steps = 3, .threads = 1}, NULL) : failed_constructor();
+    nf_objective_free(elbo);
+    nf_target_free(target);
+    nf_model_free(q);
+    return status;
+}
+
+static nf_status fit_threadsafe(void)
+{
+    return fit(NF_THREADSAFE);
+}
+
+static nf_status fit_serial(void)
+{
+    return fit(NF_SERIAL);
+}
+
+static nf_status finite_difference(void)
+{
+    nf_target *target = nf_target_finite_difference(2, gaussian, NULL, NF_SERIAL, 0);
+    double x[4] = {0.1, 0.2, 0.3, 0.4}, log_p[2], grad[4];
+    nf_status status = target ? nf_target_eval(target, 2, x, log_p, grad, NULL) : failed_constructor();
+    nf_target_report report;
+    if (status == NF_OK)
+        status = nf_target_check(target, 2, x, &report);
+    nf_target_free(target);
+    return status;
+}
+
+static nf_status score_and_transform(void)
+{
+    nf_model *q = nf_model_new(nf_pushforward(nf_normal(3), every_flow()), NULL);
+    if (!q)
+        return failed_constructor();
+    nf_real x[6] = {NF_R(0.1), NF_R(0.2), NF_R(0.3), NF_R(0.4), NF_R(0.5), NF_R(0.6)}, y[6], g[200] = {0};
+    double log_p[2];
+    nf_noise noise = {.seed = 1};
+    nf_check_report report;
+    nf_status status = nf_sample(q, NULL, &noise, 2, NULL, y, log_p);
+    if (status == NF_OK)
+        status = nf_log_prob(q, NULL, 2, x, NULL, log_p);
+    if (status == NF_OK)
+        status = nf_transform_vjp(q, NULL, NF_INVERSE, 2, x, NULL, x, NULL, y, NULL, g);
+    if (status == NF_OK)
+        status = nf_check_flow(q, &(nf_check_options){.n = 2}, &report);
+    nf_model_free(q);
+    return status;
+}
+
+static nf_model *small_vae(void)
+{
+    const size_t hidden[] = {4};
+    nf_mlp_options o = {.hidden = hidden, .n_hidden = 1};
+    nf_flow *flow = nf_amortized_by_context(nf_chain((nf_flow *[]){nf_planar(2), nf_radial(2)}, 2));
+    size_t rows = flow ? 4 + nf_flow_shape(flow)->n_ctx : 1;
+    return nf_model_of_vae(nf_vae_new(nf_mlp(6, rows, 0, &o), nf_posterior(2, flow), nf_mlp(2, 6, 0, &o), NF_BERNOULLI),
+                           NULL);
+}
+
+static const unsigned char pictures[4 * 6] = {0, 255, 0, 255, 255, 0, 255, 255, 0, 0, 0, 255,
+                                              9, 200, 0, 100, 255, 0, 0,   0,   0, 7, 0, 255};
+
+static nf_status vae(void)
+{
+    nf_model *m = small_vae();
+    if (!m)
+        return failed_constructor();
+    nf_data data = {.n = 4, .dim = 6, .bytes = pictures, .binarise = NF_BINARISE_STATIC};
+    nf_objective *elbo = nf_vae_elbo(m, &data, &(nf_vae_options){.batch = 3});
+    nf_status status = elbo ? nf_fit(elbo, &(nf_fit_options){.steps = 2, .threads = 1}, NULL) : failed_constructor();
+    nf_vae_scores scores;
+    nf_real x[12], z[4], back[12];
+    nf_noise noise = {.seed = 1};
+    for (size_t i = 0; i < 12; i++)
+        x[i] = (nf_real)(i % 2);
+    if (status == NF_OK)
+        status = nf_vae_score(m, NULL, &data, 3, 1, NULL, NULL, &scores);
+    if (status == NF_OK)
+        status = nf_vae_encode(m, NULL, &noise, 2, x, z, NULL);
+    if (status == NF_OK)
+        status = nf_vae_decode(m, NULL, &noise, 2, z, back);
+    nf_objective_free(elbo);
+    nf_model_free(m);
+    return status;
+}
+
+static nf_status plug_in(void)
+{
+    nf_model *m = nf_model_new(nf_posterior(2, nf_amortized_by_context(nf_planar(2))), NULL);
+    nf_workspace *ws = m ? nf_workspace_new(1) : NULL;
+    nf_status status = ws ? NF_OK : failed_constructor();
+    nf_real rows[2 * 5] = {NF_R(0.1), NF_R(-0.2), NF_R(0.3), NF_R(0.7)}, z[4], g[10];
+    double log_q[2];
+    nf_noise noise = {.seed = 1};
+    if (status == NF_OK)
+        status = nf_posterior_forward(m, ws, &noise, 2, rows, rows, rows, z, log_q);
+    if (status == NF_OK)
+        status = nf_posterior_backward(m, ws, z, z, g, g, g, NULL);
+    nf_workspace_free(ws);
+    nf_model_free(m);
+    return status;
+}
+
+static nf_status likelihood(void)
+{
+    const nf_real x[] = {NF_R(0.1), NF_R(1.2), NF_R(-0.3), NF_R(0.4)};
+    nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
+    if (!m)
+        return failed_constructor();
+    nf_data data = {.n = 4, .dim = 1, .x = x};
+    nf_objective *o = nf_maximum_likelihood(m, &data, NULL);
+    nf_status status =
+        o ? nf_fit(o, &(nf_fit_options){.steps = 2, .threads = 1, .validation = o}, NULL) : failed_constructor();
+    nf_objective_free(o);
+    nf_model_free(m);
+    return status;
+}
+
+static nf_status save_and_load(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/nflow-alloc-%ld-%zu.safetensors", (long)getpid(), sizeof(nf_real));
+    nf_model *m = small_vae();
+    nf_status status = m ? nf_save(m, path) : failed_constructor();
+    nf_model *back = status == NF_OK ? nf_load(path, NULL) : NULL;
+    if (status == NF_OK && !back)
+        status = failed_constructor();
+    nf_model_free(back);
+    nf_model_free(m);
+    remove(path);
+    return status;
+}
+
+static void fail_each(scenario *run)
+{
+    size_t failures = 0;
+    for (size_t k = 0;; k++) {
+        size_t before = alloc_live();
+        fail_alloc_once(k);
+        nf_status status = run();
+        bool failed = fail_alloc_off();
+        cr_assert_eq(alloc_live(), before, "allocation %zu: %zd blocks leaked", k, (ssize_t)(alloc_live() - before));
+        if (!failed) {
+            cr_assert_eq(status, NF_OK, "%s", nf_error_message());
+            break;
+        }
+        cr_assert_eq(status, NF_ENOMEM, "allocation %zu failed, but the status is %d: %s", k, (int)status,
+                     nf_error_message());
+        failures++;
+    }
+    cr_assert(failures > 3, "only %zu allocations were seen", failures);
+}
+
+#define EACH(name)       \
+    Test(alloc, name)    \
+    {                    \
+        fail_each(name); \
+    }
+EACH(fit_threadsafe)
+EACH(fit_serial)
+EACH(finite_difference)
+EACH(score_and_transform)
+EACH(vae)
+EACH(plug_in)
+EACH(likelihood)
+EACH(save_and_load)
