@@ -10,6 +10,7 @@
 #include "core/memory.h"
 #include "core/tiles.h"
 #include "nn/activation.h"
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -247,7 +248,7 @@ static nf_status check(size_t in, size_t out, size_t n_ctx, const nf_mlp_options
     return NF_OK;
 }
 
-/* Sizes of all layers, checked for overflow. */
+/* Sizes of all layers, checked for overflow; BLAS counts rows and columns in int. */
 static bool count(mlp *m, nf_shape *shape)
 {
     bool fits = true;
