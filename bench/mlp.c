@@ -1,0 +1,112 @@
+/* How near an MLP's forward and backward pass comes to the matrix products it is made of, on one thread.
+
+   usage: bench_mlp [samples in a tile]
+
+   For each net: rate of the pass and of bare gemm calls of the same shapes, alternating in one run, best of many. */
+#include "core/blas.h"
+#include "core/tiles.h"
+#include <nflow/net.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct net_case {
+    const char *name;
+    size_t n_layers, width[4];
+    nf_activation unit;
+} net_case;
+
+static const net_case cases[] = {
+    {"784-300-300-80 relu", 3, {784, 300, 300, 80}, NF_RELU},
+    {"40-300-300-784 relu", 3, {40, 300, 300, 784}, NF_RELU},
+    {"784-400-400-400 softplus", 3, {784, 400, 400, 400}, NF_SOFTPLUS},
+    {"10-64-64-10 tanh", 3, {10, 64, 64, 10}, NF_TANH},
+};
+
+enum { ROUNDS = 40, CALLS = 5 };
+
+static nf_real *numbers(size_t count)
+{
+    nf_real *v = aligned_alloc(64, (count * sizeof(nf_real) + 63) / 64 * 64);
+    nf_noise noise = {.seed = count};
+    if (!v)
+        exit(1);
+    nf_noise_normal(&noise, count, 1, 1, v);
+    for (size_t i = 0; i < count; i++)
+        v[i] *= NF_R(0.05);
+    return v;
+}
+
+/* Everything both contestants work on. */
+typedef struct arrays {
+    nf_real *theta, *x, *y, *gy, *gx, *g_theta;
+} arrays;
+
+static void gemm_only(const net_case *c, const arrays *a, size_t n, size_t ld)
+{
+    const nf_real *w = a->theta;
+    for (size_t l = 0; l < c->n_layers; l++) {
+        size_t in = c->width[l], out = c->width[l + 1];
+        nfi_gemm(false, false, out, n, in, 1, w, in, a->x, ld, 0, a->y, ld);
+        nfi_gemm(false, true, out, in, n, 1, a->gy, ld, a->x, ld, 1, a->g_theta + (w - a->theta), in);
+        if (l)
+            nfi_gemm(true, false, in, n, out, 1, w, in, a->gy, ld, 0, a->gx, ld);
+        w += out * (in + 1);
+    }
+}
+
+static void both_ways(const nf_object *net, nf_pass *p, const arrays *a)
+{
+    void *saved = NULL;
+    nf_grad g = {.theta = a->g_theta};
+    nf_mark mark = nf_arena_mark(p->tape);
+    if (nf_net_apply(net, p, a->x, a->y, &saved) != NF_OK ||
+        nf_net_vjp(net, p, a->x, a->y, saved, a->gy, NULL, &g) != NF_OK)
+        exit(1);
+    nf_arena_rewind(p->tape, mark);
+}
+
+static void measure(const net_case *c, size_t n)
+{
+    size_t ld = (n + 15) / 16 * 16, widest = 784, flops = 0;
+    nf_net *net = nf_mlp(c->width[0], c->width[c->n_layers], 0,
+                         &(nf_mlp_options){.hidden = c->width + 1, .n_hidden = c->n_layers - 1, .activation = c->unit});
+    size_t n_params = nf_object_shape(nf_net_object(net))->n_params;
+    arrays a = {numbers(n_params),    numbers(widest * ld), numbers(widest * ld),
+                numbers(widest * ld), numbers(widest * ld), numbers(n_params)};
+    nf_arena tape = {0}, scratch = {0};
+    nf_pass p = {.n = n, .ld = ld, .theta = a.theta, .tape = &tape, .scratch = &scratch};
+    for (size_t l = 0; l < c->n_layers; l++)
+        flops += (l ? 6 : 4) * n * c->width[l] * c->width[l + 1];
+    double best[2] = {1e9, 1e9};
+    for (int r = 0; r < ROUNDS; r++)
+        for (int who = 0; who < 2; who++) {
+            double start = omp_get_wtime();
+            for (int i = 0; i < CALLS; i++)
+                who ? gemm_only(c, &a, n, ld) : both_ways(nf_net_object(net), &p, &a);
+            double t = (omp_get_wtime() - start) / CALLS;
+            best[who] = t < best[who] ? t : best[who];
+        }
+    printf("%-26s n %3zu  %8.1f us  %6.1f GF/s  gemm alone %8.1f us  %6.1f GF/s  share %3.0f %%\n", c->name, n,
+           best[0] * 1e6, 1e-9 * (double)flops / best[0], best[1] * 1e6, 1e-9 * (double)flops / best[1],
+           100 * best[1] / best[0]);
+    nfi_arena_clear(&tape);
+    nfi_arena_clear(&scratch);
+    nf_real *all[] = {a.theta, a.x, a.y, a.gy, a.gx, a.g_theta};
+    for (size_t i = 0; i < 6; i++)
+        free(all[i]);
+    nf_net_free(net);
+}
+
+int main(int argc, char **argv)
+{
+    long n = argc > 1 ? strtol(argv[1], NULL, 10) : 50;
+    if (n < 1 || n > 4096) {
+        fprintf(stderr, "bench_mlp: samples must be between 1 and 4096\n");
+        return 1;
+    }
+    omp_set_num_threads(1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        measure(&cases[i], (size_t)n);
+    return 0;
+}
