@@ -70,7 +70,7 @@ typedef struct nf_mlp_options {
     nf_activation activation; /**< of hidden units */
     nf_activation output;     /**< of the last layer; NF_RELU (zero) here means NF_IDENTITY */
     nf_initialisation init;   /**< of all layers */
-    double last_scale;        /**< multiplies the last layer's initial weights and biases; 0 means 1, negative means 0 */
+    double last_scale;        /**< of the last layer: multiplies its initial numbers; 0 means 1, negative means 0 */
 } nf_mlp_options;
 
 /**
