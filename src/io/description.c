@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "io/types.h"
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 static json_t *describe(const nf_object *o, size_t depth);
@@ -138,18 +139,19 @@ static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, const reb
     return NF_OK;
 }
 
-/* What the type makes of the reader, and whatever went wrong inside as one message. */
+/* What the type makes of the reader, and whatever went wrong inside as one message; success leaves the thread's. */
 static nf_object *call_hook(nf_reader *r, const rebuilding *b)
 {
     char before[512];
-    size_t length = strlen(nf_error_message());
-    memcpy(before, nf_error_message(), length < sizeof before ? length + 1 : 1);
+    nf_status status = nf_error_status();
+    snprintf(before, sizeof before, "%s", nf_error_message());
+    nf_error(NF_EFORMAT, "its type cannot rebuild it");
     nf_object *o = nfi_rebuild_type(r->kind, r->type, b->types, r);
-    if (!o) {
-        bool silent = strcmp(before, nf_error_message()) == 0;
-        nf_error(!silent && nf_error_status() == NF_ENOMEM ? NF_ENOMEM : NF_EFORMAT, "nf_load: %s: %s '%s': %s",
-                 b->path, r->kind, r->type, silent ? "its type cannot rebuild it" : nf_error_message());
-    }
+    if (o)
+        nf_error(status, "%s", before);
+    else
+        nf_error(nf_error_status() == NF_ENOMEM ? NF_ENOMEM : NF_EFORMAT, "nf_load: %s: %s '%s': %s", b->path, r->kind,
+                 r->type, nf_error_message());
     return o;
 }
 

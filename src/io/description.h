@@ -8,7 +8,7 @@
 struct json_t; /* Jansson's, which only .c files include */
 
 /* Descriptions are refused, in both directions, beyond so many nested objects, and so many rows of x, y or context. */
-enum { NFI_MAX_DEPTH = 64, NFI_MAX_ROWS = 1 << 24 };
+enum { NFI_MAX_DEPTH = 64, NFI_MAX_ROWS = 1 << 22 };
 
 struct nf_writer {
     const nf_object *o;

@@ -29,7 +29,7 @@ static const nf_dist_type *const dists[] = {
             if (theirs[i] && theirs[i]->part.name && strcmp(theirs[i]->part.name, name) == 0)                     \
                 return theirs[i];                                                                                 \
         for (size_t i = 0; i < sizeof noun##s / sizeof *noun##s; i++)                                             \
-            if (noun##s[i] && strcmp(noun##s[i]->part.name, name) == 0)                                           \
+            if (strcmp(noun##s[i]->part.name, name) == 0)                                                         \
                 return noun##s[i];                                                                                \
         return NULL;                                                                                              \
     }

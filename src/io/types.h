@@ -6,12 +6,11 @@
 
 /* The tables, which stand in the files of the layers. */
 extern const nf_net_type nfi_mlp_type;
-#define LATER __attribute__((weak)) /* until they are there */
-extern const nf_flow_type nfi_chain_type LATER, nfi_invert_type LATER, nfi_amortized_type LATER;
-extern const nf_flow_type nfi_on_context_type LATER, nfi_planar_type LATER, nfi_radial_type LATER;
+extern const nf_flow_type nfi_chain_type, nfi_invert_type, nfi_amortized_type;
+extern const nf_flow_type nfi_on_context_type, nfi_planar_type, nfi_radial_type;
 extern const nf_flow_type nfi_affine_type, nfi_lu_linear_type, nfi_permutation_type;
 extern const nf_dist_type nfi_normal_type, nfi_pushforward_type;
-nf_vae *nfi_vae_rebuild(nf_reader *r) LATER;
+nf_vae *nfi_vae_rebuild(nf_reader *r);
 
 /* The key of a kind in model files: "net", "flow", "dist", "vae". */
 const char *nfi_kind_name(nfi_kind kind);
