@@ -8,7 +8,7 @@
      log1p    k from 1 + x, but f = 2^-k x + (2^-k - 1) from x itself: exact for k = 0
      tanh     -t / (2 + t), t = expm1(-2 |x|)
      sigmoid  1 / (1 + e^-x)
-     softplus max(x, 0) + log1p(e^-|x|)
+     softplus max(x, 0) + log1p(e^-|x|), where log1p's k is 0 or 1
 
    Splittings as in Muller et al., Handbook of Floating-Point Arithmetic, ch. 10; the polynomials are minimax (Remez) in
    the relative error of the result, which they leave below 2^-57 in double and 2^-26 in float. Measured errors are in
@@ -144,14 +144,6 @@ NFI_INLINE double nfi_log_d(double x)
     return x > 0 ? y : x == 0 ? -(double)INFINITY : (double)NAN;
 }
 
-/* log1p for 0 <= x <= 2^60 */
-NFI_INLINE double nfi_log1p_core_d(double x)
-{
-    uint64_t split = nfi_log_split_d(1 + x), k = (split & ~UINT64_C(0xfffffffffffff)) - NFI_ONE_D;
-    double c = nfi_from_bits_d(NFI_ONE_D - k) - 1;
-    return nfi_log_core_d(nfi_log_exponent_d(split), nfi_from_bits_d(nfi_bits_d(x) - k) + c);
-}
-
 NFI_INLINE double nfi_log1p_d(double x)
 {
     uint64_t split = nfi_log_split_d(1 + x), k = (split & ~UINT64_C(0xfffffffffffff)) - NFI_ONE_D;
@@ -176,7 +168,10 @@ NFI_INLINE double nfi_sigmoid_d(double x)
 
 NFI_INLINE double nfi_softplus_d(double x)
 {
-    return (x < 0 ? 0 : x) + nfi_log1p_core_d(nfi_exp_d(-fabs(x)));
+    double a = -fabs(x), half, rest, r = nfi_exp_parts_d(a, &half, &rest), z = 2 * (half * (rest + r) + half);
+    bool halve = z > 0.41421356237309505;
+    double y = nfi_log_core_d(halve ? 1. : 0., halve ? 0.5 * z - 0.5 : z);
+    return (x < 0 ? 0 : x) + (a < -708.7 ? 0 : y);
 }
 
 /* sin(2 pi r) for |r| <= 1/4 */
@@ -304,13 +299,6 @@ NFI_INLINE float nfi_log_f(float x)
     return x > 0 ? y : x == 0 ? -INFINITY : NAN;
 }
 
-NFI_INLINE float nfi_log1p_core_f(float x)
-{
-    uint32_t split = nfi_log_split_f(1 + x), k = (split & ~UINT32_C(0x7fffff)) - NFI_ONE_F;
-    float c = nfi_from_bits_f(NFI_ONE_F - k) - 1;
-    return nfi_log_core_f(nfi_log_exponent_f(split), nfi_from_bits_f(nfi_bits_f(x) - k) + c);
-}
-
 NFI_INLINE float nfi_log1p_f(float x)
 {
     uint32_t split = nfi_log_split_f(1 + x), k = (split & ~UINT32_C(0x7fffff)) - NFI_ONE_F;
@@ -335,7 +323,10 @@ NFI_INLINE float nfi_sigmoid_f(float x)
 
 NFI_INLINE float nfi_softplus_f(float x)
 {
-    return (x < 0 ? 0 : x) + nfi_log1p_core_f(nfi_exp_f(-fabsf(x)));
+    float a = -fabsf(x), half, rest, r = nfi_exp_parts_f(a, &half, &rest), z = 2 * (half * (rest + r) + half);
+    bool halve = z > 0.414213562F;
+    float y = nfi_log_core_f(halve ? 1.F : 0.F, halve ? 0.5F * z - 0.5F : z);
+    return (x < 0 ? 0 : x) + (a < -87.6F ? 0 : y);
 }
 
 #endif
