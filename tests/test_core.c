@@ -259,11 +259,13 @@ static void sum_with(size_t threads, size_t n, nf_real *result)
 {
     nf_workspace *ws = nf_workspace_new(threads);
     nfi_tiling t = nfi_tile_batch(n, 4);
-    nfi_team team = {.status = NF_OK};
+    nfi_team team;
+    cr_assert_eq(nfi_team_begin(&team), NF_OK);
     nfi_sum sum;
     cr_assert_eq(nfi_sum_begin(&sum, &t, LENGTH, threads, &ws->shared), NF_OK);
 #pragma omp parallel num_threads((int)threads)
     nfi_sum_work(&sum, &ws->thread[omp_get_thread_num()], contribute, NULL, &team);
+    nfi_team_end(&team);
     nfi_sum_finish(&sum, 0, LENGTH);
     memcpy(result, sum.half[0], LENGTH * sizeof *result);
     nf_workspace_free(ws);
@@ -297,6 +299,24 @@ Test(shards, number_depends_on_tiles_and_length_alone)
     cr_assert_eq(nfi_shard_count(7, 8), 4);
     cr_assert_eq(nfi_shard_count(1000, 8), 64);
     cr_assert_eq(nfi_shard_count(1000, (size_t)1 << 30), 8);
+}
+
+Test(team, barrier_holds_everyone_back)
+{
+    enum { THREADS = 5, ROUNDS = 2000 };
+    nfi_team team;
+    cr_assert_eq(nfi_team_begin(&team), NF_OK);
+    atomic_size_t count = 0, wrong = 0;
+#pragma omp parallel num_threads(THREADS)
+    for (size_t i = 1; i <= ROUNDS; i++) {
+        atomic_fetch_add(&count, 1);
+        nfi_team_wait(&team, (size_t)omp_get_num_threads());
+        if (atomic_load(&count) != i * (size_t)omp_get_num_threads())
+            atomic_fetch_add(&wrong, 1);
+        nfi_team_wait(&team, (size_t)omp_get_num_threads());
+    }
+    cr_assert_eq(atomic_load(&wrong), 0);
+    nfi_team_end(&team);
 }
 
 static nf_status fail_some(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)

@@ -78,24 +78,11 @@ size_t nf_workspace_bytes(const nf_workspace *ws)
 
 /* ---- teams ---- */
 
-void nfi_team_error(nfi_team *team, size_t tile, nf_status status)
-{
-#pragma omp critical(nfi_team_error)
-    if (team->status == NF_OK || tile < team->tile) {
-        team->status = status;
-        team->tile = tile;
-        snprintf(team->message, sizeof team->message, "%s", nf_error_message());
-    }
-}
-
-nf_status nfi_team_result(const nfi_team *team)
-{
-    return team->status == NF_OK ? NF_OK : nf_error(team->status, "%s", team->message);
-}
-
 nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, void *user)
 {
-    nfi_team team = {.status = NF_OK};
+    nfi_team team;
+    if (nfi_team_begin(&team) != NF_OK)
+        return NF_ENOMEM;
     atomic_size_t next = 0;
     int threads = (int)(ws->n_threads < t->n_tiles ? ws->n_threads : t->n_tiles);
 #pragma omp parallel num_threads(threads)
@@ -112,7 +99,9 @@ nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, v
                 nfi_team_error(&team, i, status);
         }
     }
-    return nfi_team_result(&team);
+    nf_status status = nfi_team_result(&team);
+    nfi_team_end(&team);
+    return status;
 }
 
 /* ---- layouts ---- */

@@ -2,6 +2,7 @@
 #ifndef NFI_TILES_H
 #define NFI_TILES_H
 #include "core/memory.h"
+#include "core/team.h"
 #include <nflow/model.h>
 
 /* n samples in n_tiles equal tiles (sizes differ by at most one), each stored with row stride ld. A function of n and
@@ -38,15 +39,6 @@ typedef nf_status nfi_tile_fn(void *user, size_t first, size_t n, size_t ld, nfi
 /* Runs f over all tiles, on the workspace's threads; BLAS is single-threaded inside. Of several errors the lowest
    tile's is returned, with its message in the calling thread. */
 nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, void *user);
-
-/* A team's first error in the order of tiles, for code that opens its own parallel region: {.status = NF_OK}. */
-typedef struct nfi_team {
-    nf_status status;
-    size_t tile;
-    char message[512];
-} nfi_team;
-void nfi_team_error(nfi_team *team, size_t tile, nf_status status); /* with the calling thread's message */
-nf_status nfi_team_result(const nfi_team *team); /* to be called by the caller's thread: hands the message over */
 
 /* Row-major [n x dim] (rows `stride` apart) to feature-major [dim x ld], padding included; and back. */
 void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile);

@@ -155,7 +155,9 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
 static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n, nf_real *g_theta)
 {
     nfi_tiling tiling = nfi_tile_batch(n, j->m->o->total.n_saved);
-    nfi_team team = {.status = NF_OK};
+    nfi_team team;
+    if (nfi_team_begin(&team) != NF_OK)
+        return NF_ENOMEM;
     nf_mark mark = nf_arena_mark(&ws->shared);
     size_t length = nf_model_gradient_size(j->m);
     nfi_sum sum;
@@ -174,6 +176,7 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n, nf_real *g_
         status = nf_model_pull_gradient(j->m, sum.half[0], g_theta);
     }
     nf_arena_rewind(&ws->shared, mark);
+    nfi_team_end(&team);
     return status;
 }
 

@@ -1,9 +1,11 @@
 /* The one loop that drives every objective: step, update, watch, keep the best.
-   The update runs inside the step's parallel region, block by block, on the mean gradient while it is warm. */
+   Steps share one parallel region until something serial and long is due (an evaluation). The update runs inside it,
+   block by block, on the mean gradient while it is warm. */
 #include "fit/objective.h"
 #include "core/memory.h"
 #include "fit/optimizers.h"
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 #include <time.h>
 #include <nflow/fit.h>
@@ -14,6 +16,8 @@ typedef struct fit {
     nf_objective *o;
     nf_model *m;
     nf_workspace *ws;
+    nfi_engine engine;
+    double start;              /* of the clock */
     nf_fit_options options;    /* with defaults filled in */
     nf_optimizer_options rule; /* coefficients in force */
     nf_real *slot[NF_MAX_SLOTS];
@@ -61,11 +65,16 @@ static void update(void *user, const nfi_gradient *gradient, size_t thread, size
     }
 }
 
-static nf_status make_step(fit *f, uint64_t t)
+static nf_status begin_step(fit *f)
 {
-    nf_step step = {.seed = f->options.seed, .step = t, .n = f->o->n, .gradient = true};
+    uint64_t t = f->options.first_step + f->report.steps;
     f->rate = f->options.rate * nf_schedule_value(&f->options.schedule, t);
-    nf_status status = nfi_step(f->o, f->ws, &step, update, f, &f->step);
+    return nfi_step_begin(&f->engine, &(nf_step){.seed = f->options.seed, .step = t, .n = f->o->n, .gradient = true});
+}
+
+static nf_status end_step(fit *f)
+{
+    nf_status status = nfi_step_end(&f->engine, &f->step);
     if (status != NF_OK)
         return status;
     f->report.steps++;
@@ -81,6 +90,52 @@ static nf_status make_step(fit *f, uint64_t t)
     f->mean_count += f->mean_count < MEAN_STEPS;
     f->report.loss += (f->step.loss - f->report.loss) / (double)f->mean_count;
     return nf_model_update(f->m, NF_TRAIN);
+}
+
+static bool callback_stops(const fit *f)
+{
+    const nf_fit_options *o = &f->options;
+    if (!o->callback)
+        return false;
+    nf_progress p = {.step = f->report.steps, .steps = o->steps, .last = &f->step, .loss = f->report.loss};
+    p.validation = f->validation;
+    p.skipped = f->report.skipped;
+    p.seconds = seconds_now() - f->start;
+    return o->callback(o->user, &p) != 0;
+}
+
+/* Steps until `until` of them have been made, or something stops the fit: one parallel region, in which the calling
+   thread does what is serial between two barriers. */
+static nf_status make_steps(fit *f, uint64_t until)
+{
+    nf_status status = NF_OK;
+    bool go = true;
+#pragma omp parallel num_threads((int)f->ws->n_threads)
+    {
+        omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
+        size_t thread = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
+        for (;;) {
+            if (thread == 0) {
+                if (status == NF_OK && f->report.steps < until && f->report.reason == NF_STOP_STEPS)
+                    status = begin_step(f);
+                else
+                    go = false;
+                go = go && status == NF_OK;
+            }
+            nfi_team_wait(&f->engine.team, n_threads);
+            if (!go)
+                break;
+            nfi_step_work(&f->engine, thread, n_threads);
+            if (thread == 0) {
+                status = end_step(f);
+                if (f->bad_in_a_row >= f->options.max_bad_steps)
+                    f->report.reason = NF_STOP_NOTFINITE;
+                else if (status == NF_OK && callback_stops(f))
+                    f->report.reason = NF_STOP_CALLBACK;
+            }
+        }
+    }
+    return status;
 }
 
 /* ---- the best so far ---- */
@@ -121,48 +176,23 @@ static nf_status evaluate(fit *f, uint64_t t)
 
 /* ---- the loop ---- */
 
-static bool callback_stops(const fit *f, double start, uint64_t made)
+static nf_status loop(fit *f)
 {
     const nf_fit_options *o = &f->options;
-    if (!o->callback)
-        return false;
-    nf_progress p = {.step = made, .steps = o->steps, .last = &f->step, .loss = f->report.loss};
-    p.validation = f->validation;
-    p.skipped = f->report.skipped;
-    p.seconds = seconds_now() - start;
-    return o->callback(o->user, &p) != 0;
-}
-
-static nf_status loop(fit *f, double start)
-{
-    const nf_fit_options *o = &f->options;
-    f->report.reason = NF_STOP_STEPS;
-    for (uint64_t i = 0; i < o->steps; i++) {
-        nf_status status = make_step(f, o->first_step + i);
-        if (status != NF_OK)
-            return status;
-        if (f->bad_in_a_row >= o->max_bad_steps) {
-            f->report.reason = NF_STOP_NOTFINITE;
-            return NF_OK;
-        }
-        if ((i + 1) % o->validate_every == 0 || i + 1 == o->steps)
-            status = evaluate(f, o->first_step + i + 1);
-        if (status != NF_OK)
-            return status;
-        if (callback_stops(f, start, i + 1)) {
-            f->report.reason = NF_STOP_CALLBACK;
-            return (i + 1) % o->validate_every ? evaluate(f, o->first_step + i + 1) : NF_OK;
-        }
-        if (o->validation && o->patience && f->not_better >= o->patience) {
+    nf_status status = NF_OK;
+    while (status == NF_OK && f->report.steps < o->steps && f->report.reason == NF_STOP_STEPS) {
+        uint64_t next = (f->report.steps / o->validate_every + 1) * o->validate_every;
+        status = make_steps(f, next < o->steps ? next : o->steps);
+        if (status == NF_OK && f->report.reason != NF_STOP_NOTFINITE)
+            status = evaluate(f, o->first_step + f->report.steps);
+        if (o->validation && o->patience && f->not_better >= o->patience && f->report.reason == NF_STOP_STEPS)
             f->report.reason = NF_STOP_PATIENCE;
-            return NF_OK;
-        }
     }
-    return NF_OK;
+    return status;
 }
 
 /* Leaves the model with the parameters that it should have, prepared; writes the report. */
-static nf_status finish(fit *f, nf_status status, double start)
+static nf_status finish(fit *f, nf_status status)
 {
     bool failed = f->report.reason == NF_STOP_NOTFINITE;
     bool best = failed || (f->options.validation && isfinite(f->report.best));
@@ -170,7 +200,7 @@ static nf_status finish(fit *f, nf_status status, double start)
     size_t dim = f->m->o->total.dim_out;
     f->report.warnings = (f->report.worst_log_det > 1000 + 20 * (double)dim ? NF_WARN_LOG_DET : 0u) |
                          (f->report.skipped ? NF_WARN_SKIPPED : 0u) | (f->report.rejected ? NF_WARN_REJECTED : 0u);
-    f->report.seconds = seconds_now() - start;
+    f->report.seconds = seconds_now() - f->start;
     f->report.bytes = nf_workspace_bytes(f->ws);
     if (status == NF_OK && failed)
         status =
@@ -214,7 +244,7 @@ static nf_status reserve(fit *f)
         f->slot[k] = nfi_calloc(s->n_params, sizeof(nf_real));
         ok = ok && f->slot[k];
     }
-    return ok ? NF_OK : NF_ENOMEM;
+    return ok ? nfi_engine_begin(&f->engine, f->o, f->ws, update, f) : NF_ENOMEM;
 }
 
 nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *report)
@@ -229,11 +259,12 @@ nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *
     f.m = o->model;
     f.rule = nfi_resolve(f.options.optimizer, &f.options.coefficients);
     f.report.best = INFINITY;
-    double start = seconds_now();
+    f.start = seconds_now();
     status = reserve(&f);
     if (status == NF_OK) {
         keep(&f, INFINITY, f.options.first_step);
-        status = finish(&f, loop(&f, start), start);
+        status = finish(&f, loop(&f));
+        nfi_engine_end(&f.engine);
         if (report)
             *report = f.report;
     }

@@ -64,7 +64,12 @@ static nf_status evaluate(nf_objective *o, nf_workspace *ws, const nf_step *step
     nf_workspace *mine = ws ? ws : nf_workspace_new(0);
     if (!mine)
         return NF_ENOMEM;
-    nf_status status = nfi_step(o, mine, step, finish, user, report);
+    nfi_engine e;
+    nf_status status = nfi_engine_begin(&e, o, mine, finish, user);
+    if (status == NF_OK) {
+        status = nfi_step(&e, step, report);
+        nfi_engine_end(&e);
+    }
     if (!ws)
         nf_workspace_free(mine);
     return status;

@@ -2,6 +2,7 @@
 #ifndef NFI_OBJECTIVE_H
 #define NFI_OBJECTIVE_H
 #include "core/model.h"
+#include "core/shards.h"
 #include <nflow/objective.h>
 
 struct nf_objective {
@@ -20,12 +21,47 @@ typedef struct nfi_gradient {
     bool finite;                  /* loss and gradient */
 } nfi_gradient;
 
-/* Called by every thread of the team inside the step's parallel region. Thread k of n owns blocks k, k + n, ... */
+/* Called by every thread of the team inside the parallel region. Thread k of n owns blocks k, k + n, ... */
 typedef void nfi_finish_fn(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads);
 
-/* One step: begin, forward, gather, backward, reduction, `finish` (NULL: none). With step->gradient the pass is in
-   NF_TRAIN and running statistics advance, otherwise it is in NF_EVAL. */
-nf_status nfi_step(nf_objective *o, nf_workspace *ws, const nf_step *step, nfi_finish_fn *finish, void *user,
-                   nf_step_report *report);
+/* A tile between its two phases. */
+typedef struct nfi_held {
+    void *saved;
+    bool kept; /* false: forward must be run again */
+} nfi_held;
+
+/* One step in the making. Reused from step to step. */
+typedef struct nfi_engine {
+    nf_objective *o;
+    nf_workspace *ws;
+    nfi_finish_fn *finish; /* NULL: none */
+    void *user;
+    nf_step step;
+    nf_noise noise;
+    nfi_sum sum;
+    nf_sums *sums;  /* [n_shards] */
+    double *stats;  /* [n_shards x n_state] or NULL */
+    nfi_held *held; /* [n_tiles], with gather only */
+    double *square; /* [n_blocks], sums of squares of the mean gradient */
+    size_t n_blocks;
+    nf_status pulled; /* of prepare_vjp */
+    nfi_team team;
+    atomic_size_t next;
+    nf_mark mark; /* of ws->shared, while a step is under way */
+    nf_step_report report;
+} nfi_engine;
+
+/* An engine for an objective; nfi_engine_end releases it. */
+nf_status nfi_engine_begin(nfi_engine *e, nf_objective *o, nf_workspace *ws, nfi_finish_fn *finish, void *user);
+void nfi_engine_end(nfi_engine *e);
+/* The three parts of a step. Serial: the objective's begin, memory. With step->gradient the pass is in NF_TRAIN and
+   running statistics advance, otherwise it is in NF_EVAL. After an error only nfi_engine_end may follow. */
+nf_status nfi_step_begin(nfi_engine *e, const nf_step *step);
+/* By every thread of one parallel region: forward, gather, backward, reduction, finish; ends with a barrier. */
+void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads);
+/* Serial: the step's status, report and statistics. */
+nf_status nfi_step_end(nfi_engine *e, nf_step_report *report);
+/* All three in a region of their own. */
+nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report);
 
 #endif

@@ -13,32 +13,7 @@
 
 static const size_t tape_cap = (size_t)256 << 20; /* bytes, over all threads */
 
-/* A tile between its two phases. */
-typedef struct held {
-    void *saved;
-    bool kept; /* false: forward must be run again */
-} held;
-
-typedef struct engine {
-    nf_objective *o;
-    nf_workspace *ws;
-    nf_step step;
-    nf_noise noise;
-    nfi_sum sum;
-    nf_sums *sums;  /* [n_shards] */
-    double *stats;  /* [n_shards x n_state] or NULL */
-    held *held;     /* [n_tiles], with gather only */
-    double *square; /* [n_blocks], sums of squares of the mean gradient */
-    size_t n_blocks;
-    nf_status pulled; /* of prepare_vjp */
-    nfi_team team;
-    atomic_size_t next;
-    nfi_finish_fn *finish;
-    void *user;
-    nf_step_report report;
-} engine;
-
-static nf_pass tile_pass(const engine *e, size_t first, size_t n, size_t ld, nfi_thread *memory)
+static nf_pass tile_pass(const nfi_engine *e, size_t first, size_t n, size_t ld, nfi_thread *memory)
 {
     nf_mode mode = e->step.gradient ? NF_TRAIN : NF_EVAL;
     return nfi_model_pass(e->o->model, memory, &e->noise, first, n, ld, mode, e->step.gradient);
@@ -46,7 +21,7 @@ static nf_pass tile_pass(const engine *e, size_t first, size_t n, size_t ld, nfi
 
 /* ---- forward, where there is a gather ---- */
 
-static nf_status forward_tile(engine *e, size_t tile, nfi_thread *memory)
+static nf_status forward_tile(nfi_engine *e, size_t tile, nfi_thread *memory)
 {
     const nfi_tiling *t = &e->sum.tiling;
     size_t first = nfi_tile_first(t, tile), n = nfi_tile_first(t, tile + 1) - first;
@@ -60,21 +35,20 @@ static nf_status forward_tile(engine *e, size_t tile, nfi_thread *memory)
     return status;
 }
 
-static void forward_phase(engine *e, nfi_thread *memory)
+static void forward_phase(nfi_engine *e, nfi_thread *memory, size_t thread, size_t n_threads)
 {
     for (size_t tile; (tile = atomic_fetch_add(&e->next, 1)) < e->sum.tiling.n_tiles;) {
         nf_status status = forward_tile(e, tile, memory);
         if (status != NF_OK)
             nfi_team_error(&e->team, tile, status);
     }
-#pragma omp barrier
-#pragma omp master
-    if (e->team.status == NF_OK) {
+    nfi_team_wait(&e->team, n_threads);
+    if (thread == 0 && e->team.status == NF_OK) {
         nf_status status = e->o->type->gather(e->o->self, &e->step);
         if (status != NF_OK)
             nfi_team_error(&e->team, 0, status);
     }
-#pragma omp barrier
+    nfi_team_wait(&e->team, n_threads);
 }
 
 /* ---- backward ---- */
@@ -82,7 +56,7 @@ static void forward_phase(engine *e, nfi_thread *memory)
 static nf_status backward_tile(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
                                size_t shard, nf_real *g)
 {
-    engine *e = user;
+    nfi_engine *e = user;
     const nf_objective_type *type = e->o->type;
     const nf_shape *shape = &e->o->model->o->total;
     nf_pass p = tile_pass(e, first, n, ld, memory);
@@ -100,7 +74,7 @@ static nf_status backward_tile(void *user, size_t tile, size_t first, size_t n, 
 }
 
 /* Sums over shards, in order, as means over the accepted samples. */
-static void fill_report(engine *e)
+static void fill_report(nfi_engine *e)
 {
     nf_sums all = {0};
     for (size_t i = 0; i < e->sum.n_shards; i++) {
@@ -139,7 +113,7 @@ static size_t block_end(size_t block, size_t length)
 }
 
 /* Pulls the prepared numbers' gradient back; norms of blocks are then those of theta's gradient. */
-static void pull_back(engine *e, nf_real *g)
+static void pull_back(nfi_engine *e, nf_real *g)
 {
     const nf_shape *shape = &e->o->model->o->total;
     e->pulled = nf_model_pull_gradient(e->o->model, g, g);
@@ -150,7 +124,7 @@ static void pull_back(engine *e, nf_real *g)
 }
 
 /* After the shards: the mean gradient in half[0], its norm, and the finish. Called by every thread. */
-static void reduce(engine *e, size_t thread, size_t n_threads)
+static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
 {
     nf_real *g = e->sum.half[0];
     double accepted = (double)(e->step.n - e->report.rejected);
@@ -160,76 +134,97 @@ static void reduce(engine *e, size_t thread, size_t n_threads)
         nfi_sum_finish(&e->sum, first, last);
         e->square[b] = scale_and_square(last - first, scale, g + first);
     }
-#pragma omp barrier
+    nfi_team_wait(&e->team, n_threads);
     if (e->o->model->o->total.n_prep) {
-#pragma omp master
-        pull_back(e, g);
-#pragma omp barrier
+        if (thread == 0)
+            pull_back(e, g);
+        nfi_team_wait(&e->team, n_threads);
     }
-    double square = 0; /* every thread adds the same numbers in the same order */
+    nf_step_report report = e->report; /* every thread adds the same numbers in the same order */
+    double square = 0;
     for (size_t b = 0; b < e->n_blocks; b++)
         square += e->square[b];
-#pragma omp master
-    e->report.grad_norm = sqrt(square);
-    if (!e->finish)
-        return;
-#pragma omp barrier
-    nfi_gradient gradient = {.g = g, .report = &e->report};
-    gradient.finite = isfinite(square) && isfinite(e->report.loss) && e->pulled == NF_OK;
-    e->finish(e->user, &gradient, thread, n_threads);
+    report.grad_norm = sqrt(square);
+    if (e->finish) {
+        nfi_gradient gradient = {.g = g, .report = &report};
+        gradient.finite = isfinite(report.grad_norm) && isfinite(report.loss) && e->pulled == NF_OK;
+        e->finish(e->user, &gradient, thread, n_threads);
+    }
+    nfi_team_wait(&e->team, n_threads);
+    if (thread == 0)
+        e->report = report;
 }
 
 /* ---- the step ---- */
 
-static nf_status reserve(engine *e)
+nf_status nfi_engine_begin(nfi_engine *e, nf_objective *o, nf_workspace *ws, nfi_finish_fn *finish, void *user)
+{
+    memset(e, 0, sizeof *e);
+    e->o = o;
+    e->ws = ws;
+    e->finish = finish;
+    e->user = user;
+    e->mark = nf_arena_mark(&ws->shared);
+    return nfi_team_begin(&e->team);
+}
+
+void nfi_engine_end(nfi_engine *e)
+{
+    nf_arena_rewind(&e->ws->shared, e->mark);
+    nfi_team_end(&e->team);
+}
+
+nf_status nfi_step_begin(nfi_engine *e, const nf_step *step)
 {
     const nf_shape *shape = &e->o->model->o->total;
     nf_arena *memory = &e->ws->shared;
-    nfi_tiling tiling = nfi_tile_batch(e->step.n, shape->n_saved);
-    size_t length = e->step.gradient ? shape->n_params + shape->n_prep : 0;
+    e->step = *step;
+    e->noise = (nf_noise){.seed = step->seed, .step = step->step};
+    atomic_store(&e->next, 0);
+    nf_status status = e->o->type->begin ? e->o->type->begin(e->o->self, step) : NF_OK;
+    if (status != NF_OK)
+        return status;
+    nfi_tiling tiling = nfi_tile_batch(step->n, shape->n_saved);
+    size_t length = step->gradient ? shape->n_params + shape->n_prep : 0;
     if (nfi_sum_begin(&e->sum, &tiling, length, e->ws->n_threads, memory) != NF_OK)
         return NF_ENOMEM;
-    size_t shards = e->sum.n_shards, n_stats = e->step.gradient ? shards * shape->n_state : 0;
+    size_t shards = e->sum.n_shards, n_stats = step->gradient ? shards * shape->n_state : 0;
     e->n_blocks = (length + NFI_BLOCK - 1) / NFI_BLOCK;
     e->sums = nf_arena_alloc(memory, shards * sizeof *e->sums);
     e->square = nf_arena_alloc(memory, e->n_blocks * sizeof *e->square);
     double *stats = nf_arena_alloc(memory, n_stats * sizeof *stats);
-    held *tiles = nf_arena_alloc(memory, tiling.n_tiles * sizeof *tiles);
-    if (!e->sums || !e->square || !stats || !tiles)
+    nfi_held *held = nf_arena_alloc(memory, tiling.n_tiles * sizeof *held);
+    if (!e->sums || !e->square || !stats || !held)
         return NF_ENOMEM;
     memset(e->sums, 0, shards * sizeof *e->sums);
     memset(stats, 0, n_stats * sizeof *stats);
     e->stats = n_stats ? stats : NULL;
-    e->held = e->o->type->gather ? tiles : NULL;
+    e->held = e->o->type->gather ? held : NULL;
     return NF_OK;
 }
 
-static void run(engine *e)
+void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads)
 {
-#pragma omp parallel num_threads((int)e->ws->n_threads)
-    {
-        omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
-        size_t thread = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
-        nfi_thread *memory = &e->ws->thread[thread];
-        nf_mark tape = nf_arena_mark(&memory->tape);
-        if (e->held)
-            forward_phase(e, memory);
-        if (e->team.status == NF_OK || !e->held)
-            nfi_sum_work(&e->sum, memory, backward_tile, e, &e->team);
-#pragma omp barrier
-        nf_arena_rewind(&memory->tape, tape);
-        if (e->team.status == NF_OK) {
-#pragma omp master
-            fill_report(e);
-#pragma omp barrier
-            if (e->step.gradient)
-                reduce(e, thread, n_threads);
-        }
-    }
+    nfi_thread *memory = &e->ws->thread[thread];
+    nf_mark tape = nf_arena_mark(&memory->tape);
+    if (e->held)
+        forward_phase(e, memory, thread, n_threads);
+    if (!e->held || e->team.status == NF_OK)
+        nfi_sum_work(&e->sum, memory, backward_tile, e, &e->team);
+    nfi_team_wait(&e->team, n_threads);
+    nf_arena_rewind(&memory->tape, tape);
+    if (e->team.status != NF_OK)
+        return;
+    if (thread == 0)
+        fill_report(e);
+    if (!e->step.gradient)
+        return;
+    nfi_team_wait(&e->team, n_threads);
+    reduce(e, thread, n_threads);
 }
 
 /* Running statistics, summed over shards in order. */
-static nf_status end_step(engine *e)
+static nf_status end_statistics(nfi_engine *e)
 {
     const nf_shape *shape = &e->o->model->o->total;
     if (!e->stats || !isfinite(e->report.loss))
@@ -240,24 +235,26 @@ static nf_status end_step(engine *e)
     return nfi_tree_end_step(e->o->model->o, e->stats, e->step.n, e->o->model->state);
 }
 
-nf_status nfi_step(nf_objective *o, nf_workspace *ws, const nf_step *step, nfi_finish_fn *finish, void *user,
-                   nf_step_report *report)
+nf_status nfi_step_end(nfi_engine *e, nf_step_report *report)
 {
-    engine e = {.o = o, .ws = ws, .step = *step, .finish = finish, .user = user};
-    e.noise = (nf_noise){.seed = step->seed, .step = step->step};
-    atomic_init(&e.next, 0);
-    nf_mark mark = nf_arena_mark(&ws->shared);
-    nf_status status = o->type->begin ? o->type->begin(o->self, step) : NF_OK;
+    nf_status status = nfi_team_result(&e->team);
     if (status == NF_OK)
-        status = reserve(&e);
-    if (status == NF_OK) {
-        run(&e);
-        status = nfi_team_result(&e.team);
-    }
-    if (status == NF_OK)
-        status = e.pulled == NF_OK ? end_step(&e) : e.pulled;
-    nf_arena_rewind(&ws->shared, mark);
+        status = e->pulled == NF_OK ? end_statistics(e) : e->pulled;
+    nf_arena_rewind(&e->ws->shared, e->mark);
     if (status == NF_OK && report)
-        *report = e.report;
+        *report = e->report;
     return status;
+}
+
+nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report)
+{
+    nf_status status = nfi_step_begin(e, step);
+    if (status != NF_OK)
+        return status;
+#pragma omp parallel num_threads((int)e->ws->n_threads)
+    {
+        omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
+        nfi_step_work(e, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    }
+    return nfi_step_end(e, report);
 }
