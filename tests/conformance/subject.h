@@ -1,0 +1,164 @@
+/* What every conformance test works on: a row's flow in one dimension and one guise, bound to numbers, with points. */
+#ifndef CONFORMANCE_SUBJECT_H
+#define CONFORMANCE_SUBJECT_H
+#include "rows.h"
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How the row's flow gets its parameters and context. The last three are for layers with NF_PER_SAMPLE. */
+typedef enum guise { SHARED, BY_CONTEXT, BY_HEAD, ON_CONTEXT, N_GUISES } guise;
+enum { ON_CONTEXT_FIRST = 3 };
+static const char *const guise_names[N_GUISES] = {"shared", "amortised by context", "amortised by a head",
+                                                  "amortised on part of a context"};
+
+static const size_t dims[] = {1, 2, 3, 5, 21, 64};
+enum { N_DIMS = sizeof dims / sizeof *dims };
+
+typedef struct subject {
+    const row *row;
+    guise guise;
+    size_t dim, n, n_ctx, n_params;
+    nf_model *m;
+    nf_workspace *ws;
+    nf_real *x[2]; /* points [n x dim], by direction: x[NF_INVERSE] are images of x[NF_FORWARD] */
+    nf_real *ctx;
+} subject;
+
+static inline nf_real *reals(size_t n)
+{
+    nf_real *v = calloc(n + 1, sizeof *v);
+    cr_assert_not_null(v);
+    return v;
+}
+
+static inline nf_real *normals(uint64_t seed, size_t n, double scale)
+{
+    nf_real *v = reals(n);
+    if (n)
+        nf_noise_normal(&(nf_noise){.seed = seed, .site = 77}, n, 1, 1, v);
+    for (size_t i = 0; i < n; i++)
+        v[i] = (nf_real)(scale * (double)v[i]);
+    return v;
+}
+
+static inline nf_flow *dress(nf_flow *f, guise g)
+{
+    const size_t n_params = f ? nf_flow_shape(f)->n_params : 0, n_ctx = f ? nf_flow_shape(f)->n_ctx : 0;
+    if (f && g != SHARED && (!(nf_flow_shape(f)->flags & NF_PER_SAMPLE) || n_ctx || !n_params)) {
+        nf_flow_free(f);
+        return NULL;
+    }
+    if (g == BY_CONTEXT)
+        return nf_amortized_by_context(f);
+    if (g == BY_HEAD)
+        return nf_amortized(
+            f, nf_mlp(3, n_params, 0,
+                      &(nf_mlp_options){
+                          .hidden = (size_t[]){9}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.2}));
+    if (g == ON_CONTEXT)
+        return nf_on_context(nf_amortized_by_context(f), n_params + 5, ON_CONTEXT_FIRST);
+    return f;
+}
+
+static inline void run(const subject *s, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y,
+                       double *log_det)
+{
+    cr_assert_eq(nf_transform(s->m, s->ws, d, n, x, ctx, y, log_det), NF_OK, "%s", nf_error_message());
+}
+
+static inline void run_vjp(const subject *s, nf_direction d, const nf_real *gy, const nf_real *g_l, nf_real *gx,
+                           nf_real *g_ctx, nf_real *g_theta)
+{
+    cr_assert_eq(nf_transform_vjp(s->m, s->ws, d, s->n, s->x[d], s->ctx, gy, g_l, gx, g_ctx, g_theta), NF_OK, "%s",
+                 nf_error_message());
+}
+
+/* The row's own parameters in this dimension: initial ones, scattered. */
+static inline nf_real *own_parameters(const row *r, size_t dim, size_t *n_params)
+{
+    nf_model *m = nf_model_of_flow(r->build(dim), &(nf_model_options){.seed = 5 + dim});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    *n_params = nf_model_shape(m)->n_params;
+    nf_real *theta = normals(17 + dim, *n_params, r->theta_scale);
+    for (size_t i = 0; i < *n_params; i++)
+        theta[i] += nf_model_theta(m)[i];
+    nf_model_free(m);
+    return theta;
+}
+
+/* Amortised parameters scatter about the row's own: in the context, or through the head's last biases. */
+static inline void set_parameters(subject *s)
+{
+    size_t n_own;
+    nf_real *own = own_parameters(s->row, s->dim, &n_own), *theta = nf_model_theta(s->m);
+    s->ctx = normals(29, s->n * s->n_ctx, s->guise == BY_HEAD ? 0.6 : 0.6 * s->row->theta_scale);
+    if (s->guise == SHARED || s->guise == BY_HEAD)
+        memcpy(theta + s->n_params - n_own, own, n_own * sizeof *own);
+    else
+        for (size_t i = 0; i < s->n * n_own; i++)
+            s->ctx[i / n_own * s->n_ctx + (s->guise == ON_CONTEXT ? ON_CONTEXT_FIRST : 0) + i % n_own] +=
+                own[i % n_own];
+    free(own);
+    cr_assert_eq(nf_model_update(s->m, NF_EVAL), NF_OK);
+}
+
+/* False where the row has no such subject. */
+static inline bool make_subject(subject *s, const row *r, size_t dim, guise g, size_t n)
+{
+    nf_flow *f = dress(r->build(dim), g);
+    if (!f)
+        return false;
+    *s = (subject){.row = r, .guise = g, .dim = dim, .n = n};
+    s->m = nf_model_of_flow(f, &(nf_model_options){.seed = 5 + dim});
+    s->ws = nf_workspace_new(2);
+    cr_assert(s->m && s->ws, "%s", nf_error_message());
+    s->n_ctx = nf_model_shape(s->m)->n_ctx;
+    s->n_params = nf_model_shape(s->m)->n_params;
+    set_parameters(s);
+    s->x[NF_FORWARD] = normals(31, n * dim, 1.3);
+    s->x[NF_INVERSE] = reals(n * dim);
+    run(s, NF_FORWARD, n, s->x[NF_FORWARD], s->ctx, s->x[NF_INVERSE], NULL);
+    return true;
+}
+
+static inline void free_subject(subject *s)
+{
+    nf_model_free(s->m);
+    nf_workspace_free(s->ws);
+    free(s->x[0]);
+    free(s->x[1]);
+    free(s->ctx);
+}
+
+/* "planar, 5 dimensions, shared, inverse" */
+static inline const char *title(const subject *s, nf_direction d)
+{
+    static char text[160];
+    snprintf(text, sizeof text, "%s, %zu dimensions, %s, %s", s->row->name, s->dim, guise_names[s->guise],
+             d == NF_FORWARD ? "forward" : "inverse");
+    return text;
+}
+
+/* Every dimension up to `most_dims`, guise and direction of a row, at n points; the number of cases. */
+typedef void visit_fn(const subject *s, nf_direction d);
+static inline size_t for_subjects(size_t index, size_t most_dims, size_t n, visit_fn *visit)
+{
+    size_t cases = 0;
+    for (size_t k = 0; k < N_DIMS && dims[k] <= most_dims; k++)
+        for (int g = 0; g < N_GUISES; g++) {
+            subject s;
+            if (!make_subject(&s, &rows[index], dims[k], (guise)g, n))
+                continue;
+            visit(&s, NF_FORWARD);
+            visit(&s, NF_INVERSE);
+            cases += 2;
+            free_subject(&s);
+        }
+    cr_assert_gt(cases, 0, "%s was not tested at all", rows[index].name);
+    return cases;
+}
+
+#endif

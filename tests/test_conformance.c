@@ -1,0 +1,480 @@
+/* The conformance suite: every layer of tests/conformance/rows.h, in every dimension and guise, both directions, both
+   precisions, against what the mathematics says of any flow. */
+#include "conformance/subject.h"
+#include "core/model.h"
+#include <criterion/parameterized.h>
+#include <gsl/gsl_integration.h>
+#include <gsl/gsl_linalg.h>
+
+#ifdef NF_SINGLE
+static const double rounding = 1.2e-7, huge = 1e7, tiny = 1e-30;
+static const bool is_double = false;
+#else
+static const double rounding = 2.3e-16, huge = 1e15, tiny = 1e-250;
+static const bool is_double = true;
+#endif
+
+/* One test a row and property; prints how many cases it ran. */
+#define PROPERTY(property, most_dims, points)                                                     \
+    ParameterizedTestParameters(conformance, property)                                            \
+    {                                                                                             \
+        static size_t index[N_ROWS];                                                              \
+        for (size_t i = 0; i < N_ROWS; i++)                                                       \
+            index[i] = i;                                                                         \
+        return cr_make_param_array(size_t, index, N_ROWS);                                        \
+    }                                                                                             \
+    ParameterizedTest(size_t *index, conformance, property)                                       \
+    {                                                                                             \
+        size_t cases = for_subjects(*index, most_dims, points, property);                         \
+        fprintf(stderr, "conformance: %s: %s: %zu cases\n", rows[*index].name, #property, cases); \
+    }
+
+static double dot(size_t n, const nf_real *a, const nf_real *b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* J [n x dim x dim], row i the VJP of e_i. */
+static double *dense_jacobian(const subject *s, nf_direction d)
+{
+    const size_t n = s->n, dim = s->dim;
+    double *J = calloc(n * dim * dim, sizeof *J);
+    nf_real *e = reals(n * dim), *row = reals(n * dim);
+    for (size_t i = 0; i < dim; i++) {
+        for (size_t k = 0; k < n * dim; k++)
+            e[k] = k % dim == i;
+        run_vjp(s, d, e, NULL, row, NULL, NULL);
+        for (size_t k = 0; k < n * dim; k++)
+            J[(k / dim * dim + i) * dim + k % dim] = (double)row[k];
+    }
+    free(e);
+    free(row);
+    return J;
+}
+
+static double lu_log_det(double *J, size_t dim)
+{
+    gsl_matrix_view A = gsl_matrix_view_array(J, dim, dim);
+    gsl_permutation *p = gsl_permutation_alloc(dim);
+    int sign;
+    gsl_linalg_LU_decomp(&A.matrix, p, &sign);
+    gsl_permutation_free(p);
+    return gsl_linalg_LU_lndet(&A.matrix);
+}
+
+/* ---- round trip ---- */
+
+static void round_trip(const subject *s, nf_direction d)
+{
+    const size_t size = s->n * s->dim;
+    const nf_direction back = d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
+    nf_real *y = reals(size), *x = reals(size);
+    double *l = calloc(s->n, sizeof *l), *l_back = calloc(s->n, sizeof *l);
+    run(s, d, s->n, s->x[d], s->ctx, y, l);
+    run(s, back, s->n, y, s->ctx, x, l_back);
+    /* An error of rounding in y is magnified by J^-1, whose norm is at most |det|^-1/dim times a modest number here. */
+    const double tolerance = 3000 * rounding * s->row->slack;
+    for (size_t i = 0; i < size; i++)
+        cr_assert_float_eq(x[i], s->x[d][i], tolerance * (1 + fabs((double)s->x[d][i])), "%s: %.17g came back as %.17g",
+                           title(s, d), (double)s->x[d][i], (double)x[i]);
+    for (size_t i = 0; i < s->n; i++)
+        cr_assert_float_eq(l[i], -l_back[i], tolerance * (1 + fabs(l[i])), "%s: log-dets %.17g and %.17g", title(s, d),
+                           l[i], l_back[i]);
+    if (nf_model_shape(s->m)->flags & NF_VOLUME_PRESERVING)
+        for (size_t i = 0; i < s->n; i++)
+            cr_assert_float_eq(l[i], 0, 0, "%s claims to preserve volumes", title(s, d));
+    free(x), free(y), free(l), free(l_back);
+}
+PROPERTY(round_trip, 64, 37)
+
+/* ---- the log-det is that of the dense Jacobian, and the Jacobian that of the map ---- */
+
+static void jacobian(const subject *s, nf_direction d)
+{
+    const size_t n = s->n, dim = s->dim, size = n * dim;
+    double *J = dense_jacobian(s, d), *l = calloc(n, sizeof *l);
+    nf_real *y = reals(size), *x = reals(size);
+    const double h = is_double ? 2e-3 : 0.05, tolerance = (is_double ? 1e-9 : 1e-3) * s->row->slack;
+    for (size_t j = 0; j < dim; j++) {
+        double *by[2]; /* five-point differences of steps h and h / 2: what they disagree by bounds their errors */
+        for (int half = 0; half < 2; half++) {
+            static const double at[4] = {-2, -1, 1, 2}, weight[4] = {1, -8, 8, -1};
+            by[half] = calloc(size, sizeof *by[half]);
+            for (int k = 0; k < 4; k++) {
+                for (size_t i = 0; i < size; i++)
+                    x[i] = s->x[d][i] + (i % dim == j ? (nf_real)(at[k] * h / (1 + half)) : 0);
+                run(s, d, n, x, s->ctx, y, NULL);
+                for (size_t i = 0; i < size; i++)
+                    by[half][i] += weight[k] * (double)y[i] / (12 * h / (1 + half));
+            }
+        }
+        for (size_t i = 0; i < size; i++) {
+            const double exact = J[i * dim + j], spread = fabs(by[1][i] - by[0][i]);
+            cr_assert_float_eq(exact, by[1][i], tolerance * (1 + fabs(exact)) + spread / 4,
+                               "%s: dy%zu/dx%zu is %.12g, by differences %.12g", title(s, d), i % dim, j, exact,
+                               by[1][i]);
+        }
+        free(by[0]), free(by[1]);
+    }
+    run(s, d, n, s->x[d], s->ctx, y, l);
+    for (size_t i = 0; i < n; i++) {
+        const double dense = lu_log_det(J + i * dim * dim, dim);
+        cr_assert_float_eq(l[i], dense, 300 * rounding * (double)dim * s->row->slack * (1 + fabs(dense)),
+                           "%s: log-det %.17g, of the dense Jacobian %.17g", title(s, d), l[i], dense);
+    }
+    free(x), free(y), free(J), free(l);
+}
+PROPERTY(jacobian, 64, 3)
+
+/* ---- Taylor: L(v + h e) - L(v) - h <gradient, e> = O(h^2) for L = <gy, y> + <g_l, log-det> ---- */
+
+typedef struct loss {
+    const subject *s;
+    nf_direction d;
+    const nf_real *gy, *g_l;
+} loss;
+
+static double loss_at(const loss *L)
+{
+    const subject *s = L->s;
+    nf_real *y = reals(s->n * s->dim);
+    double *l = calloc(s->n, sizeof *l), sum = 0;
+    run(s, L->d, s->n, s->x[L->d], s->ctx, y, l);
+    sum = dot(s->n * s->dim, L->gy, y);
+    for (size_t i = 0; i < s->n; i++)
+        sum += (double)L->g_l[i] * l[i];
+    free(y), free(l);
+    return sum;
+}
+
+/* In double the remainder's slope is 2 (or the remainder is rounding: L is linear here). In float rounding hides the
+   remainder, so the derivative itself is compared. */
+static void taylor_along(const loss *L, const char *what, size_t size, nf_real *v, const nf_real *gradient)
+{
+    enum { STEPS = 4 };
+    nf_real *base = reals(size), *e = normals(53, size, 1);
+    const double norm = sqrt(dot(size, e, e)), slope = dot(size, gradient, e) / norm;
+    const double h0 = is_double ? 1e-3 : 2e-2;
+    double value[2 * STEPS + 1] = {0}, scale = 0;
+    memcpy(base, v, size * sizeof *v);
+    for (int k = 0; k <= 2 * STEPS; k++) {
+        const double h = k == 0 ? 0 : (k <= STEPS ? h0 : -h0) / (double)(1 << ((k - 1) % STEPS));
+        for (size_t i = 0; i < size; i++)
+            v[i] = (nf_real)((double)base[i] + h * (double)e[i] / norm);
+        cr_assert_eq(nf_model_update(L->s->m, NF_EVAL), NF_OK);
+        value[k] = loss_at(L);
+        scale = fmax(scale, fabs(value[k]));
+    }
+    memcpy(v, base, size * sizeof *v);
+    cr_assert_eq(nf_model_update(L->s->m, NF_EVAL), NF_OK);
+    /* central differences of two steps: what they disagree by bounds the finer one's error */
+    const int fine = is_double ? STEPS : 2;
+    const double noise = 10 * rounding * (scale + 10 * sqrt((double)(L->s->n * L->s->dim)));
+    const double wide = (value[1] - value[1 + STEPS]) / (2 * h0), narrowing = (double)(1 << (fine - 1));
+    const double central = (value[fine] - value[fine + STEPS]) / (2 * h0 / narrowing);
+    cr_assert_float_eq(central, slope,
+                       rounding * 1000 * L->s->row->slack * (1 + fabs(slope)) + narrowing * noise / h0 +
+                           fabs(wide - central) / 2,
+                       "%s: derivative in %s is %.12g, by differences %.12g", title(L->s, L->d), what, slope, central);
+    for (int k = 1; is_double && k < STEPS; k++) {
+        const double h = h0 / (double)(1 << (k - 1));
+        double r[2];
+        for (int j = 0; j < 2; j++) {
+            const double hj = h / (1 << j), up = value[k + j] - value[0] - hj * slope;
+            const double down = value[k + j + STEPS] - value[0] + hj * slope;
+            r[j] = (fabs(up) + fabs(down)) / 2;
+        }
+        if (r[1] > 300 * noise)
+            cr_assert_float_eq(log2(r[0] / r[1]), 2, 0.05, "%s: remainder in %s shrinks from %.6g to %.6g at step %g",
+                               title(L->s, L->d), what, r[0], r[1], h);
+    }
+    free(base), free(e);
+}
+
+static void taylor(const subject *s, nf_direction d)
+{
+    const size_t size = s->n * s->dim;
+    /* all cotangents; those of y alone; those of the log-det alone */
+    for (int part = 0; part < 3; part++) {
+        nf_real *gy = normals(59, size, part == 2 ? 0 : 1), *g_l = normals(61, s->n, part == 1 ? 0 : 1);
+        nf_real *gx = reals(size), *g_ctx = reals(s->n * s->n_ctx), *g_theta = reals(s->n_params);
+        const loss L = {s, d, gy, g_l};
+        run_vjp(s, d, gy, g_l, gx, s->n_ctx ? g_ctx : NULL, g_theta);
+        taylor_along(&L, "x", size, s->x[d], gx);
+        if (s->n_ctx)
+            taylor_along(&L, "context", s->n * s->n_ctx, s->ctx, g_ctx);
+        if (s->n_params)
+            taylor_along(&L, "parameters", s->n_params, nf_model_theta(s->m), g_theta);
+        free(gy), free(g_l), free(gx), free(g_ctx), free(g_theta);
+    }
+}
+PROPERTY(taylor, 64, 5)
+
+/* ---- J^-T: solve_jt undoes J^T, tile by tile ---- */
+
+static void solve_jt(const subject *s, nf_direction d)
+{
+    enum { LD = 16 };
+    const size_t size = s->dim * LD;
+    const nf_object *flow = nf_model_object(s->m);
+    nfi_thread memory = {.tape = {.n_chunks = 0}};
+    nf_pass p = nfi_model_pass(s->m, &memory, NULL, 0, s->n, LD, NF_EVAL, true);
+    nf_real *tile[6];
+    for (int k = 0; k < 6; k++)
+        tile[k] = nf_arena_reals(&memory.tape, s->dim + s->n_ctx, LD);
+    nf_real *x = tile[0], *y = tile[1], *gx = tile[2], *gy = tile[3], *back = tile[4], *ctx = tile[5];
+    double log_det[LD] = {0};
+    const nf_real no_log_det[LD] = {0};
+    void *saved = NULL;
+    nfi_pack(s->n, s->dim, s->x[d], s->dim, LD, x);
+    nfi_pack(s->n, s->n_ctx, s->ctx, s->n_ctx, LD, ctx);
+    p.ctx = s->n_ctx ? ctx : NULL;
+    nf_noise_normal(&(nf_noise){.seed = 67}, s->dim, s->n, LD, gx);
+    cr_assert_eq(nf_flow_apply(flow, d, &p, x, y, log_det, &saved), NF_OK);
+    cr_assert_eq(nf_flow_solve_jt(flow, d, &p, x, y, saved, gx, gy), NF_OK, "%s: %s", title(s, d), nf_error_message());
+    cr_assert_eq(nf_flow_vjp(flow, d, &p, x, y, saved, gy, no_log_det, back, &(nf_grad){.theta = NULL}), NF_OK);
+    for (size_t i = 0; i < size; i++)
+        cr_assert_float_eq(back[i], gx[i], 1000 * rounding * s->row->slack * (1 + fabs((double)gx[i])),
+                           "%s: J^T J^-T g differs from g by %g", title(s, d), (double)(back[i] - gx[i]));
+    nfi_arena_clear(&memory.tape);
+    nfi_arena_clear(&memory.scratch);
+}
+PROPERTY(solve_jt, 64, 13)
+
+/* ---- one result for any number of threads ---- */
+
+static void threads(const subject *s, nf_direction d)
+{
+    const size_t size = s->n * s->dim, length = 2 * size + s->n * s->n_ctx + s->n_params;
+    static const size_t teams[] = {1, 2, 3, 8};
+    nf_real *gy = normals(71, size, 1), *g_l = normals(73, s->n, 1), *first = NULL;
+    double *first_l = NULL;
+    for (size_t t = 0; t < 4; t++) {
+        nf_workspace *ws = nf_workspace_new(teams[t]);
+        nf_real *all = reals(length), *gx = all + size, *g_theta = gx + size, *g_ctx = g_theta + s->n_params;
+        double *l = calloc(s->n, sizeof *l);
+        cr_assert_eq(nf_transform(s->m, ws, d, s->n, s->x[d], s->ctx, all, l), NF_OK);
+        cr_assert_eq(
+            nf_transform_vjp(s->m, ws, d, s->n, s->x[d], s->ctx, gy, g_l, gx, s->n_ctx ? g_ctx : NULL, g_theta), NF_OK);
+        nf_workspace_free(ws);
+        if (!first) {
+            first = all;
+            first_l = l;
+            continue;
+        }
+        cr_assert_eq(memcmp(all, first, length * sizeof *all), 0, "%s: %zu threads give other bits", title(s, d),
+                     teams[t]);
+        cr_assert_eq(memcmp(l, first_l, s->n * sizeof *l), 0, "%s: %zu threads give other log-dets", title(s, d),
+                     teams[t]);
+        free(all), free(l);
+    }
+    free(gy), free(g_l), free(first), free(first_l);
+}
+PROPERTY(threads, 5, 700)
+
+/* ---- a sample does not depend on its neighbours or on padding ---- */
+
+static void padding(const subject *s, nf_direction d)
+{
+    const size_t dim = s->dim;
+    nf_real *all = reals(s->n * dim), *some = reals(s->n * dim);
+    double *l = calloc(s->n, sizeof *l), *l_some = calloc(s->n, sizeof *l);
+    run(s, d, s->n, s->x[d], s->ctx, all, l);
+    for (size_t n = 1; n <= 17; n++) {
+        run(s, d, n, s->x[d], s->ctx, some, l_some);
+        for (size_t i = 0; i < n * dim; i++)
+            cr_assert_float_eq(some[i], all[i], 500 * rounding * s->row->slack * (1 + fabs((double)all[i])),
+                               "%s: sample %zu of %zu is %.17g, of %zu %.17g", title(s, d), i / dim, n, (double)some[i],
+                               s->n, (double)all[i]);
+        for (size_t i = 0; i < n; i++)
+            cr_assert_float_eq(l_some[i], l[i], 500 * rounding * s->row->slack * (1 + fabs(l[i])), "%s: log-det %zu",
+                               title(s, d), i);
+    }
+    free(all), free(some), free(l), free(l_some);
+}
+PROPERTY(padding, 64, 70)
+
+/* ---- zeros, huge and tiny numbers give finite results ---- */
+
+static bool all_finite(size_t n, const nf_real *v)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return false;
+    return true;
+}
+
+static void extremes(const subject *s, nf_direction d)
+{
+    const size_t size = s->n * s->dim;
+    const double values[] = {0, tiny, -tiny, huge, -huge};
+    nf_real *y = reals(size), *gy = normals(79, size, 1), *g_l = normals(83, s->n, 1), *gx = reals(size);
+    nf_real *g_ctx = reals(s->n * s->n_ctx), *g_theta = reals(s->n_params);
+    double *l = calloc(s->n, sizeof *l);
+    for (size_t i = 0; i < size; i++) { /* point k has value k everywhere, later points mix them */
+        const size_t point = i / s->dim, axis = i % s->dim;
+        s->x[d][i] = (nf_real)values[(point < 5 ? point : point * 7 + axis * 3) % 5];
+    }
+    run(s, d, s->n, s->x[d], s->ctx, y, l);
+    run_vjp(s, d, gy, g_l, gx, s->n_ctx ? g_ctx : NULL, g_theta);
+    for (size_t i = 0; i < s->n; i++)
+        cr_assert(isfinite(l[i]) && all_finite(s->dim, y + i * s->dim) && all_finite(s->dim, gx + i * s->dim),
+                  "%s: point %zu gives a log-det of %g and", title(s, d), i, l[i]);
+    cr_assert(all_finite(s->n_params, g_theta) && all_finite(s->n * s->n_ctx, g_ctx), "%s: gradients", title(s, d));
+    free(y), free(gy), free(g_l), free(gx), free(g_ctx), free(g_theta), free(l);
+}
+PROPERTY(extremes, 64, 12)
+
+/* ---- densities integrate to 1, over a box around the image of a ball that holds the base's mass ---- */
+
+/* Density of the flow of a standard normal at the points, all with the first context. */
+static void density(const subject *s, nf_direction d, size_t n, const nf_real *y, nf_real *ctx, double *p)
+{
+    nf_real *z = reals(n * s->dim);
+    for (size_t i = 0; i < n * s->n_ctx; i++)
+        ctx[i] = s->ctx[i % s->n_ctx];
+    run(s, d == NF_FORWARD ? NF_INVERSE : NF_FORWARD, n, y, ctx, z, p);
+    for (size_t i = 0; i < n; i++) {
+        const double r2 = dot(s->dim, z + i * s->dim, z + i * s->dim);
+        p[i] = exp(p[i] - r2 / 2 - (double)s->dim * log(sqrt(2 * M_PI)));
+    }
+    free(z);
+}
+
+/* Box around the images of a sphere of radius r. */
+static void image_box(const subject *s, nf_direction d, double r, double low[2], double high[2])
+{
+    enum { AROUND = 720 };
+    nf_real *z = reals(AROUND * 2), *y = reals(AROUND * 2), *ctx = reals(AROUND * s->n_ctx);
+    for (size_t i = 0; i < AROUND; i++) {
+        const double angle = 2 * M_PI * (double)i / AROUND;
+        z[i * s->dim] = (nf_real)(r * cos(angle));
+        if (s->dim == 2)
+            z[i * 2 + 1] = (nf_real)(r * sin(angle));
+    }
+    for (size_t i = 0; i < AROUND * s->n_ctx; i++)
+        ctx[i] = s->ctx[i % s->n_ctx];
+    run(s, d, AROUND, z, ctx, y, NULL);
+    for (size_t k = 0; k < s->dim; k++) {
+        low[k] = high[k] = (double)y[k];
+        for (size_t i = 0; i < AROUND; i++) {
+            low[k] = fmin(low[k], (double)y[i * s->dim + k]);
+            high[k] = fmax(high[k], (double)y[i * s->dim + k]);
+        }
+    }
+    free(z), free(y), free(ctx);
+}
+
+/* Where the density is integrated: the subject, Gauss-Legendre nodes, and how far cells are halved. */
+typedef struct integral {
+    const subject *s;
+    nf_direction d;
+    const gsl_integration_glfixed_table *rule;
+    double tolerance; /* of a cell */
+} integral;
+enum { NODES = 8, MOST_HALVINGS = 20 };
+static const int fewest_halvings[3] = {0, 8, 4}; /* by dimension: coarser cells agree by chance now and then */
+
+/* The product rule on one cell. */
+static double cell(const integral *I, const double low[2], const double high[2])
+{
+    const size_t dim = I->s->dim, n = dim == 1 ? NODES : NODES * NODES;
+    nf_real y[NODES * NODES * 2], *ctx = reals(n * I->s->n_ctx);
+    double weight[NODES * NODES], p[NODES * NODES], sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        weight[i] = 1;
+        for (size_t k = 0; k < dim; k++) {
+            double at, w;
+            gsl_integration_glfixed_point(low[k], high[k], k ? i / NODES : i % NODES, &at, &w, I->rule);
+            y[i * dim + k] = (nf_real)at;
+            weight[i] *= w;
+        }
+    }
+    density(I->s, I->d, n, y, ctx, p);
+    for (size_t i = 0; i < n; i++)
+        sum += weight[i] * p[i];
+    free(ctx);
+    return sum;
+}
+
+/* Cells are halved in every dimension until that changes nothing. */
+static double adaptive(const integral *I, const double low[2], const double high[2], double coarse, int halvings)
+{
+    const size_t parts = (size_t)1 << I->s->dim;
+    double lows[4][2], highs[4][2], fine[4], sum = 0;
+    for (size_t c = 0; c < parts; c++) {
+        for (size_t k = 0; k < 2; k++) {
+            const double middle = (low[k] + high[k]) / 2;
+            lows[c][k] = c >> k & 1 ? middle : low[k];
+            highs[c][k] = c >> k & 1 ? high[k] : middle;
+        }
+        sum += fine[c] = cell(I, lows[c], highs[c]);
+    }
+    if (halvings >= fewest_halvings[I->s->dim] && (fabs(sum - coarse) < I->tolerance || halvings >= MOST_HALVINGS))
+        return sum;
+    sum = 0;
+    for (size_t c = 0; c < parts; c++)
+        sum += adaptive(I, lows[c], highs[c], fine[c], halvings + 1);
+    return sum;
+}
+
+static void quadrature(const subject *s, nf_direction d)
+{
+    double low[2] = {0, 0}, high[2] = {1, 1};
+    gsl_integration_glfixed_table *rule = gsl_integration_glfixed_table_alloc(NODES);
+    const integral I = {s, d, rule, is_double ? 1e-9 : 1e-6};
+    image_box(s, d, 6.5, low, high);
+    const double sum = adaptive(&I, low, high, INFINITY, 0);
+    cr_assert_float_eq(sum, 1, is_double ? 1e-6 : 1e-4, "%s: the density integrates to %.10g", title(s, d), sum);
+    gsl_integration_glfixed_table_free(rule);
+}
+PROPERTY(quadrature, 2, 1)
+
+/* ---- parameters per sample, all equal, do what shared ones do ---- */
+
+static void amortised_equals_shared(const subject *s, nf_direction d)
+{
+    if (s->guise != SHARED)
+        return;
+    subject each;
+    if (!make_subject(&each, s->row, s->dim, BY_CONTEXT, s->n))
+        return;
+    const size_t size = s->n * s->dim;
+    nf_real *y[2], *gx[2], *gy = normals(87, size, 1), *g_l = normals(89, s->n, 1), *g_theta = reals(s->n_params);
+    nf_real *g_ctx = reals(s->n * s->n_params);
+    double *l[2];
+    for (size_t i = 0; i < s->n * s->n_params; i++)
+        each.ctx[i] = nf_model_theta(s->m)[i % s->n_params];
+    memcpy(each.x[d], s->x[d], size * sizeof *each.x[d]);
+    for (int k = 0; k < 2; k++) {
+        y[k] = reals(size);
+        gx[k] = reals(size);
+        l[k] = calloc(s->n, sizeof *l[k]);
+        const subject *which = k ? &each : s;
+        run(which, d, s->n, which->x[d], which->ctx, y[k], l[k]);
+        run_vjp(which, d, gy, g_l, gx[k], k ? g_ctx : NULL, k ? NULL : g_theta);
+    }
+    const double tolerance = 1000 * rounding * s->row->slack;
+    for (size_t i = 0; i < size; i++) {
+        cr_assert_float_eq(y[0][i], y[1][i], tolerance * (1 + fabs((double)y[0][i])), "%s", title(s, d));
+        cr_assert_float_eq(gx[0][i], gx[1][i], tolerance * (1 + fabs((double)gx[0][i])), "%s", title(s, d));
+    }
+    for (size_t i = 0; i < s->n; i++)
+        cr_assert_float_eq(l[0][i], l[1][i], tolerance * (1 + fabs(l[0][i])), "%s", title(s, d));
+    for (size_t j = 0; j < s->n_params; j++) {
+        double sum = 0, most = 0;
+        for (size_t i = 0; i < s->n; i++) {
+            sum += (double)g_ctx[i * s->n_params + j];
+            most += fabs((double)g_ctx[i * s->n_params + j]);
+        }
+        cr_assert_float_eq(g_theta[j], sum, tolerance * (1 + most), "%s: gradient in parameter %zu", title(s, d), j);
+    }
+    for (int k = 0; k < 2; k++)
+        free(y[k]), free(gx[k]), free(l[k]);
+    free(gy), free(g_l), free(g_theta), free(g_ctx);
+    free_subject(&each);
+}
+PROPERTY(amortised_equals_shared, 64, 19)
