@@ -1,0 +1,269 @@
+/*
+ * A VAE on images whose posterior is a normalizing flow with parameters from the encoder (Rezende & Mohamed 2015,
+ * sections 4.2 and 6.2), in single precision:
+ *
+ *     x -> hidden -> ... -> (mean, log-scale, the flow's parameters) -> z -> ... -> hidden -> logits of x
+ */
+#include "common/cli.h"
+#include "common/images.h"
+#include "common/output.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DIAGONAL, PLANAR, RADIAL };
+static const char *const posterior_name[] = {"diagonal", "planar", "radial"};
+static const char *data, *json_path, *plot, *save;
+static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
+static size_t anneal, warm_up, binarise, test_rows;
+static cli_sizes hidden = {3, {400, 400, 400}};
+static double rate = 0.001;
+static uint64_t seed = 1;
+static const cli_option options[] = {
+    {"data", "DIR", "IDX files, or packed binarised MNIST", .text = &data},
+    {"posterior", "diagonal|planar|radial", "family of q(z | x)", .choice = &posterior},
+    {"length", "K", "layers of the flow", .size = &length, .max = 1000},
+    {"latent", "D", "dimensions of z", .size = &latent, .min = 1, .max = 10000},
+    {"hidden", "N,N...", "widths of hidden layers, the decoder's mirrored", .sizes = &hidden, .min = 1, .max = 100000},
+    {"updates", "N", "optimizer steps", .size = &updates, .min = 1},
+    {"batch", "N", "rows a step", .size = &batch, .min = 1, .max = 1e6},
+    {"rate", "R", "Adam's rate, falling to 0 along a cosine", .number = &rate, .min = 1e-9, .max = 1},
+    {"anneal", "N", "weight of log p(x, z) rises from 0.01 to 1 in N updates", .size = &anneal},
+    {"warm-up", "N", "weight of the KL rises from 0 to 1 in N updates", .size = &warm_up},
+    {"importance-samples", "N", "draws a row for log p(x)", .size = &samples, .min = 1, .max = 1e6},
+    {"test-rows", "N", "score only the first N test rows; 0: all", .size = &test_rows},
+    {"binarise", "static|dynamic|threshold", "how grey images become bits", .choice = &binarise},
+    {"seed", "S", "of parameters, noise, batches and static bits", .seed = &seed},
+    {"threads", "N", "0: as many as the machine has", .size = &threads, .max = 4096},
+    {"json", "FILE", "write the results there", .text = &json_path},
+    {"plot", "PREFIX", "draw PREFIX-curves.png, -reconstructions.png, -samples.png", .text = &plot},
+    {"save", "FILE", "write the model there", .text = &save},
+    {0},
+};
+
+static nf_flow *make_flow(void)
+{
+    nf_flow **layer = calloc(length, sizeof(nf_flow *));
+    for (size_t k = 0; k < length; k++)
+        layer[k] = posterior == PLANAR ? nf_planar(latent) : nf_radial(latent);
+    nf_flow *flow = nf_chain(layer, length);
+    free(layer);
+    return flow;
+}
+
+/* The encoder's last biases start as the flow's own initial parameters, which make it nearly the identity. */
+static void start_flow(nf_model *m, size_t encoder_params)
+{
+    nf_model *flow = cli_made(nf_model_of_flow(make_flow(), &(nf_model_options){.seed = seed}));
+    size_t n = nf_model_shape(flow)->n_params;
+    memcpy(nf_model_theta(m) + encoder_params - n, nf_model_theta(flow), n * sizeof(nf_real));
+    nf_model_free(flow);
+    cli_ok(nf_model_update(m, NF_EVAL));
+}
+
+static nf_model *build(size_t dim)
+{
+    bool has_flow = posterior != DIAGONAL && length > 0;
+    nf_dist *q =
+        cli_made(has_flow ? nf_posterior(latent, nf_amortized_by_context(make_flow())) : nf_diagonal_posterior(latent));
+    cli_sizes mirror = {.n = hidden.n};
+    for (size_t i = 0; i < hidden.n; i++)
+        mirror.value[i] = hidden.value[hidden.n - 1 - i];
+    nf_net *encoder = nf_mlp(dim, nf_dist_shape(q)->n_ctx, 0,
+                             &(nf_mlp_options){.hidden = hidden.value, .n_hidden = hidden.n, .last_scale = 0.1});
+    nf_net *decoder = nf_mlp(latent, dim, 0, &(nf_mlp_options){.hidden = mirror.value, .n_hidden = mirror.n});
+    size_t encoder_params = nf_object_shape(nf_net_object(encoder))->n_params;
+    nf_vae *vae = cli_made(nf_vae_new(encoder, q, decoder, NF_BERNOULLI));
+    nf_model *m = cli_made(nf_model_of_vae(vae, &(nf_model_options){.seed = seed}));
+    if (has_flow)
+        start_flow(m, encoder_params);
+    return m;
+}
+
+/* ---- training ---- */
+
+typedef struct curve {
+    size_t n, room;
+    double (*point)[3]; /* update, training loss, validation loss */
+} curve;
+
+static int on_step(void *user, const nf_progress *p)
+{
+    curve *c = user;
+    size_t every = (size_t)(p->steps + 99) / 100;
+    cli_progress(posterior_name[posterior], (double)p->step, (double)p->steps, "elbo %.2f, validation %.2f", -p->loss,
+                 -p->validation);
+    if (p->step % every == 0 && c->n < c->room) {
+        c->point[c->n][0] = (double)p->step;
+        c->point[c->n][1] = -p->loss;
+        c->point[c->n++][2] = -p->validation;
+    }
+    return cli_interrupted;
+}
+
+static nf_fit_report train(nf_model *m, const images *d, curve *c)
+{
+    nf_vae_options weights = {.batch = batch};
+    if (anneal)
+        weights.joint = (nf_schedule){.kind = NF_LINEAR, .from = 0.01, .to = 1, .steps = anneal};
+    if (warm_up)
+        weights.kl = (nf_schedule){.kind = NF_LINEAR, .from = 0, .to = 1, .steps = warm_up};
+    nf_objective *training = cli_made(nf_vae_elbo(m, &d->train, &weights));
+    nf_objective *validation = cli_made(nf_vae_elbo(m, &d->valid, &(nf_vae_options){.batch = d->valid.n}));
+    nf_fit_options fit = {
+        .steps = updates,
+        .seed = seed,
+        .threads = threads,
+        .rate = rate,
+        .schedule = {.kind = NF_COSINE, .from = 1, .to = 0, .steps = updates},
+        .validation = validation,
+        .validate_every = (updates + 19) / 20,
+        .callback = on_step,
+        .user = c,
+    };
+    nf_fit_report report;
+    cli_ok(nf_fit(training, &fit, &report));
+    cli_progress_clear();
+    nf_objective_free(training);
+    nf_objective_free(validation);
+    return report;
+}
+
+static int on_rows(void *user, size_t done)
+{
+    cli_progress("scoring", (double)done, *(const double *)user, "%.0f test rows", *(const double *)user);
+    return 0;
+}
+
+static nf_vae_scores score(nf_model *m, nf_workspace *ws, const images *d)
+{
+    nf_data test = d->test;
+    if (test_rows && test_rows < test.n)
+        test.n = test_rows;
+    double total = (double)test.n;
+    nf_vae_scores scores;
+    cli_ok(nf_vae_score(m, ws, &test, samples, seed, on_rows, &total, &scores));
+    return scores;
+}
+
+/* ---- pictures ---- */
+
+enum { COLUMNS = 10, ROWS = 6 };
+
+static void draw(const nf_model *m, nf_workspace *ws, const images *d, const curve *c)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s-curves.png", plot);
+    FILE *p = plot_open(path, 720, 420);
+    fprintf(p, "set xlabel 'updates'\nset ylabel 'ELBO (nats)'\nset key bottom right\nset grid\n"
+               "plot '-' using 1:2 with lines lw 2 title 'training, running mean', "
+               "'-' using 1:3 with lines lw 2 title 'validation'\n");
+    for (int twice = 0; twice < 2; twice++) {
+        for (size_t i = 0; i < c->n; i++)
+            fprintf(p, "%g %g %g\n", c->point[i][0], c->point[i][1], c->point[i][2]);
+        fputs("e\n", p);
+    }
+    plot_close(p);
+
+    size_t dim = d->test.dim, n = COLUMNS * ROWS, shown = d->test.n < COLUMNS * ROWS / 2 ? d->test.n : n / 2;
+    nf_real *x = calloc(n * dim, sizeof *x), *in = calloc(n * dim, sizeof *in), *z = calloc(n * latent, sizeof *z);
+    if (!x || !in || !z)
+        cli_fail(1, "out of memory");
+    nf_noise noise = {.seed = seed, .step = 1};
+    for (size_t i = 0; i < shown; i++)
+        images_row(&d->test, i, in + i * dim);
+    cli_ok(nf_vae_encode(m, ws, &noise, shown, in, z, NULL));
+    cli_ok(nf_vae_decode(m, ws, NULL, shown, z, x));
+    for (size_t r = ROWS / 2; r-- > 0;) { /* rows of pictures: images and, under each, its reconstruction */
+        memcpy(in + 2 * r * COLUMNS * dim, in + r * COLUMNS * dim, COLUMNS * dim * sizeof *in);
+        memcpy(in + (2 * r + 1) * COLUMNS * dim, x + r * COLUMNS * dim, COLUMNS * dim * sizeof *in);
+    }
+    snprintf(path, sizeof path, "%s-reconstructions.png", plot);
+    images_draw(path, "Test images, reconstructions below", ROWS, COLUMNS, d->height, d->width, in);
+
+    cli_ok(nf_vae_decode(m, ws, &noise, n, NULL, x));
+    snprintf(path, sizeof path, "%s-samples.png", plot);
+    images_draw(path, "Draws from the prior", ROWS, COLUMNS, d->height, d->width, x);
+    free(x);
+    free(in);
+    free(z);
+}
+
+static void write_json(const images *d, const nf_vae_scores *s, const nf_fit_report *r, double seconds)
+{
+    json *j = json_open(json_path);
+    json_begin(j, NULL, '{');
+    json_text(j, "posterior", posterior_name[posterior]);
+    json_integer(j, "length", length);
+    json_integer(j, "updates", r->steps);
+    json_number(j, "elbo", s->elbo);
+    json_number(j, "elbo_se", s->elbo_se);
+    json_number(j, "nll", -s->log_px);
+    json_number(j, "nll_se", s->log_px_se);
+    json_number(j, "kl", s->kl);
+    json_text(j, "binarisation", d->binarisation);
+    json_integer(j, "importance_samples", samples);
+    json_integer(j, "seed", seed);
+    json_number(j, "seconds", seconds);
+    json_number(j, "updates_per_second", (double)r->steps / r->seconds);
+    json_end(j);
+    json_close(j);
+}
+
+int main(int argc, char **argv)
+{
+    double start = cli_seconds();
+    cli_parse(argc, argv, "Trains a VAE with a normalizing flow as its posterior, and scores it.", options);
+    char path[4096];
+    if (!data && getenv("NFLOW_DATA")) {
+        snprintf(path, sizeof path, "%s/binarized_mnist", getenv("NFLOW_DATA"));
+        data = path;
+    }
+    if (!data)
+        cli_fail(2, "no data: give --data DIR");
+    if (posterior == DIAGONAL)
+        length = 0;
+    static const char *const pictures[] = {"curves", "reconstructions", "samples"};
+    cli_writable(json_path);
+    cli_writable(save);
+    for (size_t i = 0; plot && i < 3; i++) {
+        char png[4096];
+        snprintf(png, sizeof png, "%s-%s.png", plot, pictures[i]);
+        cli_writable(png);
+    }
+    images d;
+    images_read(&d, data, (nf_binarise)(NF_BINARISE_STATIC + binarise), seed);
+    cli_catch_interrupt();
+    nf_model *m = build(d.train.dim);
+    nf_workspace *ws = cli_made(nf_workspace_new(threads));
+    curve c = {.room = 128};
+    c.point = calloc(c.room, sizeof *c.point);
+    if (!c.point)
+        cli_fail(1, "out of memory");
+    printf("%zu training, %zu validation, %zu test images of %zu x %zu, binarisation: %s\n", d.train.n, d.valid.n,
+           d.test.n, d.height, d.width, d.binarisation);
+    printf("%s posterior, K = %zu, %zu latent dimensions, %zu parameters\n", posterior_name[posterior], length, latent,
+           nf_model_shape(m)->n_params);
+    fflush(stdout);
+
+    nf_fit_report r = train(m, &d, &c);
+    if (save)
+        cli_ok(nf_save(m, save));
+    printf("%llu updates in %.1f s (%.0f a second), validation ELBO %.2f\n", (unsigned long long)r.steps, r.seconds,
+           (double)r.steps / r.seconds, -r.best);
+    fflush(stdout);
+    nf_vae_scores s = score(m, ws, &d);
+    double seconds = cli_seconds() - start;
+    printf("test: ELBO %.2f +- %.2f, KL %.2f, NLL %.2f +- %.2f by %zu importance samples; %.1f s in all\n", s.elbo,
+           s.elbo_se, s.kl, -s.log_px, s.log_px_se, samples, seconds);
+    write_json(&d, &s, &r, seconds);
+    if (plot)
+        draw(m, ws, &d, &c);
+
+    free(c.point);
+    nf_workspace_free(ws);
+    nf_model_free(m);
+    images_free(&d);
+    return 0;
+}
