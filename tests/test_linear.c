@@ -415,6 +415,7 @@ static void refused(nf_flow *f, const char *words)
 
 Test(linear, bad_arguments_are_refused)
 {
+    size_t live = alloc_live();
     refused(nf_affine(0), "nf_affine: `dim` is 0");
     refused(nf_affine(SIZE_MAX), "nf_affine: `dim` is");
     refused(nf_lu_linear(0, 3), "nf_lu_linear: `dim` is 0");
@@ -424,6 +425,7 @@ Test(linear, bad_arguments_are_refused)
     refused(nf_permutation(SIZE_MAX, (size_t[]){0}), "nf_permutation: `dim` is");
     refused(nf_permutation(4, (size_t[]){1, 0, 3, 4}), "order[3] is 4, but `dim` is 4");
     refused(nf_permutation(4, (size_t[]){1, 0, 1, 3}), "order[2] is 1, which an earlier entry is already");
+    cr_assert_eq(alloc_live(), live);
 }
 
 Test(linear, every_allocation_may_fail)

@@ -455,8 +455,10 @@ Test(nets, shape_and_slices)
 
 static void refused(size_t in, size_t out, size_t n_ctx, nf_mlp_options options, const char *words)
 {
+    size_t live = alloc_live();
     nf_net *net = nf_mlp(in, out, n_ctx, &options);
     cr_assert_null(net, "%s was accepted", words);
+    cr_assert_eq(alloc_live(), live, "%s: memory is kept", words);
     cr_assert_eq(nf_error_status(), NF_EARG);
     cr_assert_not_null(strstr(nf_error_message(), words), "'%s' lacks '%s'", nf_error_message(), words);
 }

@@ -13,7 +13,7 @@
 #include "core/vec.h"
 
 #define NFI_UNITS(X)                                                                 \
-    X(NF_RELU, relu, z<0 ? 0 : z, y> 0 ? 1 : 0)                                      \
+    X(NF_RELU, relu, (z < 0) ? 0 : z, (y > 0) ? 1 : 0)                               \
     X(NF_TANH, tanh, nfi_tanh(z), 1 - y * y)                                         \
     X(NF_LEAKY_RELU, leaky_relu, z < 0 ? NF_R(0.01) * z : z, y < 0 ? NF_R(0.01) : 1) \
     X(NF_ELU, elu, z < 0 ? nfi_expm1(z) : z, y < 0 ? y + 1 : 1)                      \
