@@ -161,7 +161,7 @@ static int own_words(void *user, size_t n, size_t d, const double *x, double *lo
                      unsigned char *rejected)
 {
     (void)user, (void)n, (void)x, (void)log_p, (void)grad, (void)rejected;
-    return nf_error(NF_ETARGET, "own_words: stiff in %zu dimensions", d);
+    return (int)nf_error(NF_ETARGET, "own_words: stiff in %zu dimensions", d);
 }
 
 Test(target, failures)
