@@ -32,6 +32,7 @@
 #define nfi_exp NFI_VEC(nfi_exp)
 #define nfi_expm1 NFI_VEC(nfi_expm1)
 #define nfi_log NFI_VEC(nfi_log)
+#define nfi_log_normal NFI_VEC(nfi_log_normal)
 #define nfi_log1p NFI_VEC(nfi_log1p)
 #define nfi_tanh NFI_VEC(nfi_tanh)
 #define nfi_sigmoid NFI_VEC(nfi_sigmoid)
@@ -142,6 +143,14 @@ NFI_INLINE double nfi_log_d(double x)
     double y = nfi_log_core_d(k, nfi_from_bits_d((split & UINT64_C(0xfffffffffffff)) + NFI_ROOT_HALF_D) - 1);
     y = x < (double)INFINITY ? y : x;
     return x > 0 ? y : x == 0 ? -(double)INFINITY : (double)NAN;
+}
+
+/* log x for x positive, normal and finite: without the cases. */
+NFI_INLINE double nfi_log_normal_d(double x)
+{
+    uint64_t split = nfi_log_split_d(x);
+    return nfi_log_core_d(nfi_log_exponent_d(split),
+                          nfi_from_bits_d((split & UINT64_C(0xfffffffffffff)) + NFI_ROOT_HALF_D) - 1);
 }
 
 NFI_INLINE double nfi_log1p_d(double x)
@@ -297,6 +306,13 @@ NFI_INLINE float nfi_log_f(float x)
     float y = nfi_log_core_f(k, nfi_from_bits_f((split & UINT32_C(0x7fffff)) + NFI_ROOT_HALF_F) - 1);
     y = x < INFINITY ? y : x;
     return x > 0 ? y : x == 0 ? -INFINITY : NAN;
+}
+
+NFI_INLINE float nfi_log_normal_f(float x)
+{
+    uint32_t split = nfi_log_split_f(x);
+    return nfi_log_core_f(nfi_log_exponent_f(split),
+                          nfi_from_bits_f((split & UINT32_C(0x7fffff)) + NFI_ROOT_HALF_F) - 1);
 }
 
 NFI_INLINE float nfi_log1p_f(float x)

@@ -39,10 +39,11 @@ NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real
     NFI_SIMD
     for (size_t s = 0; s < m; s++) {
         const bool zero = q[s] < NFI_MIN_NORMAL;
-        const nf_real inv_q = zero ? 0 : 1 / q[s], a = wu[s], soft = nfi_softplus(a);
+        const nf_real inv_q = zero ? 0 : 1 / q[s], a = wu[s];
+        const nf_real e = nfi_exp(-nfi_abs(a)), soft = (a > 0 ? a : 0) + nfi_log1p(e); /* softplus */
         const nf_real sp = zero ? 1 : (soft > NFI_MIN_NORMAL ? soft : NFI_MIN_NORMAL);
         coef[C * m + s] = (sp - 1 - a) * inv_q;
-        coef[SIGMA * m + s] = zero ? 1 : nfi_sigmoid(a);
+        coef[SIGMA * m + s] = zero ? 1 : (a > 0 ? 1 : e) / (1 + e);
         coef[SP * m + s] = sp;
         coef[INV_Q * m + s] = inv_q;
     }
@@ -88,11 +89,11 @@ NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *res
     coefficients(stride, dim, ld, theta, coef);
     argument(stride, dim, ld, theta, x, h);
     NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        const nf_real t = nfi_tanh(h[s]);
-        h[s] = t;
-        log_det[s] += (double)nfi_log(determinant(t, nfi_param(coef, stride, ld, SP, s)));
-    }
+    for (size_t s = 0; s < ld; s++) /* a loop of its own: processors overlap short chains better than one long one */
+        h[s] = nfi_tanh(h[s]);
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++)
+        log_det[s] += (double)nfi_log_normal(determinant(h[s], nfi_param(coef, stride, ld, SP, s)));
     shift(stride, dim, ld, theta, coef, 1, h, x, y);
 }
 
@@ -289,31 +290,32 @@ NFI_INLINE void inverse(size_t stride, size_t dim, size_t ld, const nf_real *res
     solve(stride, ld, sp, t, h, active);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        log_det[s] -= (double)nfi_log(determinant(h[s], nfi_param(sp, stride, ld, 0, s)));
+        log_det[s] -= (double)nfi_log_normal(determinant(h[s], nfi_param(sp, stride, ld, 0, s)));
     shift(stride, dim, ld, theta, coef, -1, h, y, x);
 }
 
-NFI_SPECIALISE(forward,
+NFI_SPECIALISE(planar, forward,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y, double *log_det, nf_real *h,
                 nf_real *coef),
                dim, ld, theta, x, y, log_det, h, coef)
-NFI_SPECIALISE(inverse,
+NFI_SPECIALISE(planar, inverse,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x, double *log_det,
                 nf_real *coef, nf_real *work),
                dim, ld, theta, y, x, log_det, coef, work)
-NFI_SPECIALISE(pull_back,
+NFI_SPECIALISE(planar, pull_back,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *x,
                 const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
                dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work)
-NFI_SPECIALISE(solve_jt,
+NFI_SPECIALISE(planar, solve_jt,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gx,
                 nf_real *gy, nf_real *work),
                dim, ld, theta, coef, h, gx, gy, work)
-NFI_SPECIALISE(solve, (size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active), ld, sp, t, h, active)
+NFI_SPECIALISE(planar, solve, (size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active), ld, sp, t, h,
+               active)
 
 void nfi_planar_solve(size_t stride, size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active)
 {
-    (stride ? solve_each : solve_shared)(ld, sp, t, h, active);
+    (stride ? planar_solve_each : planar_solve_shared)(ld, sp, t, h, active);
 }
 
 /* ---- hooks; what is saved: h [ld], then the coefficients ---- */
@@ -327,7 +329,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
         nf_real *h = nfi_param_alloc(p, p->tape ? p->tape : p->scratch, 1, N_COEFFICIENTS);
         if (!h)
             return NF_ENOMEM;
-        (p->theta_stride ? forward_each : forward_shared)(dim, p->ld, p->theta, x, y, log_det, h, h + p->ld);
+        (p->theta_stride ? planar_forward_each : planar_forward_shared)(dim, p->ld, p->theta, x, y, log_det, h,
+                                                                        h + p->ld);
         if (p->tape)
             *saved = h;
     } else {
@@ -337,7 +340,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
             nf_arena_rewind(p->scratch, mark);
             return NF_ENOMEM;
         }
-        (p->theta_stride ? inverse_each : inverse_shared)(dim, p->ld, p->theta, x, y, log_det, coef, work);
+        (p->theta_stride ? planar_inverse_each : planar_inverse_shared)(dim, p->ld, p->theta, x, y, log_det, coef,
+                                                                        work);
     }
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
@@ -352,8 +356,8 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
     if (!work)
         return NF_ENOMEM;
-    (p->theta_stride ? pull_back_each : pull_back_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, x,
-                                                          gy, g_log_det, gx, g->theta, work);
+    (p->theta_stride ? planar_pull_back_each : planar_pull_back_shared)(
+        nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, x, gy, g_log_det, gx, g->theta, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
@@ -367,8 +371,8 @@ static nf_status solve_transposed(const nf_object *o, nf_direction d, const nf_p
     nf_real *work = nf_arena_reals(p->scratch, 2, p->ld);
     if (!work)
         return NF_ENOMEM;
-    (p->theta_stride ? solve_jt_each : solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, gx,
-                                                        gy, work);
+    (p->theta_stride ? planar_solve_jt_each : planar_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
+                                                                      h + p->ld, h, gx, gy, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
