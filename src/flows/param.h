@@ -22,15 +22,16 @@ static inline nf_real *nfi_param_alloc(const nf_pass *p, nf_arena *a, size_t row
     return p->theta_stride ? nf_arena_reals(a, rows + n, p->ld) : nf_arena_reals(a, 1, rows * p->ld + NFI_LANES);
 }
 
-/* kernel(stride, ...) as kernel_shared and kernel_each: PARAMETERS in parentheses, then their names. */
-#define NFI_SPECIALISE(kernel, PARAMETERS, ...)       \
-    NFI_CLONES static void kernel##_shared PARAMETERS \
-    {                                                 \
-        kernel(0, __VA_ARGS__);                       \
-    }                                                 \
-    NFI_CLONES static void kernel##_each PARAMETERS   \
-    {                                                 \
-        kernel(1, __VA_ARGS__);                       \
+/* kernel(stride, ...) as layer_kernel_shared and layer_kernel_each: PARAMETERS in parentheses, then their names. The
+   layer's name is there because clang makes the clones' resolvers global symbols, though the functions are static. */
+#define NFI_SPECIALISE(layer, kernel, PARAMETERS, ...)          \
+    NFI_CLONES static void layer##_##kernel##_shared PARAMETERS \
+    {                                                           \
+        kernel(0, __VA_ARGS__);                                 \
+    }                                                           \
+    NFI_CLONES static void layer##_##kernel##_each PARAMETERS   \
+    {                                                           \
+        kernel(1, __VA_ARGS__);                                 \
     }
 
 #ifdef NF_SINGLE

@@ -235,19 +235,19 @@ NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *re
     }
 }
 
-NFI_SPECIALISE(forward,
+NFI_SPECIALISE(radial, forward,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y, double *log_det, nf_real *r,
                 nf_real *coef, nf_real *work),
                dim, ld, theta, x, y, log_det, r, coef, work)
-NFI_SPECIALISE(inverse,
+NFI_SPECIALISE(radial, inverse,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x, double *log_det,
                 nf_real *rho, nf_real *coef, nf_real *work),
                dim, ld, theta, y, x, log_det, rho, coef, work)
-NFI_SPECIALISE(pull_back,
+NFI_SPECIALISE(radial, pull_back,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
                 const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
                dim, ld, theta, coef, r, x, gy, g_log_det, gx, g_theta, work)
-NFI_SPECIALISE(solve_jt,
+NFI_SPECIALISE(radial, solve_jt,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
                 const nf_real *gx, nf_real *gy, nf_real *work),
                dim, ld, theta, coef, r, x, gx, gy, work)
@@ -264,11 +264,11 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     if (!work)
         return NF_ENOMEM;
     if (d == NF_FORWARD)
-        (p->theta_stride ? forward_each : forward_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, x, y, log_det, r,
-                                                          r + p->ld, work);
+        (p->theta_stride ? radial_forward_each : radial_forward_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, x,
+                                                                        y, log_det, r, r + p->ld, work);
     else
-        (p->theta_stride ? inverse_each : inverse_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, x, y, log_det, r,
-                                                          r + p->ld, work);
+        (p->theta_stride ? radial_inverse_each : radial_inverse_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, x,
+                                                                        y, log_det, r, r + p->ld, work);
     if (save)
         *saved = r;
     nf_arena_rewind(p->scratch, mark);
@@ -284,8 +284,8 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     nf_real *work = nf_arena_reals(p->scratch, 5, p->ld);
     if (!work)
         return NF_ENOMEM;
-    (p->theta_stride ? pull_back_each : pull_back_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, r + p->ld, r, x,
-                                                          gy, g_log_det, gx, g->theta, work);
+    (p->theta_stride ? radial_pull_back_each : radial_pull_back_shared)(
+        nf_object_shape(o)->dim_in, p->ld, p->theta, r + p->ld, r, x, gy, g_log_det, gx, g->theta, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
@@ -299,8 +299,8 @@ static nf_status solve_transposed(const nf_object *o, nf_direction d, const nf_p
     nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
     if (!work)
         return NF_ENOMEM;
-    (p->theta_stride ? solve_jt_each : solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta, r + p->ld, r, x,
-                                                        gx, gy, work);
+    (p->theta_stride ? radial_solve_jt_each : radial_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
+                                                                      r + p->ld, r, x, gx, gy, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
