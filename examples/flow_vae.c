@@ -102,6 +102,13 @@ static int on_step(void *user, const nf_progress *p)
     return cli_interrupted;
 }
 
+/* Twenty times, but not so often that it takes longer than training. */
+static size_t validate_every(void)
+{
+    size_t every = (updates + 19) / 20;
+    return every >= 500 ? every : updates < 500 ? updates : 500;
+}
+
 static nf_fit_report train(nf_model *m, const images *d, curve *c)
 {
     nf_vae_options weights = {.batch = batch};
@@ -118,7 +125,7 @@ static nf_fit_report train(nf_model *m, const images *d, curve *c)
         .rate = rate,
         .schedule = {.kind = NF_COSINE, .from = 1, .to = 0, .steps = updates},
         .validation = validation,
-        .validate_every = (updates + 19) / 20,
+        .validate_every = validate_every(),
         .callback = on_step,
         .user = c,
     };
@@ -192,23 +199,23 @@ static void draw(const nf_model *m, nf_workspace *ws, const images *d, const cur
 
 static void write_json(const images *d, const nf_vae_scores *s, const nf_fit_report *r, double seconds)
 {
-    json *j = json_open(json_path);
-    json_begin(j, NULL, '{');
-    json_text(j, "posterior", posterior_name[posterior]);
-    json_integer(j, "length", length);
-    json_integer(j, "updates", r->steps);
-    json_number(j, "elbo", s->elbo);
-    json_number(j, "elbo_se", s->elbo_se);
-    json_number(j, "nll", -s->log_px);
-    json_number(j, "nll_se", s->log_px_se);
-    json_number(j, "kl", s->kl);
-    json_text(j, "binarisation", d->binarisation);
-    json_integer(j, "importance_samples", samples);
-    json_integer(j, "seed", seed);
-    json_number(j, "seconds", seconds);
-    json_number(j, "updates_per_second", (double)r->steps / r->seconds);
-    json_end(j);
-    json_close(j);
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    js_text(j, "posterior", posterior_name[posterior]);
+    js_integer(j, "length", length);
+    js_integer(j, "updates", r->steps);
+    js_number(j, "elbo", s->elbo);
+    js_number(j, "elbo_se", s->elbo_se);
+    js_number(j, "nll", -s->log_px);
+    js_number(j, "nll_se", s->log_px_se);
+    js_number(j, "kl", s->kl);
+    js_text(j, "binarisation", d->binarisation);
+    js_integer(j, "importance_samples", samples);
+    js_integer(j, "seed", seed);
+    js_number(j, "seconds", seconds);
+    js_number(j, "updates_per_second", (double)r->steps / r->seconds);
+    js_end(j);
+    js_close(j);
 }
 
 int main(int argc, char **argv)

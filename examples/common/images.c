@@ -114,6 +114,6 @@ void images_draw(const char *png, const char *title, size_t rows, size_t columns
             size_t picture = r / height * columns + c / width, pixel = r % height * width + c % width;
             fprintf(plot, "%.3f%c", (double)x[picture * height * width + pixel], c + 1 == columns * width ? '\n' : ' ');
         }
-    fputs("e\ne\n", plot);
+    fputs("e\n", plot);
     plot_close(plot);
 }

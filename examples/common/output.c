@@ -9,7 +9,7 @@
 /* ---- JSON ---- */
 
 enum { MOST_LEVELS = 16 };
-struct json {
+struct js_file {
     FILE *file;
     const char *path;
     int level;
@@ -17,15 +17,15 @@ struct json {
     bool empty[MOST_LEVELS]; /* nothing in it yet */
 };
 
-json *json_open(const char *path)
+js_file *js_open(const char *path)
 {
     if (!path)
         return NULL;
-    json *j = calloc(1, sizeof *j);
+    js_file *j = calloc(1, sizeof *j);
     FILE *file = fopen(path, "w");
     if (!j || !file)
         cli_fail(1, "cannot write %s: %s", path, strerror(errno));
-    *j = (json){.file = file, .path = path, .empty = {true}};
+    *j = (js_file){.file = file, .path = path, .empty = {true}};
     return j;
 }
 
@@ -44,7 +44,7 @@ static void quote(FILE *file, const char *text)
 }
 
 /* Whatever stands before a value: a comma, a new line for what is in the outermost arrays, the name. */
-static void lead(json *j, const char *name)
+static void lead(js_file *j, const char *name)
 {
     if (!j->empty[j->level])
         fputs(",", j->file);
@@ -57,7 +57,7 @@ static void lead(json *j, const char *name)
     }
 }
 
-void json_begin(json *j, const char *name, char kind)
+void js_begin(js_file *j, const char *name, char kind)
 {
     if (!j || j->level + 1 == MOST_LEVELS)
         return;
@@ -68,13 +68,13 @@ void json_begin(json *j, const char *name, char kind)
     j->empty[j->level] = true;
 }
 
-void json_end(json *j)
+void js_end(js_file *j)
 {
     if (j)
         fputc(j->close[j->level--], j->file);
 }
 
-void json_number(json *j, const char *name, double value)
+void js_number(js_file *j, const char *name, double value)
 {
     if (!j)
         return;
@@ -85,7 +85,7 @@ void json_number(json *j, const char *name, double value)
         fputs("null", j->file);
 }
 
-void json_integer(json *j, const char *name, uint64_t value)
+void js_integer(js_file *j, const char *name, uint64_t value)
 {
     if (!j)
         return;
@@ -93,7 +93,7 @@ void json_integer(json *j, const char *name, uint64_t value)
     fprintf(j->file, "%llu", (unsigned long long)value);
 }
 
-void json_text(json *j, const char *name, const char *value)
+void js_text(js_file *j, const char *name, const char *value)
 {
     if (!j)
         return;
@@ -101,7 +101,7 @@ void json_text(json *j, const char *name, const char *value)
     quote(j->file, value);
 }
 
-void json_close(json *j)
+void js_close(js_file *j)
 {
     if (!j)
         return;
