@@ -12,7 +12,8 @@ typedef struct nf_target nf_target; /**< an unnormalised log density over R^d */
 /**
  * A batch of n points x [n x d], row-major: log_p[i] = log p(x_i) + const, and, unless grad is NULL, grad[i x d] =
  * d log p / dx. A draw outside the support: rejected[i] = 1 (arrives as 0); its other outputs are then ignored.
- * @return 0; anything else is fatal and ends the computation with NF_ETARGET.
+ * @return 0; anything else is fatal and ends the computation with NF_ETARGET; `return nf_error(NF_ETARGET, ...)` leaves
+ * the callback's own message.
  */
 typedef int nf_target_fn(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
                          unsigned char *rejected);
