@@ -20,9 +20,10 @@ static inline size_t nfi_tile_first(const nfi_tiling *t, size_t tile)
     return tile * q + (tile < r ? tile : r);
 }
 
-/* One thread's memory. */
+/* One thread's memory. The padding keeps threads out of each other's cache lines. */
 typedef struct nfi_thread {
     nf_arena tape, scratch;
+    char padding[128];
 } nfi_thread;
 
 struct nf_workspace {
