@@ -64,8 +64,6 @@ nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_like
     }
     *self = likelihood;
     nf_shape own = {.dim_in = parts[NFI_ENCODER]->total.dim_in, .dim_out = parts[NFI_POSTERIOR]->total.dim_out};
-    /* On a tile there are, beside the parts' tapes: x, the context, z and the likelihood's parameters. */
-    own.n_saved = own.dim_in + parts[NFI_POSTERIOR]->total.n_ctx + own.dim_out + parts[NFI_DECODER]->total.dim_out;
     return (nf_vae *)nfi_object_new(NFI_VAE, &vae_part, NULL, &own, self, parts, 3, 0, "nf_vae_new");
 }
 
