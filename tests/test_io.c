@@ -129,6 +129,7 @@ Test(io, idx_refuses)
         {8, 4, 100, {0xffffffff, 0xffffffff, 0xffffffff, 0xfffffffb}, "impossible"},
         {8, 3, 100, {0xfffffff1, 0xffffffff, 3}, "impossible"},
         {8, 2, 100, {0xfffffff1, 1}, "100 bytes of data"},
+        {8, 2, 100, {0x01020304, 0x05060708}, "promises 16909060 x 84281096"},
         {8, 2, 100, {0xfffffff1, 0xfffffff3}, "100 bytes of data"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

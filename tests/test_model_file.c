@@ -787,11 +787,11 @@ Test(model_file, header_lies)
         {"[2,3]", "[0,9223372036854775807,4]", "that agree"},
         {"[2,3]", "[99999999999999999999]", "damaged header"},
         {matrix, bias, "that agree"},
-        {matrix, single ? "[4,28]" : "[8,56]", "bytes"},
-        {bias, single ? "[0,4]" : "[0,8]", "expected from"},
-        {bias, single ? "[20,24]" : "[40,48]", "expected from"},
-        {bias, single ? "[28,32]" : "[56,64]", "expected from"},
-        {bias, "[9223372036854775803,9223372036854775807]", single ? "expected from" : "that agree"},
+        {matrix, single ? "[4,28]" : "[8,56]", "begins at byte"},
+        {bias, single ? "[0,4]" : "[0,8]", "begins at byte"},
+        {bias, single ? "[20,24]" : "[40,48]", "begins at byte"},
+        {bias, single ? "[28,32]" : "[56,64]", "begins at byte"},
+        {bias, "[9223372036854775803,9223372036854775807]", single ? "begins at byte" : "that agree"},
         {bias, "[28]", "that agree"},
         {bias, "[56,48]", "that agree"},
         {"\"bias\"", "\"matrix\"", "duplicate"},
@@ -834,12 +834,22 @@ Test(model_file, header_lies)
 
 Test(model_file, header_length_lies)
 {
-    static const uint64_t length[] = {
-        1, 2, 1 << 20, 99999999, 100000001, UINT64_C(1) << 63, UINT64_MAX, UINT64_MAX - 7};
+    static const struct {
+        uint64_t length;
+        const char *trouble;
+    } lie[] = {{1, "1 bytes is impossible"},
+               {2, "damaged header"},
+               {9, "truncated"},
+               {1 << 20, "truncated"},
+               {99999999, "truncated"},
+               {100000001, "100000001 bytes is impossible"},
+               {UINT64_C(1) << 63, "impossible"},
+               {UINT64_MAX, "impossible"},
+               {UINT64_MAX - 7, "impossible"}};
     size_t before = peak_megabytes();
-    for (size_t i = 0; i < sizeof length / sizeof *length; i++) {
-        compose(other, length[i], "{\"a\":{}}", NULL, 0);
-        refused(other, "nf_load");
+    for (size_t i = 0; i < sizeof lie / sizeof *lie; i++) {
+        compose(other, lie[i].length, "{\"a\":{}}", NULL, 0);
+        refused(other, lie[i].trouble);
     }
     compose(other, 0, "{}", NULL, 0);
     refused(other, "not a model of this library");
@@ -922,6 +932,10 @@ Test(model_file, sizes_are_not_believed)
         write_architecture(architecture[i]);
         refused(other, "nf_load");
     }
+    write_architecture(NODE("flow", "chain", "1024", "1024", "0", "", LU("1024") "," LU("1024")));
+    refused(other, "flow 'lu_linear' has 1049600 parameters"); /* before the second is built */
+    write_architecture(PLANAR("4194304"));
+    refused(other, "has 8388609 parameters and 0 of state, the file 0 numbers");
     cr_assert_leq(peak_megabytes() - before, 256);                     /* the largest is one layer's structure */
     write_architecture(NODE("dist", "normal", "2", "2", "0", "", "")); /* what is refused above is not the writing */
     nf_model *m = nf_load(other, NULL);

@@ -113,9 +113,9 @@ static nf_status read_tensors(nfi_container *c, const char *who)
     qsort(c->tensor, c->n_tensors, sizeof *c->tensor, by_place);
     size_t next = 0;
     for (size_t i = 0; i < c->n_tensors; i++) {
-        if (c->tensor[i].begin != next || c->tensor[i].end > c->n_data)
-            return nf_error(NF_EFORMAT, "%s: %s: tensor '%s' is at bytes %zu to %zu, expected from %zu, within %zu",
-                            who, c->path, c->tensor[i].name, c->tensor[i].begin, c->tensor[i].end, next, c->n_data);
+        if (c->tensor[i].begin != next)
+            return nf_error(NF_EFORMAT, "%s: %s: tensor '%s' begins at byte %zu, expected %zu", who, c->path,
+                            c->tensor[i].name, c->tensor[i].begin, next);
         next = c->tensor[i].end;
     }
     if (next != c->n_data)
