@@ -179,7 +179,7 @@ static void draw(const nf_model *m, nf_workspace *ws, const images *d, const cur
         cli_fail(1, "out of memory");
     nf_noise noise = {.seed = seed, .step = 1};
     for (size_t i = 0; i < shown; i++)
-        images_row(&d->test, i, in + i * dim);
+        images_row(&d->test, i * d->test.n / shown, in + i * dim); /* from all over: the set may be sorted */
     cli_ok(nf_vae_encode(m, ws, &noise, shown, in, z, NULL));
     cli_ok(nf_vae_decode(m, ws, NULL, shown, z, x));
     for (size_t r = ROWS / 2; r-- > 0;) { /* rows of pictures: images and, under each, its reconstruction */
