@@ -1,0 +1,148 @@
+"""Runs examples/flow_vae and plugin_vae as a user would: on small data, then on every kind of bad input, each of which
+must give one clear line and a non-zero exit. Usage: flow_vae.py <flow_vae> <plugin_vae>"""
+import gzip
+import json
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+
+flow_vae, plugin_vae = map(os.path.abspath, sys.argv[1:3])
+environment = {k: v for k, v in os.environ.items() if k != 'NFLOW_DATA'}
+
+
+def run(program, *args, env=environment):
+    return subprocess.run([program, *map(str, args)], capture_output=True, text=True, env=env, timeout=250)
+
+
+def succeeds(program, *args, **kwargs):
+    r = run(program, *args, **kwargs)
+    assert r.returncode == 0, f'{args}: exit {r.returncode}\n{r.stdout}{r.stderr}'
+    assert r.stderr == '', r.stderr
+    return r.stdout
+
+
+def fails(status, message, *args, **kwargs):
+    r = run(flow_vae, *args, **kwargs)
+    assert r.returncode == status, f'{args}: exit {r.returncode}, expected {status}\n{r.stdout}{r.stderr}'
+    assert r.stderr.count('\n') == 1 and r.stderr.startswith('flow_vae: '), f'{args}: {r.stderr}'
+    assert re.search(message, r.stderr), f'{args}: "{message}" is not in {r.stderr}'
+
+
+def idx(magic, *extents, data=None):
+    """An IDX file of grey squares: the mean of a row decides how bright it is."""
+    rng = random.Random(5)
+    if data is None:
+        n = extents[0]
+        data = b''.join(bytes([rng.choice((20, 235))]) * (extents[1] * extents[2]) for _ in range(n))
+    return struct.pack(f'>{1 + len(extents)}I', magic, *extents) + data
+
+
+def folder(parent, name, files):
+    path = os.path.join(parent, name)
+    os.mkdir(path)
+    for file, content in files.items():
+        with open(os.path.join(path, file), 'wb') as f:
+            f.write(content)
+    return path
+
+
+train, test = 'train-images-idx3-ubyte', 't10k-images-idx3-ubyte'
+small = ['--hidden', '16,12', '--latent', 3, '--length', 2, '--updates', 120, '--batch', 20, '--importance-samples', 4,
+         '--threads', 1]
+
+with tempfile.TemporaryDirectory() as tmp:
+    good = folder(tmp, 'good', {train: idx(0x803, 300, 6, 5), test + '.gz': gzip.compress(idx(0x803, 70, 6, 5))})
+
+    # results, the same for any number of threads and again for the same seed
+    results = []
+    for threads in 1, 1, 3:
+        out = os.path.join(tmp, 'result.json')
+        text = succeeds(flow_vae, *small, '--data', good, '--threads', threads, '--json', out)
+        assert '250 training, 50 validation, 70 test images of 6 x 5, binarisation: static' in text, text
+        with open(out) as f:
+            results.append(json.load(f))
+        for key in 'seconds', 'updates_per_second':
+            assert results[-1].pop(key) > 0
+    assert results[0] == results[1] == results[2], results
+    r = results[0]
+    assert (r['posterior'], r['length'], r['updates'], r['binarisation']) == ('planar', 2, 120, 'static')
+    assert r['nll'] < -r['elbo'] and 0 < r['nll'] < 30 and r['kl'] > 0, r
+
+    # every posterior and binarisation; pictures and a model file
+    for posterior in 'diagonal', 'radial':
+        succeeds(flow_vae, *small, '--data', good, '--posterior', posterior, '--updates', 3)
+    for how in 'dynamic', 'threshold':
+        assert f'binarisation: {how}' in succeeds(flow_vae, *small, '--data', good, '--binarise', how, '--updates', 3)
+    succeeds(flow_vae, *small, '--data', good, '--length', 0, '--updates', 3)
+    succeeds(flow_vae, *small, '--data', good, '--updates', 5, '--anneal', 3, '--warm-up', 2, '--save',
+             os.path.join(tmp, 'model.safetensors'))
+    assert os.path.getsize(os.path.join(tmp, 'model.safetensors')) > 1000
+    try:
+        subprocess.run(['gnuplot', '--version'], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    else:
+        succeeds(flow_vae, *small, '--data', good, '--updates', 5, '--plot', os.path.join(tmp, 'picture'))
+        for name in 'curves', 'reconstructions', 'samples':
+            with open(os.path.join(tmp, f'picture-{name}.png'), 'rb') as f:
+                assert f.read(4) == b'\x89PNG'
+
+    # packed bits, found through the environment
+    rng = random.Random(2)
+    rows = {part: rng.randbytes(98 * n) for part, n in (('train', 90), ('valid', 30), ('test', 20))}
+    folder(tmp, 'binarized_mnist', {f'binarized_mnist_{p}.bits.gz': gzip.compress(b) for p, b in rows.items()})
+    text = succeeds(flow_vae, *small, '--updates', 3, env={**environment, 'NFLOW_DATA': tmp})
+    assert '90 training, 30 validation, 20 test images of 28 x 28' in text, text
+
+    # bad options
+    fails(2, 'no data')
+    fails(2, '--length must be a whole number from 0 to 1000, not .-1', '--data', good, '--length', -1)
+    fails(2, '--latent', '--data', good, '--latent', 0)
+    fails(2, '--hidden', '--data', good, '--hidden', '400,x')
+    fails(2, '--posterior must be one of diagonal', '--data', good, '--posterior', 'cubic')
+    fails(2, '--rate', '--data', good, '--rate', 'nan')
+    fails(2, '--updates', '--data', good, '--updates', 0)
+    fails(2, 'unknown option', '--data', good, '--lenght', 3)
+    fails(2, '--data needs a value', '--data')
+    assert '--posterior diagonal|planar|radial' in succeeds(flow_vae, '--help')
+
+    # bad places, noticed before any work
+    for option in '--json', '--save', '--plot':
+        fails(1, 'cannot write .*nowhere', *small, '--data', good, '--updates', 10**9, option,
+              os.path.join(tmp, 'nowhere/x'))
+    fails(1, 'no folder', *small, '--data', os.path.join(tmp, 'nothing'))
+    fails(1, 'holds neither', *small, '--data', folder(tmp, 'empty', {}))
+    fails(1, 'holds no t10k', *small, '--data', folder(tmp, 'half', {train: idx(0x803, 300, 6, 5)}))
+
+    # bad files
+    whole = idx(0x803, 300, 6, 5)
+    bad = {
+        'truncated': whole[:-7],
+        'longer': whole + b'x',
+        'header': whole[:9],
+        'nothing': b'',
+        'magic': idx(0x801, 300, 6, 5),
+        'noimages': idx(0x803, 0, 6, 5),
+        'nopixels': idx(0x803, 300, 0, 5, data=b''),
+        'impossible': idx(0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1, data=b'abc'),
+        'large': idx(0x803, 2**31, 28, 28, data=b'abc'),
+        'labels': idx(0x803, 300, 6, 5)[:4] + b'garbage',
+        'cutgz': gzip.compress(whole)[:-9],
+        'few': idx(0x803, 5, 6, 5),
+        'shape': idx(0x803, 300, 5, 6),
+    }
+    for name, content in bad.items():
+        where = folder(tmp, name, {train + ('.gz' if name == 'cutgz' else ''): content, test: idx(0x803, 70, 6, 5)})
+        fails(1, re.escape(name), *small, '--data', where)
+    where = folder(tmp, 'bits', {f'binarized_mnist_{p}.bits': b[:-1] for p, b in rows.items()})
+    fails(1, 'binarized_mnist_train.bits', *small, '--data', where)
+
+# the plug-in's example: a right gradient, and an ELBO that rises
+text = succeeds(plugin_vae, '--check', '--steps', 800)
+elbo = [float(x) for x in re.findall(r'elbo +(-?[0-9.]+)', text)]
+assert len(elbo) == 4 and elbo[-1] > elbo[0] + 5, text
+print('ok')
