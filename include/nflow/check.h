@@ -20,7 +20,7 @@ typedef struct nf_check_options {
 typedef struct nf_check_report {
     double inverse_error[2]; /**< |f^-1(f(x)) - x| / (1 + |x|), and the other way round */
     double
-        log_det_error[2]; /**< |log_det - log|det J||, J dense from the VJP, its determinant by GSL's LU; square only */
+        log_det_error[2]; /**< |log_det - log|det J||, J dense from the VJP, its determinant by GSL's QR; square only */
     double x_error[2];    /**< relative error of the VJP in x against a central difference along random directions */
     double theta_error[2]; /**< the same in parameters; 0 if there are none */
     double ctx_error[2];   /**< the same in context; 0 if there is none */
