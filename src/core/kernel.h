@@ -27,4 +27,25 @@ NFI_INLINE size_t nfi_lanes(size_t ld)
     return ld & ~(size_t)(NFI_LANES - 1);
 }
 
+/* All lanes of a row at once, for sums: a `reduction` clause adds its lanes one after the other at the end, which for
+   short rows costs more than the row. */
+typedef nf_real nfi_vec __attribute__((vector_size(NFI_LANES * sizeof(nf_real))));
+typedef nfi_vec nfi_vec_in_memory __attribute__((aligned(sizeof(nf_real)), may_alias));
+
+/* The lanes at an address, to read and to write. (Vectors do not pass through functions: that would be another ABI in
+   every instruction set.) */
+#define NFI_LANES_AT(address) (*(nfi_vec_in_memory *)(address))
+#define NFI_CONST_LANES_AT(address) ((nfi_vec) * (const nfi_vec_in_memory *)(address))
+
+/* The sum of the lanes, by halves. */
+NFI_INLINE nf_real nfi_vec_sum(const nfi_vec *v)
+{
+    typedef nf_real half __attribute__((vector_size(8 * sizeof(nf_real))));
+    typedef nf_real quarter __attribute__((vector_size(4 * sizeof(nf_real))));
+    half h = __builtin_shufflevector(*v, *v, 0, 1, 2, 3, 4, 5, 6, 7) +
+             __builtin_shufflevector(*v, *v, 8, 9, 10, 11, 12, 13, 14, 15);
+    quarter q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+    return (q[0] + q[2]) + (q[1] + q[3]);
+}
+
 #endif

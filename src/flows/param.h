@@ -10,6 +10,10 @@ NFI_INLINE nf_real nfi_param(const nf_real *theta, size_t stride, size_t ld, siz
     return stride ? theta[i * ld + s] : theta[i];
 }
 
+/* The same for the lanes from sample s on. */
+#define NFI_PARAM_LANES(theta, stride, ld, i, s) \
+    ((stride) ? NFI_CONST_LANES_AT((theta) + (i) * (ld) + (s)) : (nfi_vec){0} + (theta)[i])
+
 /* How many columns a quantity derived from parameters alone has. */
 NFI_INLINE size_t nfi_param_columns(size_t stride, size_t ld)
 {

@@ -28,13 +28,25 @@ NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real
 {
     const size_t m = nfi_param_columns(stride, ld);
     nf_real *restrict q = coef + INV_Q * m, *restrict wu = coef + SP * m;
-    for (size_t i = 0; i < dim; i++) {
-        NFI_SIMD
-        for (size_t s = 0; s < m; s++) {
-            const nf_real w = nfi_param(theta, stride, ld, i, s), u = nfi_param(theta, stride, ld, dim + i, s);
-            q[s] = (i ? q[s] : 0) + w * w;
-            wu[s] = (i ? wu[s] : 0) + w * u;
+    if (stride == 0) {
+        nf_real ww = 0, wu_sum = 0;
+        NFI_SIMD_SUM(ww, wu_sum)
+        for (size_t i = 0; i < dim; i++) {
+            ww += theta[i] * theta[i];
+            wu_sum += theta[i] * theta[dim + i];
         }
+        q[0] = ww;
+        wu[0] = wu_sum;
+    }
+    for (size_t s = 0; stride && s < ld; s += NFI_LANES) {
+        nfi_vec ww = {0}, wu_sum = {0};
+        for (size_t i = 0; i < dim; i++) {
+            const nfi_vec w = NFI_CONST_LANES_AT(theta + i * ld + s);
+            ww += w * w;
+            wu_sum += w * NFI_CONST_LANES_AT(theta + (dim + i) * ld + s);
+        }
+        NFI_LANES_AT(q + s) = ww;
+        NFI_LANES_AT(wu + s) = wu_sum;
     }
     NFI_SIMD
     for (size_t s = 0; s < m; s++) {
@@ -53,12 +65,11 @@ NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real
 NFI_INLINE void argument(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict x,
                          nf_real *restrict out)
 {
-    for (size_t i = 0; i < dim; i++) {
-        const nf_real *restrict row = x + i * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            out[s] =
-                (i ? out[s] : nfi_param(theta, stride, ld, 2 * dim, s)) + nfi_param(theta, stride, ld, i, s) * row[s];
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        nfi_vec sum = NFI_PARAM_LANES(theta, stride, ld, 2 * dim, s);
+        for (size_t i = 0; i < dim; i++)
+            sum += NFI_PARAM_LANES(theta, stride, ld, i, s) * NFI_CONST_LANES_AT(x + i * ld + s);
+        NFI_LANES_AT(out + s) = sum;
     }
 }
 
@@ -101,15 +112,16 @@ NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *res
 NFI_INLINE void dots(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
                      const nf_real *restrict g, nf_real *restrict dot, nf_real *restrict w_dot)
 {
-    for (size_t i = 0; i < dim; i++) {
-        const nf_real *restrict row = g + i * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real w = nfi_param(theta, stride, ld, i, s), u = nfi_param(theta, stride, ld, dim + i, s);
-            dot[s] = (i ? dot[s] : 0) + (u + nfi_param(coef, stride, ld, C, s) * w) * row[s];
-            if (stride)
-                w_dot[s] = (i ? w_dot[s] : 0) + w * row[s];
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        nfi_vec w_sum = {0}, u_sum = {0};
+        for (size_t i = 0; i < dim; i++) {
+            const nfi_vec row = NFI_CONST_LANES_AT(g + i * ld + s);
+            w_sum += NFI_PARAM_LANES(theta, stride, ld, i, s) * row;
+            u_sum += NFI_PARAM_LANES(theta, stride, ld, dim + i, s) * row;
         }
+        NFI_LANES_AT(dot + s) = u_sum + NFI_PARAM_LANES(coef, stride, ld, C, s) * w_sum;
+        if (stride)
+            NFI_LANES_AT(w_dot + s) = w_sum;
     }
 }
 
@@ -136,13 +148,14 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
         const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld;
         nf_real *restrict gxi = gx + i * ld;
         const nf_real wi = w[i];
-        nf_real x_ga = 0, gu_hat = 0;
-        NFI_SIMD_SUM(x_ga, gu_hat)
-        for (size_t s = 0; s < ld; s++) {
-            gxi[s] = gyi[s] + wi * ga[s];
-            x_ga += xi[s] * ga[s];
-            gu_hat += h[s] * gyi[s];
+        nfi_vec x_sum = {0}, h_sum = {0};
+        for (size_t s = 0; s < ld; s += NFI_LANES) {
+            const nfi_vec g = NFI_CONST_LANES_AT(gyi + s), a = NFI_CONST_LANES_AT(ga + s);
+            NFI_LANES_AT(gxi + s) = g + wi * a;
+            x_sum += NFI_CONST_LANES_AT(xi + s) * a;
+            h_sum += NFI_CONST_LANES_AT(h + s) * g;
         }
+        const nf_real x_ga = nfi_vec_sum(&x_sum), gu_hat = nfi_vec_sum(&h_sum);
         gc += wi * gu_hat;
         if (g_theta) {
             g_theta[i] += x_ga + c * gu_hat;
