@@ -1,0 +1,50 @@
+#include "timing.h"
+#include "cli.h"
+#include "output.h"
+#include <stdlib.h>
+
+void timing_start(timing *t, double start, size_t steps_a_block)
+{
+    *t = (timing){.steps_a_block = steps_a_block, .start = start};
+}
+
+int timing_step(void *user, const nf_progress *p)
+{
+    timing *t = user;
+    if (p->step == 1)
+        t->first_step = cli_seconds() - t->start;
+    if (p->step % t->steps_a_block)
+        return 0;
+    double now = cli_seconds();
+    if (t->begin > 0 && t->n_blocks < TIMING_BLOCKS) /* the first block warms up */
+        t->block[t->n_blocks++] = (now - t->begin) / (double)t->steps_a_block;
+    t->begin = now;
+    return 0;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void timing_report(timing *t, const char *json_path, const char *workload, size_t threads)
+{
+    const char *precision = sizeof(nf_real) == 8 ? "double" : "float";
+    if (t->n_blocks == 0)
+        cli_fail(2, "too few steps: a block is %zu, and the first one warms up", t->steps_a_block);
+    qsort(t->block, t->n_blocks, sizeof *t->block, ascending);
+    double median = t->block[t->n_blocks / 2];
+    printf("%-36s %-6s %zu threads  %10.2f us a step (best %.2f)  first step after %.1f ms\n", workload, precision,
+           threads, 1e6 * median, 1e6 * t->block[0], 1e3 * t->first_step);
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    js_text(j, "workload", workload);
+    js_text(j, "precision", precision);
+    js_integer(j, "threads", threads);
+    js_number(j, "step_seconds", median);
+    js_number(j, "best_step_seconds", t->block[0]);
+    js_number(j, "first_step_seconds", t->first_step);
+    js_end(j);
+    js_close(j);
+}
