@@ -88,11 +88,6 @@ NFI_INLINE void shift(size_t stride, size_t dim, size_t ld, const nf_real *restr
     }
 }
 
-NFI_INLINE nf_real determinant(nf_real h, nf_real sp)
-{
-    return h * h + (1 - h) * (1 + h) * sp;
-}
-
 NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict x,
                         nf_real *restrict y, double *restrict log_det, nf_real *restrict h, nf_real *restrict coef)
 {
@@ -104,7 +99,7 @@ NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *res
         h[s] = nfi_tanh(h[s]);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        log_det[s] += (double)nfi_log_normal(determinant(h[s], nfi_param(coef, stride, ld, SP, s)));
+        log_det[s] += (double)nfi_log_normal(nfi_planar_det(h[s], nfi_param(coef, stride, ld, SP, s)));
     shift(stride, dim, ld, theta, coef, 1, h, x, y);
 }
 
@@ -138,7 +133,7 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
     dots(0, dim, ld, theta, coef, gy, ga, NULL);
     NFI_SIMD_SUM(gsp, gb)
     for (size_t s = 0; s < ld; s++) {
-        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / determinant(h[s], sp);
+        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
         ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
         gsp += slope * g_det;
         gb += ga[s];
@@ -184,7 +179,7 @@ NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, c
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nf_real sp = coef[SP * ld + s], inv_q = coef[INV_Q * ld + s];
-        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / determinant(h[s], sp);
+        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
         const nf_real gc_q = h[s] * gwu[s] * inv_q;
         ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
         gq[s] = -gc_q * coef[C * ld + s];
@@ -235,60 +230,11 @@ NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *re
     dots(stride, dim, ld, theta, coef, gx, work, work + ld);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        work[s] *= (1 - h[s]) * (1 + h[s]) / determinant(h[s], nfi_param(coef, stride, ld, SP, s));
+        work[s] *= (1 - h[s]) * (1 + h[s]) / nfi_planar_det(h[s], nfi_param(coef, stride, ld, SP, s));
     for (size_t i = 0; i < dim; i++) {
         NFI_SIMD
         for (size_t s = 0; s < ld; s++)
             gy[i * ld + s] = gx[i * ld + s] - nfi_param(theta, stride, ld, i, s) * work[s];
-    }
-}
-
-/* The equation g(t) = t + m tanh t = kappa, m >= -1. It is odd, so take kappa >= 0, then t >= 0. There g is concave for
-   m > 0 and convex for m < 0, so Newton's iteration climbs to the root from max(kappa - m, kappa / sp) in the first
-   case and descends to it from min(kappa - m, kappa / sp, cbrt(4.2 kappa)) in the second. These are bounds of the root:
-   tanh t <= 1, tanh t <= t, and tanh t <= t (15 + t^2) / (15 + 6 t^2), the last used for t <= 1; it keeps m = -1, where
-   g ~ t^3 / 3, as fast as the rest. The root is thus bracketed by the iterate and the far side, and a step that turns
-   back is rounding. A column stops by itself, whatever its neighbours do, when a step was so short that its square is
-   below rounding. */
-enum { MOST_STEPS = 100 };
-
-NFI_INLINE void solve(size_t stride, size_t ld, const nf_real *restrict sp, nf_real *restrict t, nf_real *restrict h,
-                      nf_real *restrict active)
-{
-    const nf_real small = nfi_sqrt(NFI_EPSILON) / 16, tiny = NFI_MIN_NORMAL;
-    nf_real *restrict kappa = h; /* signed; replaced by tanh t at the end */
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        const nf_real sp_s = nfi_param(sp, stride, ld, 0, s), m = sp_s - 1, k = nfi_abs(t[s]);
-        const nf_real line = k / (sp_s > tiny ? sp_s : tiny), far = k - m;
-        const nf_real cube = nfi_exp(nfi_log(NF_R(4.2) * (k > tiny ? k : tiny)) / 3);
-        const nf_real below = line > far ? line : far, above = line < far ? line : far;
-        const nf_real near = k < NF_R(0.238) && cube < above ? cube : above;
-        kappa[s] = t[s];
-        t[s] = m > 0 ? below : near;
-        active[s] = k > 0;
-    }
-    for (int step = 0; step < MOST_STEPS; step++) {
-        nf_real n_active = 0;
-        NFI_SIMD_SUM(n_active)
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real m = nfi_param(sp, stride, ld, 0, s) - 1, th = nfi_tanh(t[s]);
-            const nf_real slope = determinant(th, m + 1), up = m > 0 ? 1 : -1;
-            nf_real dt = up * (nfi_abs(kappa[s]) - t[s] - m * th) / (slope > tiny ? slope : tiny);
-            dt = dt > 0 ? dt : 0;
-            dt = m > 0 || dt < t[s] / 2 ? dt : t[s] / 2;
-            t[s] += active[s] * up * dt;
-            active[s] = dt > small * t[s] ? active[s] : 0;
-            n_active += active[s];
-        }
-        if (!(n_active > 0))
-            break;
-    }
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        t[s] = kappa[s] < 0 ? -t[s] : t[s];
-        h[s] = nfi_tanh(t[s]);
     }
 }
 
@@ -300,10 +246,10 @@ NFI_INLINE void inverse(size_t stride, size_t dim, size_t ld, const nf_real *res
     const nf_real *restrict sp = coef + SP * nfi_param_columns(stride, ld);
     coefficients(stride, dim, ld, theta, coef);
     argument(stride, dim, ld, theta, y, t);
-    solve(stride, ld, sp, t, h, active);
+    nfi_planar_solve(stride, ld, sp, t, h, active);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        log_det[s] -= (double)nfi_log_normal(determinant(h[s], nfi_param(sp, stride, ld, 0, s)));
+        log_det[s] -= (double)nfi_log_normal(nfi_planar_det(h[s], nfi_param(sp, stride, ld, 0, s)));
     shift(stride, dim, ld, theta, coef, -1, h, y, x);
 }
 
@@ -323,14 +269,6 @@ NFI_SPECIALISE(planar, solve_jt,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gx,
                 nf_real *gy, nf_real *work),
                dim, ld, theta, coef, h, gx, gy, work)
-NFI_SPECIALISE(planar, solve, (size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active), ld, sp, t, h,
-               active)
-
-void nfi_planar_solve(size_t stride, size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active)
-{
-    (stride ? planar_solve_each : planar_solve_shared)(ld, sp, t, h, active);
-}
-
 /* ---- hooks; what is saved: h [ld], then the coefficients ---- */
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,

@@ -1,0 +1,60 @@
+/* The scalar equation inside planar's inverse, for a row of columns at once. The equation g(t) = t + m tanh t = kappa,
+   m >= -1. It is odd, so take kappa >= 0, then t >= 0. There g is concave for m > 0 and convex for m < 0, so Newton's
+   iteration climbs to the root from max(kappa - m, kappa / sp) in the first case and descends to it from min(kappa - m,
+   kappa / sp, cbrt(4.2 kappa)) in the second. These are bounds of the root: tanh t <= 1, tanh t <= t, and tanh t <= t
+   (15 + t^2) / (15 + 6 t^2), the last used for t <= 1; it keeps m = -1, where g ~ t^3 / 3, as fast as the rest. The
+   root is thus bracketed by the iterate and the far side, and a step that turns back is rounding. A column stops by
+   itself, whatever its neighbours do, when a step was so short that its square is below rounding. */
+#include "flows/planar.h"
+#include "core/vec.h"
+#include "flows/param.h"
+
+enum { MOST_STEPS = 100 };
+
+NFI_INLINE void solve(size_t stride, size_t ld, const nf_real *restrict sp, nf_real *restrict t, nf_real *restrict h,
+                      nf_real *restrict active)
+{
+    const nf_real small = nfi_sqrt(NFI_EPSILON) / 16, tiny = NFI_MIN_NORMAL;
+    nf_real *restrict kappa = h; /* signed; replaced by tanh t at the end */
+    ld = nfi_lanes(ld);
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++) {
+        const nf_real sp_s = nfi_param(sp, stride, ld, 0, s), m = sp_s - 1, k = nfi_abs(t[s]);
+        const nf_real line = k / (sp_s > tiny ? sp_s : tiny), far = k - m;
+        const nf_real cube = nfi_exp(nfi_log(NF_R(4.2) * (k > tiny ? k : tiny)) / 3);
+        const nf_real below = line > far ? line : far, above = line < far ? line : far;
+        const nf_real near = k < NF_R(0.238) && cube < above ? cube : above;
+        kappa[s] = t[s];
+        t[s] = m > 0 ? below : near;
+        active[s] = k > 0;
+    }
+    for (int step = 0; step < MOST_STEPS; step++) {
+        nf_real n_active = 0;
+        NFI_SIMD_SUM(n_active)
+        for (size_t s = 0; s < ld; s++) {
+            const nf_real m = nfi_param(sp, stride, ld, 0, s) - 1, th = nfi_tanh(t[s]);
+            const nf_real slope = nfi_planar_det(th, m + 1), up = m > 0 ? 1 : -1;
+            nf_real dt = up * (nfi_abs(kappa[s]) - t[s] - m * th) / (slope > tiny ? slope : tiny);
+            dt = dt > 0 ? dt : 0;
+            dt = m > 0 || dt < t[s] / 2 ? dt : t[s] / 2;
+            t[s] += active[s] * up * dt;
+            active[s] = dt > small * t[s] ? active[s] : 0;
+            n_active += active[s];
+        }
+        if (!(n_active > 0))
+            break;
+    }
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++) {
+        t[s] = kappa[s] < 0 ? -t[s] : t[s];
+        h[s] = nfi_tanh(t[s]);
+    }
+}
+
+NFI_SPECIALISE(planar, solve, (size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active), ld, sp, t, h,
+               active)
+
+void nfi_planar_solve(size_t stride, size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active)
+{
+    (stride ? planar_solve_each : planar_solve_shared)(ld, sp, t, h, active);
+}
