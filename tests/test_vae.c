@@ -349,7 +349,7 @@ Test(vae, importance_sampling_is_unbiased_and_bounds_the_elbo)
 /* The streamed sum against one over stored weights, from nf_vae_encode and nf_vae_decode at the same noise. */
 Test(vae, streaming_is_the_direct_sum)
 {
-    enum { N = 70, DRAWS = 9 };
+    enum { N = 700, DRAWS = 9 }; /* rows enough for several tiles and calls of progress */
     for (int which = 0; which < 2; which++) {
         nf_model *m = which ? linear_vae(0.8) : small_vae(NF_BERNOULLI, true, 13);
         size_t dim = which ? LX : X, dim_z = which ? 1 : Z;
