@@ -89,7 +89,7 @@ static void fit(nf_model *m, const nf_target *target, size_t length, uint64_t se
 {
     size_t n_starts = starts ? starts : anneal ? 1 : length == 0 ? 1 : length < 4 ? 32 : 16;
     size_t long_steps = steps ? steps : length <= 16 ? 40000 : 20000;
-    size_t start_steps = n_starts == 1 ? 0 : long_steps / 10 < START_STEPS ? long_steps / 10 : START_STEPS;
+    size_t start_steps = long_steps < 10 * START_STEPS ? 1 + long_steps / 10 : START_STEPS;
     double first_rate = rate > 0 ? rate : 0.01, long_rate = rate > 0 ? rate : length <= 16 ? 0.01 : 0.005;
     nf_elbo_options plain = {.draws = BATCH}, rising = {.draws = BATCH}, judging = {.draws = JUDGING_DRAWS};
     if (anneal)

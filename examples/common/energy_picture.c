@@ -76,8 +76,8 @@ void picture_finish(picture *p)
 {
     if (!p)
         return;
-    FILE *plot = plot_open(p->png, PANEL * (int)p->n_columns, (PANEL + 24) * (int)p->n_rows);
-    fprintf(plot, "set multiplot layout %zu,%zu margins 0.01,0.99,0.01,0.96 spacing 0.01,0.04\n", p->n_rows,
+    FILE *plot = plot_open(p->png, PANEL * (int)p->n_columns, PANEL * (int)p->n_rows);
+    fprintf(plot, "set multiplot layout %zu,%zu margins 0.005,0.995,0.005,0.995 spacing 0.01,0.01\n", p->n_rows,
             p->n_columns);
     fprintf(plot,
             "unset key; unset colorbox; unset tics; unset border; set cbrange [0:1]\n"
@@ -91,9 +91,11 @@ void picture_finish(picture *p)
             continue;
         }
         if (column == 0)
-            fprintf(plot, "set title 'U%d' offset 0,-0.7\n", p->number[i / p->n_columns]);
+            fprintf(plot, "set label 1 'U%d' at graph 0.05,0.93 textcolor rgb 'white' front\n",
+                    p->number[i / p->n_columns]);
         else
-            fprintf(plot, "set title 'K = %zu' offset 0,-0.7\n", p->lengths[column - 1]);
+            fprintf(plot, "set label 1 'K = %zu' at graph 0.05,0.93 textcolor rgb 'white' front\n",
+                    p->lengths[column - 1]);
         fprintf(plot, "plot '-' binary array=(%d,%d) format='%%float32' with image\n", GRID, GRID);
         fwrite(p->density[k], sizeof(float), POINTS, plot);
         free(p->density[k++]);
