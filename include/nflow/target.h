@@ -24,7 +24,9 @@ typedef int nf_target_point_fn(void *user, size_t d, const double *x, double *lo
 
 /** Who may call a callback. */
 typedef enum nf_thread_rule {
-    NF_SERIAL,    /**< one call at a time, from the thread that called the library; whole batches */
+    /** One call at a time, from the thread that called the library; whole batches. The call comes from inside a
+     * parallel region: OpenMP in the callback has one thread, unless it asks for more levels itself. */
+    NF_SERIAL,
     NF_THREADSAFE /**< several calls at once, from any thread; a tile each */
 } nf_thread_rule;
 
