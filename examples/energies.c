@@ -14,10 +14,10 @@
 #include <string.h>
 #include <nflow/nflow.h>
 
-enum { BATCH = 400, START_STEPS = 4000, JUDGING_DRAWS = 20000, CHUNK = 10000, MAX_LENGTH = 1000 };
+enum { BATCH = 400, START_STEPS = 4000, JUDGING_DRAWS = 20000, CHUNK = 10000, MAX_LENGTH = 1000, FEW = 4 };
 enum { PLANAR, RADIAL };
 
-static size_t which = N_ENERGIES, flow = PLANAR, n_seeds = 1, steps, starts, draws = 1000000, threads;
+static size_t which = N_ENERGIES, flow = PLANAR, n_seeds = 1, steps, starts, draws = 1000000, threads = 1;
 static cli_sizes lengths = {3, {2, 8, 32}};
 static uint64_t first_seed = 1;
 static double rate;
@@ -35,7 +35,8 @@ static const cli_option options[] = {
     {"anneal", NULL, "the paper's schedule instead: one start, beta = min(1, 0.01 + t / 10000)", .flag = &anneal},
     {"no-wall", NULL, "leave U2 to U4 without walls at z1 = +-4: they have no finite log Z then", .flag = &no_wall},
     {"draws", "N", "draws for the KL", .size = &draws, .min = 100, .max = 1e8},
-    {"threads", "N", "0: as many as there are", .size = &threads, .max = 1024},
+    {"threads", "N", "more do not help much with batches of 400; 0: as many as there are", .size = &threads,
+     .max = 1024},
     {"json", "FILE", "write the results there", .text = &json_path},
     {"plot", "FILE", "draw the densities there (PNG; needs gnuplot)", .text = &png_path},
     {0},
@@ -53,6 +54,14 @@ static int watch(void *user, const nf_progress *p)
     return cli_interrupted;
 }
 
+static void *allocate(size_t bytes)
+{
+    void *p = malloc(bytes);
+    if (!p)
+        cli_fail(1, "out of memory");
+    return p;
+}
+
 /* ---- the model ---- */
 
 static nf_model *new_model(size_t length)
@@ -65,18 +74,19 @@ static nf_model *new_model(size_t length)
     return cli_made(nf_model_new(q, &(nf_model_options){.seed = first_seed}));
 }
 
-/* Where a fit begins. Planar layers start as steep ridges all over the plane, w and b from N(0, 3^2), u from N(0, 1/4):
-   from small weights the layers stay in each other's way and whole lobes of p are lost. */
-static void initialise(nf_model *m, uint64_t seed, size_t start)
+/* Where a fit begins. Many planar layers start as steep ridges all over the plane, w and b from N(0, 3^2), u from N(0,
+   1/4): from small weights they stay in each other's way and whole lobes of p are lost. Few have to move: all from N(0,
+   1). */
+static void initialise(nf_model *m, size_t length, uint64_t seed, size_t start)
 {
     cli_ok(nf_model_init(m, seed + 1000 * start, 0, NULL, NULL));
     size_t n = nf_model_shape(m)->n_params - 4; /* the base has 4 */
     nf_real *theta = nf_model_theta(m) + 4;
     if (flow == PLANAR && n > 0) {
-        const nf_real scale[5] = {NF_R(3), NF_R(3), NF_R(0.5), NF_R(0.5), NF_R(3)}; /* w [2], u [2], b */
+        const double w = length < FEW ? 1 : 3, u = length < FEW ? 1 : 0.5, scale[5] = {w, w, u, u, w}; /* w, u, b */
         nf_noise_normal(&(nf_noise){.seed = seed, .step = start}, n, 1, 1, theta);
         for (size_t i = 0; i < n; i++)
-            theta[i] *= scale[i % 5];
+            theta[i] *= NF_R(scale[i % 5]);
     }
     cli_ok(nf_model_update(m, NF_TRAIN));
 }
@@ -87,25 +97,25 @@ static void initialise(nf_model *m, uint64_t seed, size_t start)
    to 0 along a cosine. Few layers are better off without annealing, which drives them all to the same lobe. */
 static void fit(nf_model *m, const nf_target *target, size_t length, uint64_t seed)
 {
-    size_t n_starts = starts ? starts : anneal ? 1 : length == 0 ? 1 : length < 4 ? 32 : 16;
+    size_t n_starts = starts ? starts : anneal ? 1 : length == 0 ? 1 : length < FEW ? 32 : 16;
     size_t long_steps = steps ? steps : length <= 16 ? 40000 : 20000;
     size_t start_steps = long_steps < 10 * START_STEPS ? 1 + long_steps / 10 : START_STEPS;
     double first_rate = rate > 0 ? rate : 0.01, long_rate = rate > 0 ? rate : length <= 16 ? 0.01 : 0.005;
     nf_elbo_options plain = {.draws = BATCH}, rising = {.draws = BATCH}, judging = {.draws = JUDGING_DRAWS};
     if (anneal)
         plain.joint = (nf_schedule){.kind = NF_LINEAR, .from = 0.01, .to = 1, .steps = 9900};
-    else if (length >= 4)
+    else if (length >= FEW)
         rising.joint = (nf_schedule){.kind = NF_LINEAR, .from = 0.01, .to = 1, .steps = start_steps / 2};
     nf_objective *elbo = cli_made(nf_elbo(m, target, &plain));
     nf_objective *start = cli_made(nf_elbo(m, target, &rising)), *judge = cli_made(nf_elbo(m, target, &judging));
 
     size_t bytes = nf_model_shape(m)->n_params * sizeof(nf_real);
-    nf_real *best = cli_made(malloc(bytes));
+    nf_real *best = allocate(bytes);
     double best_loss = INFINITY, part[2] = {0, 0.5 / (double)n_starts};
     nf_fit_options o = {.threads = threads, .callback = watch, .user = part, .clip_norm = 100};
     for (size_t i = 0; i < n_starts && n_starts > 1 && !cli_interrupted; i++) {
         part[0] = (double)i * part[1];
-        initialise(m, seed, i);
+        initialise(m, length, seed, i);
         o.steps = start_steps;
         o.seed = seed + 1000 * i;
         o.rate = first_rate;
@@ -120,7 +130,7 @@ static void fit(nf_model *m, const nf_target *target, size_t length, uint64_t se
     if (n_starts > 1)
         memcpy(nf_model_theta(m), best, bytes);
     else
-        initialise(m, seed, 0);
+        initialise(m, length, seed, 0);
     cli_ok(nf_model_update(m, NF_TRAIN));
     part[0] = n_starts > 1 ? 0.5 : 0;
     part[1] = 1 - part[0];
@@ -145,7 +155,7 @@ typedef struct result {
  * e^2w */
 static void judge(const nf_model *m, const nf_target *target, double log_z, uint64_t seed, result *r)
 {
-    double *w = cli_made(malloc(draws * sizeof *w)), *x = cli_made(malloc(2 * CHUNK * sizeof *x));
+    double *w = allocate(draws * sizeof *w), *x = allocate(2 * CHUNK * sizeof *x);
     static nf_real z[2 * CHUNK];
     static double log_q[CHUNK];
     nf_workspace *ws = cli_made(nf_workspace_new(threads));
@@ -221,7 +231,7 @@ int main(int argc, char **argv)
     js_begin(j, NULL, '{');
     js_begin(j, "results", '[');
     picture *fig = picture_new(png_path, lengths.n, lengths.value);
-    double *kl = cli_made(malloc(n_seeds * sizeof *kl));
+    double *kl = allocate(n_seeds * sizeof *kl);
     printf("energy   K  seed        KL  (s.e.)         ELBO     log Z       ESS      time\n");
     size_t first = which == N_ENERGIES ? 0 : which, last = which == N_ENERGIES ? N_ENERGIES : which + 1;
     for (size_t i = first; i < last && !cli_interrupted; i++) {
