@@ -2,8 +2,9 @@
 #include "core/memory.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGN = 64, FIRST_CHUNK = 1 << 16 };
+enum { ALIGN = 64, FIRST_CHUNK = 1 << 16, LARGE = 1 << 21 };
 
 bool nfi_add(size_t a, size_t b, size_t *out)
 {
@@ -24,6 +25,20 @@ static bool round_up(size_t bytes, size_t *out)
     return true;
 }
 
+/* `bytes`, a multiple of ALIGN, not initialised. Large blocks ask for large pages: gradients and an optimizer's moments
+   are swept once a step, and page faults are a good part of the time to the first one. */
+static void *allocate(size_t bytes)
+{
+    void *p = aligned_alloc(bytes < LARGE ? ALIGN : LARGE, bytes);
+    if (!p)
+        nf_error(NF_ENOMEM, "out of memory: %zu bytes", bytes);
+#ifdef MADV_HUGEPAGE
+    else if (bytes >= LARGE)
+        (void)madvise(p, bytes & ~(size_t)(LARGE - 1), MADV_HUGEPAGE); /* a wish: refusal does no harm */
+#endif
+    return p;
+}
+
 void *nfi_calloc(size_t count, size_t size)
 {
     size_t bytes;
@@ -31,12 +46,8 @@ void *nfi_calloc(size_t count, size_t size)
         nf_error(NF_ENOMEM, "out of memory: %zu x %zu bytes", count, size);
         return NULL;
     }
-    void *p = aligned_alloc(ALIGN, bytes);
-    if (!p) {
-        nf_error(NF_ENOMEM, "out of memory: %zu bytes", bytes);
-        return NULL;
-    }
-    return memset(p, 0, bytes);
+    void *p = allocate(bytes);
+    return p ? memset(p, 0, bytes) : NULL;
 }
 
 void nfi_free(void *p)
@@ -65,7 +76,7 @@ void *nf_arena_alloc(nf_arena *a, size_t bytes)
     size_t size = a->n_chunks ? 2 * a->size[a->n_chunks - 1] : FIRST_CHUNK;
     if (size < bytes)
         size = bytes;
-    unsigned char *chunk = nfi_calloc(size, 1);
+    unsigned char *chunk = allocate(size);
     if (!chunk)
         return NULL;
     a->chunk[a->n_chunks] = chunk;
