@@ -444,3 +444,54 @@ Test(posterior, misuse_is_refused)
     nf_model_free(flow);
     free(in);
 }
+
+/* ---- where a context starts ---- */
+
+Test(start, context_holds_the_flows_own_parameters)
+{
+    enum { D = 3 };
+    nf_noise noise = {.seed = 5};
+    nf_flow *flow = nf_amortized_by_context(nf_chain((nf_flow *[]){nf_planar(D), nf_planar(D)}, 2));
+    nf_dist *q = nf_posterior(D, flow);
+    size_t n = nf_dist_shape(q)->n_ctx;
+    cr_assert_eq(n, 2 * D + 2 * (2 * D + 1));
+    nf_real ctx[20];
+    cr_assert_eq(nf_start_context(nf_dist_object(q), &noise, ctx), NF_OK);
+    for (size_t i = 0; i < 2 * D; i++)
+        cr_assert_eq(ctx[i], 0, "mean and log-scale start at 0");
+    for (size_t layer = 0; layer < 2; layer++) { /* planar's own start: |w| = 1, b = 0, layers differ */
+        const nf_real *w = ctx + 2 * D + layer * (2 * D + 1);
+        double norm = 0;
+        for (size_t i = 0; i < D; i++)
+            norm += (double)w[i] * (double)w[i];
+        cr_assert_float_eq(norm, 1, 1e-5);
+        cr_assert_eq(w[2 * D], 0);
+    }
+    cr_assert_neq(ctx[2 * D], ctx[2 * D + 2 * D + 1]);
+    cr_assert_eq(nf_start_context(NULL, &noise, ctx), NF_EARG);
+    cr_assert_eq(nf_start_context(nf_dist_object(q), NULL, ctx), NF_EARG);
+    cr_assert_eq(nf_start_context(nf_dist_object(q), &noise, NULL), NF_EARG);
+    nf_dist_free(q);
+}
+
+Test(start, an_encoder_and_a_head_start_there)
+{
+    enum { D = 2, X = 4 };
+    const nf_mlp_options silent = {.last_scale = -1}; /* the output is the bias */
+    nf_flow *flow = nf_amortized_by_context(nf_planar(D));
+    nf_model *m = nf_model_of_vae(nf_vae_new(nf_mlp(X, 2 * D + 2 * D + 1, 0, &silent), nf_posterior(D, flow),
+                                             nf_mlp(D, X, 0, NULL), NF_BERNOULLI),
+                                  &(nf_model_options){.seed = 3});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    const nf_real *bias = nf_model_theta(m) + X * (4 * D + 1);
+    cr_assert_float_eq((double)(bias[2 * D] * bias[2 * D] + bias[2 * D + 1] * bias[2 * D + 1]), 1, 1e-5);
+    nf_model_free(m);
+
+    nf_flow *own = nf_planar(D), *headed = nf_amortized(nf_planar(D), nf_mlp(X, 2 * D + 1, 0, &silent));
+    nf_model *plain = nf_model_of_flow(own, NULL), *amortized = nf_model_of_flow(headed, NULL);
+    const nf_real *w = nf_model_theta(amortized) + X * (2 * D + 1);
+    cr_assert_float_eq((double)(w[0] * w[0] + w[1] * w[1]), 1, 1e-5);
+    cr_assert_eq(nf_model_shape(plain)->n_params, 2 * D + 1);
+    nf_model_free(plain);
+    nf_model_free(amortized);
+}

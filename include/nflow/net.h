@@ -18,6 +18,9 @@ typedef struct nf_net_type {
     /** gx = J^T gy (overwritten; NULL: not wanted); g += parameters', context's. */
     nf_status (*vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
                      const nf_real *gy, nf_real *gx, const nf_grad *g);
+    /** Moves the initial output by shift [dim_out], in theta (its last biases). NULL: the net cannot, and is left
+     * alone. */
+    nf_status (*shift_output)(const nf_object *o, const nf_real *shift, nf_real *theta);
     /** From a model file; may be NULL: the type cannot be loaded. */
     nf_net *(*rebuild)(nf_reader *r);
 } nf_net_type;

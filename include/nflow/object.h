@@ -111,6 +111,11 @@ typedef struct nf_part {
      * `batch` may be NULL. theta and state arrive as zeros.
      */
     nf_status (*init)(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state);
+    /**
+     * The context at which the object starts well (see nf_start_context). ctx [n_ctx] arrives as zeros. NULL: each
+     * child that reads as many rows of context as the object writes its own.
+     */
+    nf_status (*start_context)(const nf_object *o, const nf_noise *noise, nf_real *ctx);
     /** Writes what the constructor needs beyond children and shape, by nf_write_*. */
     nf_status (*describe)(const nf_object *o, nf_writer *w);
     /** Names the tensors among the object's own parameters. NULL: one vector "theta". */
@@ -138,6 +143,13 @@ NF_API nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, con
 /** Initialises child i inside an nf_part.init; theta and state are those handed to the parent's init. */
 NF_API NF_CHECKED nf_status nf_init_child(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *batch,
                                           nf_real *theta, nf_real *state);
+/**
+ * The context at which an untrained object starts well: for a flow whose parameters are the context, that flow's own
+ * initial parameters; zeros elsewhere. An encoder whose output biases start there, and whose last weights start small,
+ * starts with a posterior that is nearly without a flow; planar layers, whose constraint divides by |w|^2, need it.
+ * nf_vae_new's models do this by themselves. `noise` names the random part. ctx [n_ctx], written.
+ */
+NF_API NF_CHECKED nf_status nf_start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx);
 /** One more reference to the object; returns it. NULL stays NULL. */
 NF_API nf_object *nf_object_ref(nf_object *o);
 /** Gives back one reference; the last one destroys the object and gives back its children. NULL is allowed. */

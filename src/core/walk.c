@@ -86,6 +86,37 @@ nf_status nfi_tree_init(const nf_object *o, const nf_noise *noise, const nf_batc
     return status;
 }
 
+static nf_status walk_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
+{
+    if (o->part->start_context)
+        return o->part->start_context(o, noise, ctx);
+    nf_status status = NF_OK;
+    for (size_t i = 0; i < o->n_children && status == NF_OK; i++) {
+        nf_noise moved = *noise;
+        moved.site += o->place[i].site;
+        if (o->children[i]->total.n_ctx == o->total.n_ctx)
+            status = walk_context(o->children[i], &moved, ctx);
+    }
+    return status;
+}
+
+nf_status nf_start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
+{
+    if (!o || !noise || (!ctx && o->total.n_ctx))
+        return nf_error(NF_EARG, "nf_start_context: `%s` is NULL", !o ? "o" : !noise ? "noise" : "ctx");
+    if (o->total.n_ctx == 0)
+        return NF_OK;
+    memset(ctx, 0, o->total.n_ctx * sizeof *ctx);
+    return walk_context(o, noise, ctx);
+}
+
+nf_status nfi_shift_child(const nf_object *o, size_t i, const nf_real *shift, nf_real *theta)
+{
+    const nf_object *net = o->children[i];
+    const nf_net_type *type = net->type;
+    return type->shift_output ? type->shift_output(net, shift, theta + o->place[i].theta) : NF_OK;
+}
+
 /* ---- names ---- */
 
 enum { NAME_SIZE = 1024 };

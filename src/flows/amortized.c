@@ -114,6 +114,36 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return nf_flow_solve_jt(o->children[FLOW], d, &c, x, y, r->flow, gx, gy);
 }
 
+/* The flow's own initial parameters: where the head's output, or the context, should start. */
+static nf_status initial_parameters(const nf_object *o, const nf_noise *noise, nf_real *theta)
+{
+    nf_noise moved = *noise;
+    moved.site += o->place[FLOW].site;
+    return nfi_tree_init(o->children[FLOW], &moved, NULL, theta, NULL);
+}
+
+static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
+{
+    (void)batch;
+    if (!has_head(o))
+        return NF_OK;
+    nf_status status = nf_init_child(o, HEAD, noise, NULL, theta, state);
+    nf_real *start = nfi_calloc(o->children[FLOW]->total.n_params, sizeof *start);
+    if (!start)
+        return NF_ENOMEM;
+    if (status == NF_OK)
+        status = initial_parameters(o, noise, start);
+    if (status == NF_OK)
+        status = nfi_shift_child(o, HEAD, start, theta);
+    nfi_free(start);
+    return status;
+}
+
+static nf_status start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
+{
+    return has_head(o) ? NF_OK : initial_parameters(o, noise, ctx);
+}
+
 static nf_flow *rebuild(nf_reader *r)
 {
     if (nf_read_n_children(r) <= HEAD)
@@ -129,7 +159,7 @@ static nf_flow *rebuild(nf_reader *r)
 }
 
 const nf_flow_type nfi_amortized_type = {
-    .part = {.name = "amortized"},
+    .part = {.name = "amortized", .init = init, .start_context = start_context},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,

@@ -50,6 +50,14 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return nf_init_child(o, 0, noise, batch ? &narrowed : NULL, theta, state);
 }
 
+static nf_status start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
+{
+    const part_of_context *part = o->self;
+    nf_noise moved = *noise;
+    moved.site += o->place[0].site;
+    return nf_start_context(o->children[0], &moved, ctx + part->first);
+}
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const part_of_context *part = o->self;
@@ -65,7 +73,8 @@ static nf_flow *rebuild(nf_reader *r)
 }
 
 const nf_flow_type nfi_on_context_type = {
-    .part = {.name = "on_context", .init = init, .describe = describe, .destroy = nfi_free},
+    .part =
+        {.name = "on_context", .init = init, .start_context = start_context, .describe = describe, .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,

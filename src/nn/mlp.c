@@ -175,6 +175,16 @@ static nf_status mlp_init(const nf_object *o, const nf_noise *noise, const nf_ba
     return NF_OK;
 }
 
+static nf_status mlp_shift_output(const nf_object *o, const nf_real *shift, nf_real *theta)
+{
+    const mlp *m = nf_self(o);
+    size_t out = m->width[m->n_layers];
+    nf_real *bias = theta + nf_object_shape(o)->n_params - out; /* the last numbers */
+    for (size_t i = 0; unit_of(m, m->n_layers - 1) == NF_IDENTITY && i < out; i++)
+        bias[i] += shift[i];
+    return NF_OK;
+}
+
 /* ---- structure ---- */
 
 static nf_status mlp_describe(const nf_object *o, nf_writer *w)
@@ -236,6 +246,7 @@ const nf_net_type nfi_mlp_type = {
     .abi = sizeof(nf_net_type),
     .apply = mlp_apply,
     .vjp = mlp_vjp,
+    .shift_output = mlp_shift_output,
     .rebuild = mlp_rebuild,
 };
 

@@ -11,6 +11,15 @@ static nf_status vae_init(const nf_object *o, const nf_noise *noise, const nf_ba
     nf_status status = NF_OK;
     for (size_t i = 0; i < nf_n_children(o) && status == NF_OK; i++)
         status = nf_init_child(o, i, noise, NULL, theta, state);
+    /* The encoder's output starts where the posterior wants its context to start. */
+    nf_real *ctx = nfi_calloc(nf_child(o, NFI_POSTERIOR)->total.n_ctx, sizeof *ctx);
+    if (!ctx)
+        return NF_ENOMEM;
+    if (status == NF_OK)
+        status = nf_start_context(nf_child(o, NFI_POSTERIOR), noise, ctx);
+    if (status == NF_OK)
+        status = nfi_shift_child(o, NFI_ENCODER, ctx, theta);
+    nfi_free(ctx);
     return status;
 }
 
