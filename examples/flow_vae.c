@@ -16,9 +16,9 @@ enum { DIAGONAL, PLANAR, RADIAL };
 static const char *const posterior_name[] = {"diagonal", "planar", "radial"};
 static const char *data, *json_path, *plot, *save;
 static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
-static size_t anneal, warm_up, binarise, test_rows;
+static size_t anneal, binarise, test_rows;
 static cli_sizes hidden = {3, {400, 400, 400}};
-static double rate = 0.001;
+static double rate = 0.001, warm_up = 0.2;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DIR", "IDX files, or packed binarised MNIST", .text = &data},
@@ -30,7 +30,7 @@ static const cli_option options[] = {
     {"batch", "N", "rows a step", .size = &batch, .min = 1, .max = 1e6},
     {"rate", "R", "Adam's rate, falling to 0 along a cosine", .number = &rate, .min = 1e-9, .max = 1},
     {"anneal", "N", "weight of log p(x, z) rises from 0.01 to 1 in N updates", .size = &anneal},
-    {"warm-up", "N", "weight of the KL rises from 0 to 1 in N updates", .size = &warm_up},
+    {"warm-up", "F", "weight of the KL rises from 0 to 1 in this part of the updates", .number = &warm_up, .max = 1},
     {"importance-samples", "N", "draws a row for log p(x)", .size = &samples, .min = 1, .max = 1e6},
     {"test-rows", "N", "score only the first N test rows; 0: all", .size = &test_rows},
     {"binarise", "static|dynamic|threshold", "how grey images become bits", .choice = &binarise},
@@ -114,8 +114,8 @@ static nf_fit_report train(nf_model *m, const images *d, curve *c)
     nf_vae_options weights = {.batch = batch};
     if (anneal)
         weights.joint = (nf_schedule){.kind = NF_LINEAR, .from = 0.01, .to = 1, .steps = anneal};
-    if (warm_up)
-        weights.kl = (nf_schedule){.kind = NF_LINEAR, .from = 0, .to = 1, .steps = warm_up};
+    if (warm_up > 0)
+        weights.kl = (nf_schedule){.kind = NF_LINEAR, .to = 1, .steps = (uint64_t)ceil(warm_up * (double)updates)};
     nf_objective *training = cli_made(nf_vae_elbo(m, &d->train, &weights));
     nf_objective *validation = cli_made(nf_vae_elbo(m, &d->valid, &(nf_vae_options){.batch = d->valid.n}));
     nf_fit_options fit = {

@@ -78,7 +78,7 @@ with tempfile.TemporaryDirectory() as tmp:
     for how in 'dynamic', 'threshold':
         assert f'binarisation: {how}' in succeeds(flow_vae, *small, '--data', good, '--binarise', how, '--updates', 3)
     succeeds(flow_vae, *small, '--data', good, '--length', 0, '--updates', 3)
-    succeeds(flow_vae, *small, '--data', good, '--updates', 5, '--anneal', 3, '--warm-up', 2, '--save',
+    succeeds(flow_vae, *small, '--data', good, '--updates', 5, '--anneal', 3, '--warm-up', 0.5, '--save',
              os.path.join(tmp, 'model.safetensors'))
     assert os.path.getsize(os.path.join(tmp, 'model.safetensors')) > 1000
     try:
@@ -106,6 +106,7 @@ with tempfile.TemporaryDirectory() as tmp:
     fails(2, '--posterior must be one of diagonal', '--data', good, '--posterior', 'cubic')
     fails(2, '--rate', '--data', good, '--rate', 'nan')
     fails(2, '--updates', '--data', good, '--updates', 0)
+    fails(2, '--warm-up must be a number from 0 to 1', '--data', good, '--warm-up', 1.5)
     fails(2, 'unknown option', '--data', good, '--lenght', 3)
     fails(2, '--data needs a value', '--data')
     assert '--posterior diagonal|planar|radial' in succeeds(flow_vae, '--help')
