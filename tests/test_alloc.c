@@ -197,6 +197,32 @@ static void fail_each(scenario *run)
     cr_assert(failures > 3, "only %zu allocations were seen", failures);
 }
 
+/* Allocations of a fit of so many steps. */
+static size_t allocations(nf_objective *o, uint64_t steps)
+{
+    size_t before = alloc_count();
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = steps, .threads = 2, .validate_every = 10}, NULL), NF_OK);
+    return alloc_count() - before;
+}
+
+Test(alloc, nothing_is_allocated_after_the_first_steps)
+{
+    nf_data data = {.n = 4, .dim = 6, .bytes = pictures, .binarise = NF_BINARISE_STATIC};
+    nf_model *m = small_vae(), *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
+    nf_target *target = nf_target_callback(3, gaussian, NULL, NF_SERIAL);
+    nf_objective *vae_elbo = nf_vae_elbo(m, &data, &(nf_vae_options){.batch = 3});
+    nf_objective *elbo = nf_elbo(q, target, &(nf_elbo_options){.draws = 700});
+    /* One thread takes more tiles than another as it happens, so arenas may grow once more: a chunk or two, not one a
+     * step. */
+    cr_assert(allocations(vae_elbo, 1000) <= allocations(vae_elbo, 3) + 4);
+    cr_assert(allocations(elbo, 1000) <= allocations(elbo, 3) + 4);
+    nf_objective_free(elbo);
+    nf_objective_free(vae_elbo);
+    nf_target_free(target);
+    nf_model_free(q);
+    nf_model_free(m);
+}
+
 #define EACH(name)       \
     Test(alloc, name)    \
     {                    \
