@@ -56,9 +56,9 @@ NF_API NF_CHECKED nf_status nf_model_update(nf_model *m, nf_mode mode);
 NF_API size_t nf_model_gradient_size(const nf_model *m);
 /**
  * Pulls a gradient [n_params + n_prep] back to the parameters: g_theta[p] += g[p] + (d prep/d theta)^T g[n_params...].
- * g_theta may be g itself: then the part for prep is added into the first n_params.
+ * The part for prep is overwritten. g_theta may be g itself: then that part is added into the first n_params.
  */
-NF_API NF_CHECKED nf_status nf_model_pull_gradient(const nf_model *m, const nf_real *g, nf_real *g_theta);
+NF_API NF_CHECKED nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g, nf_real *g_theta);
 
 /** Memory for `threads` threads; 0: as many as OpenMP would use. NULL on NF_ENOMEM. */
 NF_API nf_workspace *nf_workspace_new(size_t threads);

@@ -100,9 +100,9 @@ typedef struct nf_part {
     const char *name; /**< key in model files: short, lower case, unique among the types in use */
     /** Once a step, outside tiles: prep from theta and state. In NF_TRAIN it may advance state. */
     nf_status (*prepare)(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);
-    /** Once a step: g_theta += (d prep / d theta)^T g_prep. */
+    /** Once a step: g_theta += (d prep / d theta)^T g_prep. g_prep may be overwritten: nothing reads it afterwards. */
     nf_status (*prepare_vjp)(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                             const nf_real *g_prep, nf_real *g_theta);
+                             nf_real *g_prep, nf_real *g_theta);
     /** Once a step: new state from sums over the batch of n samples. */
     nf_status (*end_step)(const nf_object *o, const double *stats, size_t n, nf_real *state);
     /**

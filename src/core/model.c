@@ -154,7 +154,7 @@ size_t nf_model_gradient_size(const nf_model *m)
     return m ? m->o->total.n_params + m->o->total.n_prep : 0;
 }
 
-nf_status nf_model_pull_gradient(const nf_model *m, const nf_real *g, nf_real *g_theta)
+nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g, nf_real *g_theta)
 {
     if (!m || !g || !g_theta)
         return nf_error(NF_EARG, "nf_model_pull_gradient: `%s` is NULL", !m ? "m" : !g ? "g" : "g_theta");

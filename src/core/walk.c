@@ -39,7 +39,7 @@ nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *thet
 }
 
 nf_status nfi_tree_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                               const nf_real *g_prep, nf_real *g_theta)
+                               nf_real *g_prep, nf_real *g_theta)
 {
     if (o->total.n_prep == 0)
         return NF_OK;

@@ -113,16 +113,18 @@ static nf_status lu_prepare(const nf_object *o, nf_mode mode, const nf_real *the
     return NF_OK;
 }
 
-/* G -= A^T B A^T for A, B, G [d x d]; t [d x d] is overwritten. Loops of our own: outside tiles BLAS may use several
-   threads, and then its sums depend on how many. */
-static void subtract_congruence(size_t d, const nf_real *a, const nf_real *b, nf_real *t, nf_real *g)
+/* G -= A^T B A^T for A, B, G [d x d]; B is overwritten by B A^T, by way of `row` [d]. Loops of our own: outside tiles
+   BLAS may use several threads, and then its sums depend on how many. */
+static void subtract_congruence(size_t d, const nf_real *a, nf_real *b, nf_real *row, nf_real *g)
 {
-    for (size_t i = 0; i < d; i++)
+    for (size_t i = 0; i < d; i++) {
         for (size_t j = 0; j < d; j++)
-            t[i * d + j] = dot(d, b + i * d, a + j * d);
+            row[j] = dot(d, b + i * d, a + j * d);
+        memcpy(b + i * d, row, d * sizeof *row);
+    }
     for (size_t i = 0; i < d; i++)
         for (size_t k = 0; k < d; k++)
-            add_scaled(d, -a[k * d + i], t + k * d, g + i * d);
+            add_scaled(d, -a[k * d + i], b + k * d, g + i * d);
 }
 
 static bool all_zero(size_t n, const nf_real *x)
@@ -134,17 +136,14 @@ static bool all_zero(size_t n, const nf_real *x)
 }
 
 static nf_status lu_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                                const nf_real *g_prep, nf_real *g_theta)
+                                nf_real *g_prep, nf_real *g_theta)
 {
     (void)state;
     const lu_linear *q = nf_self(o);
     size_t d = q->dim;
-    nf_real *g = nfi_calloc(2, d * d * sizeof *g); /* G, and room for a product */
-    if (!g)
-        return NF_ENOMEM;
-    memcpy(g, g_prep, d * d * sizeof *g);
-    if (!all_zero(d * d, g_prep + d * d)) /* W^-1 is used by one of the two directions only */
-        subtract_congruence(d, prep + d * d, g_prep + d * d, g + d * d, g);
+    nf_real *g = g_prep, *g_inverse = g_prep + d * d, g_log_det = g_prep[2 * d * d], *row = g_prep + 2 * d * d + 1;
+    if (!all_zero(d * d, g_inverse)) /* W^-1 is used by one of the two directions only */
+        subtract_congruence(d, prep + d * d, g_inverse, row, g);
     for (size_t j = 0; j < d; j++) {
         nf_real pivot = diagonal(q, theta, j);
         const nf_real *u = theta + upper_at(d, j);
@@ -160,9 +159,8 @@ static nf_status lu_prepare_vjp(const nf_object *o, const nf_real *theta, const 
             if (r > j)
                 g_theta[lower_at(r) + j] += gr[0] * pivot + dot(rest, gr + 1, u);
         }
-        g_theta[scale_at(d) + j] += g_pivot * pivot + g_prep[2 * d * d];
+        g_theta[scale_at(d) + j] += g_pivot * pivot + g_log_det;
     }
-    nfi_free(g);
     return NF_OK;
 }
 
@@ -337,6 +335,6 @@ nf_flow *nf_lu_linear(size_t dim, uint64_t seed)
         return NULL;
     }
     draw(q);
-    nf_shape shape = {.dim_in = dim, .dim_out = dim, .n_params = square + dim, .n_prep = 2 * square + 1};
+    nf_shape shape = {.dim_in = dim, .dim_out = dim, .n_params = square + dim, .n_prep = 2 * square + 1 + dim};
     return nf_flow_new(&nfi_lu_linear_type, &shape, q, NULL, 0);
 }
