@@ -103,7 +103,8 @@ typedef struct nf_fit_report {
  *
  * A step with a non-finite loss or gradient moves nothing, is counted, and after max_bad_steps in a row ends the fit.
  * With `validation`, the parameters of the best evaluation are the model's at the end; without, the last ones, or,
- * where the fit ends in NF_STOP_NOTFINITE, those of the best running mean.
+ * where the fit ends in NF_STOP_NOTFINITE, those of the best running mean among every validate_every-th step (if there
+ * was one).
  * @param report may be NULL
  * @return NF_OK also when stopped early (see the report's reason), save NF_ENOTFINITE for NF_STOP_NOTFINITE, and what
  * an objective returns. The model is prepared and usable in every case.

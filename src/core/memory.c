@@ -39,14 +39,25 @@ static void *allocate(size_t bytes)
     return p;
 }
 
+/* count * size rounded up; false, with a message, on overflow. */
+static bool total(size_t count, size_t size, size_t *bytes)
+{
+    if (nfi_mul(count, size, bytes) && round_up(*bytes, bytes))
+        return true;
+    nf_error(NF_ENOMEM, "out of memory: %zu x %zu bytes", count, size);
+    return false;
+}
+
+void *nfi_alloc(size_t count, size_t size)
+{
+    size_t bytes;
+    return total(count, size, &bytes) ? allocate(bytes) : NULL;
+}
+
 void *nfi_calloc(size_t count, size_t size)
 {
     size_t bytes;
-    if (!nfi_mul(count, size, &bytes) || !round_up(bytes, &bytes)) {
-        nf_error(NF_ENOMEM, "out of memory: %zu x %zu bytes", count, size);
-        return NULL;
-    }
-    void *p = allocate(bytes);
+    void *p = total(count, size, &bytes) ? allocate(bytes) : NULL;
     return p ? memset(p, 0, bytes) : NULL;
 }
 

@@ -6,6 +6,8 @@
 /* count * size bytes of zeros, aligned to 64; NULL with a message when out of memory or on overflow. count 0 gives a
    valid pointer. */
 void *nfi_calloc(size_t count, size_t size);
+/* The same, not initialised. */
+void *nfi_alloc(size_t count, size_t size);
 void nfi_free(void *p);
 /* a + b and a * b into *out; false on overflow. */
 bool nfi_add(size_t a, size_t b, size_t *out);

@@ -21,7 +21,8 @@ typedef struct fit {
     nf_fit_options options;    /* with defaults filled in */
     nf_optimizer_options rule; /* coefficients in force */
     nf_real *slot[NF_MAX_SLOTS];
-    nf_real *best_theta, *best_state;
+    nf_real *best_theta, *best_state; /* once something is kept */
+    bool kept;
     uint64_t moves; /* steps that moved the parameters */
     double rate;    /* of the present step */
     nf_step_report step;
@@ -142,6 +143,7 @@ static nf_status make_steps(fit *f, uint64_t until)
 
 static void keep(fit *f, double loss, uint64_t step)
 {
+    f->kept = true;
     f->report.best = loss;
     f->report.best_step = step;
     memcpy(f->best_theta, f->m->theta, f->m->o->total.n_params * sizeof(nf_real));
@@ -195,7 +197,7 @@ static nf_status loop(fit *f)
 static nf_status finish(fit *f, nf_status status)
 {
     bool failed = f->report.reason == NF_STOP_NOTFINITE;
-    bool best = failed || (f->options.validation && isfinite(f->report.best));
+    bool best = f->kept && (failed || f->options.validation);
     nf_status restored = best ? restore(f) : nf_model_update(f->m, NF_EVAL);
     size_t dim = f->m->o->total.dim_out;
     f->report.warnings = (f->report.worst_log_det > 1000 + 20 * (double)dim ? NF_WARN_LOG_DET : 0u) |
@@ -237,8 +239,8 @@ static nf_status reserve(fit *f)
 {
     const nf_shape *s = &f->m->o->total;
     f->ws = nf_workspace_new(f->options.threads);
-    f->best_theta = nfi_calloc(s->n_params, sizeof(nf_real));
-    f->best_state = nfi_calloc(s->n_state, sizeof(nf_real));
+    f->best_theta = nfi_alloc(s->n_params, sizeof(nf_real));
+    f->best_state = nfi_alloc(s->n_state, sizeof(nf_real));
     bool ok = f->ws && f->best_theta && f->best_state;
     for (size_t k = 0; k < f->options.optimizer->n_slots; k++) {
         f->slot[k] = nfi_calloc(s->n_params, sizeof(nf_real));
@@ -262,7 +264,6 @@ nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *
     f.start = seconds_now();
     status = reserve(&f);
     if (status == NF_OK) {
-        keep(&f, INFINITY, f.options.first_step);
         status = finish(&f, loop(&f));
         nfi_engine_end(&f.engine);
         if (report)
