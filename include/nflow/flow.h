@@ -91,8 +91,8 @@ NF_API nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first);
 NF_API nf_flow *nf_affine(size_t dim);
 /**
  * y = W x + b, W = P L (U + diag(sign exp(s))) with P a fixed permutation, L unit lower, U strictly upper triangular
- * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: W, W^-1, log-det, and room for a row.
- * P and the signs are drawn from `seed`; W starts as P diag(sign).
+ * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: W, W^-1, log-det,
+ * and room for a row. P and the signs are drawn from `seed`; W starts as P diag(sign).
  */
 NF_API nf_flow *nf_lu_linear(size_t dim, uint64_t seed);
 /** y[i] = x[order[i]]; order [dim] is copied and must be a permutation of 0..dim-1. */
