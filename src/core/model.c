@@ -191,3 +191,13 @@ const nf_object *nfi_model_flow(const nf_model *m, nf_pass *root)
         }
     return NULL;
 }
+
+nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status)
+{
+    nf_real *tile = nf_arena_reals(p->scratch, dim, p->ld);
+    if (!tile)
+        *status = NF_ENOMEM;
+    else if (batch)
+        nfi_pack(p->n, dim, batch + first * dim, dim, p->ld, tile);
+    return tile;
+}

@@ -20,4 +20,8 @@ nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const ch
    numbers. NULL if there is none (no message). */
 const nf_object *nfi_model_flow(const nf_model *m, nf_pass *root);
 
+/* Rows first .. first + p->n - 1 of a row-major batch [n x dim] as a tile on scratch; `batch` NULL: the tile is not
+   initialised. NULL with *status set when out of memory. */
+nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status);
+
 #endif

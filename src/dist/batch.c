@@ -12,17 +12,6 @@ typedef struct job {
     double *log; /* log-density or log-det, [n] or NULL */
 } job;
 
-/* A tile of rows [first, first + n) of `rows`, on scratch; NULL with *status set when out of memory. */
-static nf_real *load(const nf_pass *p, size_t first, size_t dim, const nf_real *rows, nf_status *status)
-{
-    nf_real *tile = nf_arena_reals(p->scratch, dim, p->ld);
-    if (!tile)
-        *status = NF_ENOMEM;
-    else if (rows)
-        nfi_pack(p->n, dim, rows + first * dim, dim, p->ld, tile);
-    return tile;
-}
-
 static double *zeros(const nf_pass *p, nf_status *status)
 {
     double *v = nf_arena_alloc(p->scratch, p->ld * sizeof *v);
@@ -37,7 +26,7 @@ static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_th
 {
     nf_pass p = nfi_model_pass(j->m, memory, j->noise, first, n, ld, NF_EVAL, false);
     if (j->m->o->total.n_ctx)
-        p.ctx = load(&p, first, j->m->o->total.n_ctx, j->ctx, status);
+        p.ctx = nfi_load_tile(&p, first, j->m->o->total.n_ctx, j->ctx, status);
     return p;
 }
 
@@ -84,7 +73,7 @@ static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_
     nf_status status = NF_OK;
     nf_pass p = tile_pass(j, first, n, ld, memory, &status);
     size_t dim = j->m->o->total.dim_out;
-    nf_real *x = load(&p, first, dim, NULL, &status);
+    nf_real *x = nfi_load_tile(&p, first, dim, NULL, &status);
     double *log_q = zeros(&p, &status);
     void *saved = NULL;
     if (status == NF_OK)
@@ -112,7 +101,7 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
     const job *j = user;
     nf_status status = NF_OK;
     nf_pass p = tile_pass(j, first, n, ld, memory, &status);
-    const nf_real *x = load(&p, first, j->m->o->total.dim_out, j->x, &status);
+    const nf_real *x = nfi_load_tile(&p, first, j->m->o->total.dim_out, j->x, &status);
     double *log_p = zeros(&p, &status);
     void *saved = NULL;
     if (status == NF_OK)
@@ -140,8 +129,8 @@ static nf_status net_tile(void *user, size_t first, size_t n, size_t ld, nfi_thr
     const nf_shape *s = &j->m->o->total;
     nf_status status = NF_OK;
     nf_pass p = tile_pass(j, first, n, ld, memory, &status);
-    const nf_real *x = load(&p, first, s->dim_in, j->x, &status);
-    nf_real *y = load(&p, first, s->dim_out, NULL, &status);
+    const nf_real *x = nfi_load_tile(&p, first, s->dim_in, j->x, &status);
+    nf_real *y = nfi_load_tile(&p, first, s->dim_out, NULL, &status);
     void *saved = NULL;
     if (status == NF_OK)
         status = nf_net_apply(j->m->o, &p, x, y, &saved);

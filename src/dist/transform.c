@@ -27,16 +27,6 @@ typedef struct tile {
     void *saved;
 } tile;
 
-static nf_real *load(const nf_pass *p, size_t first, size_t rows, const nf_real *batch, nf_status *status)
-{
-    nf_real *t = nf_arena_reals(p->scratch, rows, p->ld);
-    if (!t)
-        *status = NF_ENOMEM;
-    else if (batch)
-        nfi_pack(p->n, rows, batch + first * rows, rows, p->ld, t);
-    return t;
-}
-
 /* Loads the tile and runs the flow on it. */
 static nf_status apply(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, bool gradient, tile *t)
 {
@@ -45,9 +35,9 @@ static nf_status apply(const job *j, size_t first, size_t n, size_t ld, nfi_thre
     nfi_model_flow(j->m, &root);
     t->p = root;
     if (j->flow->total.n_ctx)
-        t->p.ctx = load(&root, first, j->flow->total.n_ctx, j->ctx, &status);
-    t->x = load(&root, first, j->rows_in, j->x, &status);
-    t->y = load(&root, first, j->rows_out, NULL, &status);
+        t->p.ctx = nfi_load_tile(&root, first, j->flow->total.n_ctx, j->ctx, &status);
+    t->x = nfi_load_tile(&root, first, j->rows_in, j->x, &status);
+    t->y = nfi_load_tile(&root, first, j->rows_out, NULL, &status);
     t->log_det = nf_arena_alloc(root.scratch, ld * sizeof *t->log_det);
     if (status != NF_OK || !t->log_det)
         return NF_ENOMEM;
@@ -114,7 +104,7 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size
 /* A tile of cotangents: zeros where none are given. */
 static nf_real *load_cotangent(const nf_pass *p, size_t first, size_t rows, const nf_real *batch, nf_status *status)
 {
-    nf_real *t = load(p, first, rows, NULL, status);
+    nf_real *t = nfi_load_tile(p, first, rows, NULL, status);
     if (t && batch)
         nfi_pack_cotangent(p->n, rows, batch + first * rows, rows, p->ld, t);
     else if (t)
@@ -134,7 +124,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
         return status;
     nf_real *gy = load_cotangent(&t.p, first, j->rows_out, j->gy, &status);
     nf_real *g_log_det = load_cotangent(&t.p, first, 1, j->g_log_det, &status);
-    nf_real *gx = load(&t.p, first, j->rows_in, NULL, &status);
+    nf_real *gx = nfi_load_tile(&t.p, first, j->rows_in, NULL, &status);
     nf_real *g_ctx = j->g_ctx && flow->n_ctx ? load_cotangent(&t.p, first, flow->n_ctx, NULL, &status) : NULL;
     if (status != NF_OK)
         return status;
