@@ -16,33 +16,34 @@ bool nfi_mul(size_t a, size_t b, size_t *out)
     return !__builtin_mul_overflow(a, b, out);
 }
 
-/* bytes rounded up to ALIGN, at least ALIGN; false on overflow. */
-static bool round_up(size_t bytes, size_t *out)
+/* bytes rounded up to whole units of `unit`, a power of two, at least one; false on overflow. */
+static bool round_up(size_t bytes, size_t unit, size_t *out)
 {
-    if (!nfi_add(bytes ? bytes : 1, ALIGN - 1, out))
+    if (!nfi_add(bytes ? bytes : 1, unit - 1, out))
         return false;
-    *out &= ~(size_t)(ALIGN - 1);
+    *out &= ~(unit - 1);
     return true;
 }
 
-/* `bytes`, a multiple of ALIGN, not initialised. Large blocks ask for large pages: gradients and an optimizer's moments
-   are swept once a step, and page faults are a good part of the time to the first one. */
+/* `bytes`, not initialised. Large blocks ask for large pages: gradients and an optimizer's moments are swept once a
+   step, and page faults are a good part of the time to the first one. */
 static void *allocate(size_t bytes)
 {
-    void *p = aligned_alloc(bytes < LARGE ? ALIGN : LARGE, bytes);
+    size_t unit = bytes < LARGE ? ALIGN : LARGE, whole;
+    void *p = round_up(bytes, unit, &whole) ? aligned_alloc(unit, whole) : NULL;
     if (!p)
         nf_error(NF_ENOMEM, "out of memory: %zu bytes", bytes);
 #ifdef MADV_HUGEPAGE
-    else if (bytes >= LARGE)
-        (void)madvise(p, bytes & ~(size_t)(LARGE - 1), MADV_HUGEPAGE); /* a wish: refusal does no harm */
+    else if (unit == LARGE)
+        (void)madvise(p, whole, MADV_HUGEPAGE); /* a wish: refusal does no harm */
 #endif
     return p;
 }
 
-/* count * size rounded up; false, with a message, on overflow. */
+/* count * size; false, with a message, on overflow. */
 static bool total(size_t count, size_t size, size_t *bytes)
 {
-    if (nfi_mul(count, size, bytes) && round_up(*bytes, bytes))
+    if (nfi_mul(count, size, bytes))
         return true;
     nf_error(NF_ENOMEM, "out of memory: %zu x %zu bytes", count, size);
     return false;
@@ -68,7 +69,7 @@ void nfi_free(void *p)
 
 void *nf_arena_alloc(nf_arena *a, size_t bytes)
 {
-    if (!round_up(bytes, &bytes)) {
+    if (!round_up(bytes, ALIGN, &bytes)) {
         nf_error(NF_ENOMEM, "nf_arena_alloc: the size overflows");
         return NULL;
     }
