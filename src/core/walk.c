@@ -72,7 +72,9 @@ nf_status nf_init_child(const nf_object *o, size_t i, const nf_noise *noise, con
     const nfi_place *at = &o->place[i];
     nf_noise moved = *noise;
     moved.site += at->site;
-    return at->detached ? NF_OK : nfi_tree_init(o->children[i], &moved, batch, theta + at->theta, state + at->state);
+    return at->detached
+               ? NF_OK
+               : nfi_tree_init(o->children[i], &moved, batch, theta + at->theta, state ? state + at->state : NULL);
 }
 
 nf_status nfi_tree_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
