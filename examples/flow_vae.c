@@ -18,7 +18,7 @@ static const char *data, *json_path, *plot, *save;
 static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
 static size_t anneal, binarise, test_rows;
 static cli_sizes hidden = {3, {400, 400, 400}};
-static double rate = 0.001, warm_up = 0.2;
+static double rate = 0.001, warm_up = 0.1;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DIR", "IDX files, or packed binarised MNIST", .text = &data},
@@ -45,21 +45,13 @@ static const cli_option options[] = {
 static nf_flow *make_flow(void)
 {
     nf_flow **layer = calloc(length, sizeof(nf_flow *));
+    if (!layer)
+        cli_fail(1, "out of memory");
     for (size_t k = 0; k < length; k++)
         layer[k] = posterior == PLANAR ? nf_planar(latent) : nf_radial(latent);
     nf_flow *flow = nf_chain(layer, length);
     free(layer);
     return flow;
-}
-
-/* The encoder's last biases start as the flow's own initial parameters, which make it nearly the identity. */
-static void start_flow(nf_model *m, size_t encoder_params)
-{
-    nf_model *flow = cli_made(nf_model_of_flow(make_flow(), &(nf_model_options){.seed = seed}));
-    size_t n = nf_model_shape(flow)->n_params;
-    memcpy(nf_model_theta(m) + encoder_params - n, nf_model_theta(flow), n * sizeof(nf_real));
-    nf_model_free(flow);
-    cli_ok(nf_model_update(m, NF_EVAL));
 }
 
 static nf_model *build(size_t dim)
@@ -73,12 +65,8 @@ static nf_model *build(size_t dim)
     nf_net *encoder = nf_mlp(dim, nf_dist_shape(q)->n_ctx, 0,
                              &(nf_mlp_options){.hidden = hidden.value, .n_hidden = hidden.n, .last_scale = 0.1});
     nf_net *decoder = nf_mlp(latent, dim, 0, &(nf_mlp_options){.hidden = mirror.value, .n_hidden = mirror.n});
-    size_t encoder_params = nf_object_shape(nf_net_object(encoder))->n_params;
     nf_vae *vae = cli_made(nf_vae_new(encoder, q, decoder, NF_BERNOULLI));
-    nf_model *m = cli_made(nf_model_of_vae(vae, &(nf_model_options){.seed = seed}));
-    if (has_flow)
-        start_flow(m, encoder_params);
-    return m;
+    return cli_made(nf_model_of_vae(vae, &(nf_model_options){.seed = seed}));
 }
 
 /* ---- training ---- */

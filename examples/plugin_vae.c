@@ -78,10 +78,7 @@ static void build(uint64_t seed)
     nf_flow *planar[K];
     for (size_t k = 0; k < K; k++)
         planar[k] = nf_planar(Z);
-    nf_flow *chain = nf_chain(planar, K);
-    /* Its initial parameters, near the identity, are where the encoder's rows for it start: the last layer's biases. */
-    nf_model *initial = cli_made(nf_model_of_flow(nf_flow_ref(chain), &(nf_model_options){.seed = seed}));
-    nf_flow *parts[] = {nf_amortized_by_context(chain), nf_lu_linear(Z, seed)};
+    nf_flow *parts[] = {nf_amortized_by_context(nf_chain(planar, K)), nf_lu_linear(Z, seed)};
     nf_dist *q = cli_made(nf_posterior(Z, nf_chain(parts, 2)));
     n_flow = nf_dist_shape(q)->n_params;
     for (size_t i = 0; i < LAYERS; i++)
@@ -103,8 +100,9 @@ static void build(uint64_t seed)
         w += weights + net[i].out;
         g += weights + net[i].out;
     }
-    memcpy(net[CONTEXT].w + CTX * H, nf_model_theta(initial), CTX * sizeof *w);
-    nf_model_free(initial);
+    double start[2 * Z + CTX]; /* where the encoder's outputs had best start: the flow near the identity */
+    cli_ok(nf_start_context(nf_dist_object(q), &(nf_noise){.seed = seed}, start));
+    memcpy(net[CONTEXT].w + CTX * H, start + 2 * Z, CTX * sizeof *start);
     posterior = cli_made(nf_model_new(q, &(nf_model_options){.theta = w}));
     workspace = cli_made(nf_workspace_new(1));
 }
