@@ -24,4 +24,7 @@ const nf_object *nfi_model_flow(const nf_model *m, nf_pass *root);
    initialised. NULL with *status set when out of memory. */
 nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status);
 
+/* Runs f over the tiles of a batch of n, as nfi_for_tiles does; `ws` NULL: in a temporary workspace. */
+nf_status nfi_for_batch(const nf_model *m, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user);
+
 #endif

@@ -30,24 +30,6 @@ static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_th
     return p;
 }
 
-/* A workspace for the duration of a call, unless the caller has one. */
-static nf_workspace *borrow(nf_workspace *ws)
-{
-    return ws ? ws : nf_workspace_new(0);
-}
-
-static nf_status run(const job *j, nf_workspace *ws, size_t n, nfi_tile_fn *f)
-{
-    nf_workspace *mine = borrow(ws);
-    if (!mine)
-        return NF_ENOMEM;
-    nfi_tiling t = nfi_tile_batch(n, j->m->o->total.n_saved);
-    nf_status status = nfi_for_tiles(mine, &t, f, (void *)j);
-    if (!ws)
-        nf_workspace_free(mine);
-    return status;
-}
-
 static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t n, const void *x, const char *x_name,
                        const nf_real *ctx)
 {
@@ -93,7 +75,7 @@ nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, 
     if (status == NF_OK && !noise)
         status = nf_error(NF_EARG, "nf_sample: `noise` is NULL");
     job j = {.m = m, .noise = noise, .ctx = ctx, .y = x, .log = log_q};
-    return status == NF_OK ? run(&j, ws, n, sample_tile) : status;
+    return status == NF_OK ? nfi_for_batch(m, ws, n, sample_tile, &j) : status;
 }
 
 static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
@@ -118,7 +100,7 @@ nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, size_t n, const nf_re
     if (status == NF_OK && !log_p)
         status = nf_error(NF_EARG, "nf_log_prob: `log_p` is NULL");
     job j = {.m = m, .x = x, .ctx = ctx, .log = log_p};
-    return status == NF_OK ? run(&j, ws, n, score_tile) : status;
+    return status == NF_OK ? nfi_for_batch(m, ws, n, score_tile, &j) : status;
 }
 
 /* ---- nets ---- */
@@ -145,5 +127,5 @@ nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, size_t n, const nf_re
     if (status == NF_OK && !y)
         status = nf_error(NF_EARG, "nf_evaluate: `y` is NULL");
     job j = {.m = m, .x = x, .ctx = ctx, .y = y};
-    return status == NF_OK ? run(&j, ws, n, net_tile) : status;
+    return status == NF_OK ? nfi_for_batch(m, ws, n, net_tile, &j) : status;
 }

@@ -89,14 +89,7 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size
         status = nf_error(NF_EARG, "nf_transform: `y` is NULL");
     if (status != NF_OK)
         return status;
-    nf_workspace *mine = ws ? ws : nf_workspace_new(0);
-    if (!mine)
-        return NF_ENOMEM;
-    nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
-    status = nfi_for_tiles(mine, &tiling, transform_tile, &j);
-    if (!ws)
-        nf_workspace_free(mine);
-    return status;
+    return nfi_for_batch(m, ws, n, transform_tile, &j);
 }
 
 /* ---- gradients ---- */

@@ -179,11 +179,7 @@ static nf_status run(const nf_model *m, nf_workspace *ws, const nf_noise *noise,
                      nf_real *out, double *log_q, nfi_tile_fn *f)
 {
     run_job job = {.m = m, .noise = noise, .in = in, .out = out, .log_q = log_q};
-    nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
-    nf_workspace *own = ws ? NULL : nf_workspace_new(0);
-    nf_status status = ws || own ? nfi_for_tiles(ws ? ws : own, &tiling, f, &job) : NF_ENOMEM;
-    nf_workspace_free(own);
-    return status;
+    return nfi_for_batch(m, ws, n, f, &job);
 }
 
 static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
