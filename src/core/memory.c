@@ -26,7 +26,8 @@ static bool round_up(size_t bytes, size_t unit, size_t *out)
 }
 
 /* `bytes`, not initialised. Large blocks ask for large pages: gradients and an optimizer's moments are swept once a
-   step, and page faults are a good part of the time to the first one. */
+   step, and page faults are a good part of the time to the first one. The rest of a block that would not fill one gets
+   small ones: the kernel clears whole pages. */
 static void *allocate(size_t bytes)
 {
     size_t unit = bytes < LARGE ? ALIGN : LARGE, whole;
@@ -35,7 +36,7 @@ static void *allocate(size_t bytes)
         nf_error(NF_ENOMEM, "out of memory: %zu bytes", bytes);
 #ifdef MADV_HUGEPAGE
     else if (unit == LARGE)
-        (void)madvise(p, whole, MADV_HUGEPAGE); /* a wish: refusal does no harm */
+        (void)madvise(p, bytes & ~(size_t)(LARGE - 1), MADV_HUGEPAGE); /* a wish: refusal does no harm */
 #endif
     return p;
 }
