@@ -2,15 +2,11 @@
 
        g_l = f'(h_l) gh_l,   gW_l += g_l h_(l-1)^T,   gb_l += sum g_l,   gh_(l-1) = W_l^T g_l.
 
-   Kept on the tape: the hidden units h_1 .. h_(L-1), from which f' follows (activation.c). Products run over the n
-   samples only (measured at n = 50, ld = 64: a sixth faster than over ld) and the padding is set afterwards. Context is
-   not copied next to x: the first layer's columns for x and for context are two products into one array. */
+   Kept on the tape: the hidden units h_1 .. h_(L-1), from which f' follows (activation.c). */
 #include "nn/types.h"
-#include "core/blas.h"
 #include "core/memory.h"
-#include "core/tiles.h"
 #include "nn/activation.h"
-#include <limits.h>
+#include "nn/dense.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -20,7 +16,7 @@ typedef struct mlp {
     nf_activation activation, output;
     nf_initialisation init;
     double last_scale;
-    size_t width[]; /* [n_layers + 1]: in + n_ctx, hidden widths, out */
+    size_t width[]; /* [n_layers + 1]: in, hidden widths, out */
 } mlp;
 
 static nf_activation unit_of(const mlp *m, size_t layer)
@@ -28,16 +24,9 @@ static nf_activation unit_of(const mlp *m, size_t layer)
     return layer + 1 == m->n_layers ? m->output : m->activation;
 }
 
-/* W and b of a layer. */
-static size_t layer_size(const mlp *m, size_t layer)
+static nfi_dense layer_of(const mlp *m, size_t layer)
 {
-    return m->width[layer + 1] * (m->width[layer] + 1);
-}
-
-/* Rows of the layer's input that stand in one array: x's (or hidden units) and, in the first layer, the context's. */
-static size_t rows_of_x(const mlp *m, size_t layer)
-{
-    return layer ? m->width[layer] : m->in;
+    return (nfi_dense){.in = m->width[layer], .n_ctx = layer ? 0 : m->n_ctx, .out = m->width[layer + 1]};
 }
 
 static nf_status mlp_apply(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved)
@@ -56,17 +45,13 @@ static nf_status mlp_apply(const nf_object *o, const nf_pass *p, const nf_real *
     }
     const nf_real *w = p->theta, *h = x;
     for (size_t l = 0, row = 0; l < m->n_layers; l++) {
-        size_t fan_in = m->width[l], out = m->width[l + 1], rows = rows_of_x(m, l);
+        nfi_dense d = layer_of(m, l);
         nf_real *z = l + 1 < m->n_layers ? hidden + row * p->ld : y;
-        if (rows)
-            nfi_gemm(false, false, out, p->n, rows, 1, w, fan_in, h, p->ld, 0, z, p->ld);
-        if (rows < fan_in)
-            nfi_gemm(false, false, out, p->n, m->n_ctx, 1, w + rows, fan_in, p->ctx, p->ld, rows ? 1 : 0, z, p->ld);
-        nfi_pad(out, p->n, p->ld, z);
-        nfi_activate(unit_of(m, l), out, p->ld, w + out * fan_in, z);
+        nfi_dense_apply(&d, p, w, h, false, z);
+        nfi_activate(unit_of(m, l), d.out, p->ld, w + nfi_dense_bias(&d), z);
         h = z;
-        row = p->tape ? row + out : m->widest - row;
-        w += layer_size(m, l);
+        row = p->tape ? row + d.out : m->widest - row;
+        w += nfi_dense_size(&d);
     }
     if (m->n_layers > 1 && !p->tape)
         nf_arena_rewind(memory, mark);
@@ -77,7 +62,7 @@ static nf_status mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
                          const nf_real *gy, nf_real *gx, const nf_grad *g)
 {
     const mlp *m = nf_self(o);
-    size_t ld = p->ld, n = p->n;
+    size_t ld = p->ld;
     nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *gz = nf_arena_reals(p->scratch, m->widest, ld);
     nf_real *gh = nf_arena_reals(p->scratch, m->widest, ld);
@@ -88,23 +73,12 @@ static nf_status mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
     const nf_real *hidden = saved, *above = y, *g_above = gy;
     size_t at = nf_object_shape(o)->n_params, row = m->n_hidden_units;
     for (size_t l = m->n_layers; l-- > 0;) {
-        size_t fan_in = m->width[l], out = m->width[l + 1], rows = rows_of_x(m, l);
-        at -= layer_size(m, l);
-        const nf_real *w = p->theta + at;
-        nf_real *gw = g->theta ? g->theta + at : NULL;
-        const nf_real *h = l ? hidden + (row -= rows) * ld : x;
-        nfi_activate_vjp(unit_of(m, l), out, ld, above, g_above, gz, gw ? gw + out * fan_in : NULL);
-        if (gw && rows)
-            nfi_gemm(false, true, out, rows, n, 1, gz, ld, h, ld, 1, gw, fan_in);
-        if (gw && rows < fan_in)
-            nfi_gemm(false, true, out, m->n_ctx, n, 1, gz, ld, p->ctx, ld, 1, gw + rows, fan_in);
-        if (g->ctx && rows < fan_in)
-            nfi_gemm(true, false, m->n_ctx, n, out, 1, w + rows, fan_in, gz, ld, 1, g->ctx, ld);
-        nf_real *below = l ? gh : gx;
-        if (below && rows) {
-            nfi_gemm(true, false, rows, n, out, 1, w, fan_in, gz, ld, 0, below, ld);
-            nfi_pad_zero(rows, n, ld, below);
-        }
+        nfi_dense d = layer_of(m, l);
+        at -= nfi_dense_size(&d);
+        nf_real *gw = g->theta ? g->theta + at : NULL, *below = l ? gh : gx;
+        const nf_real *h = l ? hidden + (row -= d.in) * ld : x;
+        nfi_activate_vjp(unit_of(m, l), d.out, ld, above, g_above, gz, gw ? gw + nfi_dense_bias(&d) : NULL);
+        nfi_dense_vjp(&d, p, p->theta + at, h, gz, gw, below, g->ctx);
         above = h;
         g_above = below;
         gh = gz;
@@ -114,63 +88,18 @@ static nf_status mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
     return NF_OK;
 }
 
-/* ---- initial weights ---- */
-
-static double weight_deviation(nf_initialisation init, nf_activation unit, double fan_in, double fan_out)
-{
-    bool rectifier = unit == NF_RELU || unit == NF_LEAKY_RELU || unit == NF_ELU;
-    switch (init) {
-    case NF_INIT_AUTO:
-        return rectifier ? sqrt(2 / fan_in) : sqrt(2 / (fan_in + fan_out));
-    case NF_INIT_HE:
-        return sqrt(2 / fan_in);
-    case NF_INIT_GLOROT:
-        return sqrt(2 / (fan_in + fan_out));
-    case NF_INIT_LECUN:
-    case NF_INIT_TORCH: /* the bound of a uniform, not a deviation */
-        return sqrt(1 / fan_in);
-    case NF_INIT_SMALL:
-        return 0.001;
-    }
-    return 0;
-}
-
-/* n numbers as two long rows: noise is fastest over many samples. */
-static void draw(void (*noise)(const nf_noise *, size_t, size_t, size_t, nf_real *), const nf_noise *name, size_t n,
-                 nf_real *out)
-{
-    if (n > 1)
-        noise(name, 2, n / 2, n / 2, out);
-    nf_noise last = *name;
-    last.first_sample += n / 2;
-    if (n % 2)
-        noise(&last, 1, 1, 1, out + n - 1);
-}
-
-/* Each layer's weights and biases are noise of their own: the sample index names the layer. */
+/* Each layer's noise is its own: the step names the layer. */
 static nf_status mlp_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                           nf_real *state)
 {
     (void)batch, (void)state;
     const mlp *m = nf_self(o);
     for (size_t l = 0; l < m->n_layers; l++) {
-        size_t out = m->width[l + 1], n_weights = out * m->width[l], n_drawn = n_weights;
-        double scale = weight_deviation(m->init, unit_of(m, l), (double)m->width[l], (double)out);
-        if (l + 1 == m->n_layers)
-            scale *= m->last_scale;
+        nfi_dense d = layer_of(m, l);
         nf_noise layer = *noise;
         layer.step += l;
-        if (m->init == NF_INIT_TORCH) {
-            n_drawn += out;
-            draw(nf_noise_uniform, &layer, n_drawn, theta);
-            for (size_t i = 0; i < n_drawn; i++)
-                theta[i] = 2 * theta[i] - 1;
-        } else {
-            draw(nf_noise_normal, &layer, n_drawn, theta);
-        }
-        for (size_t i = 0; i < n_drawn; i++)
-            theta[i] = (nf_real)(scale * (double)theta[i]);
-        theta += layer_size(m, l);
+        nfi_dense_init(&d, m->init, unit_of(m, l), d.out, l + 1 == m->n_layers ? m->last_scale : 1, &layer, theta);
+        theta += nfi_dense_size(&d);
     }
     return NF_OK;
 }
@@ -230,14 +159,12 @@ static nf_net *mlp_rebuild(nf_reader *r)
 static void mlp_slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
     const mlp *m = nf_self(o);
-    char name[48];
+    char name[24];
     for (size_t l = 0, at = 0; l < m->n_layers; l++) {
-        size_t extents[2] = {m->width[l + 1], m->width[l]};
-        snprintf(name, sizeof name, "%zu.weight", l);
-        each(user, name, at, 2, extents);
-        snprintf(name, sizeof name, "%zu.bias", l);
-        each(user, name, at + extents[0] * extents[1], 1, extents);
-        at += layer_size(m, l);
+        nfi_dense d = layer_of(m, l);
+        snprintf(name, sizeof name, "%zu", l);
+        nfi_dense_slices(&d, name, at, each, user);
+        at += nfi_dense_size(&d);
     }
 }
 
@@ -271,17 +198,16 @@ static nf_status check(size_t in, size_t out, size_t n_ctx, const nf_mlp_options
     return NF_OK;
 }
 
-/* Sizes of all layers, checked for overflow; BLAS counts rows and columns in int. */
+/* Sizes of all layers; false on overflow. */
 static bool count(mlp *m, nf_shape *shape)
 {
     bool fits = true;
     for (size_t l = 0; fits && l < m->n_layers; l++) {
-        size_t fan_in = m->width[l], out = m->width[l + 1], size = 0;
-        fits =
-            nfi_add(fan_in, 1, &size) && nfi_mul(size, out, &size) && nfi_add(shape->n_params, size, &shape->n_params);
+        nfi_dense d = layer_of(m, l);
+        fits = nfi_dense_count(&d, &shape->n_params);
         if (l + 1 < m->n_layers)
-            fits = fits && nfi_add(m->n_hidden_units, out, &m->n_hidden_units);
-        m->widest = out > m->widest ? out : m->widest;
+            fits = fits && nfi_add(m->n_hidden_units, d.out, &m->n_hidden_units);
+        m->widest = d.out > m->widest ? d.out : m->widest;
     }
     shape->n_saved = m->n_hidden_units;
     return fits;
@@ -294,8 +220,8 @@ nf_net *nf_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options *option
         options = &defaults;
     if (check(in, out, n_ctx, options) != NF_OK)
         return NULL;
-    size_t width, bytes;
-    if (!nfi_add(in, n_ctx, &width) || !nfi_mul(options->n_hidden, sizeof(size_t), &bytes) ||
+    size_t bytes;
+    if (!nfi_mul(options->n_hidden, sizeof(size_t), &bytes) ||
         !nfi_add(bytes, sizeof(mlp) + 2 * sizeof(size_t), &bytes)) {
         nf_error(NF_EARG, "nf_mlp: the sizes overflow");
         return NULL;
@@ -310,7 +236,7 @@ nf_net *nf_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options *option
     m->output = options->output == NF_RELU ? NF_IDENTITY : options->output;
     m->init = options->init;
     m->last_scale = options->last_scale > 0 ? options->last_scale : options->last_scale < 0 ? 0 : 1;
-    m->width[0] = width;
+    m->width[0] = in;
     for (size_t l = 0; l < options->n_hidden; l++)
         m->width[l + 1] = options->hidden[l];
     m->width[m->n_layers] = out;

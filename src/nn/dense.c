@@ -1,0 +1,120 @@
+/* An affine layer z = W (x, context) + b, its products and, by the chain rule, the gradients
+
+       gW += gz (x, context)^T,   g(x, context) = W^T gz,
+
+   and its initial weights (He et al. 2015, eq. 10; Glorot & Bengio 2010, eq. 12). Products run over the n samples only
+   (measured at n = 50, ld = 64: a sixth faster than over ld) and the padding is set afterwards. Context is not copied
+   next to x: W's columns for x and for context make two products into one array. */
+#include "nn/dense.h"
+#include "core/blas.h"
+#include "core/memory.h"
+#include "core/tiles.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+bool nfi_dense_count(const nfi_dense *d, size_t *total)
+{
+    size_t size;
+    return nfi_add(d->in, d->n_ctx, &size) && nfi_add(size, 1, &size) && nfi_mul(size, d->out, &size) &&
+           nfi_add(*total, size, total);
+}
+
+void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, bool add, nf_real *z)
+{
+    size_t ld = p->ld, fan_in = nfi_dense_fan_in(d);
+    if (d->in)
+        nfi_gemm(false, false, d->out, p->n, d->in, 1, w, fan_in, x, ld, add, z, ld);
+    if (d->n_ctx)
+        nfi_gemm(false, false, d->out, p->n, d->n_ctx, 1, w + d->in, fan_in, p->ctx, ld, add || d->in, z, ld);
+    if (fan_in == 0 && !add)
+        memset(z, 0, d->out * ld * sizeof *z);
+    nfi_pad(d->out, p->n, ld, z);
+}
+
+void nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
+                   nf_real *gw, nf_real *gx, nf_real *g_ctx)
+{
+    size_t ld = p->ld, n = p->n, fan_in = nfi_dense_fan_in(d);
+    if (gw && d->in)
+        nfi_gemm(false, true, d->out, d->in, n, 1, gz, ld, x, ld, 1, gw, fan_in);
+    if (gw && d->n_ctx)
+        nfi_gemm(false, true, d->out, d->n_ctx, n, 1, gz, ld, p->ctx, ld, 1, gw + d->in, fan_in);
+    if (g_ctx && d->n_ctx)
+        nfi_gemm(true, false, d->n_ctx, n, d->out, 1, w + d->in, fan_in, gz, ld, 1, g_ctx, ld);
+    if (gx && d->in) {
+        nfi_gemm(true, false, d->in, n, d->out, 1, w, fan_in, gz, ld, 0, gx, ld);
+        nfi_pad_zero(d->in, n, ld, gx);
+    }
+}
+
+/* ---- initial weights ---- */
+
+static double weight_deviation(nf_initialisation init, nf_activation unit, double fan_in, double fan_out)
+{
+    bool rectifier = unit == NF_RELU || unit == NF_LEAKY_RELU || unit == NF_ELU;
+    switch (init) {
+    case NF_INIT_AUTO:
+        return rectifier ? sqrt(2 / fan_in) : sqrt(2 / (fan_in + fan_out));
+    case NF_INIT_HE:
+        return sqrt(2 / fan_in);
+    case NF_INIT_GLOROT:
+        return sqrt(2 / (fan_in + fan_out));
+    case NF_INIT_LECUN:
+    case NF_INIT_TORCH: /* the bound of a uniform, not a deviation */
+        return sqrt(1 / fan_in);
+    case NF_INIT_SMALL:
+        return 0.001;
+    }
+    return 0;
+}
+
+/* n numbers as two long rows: noise is fastest over many samples. */
+static void draw(void (*noise)(const nf_noise *, size_t, size_t, size_t, nf_real *), const nf_noise *name, size_t n,
+                 nf_real *out)
+{
+    if (n > 1)
+        noise(name, 2, n / 2, n / 2, out);
+    nf_noise last = *name;
+    last.first_sample += n / 2;
+    if (n % 2)
+        noise(&last, 1, 1, 1, out + n - 1);
+}
+
+static void scale(double factor, size_t n, nf_real *w)
+{
+    for (size_t i = 0; i < n; i++)
+        w[i] = (nf_real)(factor * (double)w[i]);
+}
+
+void nfi_dense_init_uniform(const nfi_dense *d, double bound, const nf_noise *noise, nf_real *w)
+{
+    size_t n = nfi_dense_size(d);
+    draw(nf_noise_uniform, noise, n, w);
+    for (size_t i = 0; i < n; i++)
+        w[i] = 2 * w[i] - 1;
+    scale(bound, n, w);
+}
+
+void nfi_dense_init(const nfi_dense *d, nf_initialisation init, nf_activation unit, size_t fan_out, double factor,
+                    const nf_noise *noise, nf_real *w)
+{
+    size_t fan_in = nfi_dense_fan_in(d), n = nfi_dense_bias(d);
+    double deviation = fan_in ? factor * weight_deviation(init, unit, (double)fan_in, (double)fan_out) : 0;
+    if (init == NF_INIT_TORCH) {
+        nfi_dense_init_uniform(d, deviation, noise, w);
+        return;
+    }
+    draw(nf_noise_normal, noise, n, w);
+    scale(deviation, n, w);
+}
+
+void nfi_dense_slices(const nfi_dense *d, const char *layer, size_t at, nf_slice_fn *each, void *user)
+{
+    char name[80];
+    size_t extents[2] = {d->out, nfi_dense_fan_in(d)};
+    snprintf(name, sizeof name, "%s.weight", layer);
+    each(user, name, at, 2, extents);
+    snprintf(name, sizeof name, "%s.bias", layer);
+    each(user, name, at + nfi_dense_bias(d), 1, extents);
+}

@@ -1,0 +1,42 @@
+/* One affine layer on a tile, z = W (x, context) + b, from which nets are built. Its numbers: W [out x (in + n_ctx)],
+   row-major, over x's rows then the context's; b [out]. Biases enter where the units are computed (activation.h), and
+   their gradients leave there. */
+#ifndef NFI_DENSE_H
+#define NFI_DENSE_H
+#include <nflow/net.h>
+
+typedef struct nfi_dense {
+    size_t in, n_ctx, out; /* rows of x and of context: each may be 0 */
+} nfi_dense;
+
+static inline size_t nfi_dense_fan_in(const nfi_dense *d)
+{
+    return d->in + d->n_ctx;
+}
+/* Where b begins. */
+static inline size_t nfi_dense_bias(const nfi_dense *d)
+{
+    return d->out * nfi_dense_fan_in(d);
+}
+static inline size_t nfi_dense_size(const nfi_dense *d)
+{
+    return nfi_dense_bias(d) + d->out;
+}
+/* *total += the size; false on overflow. */
+bool nfi_dense_count(const nfi_dense *d, size_t *total);
+
+/* z = W (x, p->ctx), or z += it; w: the layer's numbers. z's padding repeats column n-1. */
+void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, bool add, nf_real *z);
+/* From gz: gw [W] += gz (x, ctx)^T, g_ctx += and gx = W^T gz, with zeros as padding of gx. NULL: not wanted. */
+void nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
+                   nf_real *gw, nf_real *gx, nf_real *g_ctx);
+
+/* Initial numbers times `factor`, for outputs that feed `fan_out` units of a kind. The noise is the layer's own. */
+void nfi_dense_init(const nfi_dense *d, nf_initialisation init, nf_activation unit, size_t fan_out, double factor,
+                    const nf_noise *noise, nf_real *w);
+/* All uniform in +-bound. */
+void nfi_dense_init_uniform(const nfi_dense *d, double bound, const nf_noise *noise, nf_real *w);
+/* Names the layer's tensors: `layer`.weight and `layer`.bias, in theta from `at` on. */
+void nfi_dense_slices(const nfi_dense *d, const char *layer, size_t at, nf_slice_fn *each, void *user);
+
+#endif
