@@ -85,6 +85,32 @@ NF_API nf_flow *nf_amortized_by_context(nf_flow *f);
 /** f reading rows first .. first + f's n_ctx - 1 of a context of n_ctx rows. */
 NF_API nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first);
 
+/* ---- couplings ---- */
+
+/**
+ * Coupling layer (Dinh et al. 2014, 2017; Durkan et al. 2019): rows i with mask[i] = 0 pass unchanged, the others are
+ * transformed, y_b = transform(x_b; net(x_a, context)), and so with the inverse. The net gives the transform's
+ * parameters sample by sample and is initialised so that they start about the transform's own initial ones.
+ * @param dim       rows, >= 1
+ * @param mask      [dim], copied; nonzero: transformed. Not all 0; all nonzero: the net takes no rows
+ * @param transform takes as many rows as are transformed; NF_PER_SAMPLE, with parameters, without context and state
+ * @param net       takes the rows that pass, gives the transform's n_params; its n_ctx is the coupling's
+ * theta: the net's.
+ * @return NULL on NF_EARG, NF_EDIM, NF_EUNSUPPORTED (no NF_PER_SAMPLE, state), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net);
+/**
+ * Masks for the k-th coupling of a chain, k = 0, 1, ...: for even k nf_mask_halves() transforms the second half (the
+ * shorter one), nf_mask_alternating() rows 1, 3, ..., nf_mask_random() dim / 2 rows chosen at random, anew for every
+ * pair of layers; for odd k the complement. If dim is 1, that one row is transformed. mask [dim], written: 1 or 0.
+ * @return how many rows are transformed; 0 if `mask` is NULL (NF_EARG) or dim is 0.
+ */
+NF_API size_t nf_mask_halves(size_t dim, size_t k, unsigned char *mask);
+/** See nf_mask_halves(). */
+NF_API size_t nf_mask_alternating(size_t dim, size_t k, unsigned char *mask);
+/** See nf_mask_halves(). The choice is a function of dim, k and seed, the same in both precisions. */
+NF_API size_t nf_mask_random(size_t dim, size_t k, uint64_t seed, unsigned char *mask);
+
 /* ---- layers ---- */
 
 /** y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity. */

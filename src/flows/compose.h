@@ -18,6 +18,15 @@ static inline size_t nfi_rows_out(const nf_object *flow, nf_direction d)
     return nfi_rows_in(flow, nfi_opposite(d));
 }
 
+/* [rows x ld] of zeros; NULL when out of memory. */
+static inline nf_real *nfi_zeros(nf_arena *a, size_t rows, size_t ld)
+{
+    nf_real *z = nf_arena_reals(a, rows, ld);
+    for (size_t i = 0; z && i < rows * ld; i++)
+        z[i] = 0;
+    return z;
+}
+
 /* Properties that a flow passes on to one that wraps it. */
 enum { NFI_INHERITED = NF_PER_SAMPLE | NF_STOCHASTIC | NF_VOLUME_PRESERVING };
 

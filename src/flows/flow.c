@@ -26,14 +26,6 @@ static bool is_implicit(const nf_object *flow, nf_direction d)
     return flow->own.flags & (d == NF_FORWARD ? NF_IMPLICIT_FORWARD : NF_IMPLICIT_INVERSE);
 }
 
-static nf_real *zeros(nf_arena *a, size_t rows, size_t ld)
-{
-    nf_real *z = nf_arena_reals(a, rows, ld);
-    for (size_t i = 0; z && i < rows * ld; i++)
-        z[i] = 0;
-    return z;
-}
-
 /* Runs the explicit direction at the solution y, for what its VJP wants saved. */
 static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *y, void **saved)
 {
@@ -70,7 +62,7 @@ static nf_status implicit_vjp(const nf_object *flow, nf_direction d, const nf_pa
     const nf_grad none = {0};
     if (!type->solve_jt)
         return nf_error(NF_EUNSUPPORTED, "nf_flow_vjp: type %s has no solve_jt", type->part.name);
-    nf_real *v = zeros(p->scratch, rows_x, ld), *c = nf_arena_reals(p->scratch, rows_y, ld);
+    nf_real *v = nfi_zeros(p->scratch, rows_x, ld), *c = nf_arena_reals(p->scratch, rows_y, ld);
     nf_real *g_l = nf_arena_reals(p->scratch, 1, ld);
     if (!v || !c || !g_l)
         return NF_ENOMEM;
@@ -106,7 +98,7 @@ nf_status nf_flow_solve_jt(const nf_object *flow, nf_direction d, const nf_pass 
     if (is_implicit(flow, d)) {
         const nf_mark mark = nf_arena_mark(p->scratch);
         const nf_grad none = {0};
-        const nf_real *no_log_det = zeros(p->scratch, 1, p->ld);
+        const nf_real *no_log_det = nfi_zeros(p->scratch, 1, p->ld);
         nf_status status =
             no_log_det ? type->vjp(flow, nfi_opposite(d), p, y, x, saved, gx, no_log_det, gy, &none) : NF_ENOMEM;
         nf_arena_rewind(p->scratch, mark);

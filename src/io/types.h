@@ -6,7 +6,7 @@
 
 /* The tables, which stand in the files of the layers. */
 extern const nf_net_type nfi_mlp_type;
-extern const nf_flow_type nfi_chain_type, nfi_invert_type, nfi_amortized_type;
+extern const nf_flow_type nfi_chain_type, nfi_invert_type, nfi_amortized_type, nfi_coupling_type;
 extern const nf_flow_type nfi_on_context_type, nfi_planar_type, nfi_radial_type;
 extern const nf_flow_type nfi_affine_type, nfi_lu_linear_type, nfi_permutation_type;
 extern const nf_dist_type nfi_normal_type, nfi_pushforward_type;

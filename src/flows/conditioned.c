@@ -1,0 +1,117 @@
+/* y = T(x; theta), theta = net(in, context): the transform's gradient in theta [n_params x ld] is the cotangent of the
+   net's output,
+
+       g_in = (d theta / d in)^T g_theta,   g_theta = (dT/dtheta)^T gy + g_log_det d(log_det)/dtheta. */
+#include "flows/conditioned.h"
+#include "core/memory.h"
+
+typedef struct record {
+    const nf_real *theta;  /* [n_params x ld] */
+    void *transform, *net; /* what they saved */
+} record;
+
+nf_status nfi_check_transform(const nf_shape *s, const char *who)
+{
+    if (!(s->flags & NF_PER_SAMPLE))
+        return nf_error(NF_EUNSUPPORTED, "%s: the flow cannot take its parameters per sample (NF_PER_SAMPLE)", who);
+    if (s->n_ctx)
+        return nf_error(NF_EDIM, "%s: the flow reads %zu rows of context of its own, but may read none", who, s->n_ctx);
+    if (s->n_params == 0)
+        return nf_error(NF_EARG, "%s: the flow has no parameters", who);
+    if (s->n_state)
+        return nf_error(NF_EUNSUPPORTED, "%s: the flow has state, which cannot be amortised", who);
+    return NF_OK;
+}
+
+nf_pass nfi_transform_pass(const nf_object *o, const nf_pass *p, const nf_real *theta)
+{
+    nf_pass c = nf_child_pass(o, NFI_TRANSFORM, p);
+    c.theta = theta;
+    c.theta_stride = 1;
+    c.state = c.prep = c.ctx = NULL;
+    return c;
+}
+
+nf_status nfi_transform_start(const nf_object *o, const nf_noise *noise, nf_real *theta)
+{
+    nf_noise moved = *noise;
+    moved.site += o->place[NFI_TRANSFORM].site;
+    return nfi_tree_init(o->children[NFI_TRANSFORM], &moved, NULL, theta, NULL);
+}
+
+nf_status nfi_conditioned_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                               nf_real *state)
+{
+    (void)batch;
+    nf_status status = nf_init_child(o, NFI_CONDITIONER, noise, NULL, theta, state);
+    nf_real *start = nfi_calloc(o->children[NFI_TRANSFORM]->total.n_params, sizeof *start);
+    if (!start)
+        return NF_ENOMEM;
+    if (status == NF_OK)
+        status = nfi_transform_start(o, noise, start);
+    if (status == NF_OK)
+        status = nfi_shift_child(o, NFI_CONDITIONER, start, theta);
+    nfi_free(start);
+    return status;
+}
+
+nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
+                                const nf_real *in, const nf_real *x, nf_real *y, double *log_det, void **saved)
+{
+    const nf_object *transform = o->children[NFI_TRANSFORM];
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    record here = {.theta = NULL}, *r = p->tape ? nf_arena_alloc(p->tape, sizeof *r) : &here;
+    nf_real *theta = nf_arena_reals(p->tape ? p->tape : p->scratch, transform->total.n_params, p->ld);
+    if (!r || !theta)
+        return NF_ENOMEM;
+    *r = (record){.theta = theta};
+    nf_status status = nf_net_apply(o->children[NFI_CONDITIONER], net, in, theta, &r->net);
+    const nf_pass c = nfi_transform_pass(o, p, theta);
+    if (status == NF_OK)
+        status = nf_flow_apply(transform, d, &c, x, y, log_det, &r->transform);
+    nf_arena_rewind(p->scratch, mark);
+    if (p->tape)
+        *saved = r;
+    return status;
+}
+
+nf_status nfi_conditioned_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
+                              const nf_real *in, const nf_real *x, const nf_real *y, void *saved, const nf_real *gy,
+                              const nf_real *g_log_det, nf_real *gx, nf_real *g_in, const nf_grad *g_net)
+{
+    const record *r = saved;
+    const nf_object *transform = o->children[NFI_TRANSFORM];
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    const nf_pass c = nfi_transform_pass(o, p, r->theta);
+    const bool wanted = g_in || g_net->theta || g_net->prep || g_net->ctx || g_net->stats;
+    nf_real *g_theta = wanted ? nfi_zeros(p->scratch, transform->total.n_params, p->ld) : NULL;
+    if (wanted && !g_theta)
+        return NF_ENOMEM;
+    nf_status status =
+        nf_flow_vjp(transform, d, &c, x, y, r->transform, gy, g_log_det, gx, &(nf_grad){.theta = g_theta});
+    if (status == NF_OK && wanted)
+        status = nf_net_vjp(o->children[NFI_CONDITIONER], net, in, r->theta, r->net, g_theta, g_in, g_net);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+nf_status nfi_conditioned_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,
+                                   const nf_real *y, void *saved, const nf_real *gx, nf_real *gy)
+{
+    const record *r = saved;
+    const nf_pass c = nfi_transform_pass(o, p, r->theta);
+    return nf_flow_solve_jt(o->children[NFI_TRANSFORM], d, &c, x, y, r->transform, gx, gy);
+}
+
+nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose)
+{
+    nf_object *net = nf_read_child(r, i);
+    if (net && nfi_as_net(net))
+        return (nf_net *)net;
+    if (net)
+        nf_error(NF_EFORMAT, "nf_load: part %zu of %s is a %s where a net is needed", i, whose, nf_object_name(net));
+    else
+        nf_error(NF_EFORMAT, "nf_load: part %zu of %s, a net, is missing", i, whose);
+    nf_object_free(net);
+    return NULL;
+}

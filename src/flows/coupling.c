@@ -1,0 +1,247 @@
+/* Coupling layer (Dinh et al. 2014, eq. 7; 2017, eqs. 4-8; Durkan et al. 2019, sec. 3): of the rows, a pass unchanged
+   and tell how the rows b are transformed,
+
+       y_a = x_a,   y_b = T(x_b; theta),   theta = net(x_a, context),   log|det dy/dx| = log|det dT/dx_b|.
+
+   The inverse is the same with T^-1, since x_a is at hand. With g_theta the transform's gradient in theta,
+
+       gx_b = T_b^T gy_b + g_log_det d(log_det)/dx_b,   gx_a = gy_a + (d theta / d x_a)^T g_theta.
+
+   J = [1 0; T_a T_b] is block triangular, so J^-T u has b: v = T_b^-T u_b, and a: u_a - T_a^T v. */
+#include "core/memory.h"
+#include "flows/conditioned.h"
+#include "flows/types.h"
+#include <string.h>
+
+/* Some of the rows of a tile, in order; of consecutive ones a pointer is as good as a copy. */
+typedef struct rows {
+    size_t n;
+    const size_t *row; /* [n] */
+    bool consecutive;
+} rows;
+
+typedef struct coupling {
+    size_t dim;
+    rows a, b;
+    size_t number[]; /* [dim] rows of a, then of b; [dim] the mask */
+} coupling;
+
+static const size_t *mask_of(const coupling *c)
+{
+    return c->number + c->dim;
+}
+
+static void copy_rows(const rows *r, size_t ld, const nf_real *from, nf_real *to)
+{
+    for (size_t i = 0; i < r->n; i++)
+        memcpy(to + r->row[i] * ld, from + r->row[i] * ld, ld * sizeof *to);
+}
+
+/* Room for the rows of `tile`: in place, or in scratch until put_rows. NULL when out of memory. */
+static nf_real *place_rows(const rows *r, const nf_pass *p, nf_real *tile)
+{
+    if (r->consecutive)
+        return tile + (r->n ? r->row[0] : 0) * p->ld;
+    return nf_arena_reals(p->scratch, r->n, p->ld);
+}
+
+static void put_rows(const rows *r, const nf_pass *p, const nf_real *packed, nf_real *tile)
+{
+    for (size_t i = 0; !r->consecutive && i < r->n; i++)
+        memcpy(tile + r->row[i] * p->ld, packed + i * p->ld, p->ld * sizeof *tile);
+}
+
+/* The rows of `tile` one after the other [n x ld]. */
+static const nf_real *get_rows(const rows *r, const nf_pass *p, const nf_real *tile)
+{
+    if (r->consecutive)
+        return tile + (r->n ? r->row[0] : 0) * p->ld;
+    nf_real *packed = nf_arena_reals(p->scratch, r->n, p->ld);
+    for (size_t i = 0; packed && i < r->n; i++)
+        memcpy(packed + i * p->ld, tile + r->row[i] * p->ld, p->ld * sizeof *packed);
+    return packed;
+}
+
+static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved)
+{
+    const coupling *c = o->self;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
+    const nf_real *x_a = get_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x);
+    nf_real *y_b = place_rows(&c->b, p, y);
+    if (!x_a || !x_b || !y_b)
+        return NF_ENOMEM;
+    copy_rows(&c->a, p->ld, x, y);
+    nf_status status = nfi_conditioned_apply(o, d, p, &net, x_a, x_b, y_b, log_det, saved);
+    put_rows(&c->b, p, y_b, y);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+/* The transform's and the net's products with cotangents gy_b, g_log_det: gx_b, and g_a = (dy_b/dx_a)^T gy_b + ... */
+static nf_status pull_back(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                           void *saved, const nf_real *gy_b, const nf_real *g_log_det, nf_real *gx_b, nf_real *g_a,
+                           const nf_grad *g)
+{
+    const coupling *c = o->self;
+    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
+    const nf_grad g_net = nf_child_grad(o, NFI_CONDITIONER, p, g);
+    const nf_real *x_a = get_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x), *y_b = get_rows(&c->b, p, y);
+    if (!x_a || !x_b || !y_b)
+        return NF_ENOMEM;
+    return nfi_conditioned_vjp(o, d, p, &net, x_a, x_b, y_b, saved, gy_b, g_log_det, gx_b, c->a.n ? g_a : NULL, &g_net);
+}
+
+/* rows a of gx = those of gy + sign g_a */
+static void add_to_passed(const rows *a, size_t ld, nf_real sign, const nf_real *g_a, const nf_real *gy, nf_real *gx)
+{
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t s = 0, at = a->row[i] * ld; s < ld; s++)
+            gx[at + s] = gy[at + s] + sign * g_a[i * ld + s];
+}
+
+static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    const coupling *c = o->self;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    const nf_real *gy_b = get_rows(&c->b, p, gy);
+    nf_real *gx_b = place_rows(&c->b, p, gx), *g_a = nf_arena_reals(p->scratch, c->a.n, p->ld);
+    if (!gy_b || !gx_b || !g_a)
+        return NF_ENOMEM;
+    nf_status status = pull_back(o, d, p, x, y, saved, gy_b, g_log_det, gx_b, g_a, g);
+    if (status == NF_OK) {
+        put_rows(&c->b, p, gx_b, gx);
+        add_to_passed(&c->a, p->ld, 1, g_a, gy, gx);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy)
+{
+    const coupling *c = o->self;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    const nf_real *x_b = get_rows(&c->b, p, x), *y_b = get_rows(&c->b, p, y), *gx_b = get_rows(&c->b, p, gx);
+    const nf_real *no_log_det = nfi_zeros(p->scratch, 1, p->ld);
+    nf_real *v = place_rows(&c->b, p, gy), *g_a = nf_arena_reals(p->scratch, c->a.n, p->ld);
+    nf_real *unused = nf_arena_reals(p->scratch, c->b.n, p->ld);
+    if (!x_b || !y_b || !gx_b || !no_log_det || !v || !g_a || !unused)
+        return NF_ENOMEM;
+    nf_status status = nfi_conditioned_solve_jt(o, d, p, x_b, y_b, saved, gx_b, v);
+    if (status == NF_OK && c->a.n)
+        status = pull_back(o, d, p, x, y, saved, v, no_log_det, unused, g_a, &(nf_grad){.theta = NULL});
+    if (status == NF_OK) {
+        put_rows(&c->b, p, v, gy);
+        add_to_passed(&c->a, p->ld, -1, g_a, gx, gy);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+/* ---- structure ---- */
+
+static nf_status describe(const nf_object *o, nf_writer *w)
+{
+    const coupling *c = o->self;
+    return nf_write_integers(w, "mask", c->dim, mask_of(c));
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    const size_t dim = nf_read_length(r, "mask");
+    size_t *numbers = nfi_calloc(dim, sizeof *numbers);
+    unsigned char *mask = nfi_calloc(dim, sizeof *mask);
+    nf_flow *f = NULL;
+    if (numbers && mask && nf_read_integers(r, "mask", dim, numbers) == NF_OK) {
+        for (size_t i = 0; i < dim; i++)
+            mask[i] = numbers[i] != 0;
+        nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM);
+        f = nf_coupling(dim, mask, transform, nfi_read_net(r, NFI_CONDITIONER, "a coupling"));
+    }
+    nfi_free(numbers);
+    nfi_free(mask);
+    return f;
+}
+
+const nf_flow_type nfi_coupling_type = {
+    .part = {.name = "coupling", .init = nfi_conditioned_init, .describe = describe, .destroy = nfi_free},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild,
+};
+
+static nf_status check(size_t dim, size_t n_b, const nf_shape *t, const nf_shape *net)
+{
+    if (n_b == 0)
+        return nf_error(NF_EARG, "nf_coupling: the mask transforms none of the %zu rows", dim);
+    if (nfi_check_transform(t, "nf_coupling") != NF_OK)
+        return nf_error_status();
+    if (t->dim_in != n_b || t->dim_out != n_b)
+        return nf_error(NF_EDIM, "nf_coupling: the mask transforms %zu rows, but the flow takes %zu and gives %zu", n_b,
+                        t->dim_in, t->dim_out);
+    if (net->dim_in != dim - n_b)
+        return nf_error(NF_EDIM, "nf_coupling: the mask passes %zu of %zu rows, but the net takes %zu", dim - n_b, dim,
+                        net->dim_in);
+    if (net->dim_out != t->n_params)
+        return nf_error(NF_EDIM, "nf_coupling: the net gives %zu rows, but the flow has %zu parameters", net->dim_out,
+                        t->n_params);
+    return NF_OK;
+}
+
+/* Rows number[0 .. n-1]. */
+static rows rows_from(const size_t *number, size_t n)
+{
+    return (rows){.n = n, .row = number, .consecutive = n == 0 || number[n - 1] - number[0] == n - 1};
+}
+
+static coupling *new_coupling(size_t dim, const unsigned char *mask, size_t n_b)
+{
+    size_t count, bytes;
+    if (!nfi_mul(dim, 2, &count) || !nfi_mul(count, sizeof(size_t), &bytes) ||
+        !nfi_add(bytes, sizeof(coupling), &bytes)) {
+        nf_error(NF_EARG, "nf_coupling: the sizes overflow");
+        return NULL;
+    }
+    coupling *c = nfi_calloc(1, bytes);
+    if (!c)
+        return NULL;
+    size_t *a = c->number, *b = c->number + (dim - n_b);
+    for (size_t i = 0; i < dim; i++) {
+        c->number[dim + i] = mask[i] != 0;
+        *(mask[i] ? b++ : a++) = i;
+    }
+    c->dim = dim;
+    c->a = rows_from(c->number, dim - n_b);
+    c->b = rows_from(c->number + (dim - n_b), n_b);
+    return c;
+}
+
+nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net)
+{
+    const nf_shape *t = nf_flow_shape(transform), *n = nf_object_shape(nf_net_object(net));
+    size_t n_b = 0;
+    for (size_t i = 0; mask && i < dim; i++)
+        n_b += mask[i] != 0;
+    coupling *c = NULL;
+    if (!mask)
+        nf_error(NF_EARG, "nf_coupling: `mask` is NULL");
+    else if (transform && net && check(dim, n_b, t, n) == NF_OK)
+        c = new_coupling(dim, mask, n_b);
+    if (c) {
+        const nf_shape own = {.dim_in = dim,
+                              .dim_out = dim,
+                              .n_ctx = n->n_ctx,
+                              .n_saved = t->n_params,
+                              .flags = t->flags & NFI_INHERITED & ~(unsigned)NF_PER_SAMPLE};
+        return nfi_flow_new_detached(&nfi_coupling_type, &own, c,
+                                     (nf_object *[]){nf_flow_object(transform), nf_net_object(net)}, 2, 1);
+    }
+    nf_flow_free(transform);
+    nf_net_free(net);
+    return NULL;
+}
