@@ -1,0 +1,581 @@
+"""Writes the reference vectors beside this file: small flows of other packages, and what they compute.
+
+    python3 -m venv ~/nflow-peers && ~/nflow-peers/bin/pip install torch normflows zuko nflows flowjax
+    ~/nflow-peers/bin/python tests/peers/export.py
+
+One JSON file a flow. Its layers are told as nflow builds them, from the base to the target, and `theta` is the whole
+chain's parameters in nflow's layout; `x`, `ctx` and `log_prob` are points and their log-density, `z`, `z_ctx` and
+`sample` noise and where the flow takes it. Everything is computed in double precision. Weights are multiples of 1/128,
+so that the float build reads them exactly.
+
+A masked net's units are sorted by degree, and only weights between connected units are kept. Where a package gives a
+degree fewer units than nflow does, the net is written with more units, whose weights are 0.
+"""
+import importlib.metadata
+import json
+import math
+import pathlib
+import zlib
+
+import numpy as np
+import torch
+
+HERE = pathlib.Path(__file__).resolve().parent
+POINTS = 16
+BOX, BINS, MIN_SLOPE = 3.0, 5, 1e-3  # of the splines
+SLOPE_ONE = math.log(math.exp(1 - MIN_SLOPE) - 1)  # softplus(SLOPE_ONE) + MIN_SLOPE = 1
+random = None  # a generator, a new one for each flow
+
+
+def grid(a, steps=128):
+    return np.round(np.asarray(a, dtype=float) * steps) / steps
+
+
+def randomise(module, gain=1.0):
+    """Weights of standard deviation gain / sqrt(fan in), biases of 0.3, all on the grid; nothing stays as it starts."""
+    with torch.no_grad():
+        for p in module.parameters():
+            scale = gain / math.sqrt(p.shape[-1]) if p.dim() > 1 else 0.3
+            p.copy_(torch.from_numpy(grid(random.standard_normal(tuple(p.shape)) * scale)))
+
+
+def calm(last):
+    """Smaller scales and shifts, so that three layers of them stay moderate."""
+    with torch.no_grad():
+        for p in last.parameters():
+            p.mul_(0.25)
+
+
+def array(t):
+    return t.detach().numpy()
+
+
+# ---- nets in nflow's layout ----------------------------------------------------------------------------------------
+
+
+def dense(linear):
+    """W [out x in] row-major, b."""
+    return [array(linear.weight).ravel(), array(linear.bias)]
+
+
+def mlp(linears):
+    return [a for linear in linears for a in dense(linear)]
+
+
+def rows(linear, order, scale=None, shift=None):
+    """A layer's copy with rows put in order, scaled and its biases shifted."""
+    w, b = array(linear.weight)[order], array(linear.bias)[order]
+    if scale is not None:
+        w, b = w * scale[:, None], b * scale
+    if shift is not None:
+        b = b + shift
+    out = torch.nn.Linear(w.shape[1], w.shape[0])
+    with torch.no_grad():
+        out.weight.copy_(torch.from_numpy(w))
+        out.bias.copy_(torch.from_numpy(b))
+    return out
+
+
+def residual(net, last):
+    """nflows' and normflows' ResidualNet: first layer, blocks (two layers, then the gate's), last layer."""
+    out = dense(net.initial_layer)
+    for block in net.blocks:
+        out += mlp(block.linear_layers)
+        if hasattr(block, "context_layer"):
+            out += dense(block.context_layer)
+    return out + dense(last)
+
+
+class Masked:
+    """The units of a masked net in nflow's order: counts[d] units of degree first + d."""
+
+    def __init__(self, dim, n_ctx, per_dim, degrees):
+        self.dim, self.n_ctx, self.per_dim = dim, n_ctx, per_dim
+        self.first = 0 if n_ctx or dim == 1 else 1
+        n = dim - self.first
+        theirs = [int((degrees == self.first + d).sum()) for d in range(n)]
+        assert sum(theirs) == len(degrees)
+        self.hidden = next(h for h in range(1, 1000)
+                           if all(h // n + (d < h % n) >= theirs[d] for d in range(n)))
+        counts = [self.hidden // n + (d < self.hidden % n) for d in range(n)]
+        starts = np.cumsum([0] + counts)
+        self.degree = np.repeat(np.arange(n) + self.first, counts)
+        seen = [0] * n
+        self.place = np.empty(len(degrees), dtype=int)  # of each of their units
+        for k, d in enumerate(degrees):
+            self.place[k] = starts[d - self.first] + seen[d - self.first]
+            seen[d - self.first] += 1
+
+    def emit(self, w, b, seen):
+        """Unmasked weights row after row, then biases. w [out x in], seen [out x in] bool."""
+        assert not np.any(w[~seen]), "a weight that nflow does not have"
+        return [w[seen], b]
+
+    def initial(self, w, b, wc=None):
+        """w [units x dim] in order of rank; wc [units x n_ctx]."""
+        full, bias = np.zeros((self.hidden, self.dim + self.n_ctx)), np.zeros(self.hidden)
+        full[self.place, :self.dim] = w
+        if wc is not None:
+            full[self.place, self.dim:] = wc
+        bias[self.place] = b
+        seen = np.ones(full.shape, dtype=bool)
+        seen[:, :self.dim] = np.arange(1, self.dim + 1) <= self.degree[:, None]
+        return self.emit(full, bias, seen)
+
+    def between(self, w, b):
+        full, bias = np.zeros((self.hidden, self.hidden)), np.zeros(self.hidden)
+        full[np.ix_(self.place, self.place)] = w
+        bias[self.place] = b
+        return self.emit(full, bias, self.degree <= self.degree[:, None])
+
+    def gate(self, linear):
+        full, bias = np.zeros((self.hidden, self.n_ctx)), np.zeros(self.hidden)
+        full[self.place], bias[self.place] = array(linear.weight), array(linear.bias)
+        return [full.ravel(), bias]
+
+    def last(self, linear):
+        """Rows in order of rank, per_dim a dimension."""
+        full = np.zeros((self.dim * self.per_dim, self.hidden))
+        full[:, self.place] = array(linear.weight)
+        out = np.repeat(np.arange(1, self.dim + 1), self.per_dim)
+        return self.emit(full, array(linear.bias), self.degree < out[:, None])
+
+
+def made(net, dim, n_ctx, per_dim, last_order, scale=None, shift=None):
+    """nflows' and normflows' MADE; last_order, scale and shift are of the last layer's rows. Returns theta and net."""
+    def weights(layer):
+        return array(layer.weight * layer.mask), array(layer.bias)
+
+    units = Masked(dim, n_ctx, per_dim, array(net.initial_layer.degrees))
+    w, b = weights(net.initial_layer)
+    if n_ctx:
+        out = units.initial(w, b + array(net.context_layer.bias), array(net.context_layer.weight))
+    else:
+        out = units.initial(w, b)
+    is_residual = hasattr(net.blocks[0], "linear_layers")
+    for block in net.blocks:
+        for layer in block.linear_layers if is_residual else [block.linear]:
+            assert (layer.degrees == net.initial_layer.degrees).all()
+            out += units.between(*weights(layer))
+        if hasattr(block, "context_layer"):
+            out += units.gate(block.context_layer)
+    with torch.no_grad():
+        net.final_layer.weight.mul_(net.final_layer.mask)
+    out += units.last(rows(net.final_layer, last_order, scale, shift))
+    if is_residual:
+        return out, {"kind": "masked_residual", "width": units.hidden, "blocks": len(net.blocks)}
+    return out, {"kind": "masked", "hidden": [units.hidden] * (1 + len(net.blocks))}
+
+
+def masked_mlp(net, features, n_ctx, per_dim):
+    """zuko's MaskedMLP, whose columns and rows stand in the dimensions' own order; features[rank] is a dimension."""
+    linears = [layer for layer in net if hasattr(layer, "weight")]
+    dim, units, out = len(features), None, []
+    for layer in linears[:-1]:
+        w, b = array(layer.weight * layer.mask), array(layer.bias)
+        if units is None:
+            degrees = array(layer.mask)[:, :dim].sum(1)
+            units = Masked(dim, n_ctx, per_dim, degrees)
+            out += units.initial(w[:, features], b, w[:, dim:] if n_ctx else None)
+        else:
+            assert len(w) == len(degrees)
+            out += units.between(w, b)
+    with torch.no_grad():
+        linears[-1].weight.mul_(linears[-1].mask)
+    order = (np.asarray(features)[:, None] * per_dim + np.arange(per_dim)).ravel()
+    out += units.last(rows(linears[-1], order))
+    return out, {"kind": "masked", "hidden": [units.hidden] * (len(linears) - 1)}
+
+
+# ---- transforms ----------------------------------------------------------------------------------------------------
+
+SPLINE = {"kind": "spline", "bins": BINS, "bound": BOX, "min_width": 1e-3, "min_height": 1e-3, "min_slope": MIN_SLOPE}
+
+
+def affine(scale, **more):
+    return {"kind": "affine", "scale": scale, **more}
+
+
+def spline_rows(n, hidden):
+    """nflows divides w and h by sqrt(hidden), and its d has slope 1 at SLOPE_ONE, not at 0: (scale, shift) of rows."""
+    scale = np.tile(np.repeat([1 / math.sqrt(hidden), 1], [2 * BINS, BINS - 1]), n)
+    shift = np.tile(np.repeat([0, -SLOPE_ONE], [2 * BINS, BINS - 1]), n)
+    return scale, shift
+
+
+def spline_gain(last, n, hidden):
+    """After randomise(): spread w and h as if undivided, move d to where slope 1 is."""
+    scale, shift = spline_rows(n, hidden)
+    with torch.no_grad():
+        last.weight.mul_(torch.from_numpy(1 / scale)[:, None])
+        last.bias.copy_(torch.from_numpy(array(last.bias) / scale - shift))
+
+
+def swap_pairs(n):
+    """Rows (scale, shift) a dimension become (shift, scale)."""
+    return np.arange(2 * n).reshape(n, 2)[:, ::-1].ravel()
+
+
+# ---- flows: each returns (layers and theta from target to base, log_prob(x, ctx), sample(z, ctx)) -------------------
+
+
+def layer(kind, theta=(), **more):
+    return {"layer": kind, **more}, list(theta)
+
+
+def nflows_flow(dim, transforms):
+    import nflows.distributions.normal
+    import nflows.flows.base
+    import nflows.transforms
+    flow = nflows.flows.base.Flow(nflows.transforms.CompositeTransform(transforms),
+                                  nflows.distributions.normal.StandardNormal([dim]))
+    return flow.log_prob, lambda z, c: flow._transform.inverse(z, c)[0]
+
+
+def nflows_permutation(order):
+    from nflows.transforms.permutations import Permutation
+    return Permutation(torch.as_tensor(order)), layer("permutation", order=[int(i) for i in np.argsort(order)])
+
+
+def nflows_realnvp(dim, n_ctx):
+    from nflows.nn.nets import ResidualNet
+    from nflows.transforms import AffineCouplingTransform
+    transforms, layers = [], []
+    for mask in ([1, 0, 0, 1, 1], [0, 1, 1, 0, 0], [1, 0, 1, 0, 1]):
+        t = AffineCouplingTransform(mask, lambda i, o: ResidualNet(i, o, 9, n_ctx or None, num_blocks=1))
+        randomise(t)
+        n, net = sum(mask), t.transform_net
+        calm(net.final_layer)
+        last = rows(net.final_layer, np.arange(2 * n).reshape(2, n).T.ravel())
+        transforms.append(t)
+        layers.append(layer("coupling", residual(net, last), mask=mask, invert=True,
+                            transform=affine("sigmoid", shift=2, floor=1e-3),
+                            net={"kind": "residual", "width": 9, "blocks": 1}))
+    return layers, *nflows_flow(dim, transforms)
+
+
+def nflows_autoregressive(dim, n_ctx, inverse):
+    from nflows.transforms import InverseTransform, MaskedAffineAutoregressiveTransform
+    transforms, layers = [], []
+    for k in range(2):
+        t = MaskedAffineAutoregressiveTransform(dim, 12, n_ctx or None, num_blocks=1, use_residual_blocks=False)
+        randomise(t)
+        net = t.autoregressive_net
+        calm(net.final_layer)
+        if n_ctx:  # nflows puts a ReLU on the first layer's share of the context: keep it positive
+            with torch.no_grad():
+                net.context_layer.weight.abs_()
+                net.context_layer.bias.abs_()
+        theta, spec = made(net, dim, n_ctx, 2, swap_pairs(dim))
+        transforms.append(InverseTransform(t) if inverse else t)
+        layers.append(layer("autoregressive", theta, order=list(range(dim)), invert=not inverse,
+                            transform=affine("softplus", floor=1e-3), net=spec))
+        if k == 0:
+            p, description = nflows_permutation([2, 0, 3, 1, 4][:dim])
+            transforms.append(p)
+            layers.append(description)
+    return layers, *nflows_flow(dim, transforms)
+
+
+def nflows_nsf_coupling(dim, n_ctx):
+    from nflows.nn.nets import ResidualNet
+    from nflows.transforms import PiecewiseRationalQuadraticCouplingTransform
+    transforms, layers = [], []
+    for mask in ([0, 1, 0, 1], [1, 0, 1, 1]):
+        t = PiecewiseRationalQuadraticCouplingTransform(
+            mask, lambda i, o: ResidualNet(i, o, 8, n_ctx or None, num_blocks=2), num_bins=BINS, tails="linear",
+            tail_bound=BOX)
+        randomise(t)
+        layers.append(spline_coupling(t, mask))
+        transforms.append(t)
+    return layers, *nflows_flow(dim, transforms)
+
+
+def spline_coupling(t, mask):
+    n, net = sum(mask), t.transform_net
+    spline_gain(net.final_layer, n, net.hidden_features)
+    last = rows(net.final_layer, np.arange(n * (3 * BINS - 1)), *spline_rows(n, net.hidden_features))
+    return layer("coupling", residual(net, last), mask=mask, invert=True, transform=SPLINE,
+                 net={"kind": "residual", "width": net.hidden_features, "blocks": len(net.blocks)})
+
+
+def spline_autoregressive(t, dim, n_ctx):
+    """Of nflows, whose MADE keeps no hidden_features, so that w and h are not divided; normflows' neither."""
+    net, width = t.autoregressive_net, 3 * BINS - 1
+    hidden = getattr(net, "hidden_features", 1)
+    spline_gain(net.final_layer, dim, hidden)
+    theta, spec = made(net, dim, n_ctx, width, np.arange(dim * width), *spline_rows(dim, hidden))
+    return layer("autoregressive", theta, order=list(range(dim)), invert=True, transform=SPLINE, net=spec)
+
+
+def nflows_nsf_autoregressive(dim, n_ctx):
+    from nflows.transforms import MaskedPiecewiseRationalQuadraticAutoregressiveTransform
+    transforms, layers = [], []
+    for k in range(2):
+        t = MaskedPiecewiseRationalQuadraticAutoregressiveTransform(dim, 8, n_ctx or None, BINS, "linear", BOX,
+                                                                    num_blocks=1)
+        randomise(t)
+        transforms.append(t)
+        layers.append(spline_autoregressive(t, dim, n_ctx))
+        if k == 0:
+            p, description = nflows_permutation(list(range(dim))[::-1])
+            transforms.append(p)
+            layers.append(description)
+    return layers, *nflows_flow(dim, transforms)
+
+
+def normflows_flow(dim, flows, n_ctx):
+    """flows from base to target."""
+    import normflows
+    base = normflows.distributions.DiagGaussian(dim, trainable=False)
+    if n_ctx:
+        flow = normflows.ConditionalNormalizingFlow(base, flows)
+        return flow.log_prob, lambda z, c: flow.forward(z, c)
+    flow = normflows.NormalizingFlow(base, flows)
+    return lambda x, c: flow.log_prob(x), lambda z, c: flow.forward(z)
+
+
+def normflows_planar(dim, n_ctx):
+    import normflows
+    flows, layers = [normflows.flows.Planar((dim,)) for _ in range(4)], []
+    for f in flows:
+        randomise(f, 1.5)
+        layers.append(layer("planar", [array(f.w), array(f.u), array(f.b)]))
+
+    base = normflows.distributions.DiagGaussian(dim, trainable=False)
+
+    def log_prob(z, c):  # its tanh layers have no inverse: at forward(z)
+        total = base.log_prob(z)
+        for f in flows:
+            z, log_det = f(z)
+            total = total - log_det
+        return total
+
+    return layers[::-1], log_prob, normflows_flow(dim, flows, 0)[1]
+
+
+def normflows_realnvp(dim, n_ctx):
+    import normflows
+    flows, layers = [], []
+    for k in range(3):
+        net = normflows.nets.MLP([dim // 2, 8, 8, 2 * (dim - dim // 2)], leaky=0.01)
+        randomise(net)
+        calm(net.net[-1])
+        flows += [normflows.flows.AffineCouplingBlock(net), normflows.flows.Permute(dim, mode="swap")]
+        mask = [0] * (dim // 2) + [1] * (dim - dim // 2)
+        linears = [m for m in net.net if hasattr(m, "weight")]
+        layers += [layer("coupling", mlp(linears), mask=mask, invert=False, transform=affine("exp"),
+                         net={"kind": "mlp", "hidden": [8, 8], "activation": "leaky_relu"}),
+                   layer("permutation", order=list(range(dim // 2, dim)) + list(range(dim // 2)))]
+    return layers[::-1], *normflows_flow(dim, flows, 0)
+
+
+def normflows_iaf(dim, n_ctx):
+    import normflows
+    flows, layers = [], []
+    for k in range(2):
+        t = normflows.flows.MaskedAffineAutoregressive(dim, 9, context_features=n_ctx or None, num_blocks=1)
+        randomise(t)
+        calm(t.autoregressive_net.final_layer)
+        theta, spec = made(t.autoregressive_net, dim, n_ctx, 2, swap_pairs(dim))
+        flows.append(t)
+        layers.append(layer("autoregressive", theta, order=list(range(dim)), invert=False,
+                            transform=affine("sigmoid", shift=2, floor=1e-3), net=spec))
+    return layers[::-1], *normflows_flow(dim, flows, n_ctx)
+
+
+def normflows_nsf_coupling(dim, n_ctx):
+    from normflows.flows.neural_spline.coupling import PiecewiseRationalQuadraticCoupling
+    from normflows.flows.base import Reverse
+    from normflows.nets import ResidualNet
+    flows, layers = [], []
+    for mask in ([1, 1, 0], [0, 0, 1], [1, 0, 0]):
+        t = PiecewiseRationalQuadraticCoupling(
+            torch.tensor(mask), lambda i, o: ResidualNet(i, o, 8, n_ctx or None, num_blocks=1), num_bins=BINS,
+            tails="linear", tail_bound=BOX)
+        randomise(t)
+        flows.append(Reverse(t))
+        layers.append(spline_coupling(t, mask))
+    return layers[::-1], *normflows_flow(dim, flows, n_ctx)
+
+
+def normflows_nsf_autoregressive(dim, n_ctx):
+    from normflows.flows import AutoregressiveRationalQuadraticSpline
+    flows, layers = [], []
+    for k in range(2):
+        t = AutoregressiveRationalQuadraticSpline(dim, 1, 8, n_ctx or None, BINS, BOX)
+        randomise(t)
+        flows.append(t)
+        layers.append(spline_autoregressive(t.mprqat, dim, n_ctx))
+    return layers[::-1], *normflows_flow(dim, flows, n_ctx)
+
+
+def zuko_flow(dim, transforms):
+    import zuko
+    base = zuko.lazy.UnconditionalDistribution(zuko.distributions.DiagNormal, torch.zeros(dim), torch.ones(dim),
+                                               buffer=True)
+    flow = zuko.lazy.Flow(transforms, base)
+    return lambda x, c: flow(c).log_prob(x), lambda z, c: flow(c).transform.inv(z)
+
+
+SOFT_CLIP = affine("soft_clip", bound=-math.log(1e-3))
+
+
+def zuko_realnvp(dim, n_ctx):
+    from zuko.flows.coupling import GeneralCouplingTransform
+    transforms, layers = [], []
+    for passed in ([0, 1, 0, 0, 1, 1], [1, 0, 1, 1, 0, 0]):
+        t = GeneralCouplingTransform(dim, n_ctx, torch.tensor(passed), hidden_features=[8, 8])
+        randomise(t)
+        calm(t.hyper[-1])
+        linears = [m for m in t.hyper if hasattr(m, "weight")]
+        transforms.append(t)
+        layers.append(layer("coupling", mlp(linears), mask=[1 - p for p in passed], invert=True, transform=SOFT_CLIP,
+                            net={"kind": "mlp", "hidden": [8, 8]}))
+    return layers, *zuko_flow(dim, transforms)
+
+
+def zuko_autoregressive(dim, n_ctx, inverse):
+    from zuko.flows.autoregressive import MaskedAutoregressiveTransform
+    from zuko.lazy import LazyInverse
+    transforms, layers = [], []
+    for features in ([2, 0, 3, 1], [1, 3, 2, 0]):  # features[rank]: the dimension that comes there
+        t = MaskedAutoregressiveTransform(dim, n_ctx, order=torch.tensor(np.argsort(features)),
+                                          hidden_features=[3 * dim, 3 * dim])
+        randomise(t)
+        calm(t.hyper[-1])
+        theta, spec = masked_mlp(t.hyper, features, n_ctx, 2)
+        transforms.append(LazyInverse(t) if inverse else t)
+        layers.append(layer("autoregressive", theta, order=features, invert=not inverse, transform=SOFT_CLIP, net=spec))
+    return layers, *zuko_flow(dim, transforms)
+
+
+def zuko_spline(dim, n_ctx):
+    """One elementwise spline. zuko's w, h, d stand for other widths, heights and slopes: those are handed over."""
+    from zuko.flows.gaussianization import ElementWiseTransform
+    from zuko.transforms import MonotonicRQSTransform
+    t = ElementWiseTransform(dim, 0, lambda w, h, d: MonotonicRQSTransform(w, h, d, bound=BOX),
+                             [(BINS,), (BINS,), (BINS - 1,)])
+    randomise(t, 3)
+    theta = []
+    for p in zip(*t.phi):
+        made_of = MonotonicRQSTransform(*p, bound=BOX)
+        for knots in (made_of.horizontal, made_of.vertical):
+            shares = np.diff(array(knots)) / (2 * BOX)
+            theta.append(np.log((shares - 1e-3) / (1 - 1e-3 * BINS)))
+        slopes = array(made_of.derivatives)[1:-1]
+        theta.append(np.log(np.expm1(slopes - MIN_SLOPE)) - SLOPE_ONE)
+    return [layer("spline", theta, invert=True, transform=SPLINE)], *zuko_flow(dim, [t])
+
+
+def flowjax_planar(dim, n_ctx):
+    """FlowJAX bounds w.u another way than the paper: handed over is the u that gives the same u^."""
+    import jax
+    jax.config.update("jax_enable_x64", True)
+    import flowjax.bijections
+    import jax.numpy as jnp
+    bijections, layers = [], []
+    for k in range(3):
+        w, u, b = (grid(random.standard_normal(n)) for n in (dim, dim, 1))
+        bijections.append(flowjax.bijections.planar._UnconditionalPlanar(jnp.array(w), jnp.array(u), jnp.array(b[0])))
+        u_hat = np.asarray(bijections[-1].get_act_scale())
+        ours = np.log(np.expm1(1 + w @ u_hat))  # m(ours) = w.u^
+        layers.append(layer("planar", [w, u_hat + (ours - w @ u_hat) * w / (w @ w), b]))
+    chain = flowjax.bijections.Chain(bijections)
+    both = jax.vmap(chain.transform_and_log_det)
+
+    def log_prob(z, c):
+        z = jnp.array(array(z))
+        return torch.from_numpy(np.array(-0.5 * (z * z).sum(1) - 0.5 * dim * math.log(2 * math.pi) - both(z)[1]))
+
+    return layers[::-1], log_prob, lambda z, c: torch.from_numpy(np.array(both(jnp.array(array(z)))[0]))
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+FLOWS = [  # package, family, dim, n_ctx, builder
+    ("normflows", "planar", 3, 0, normflows_planar),
+    ("flowjax", "planar", 5, 0, flowjax_planar),
+    ("zuko", "spline", 3, 0, zuko_spline),
+    ("nflows", "realnvp", 5, 2, nflows_realnvp),
+    ("zuko", "realnvp", 6, 3, zuko_realnvp),
+    ("normflows", "realnvp", 4, 0, normflows_realnvp),
+    ("nflows", "maf", 4, 2, lambda d, c: nflows_autoregressive(d, c, False)),
+    ("zuko", "maf", 4, 0, lambda d, c: zuko_autoregressive(d, c, False)),
+    ("nflows", "iaf", 5, 0, lambda d, c: nflows_autoregressive(d, c, True)),
+    ("zuko", "iaf", 4, 2, lambda d, c: zuko_autoregressive(d, c, True)),
+    ("normflows", "iaf", 4, 2, normflows_iaf),
+    ("nflows", "nsf_coupling", 4, 2, nflows_nsf_coupling),
+    ("normflows", "nsf_coupling", 3, 0, normflows_nsf_coupling),
+    ("nflows", "nsf_autoregressive", 4, 0, nflows_nsf_autoregressive),
+    ("normflows", "nsf_autoregressive", 3, 2, normflows_nsf_autoregressive),
+]
+
+
+def points(dim, spread, splines):
+    """Points on a grid; for splines some are in the tails, on the box's edge and just inside it."""
+    x = grid(random.standard_normal((POINTS, dim)) * spread, 1024)
+    if not splines:
+        return x
+    x[0, 0], x[1, -1], x[2, 1], x[3, 0], x[4, 1] = BOX, -BOX, BOX + 1 / 1024, -BOX + 1 / 1024, -17.25
+    x[5] = 4 + np.arange(dim)  # wholly in the tails
+    x[6] = 0
+    return x
+
+
+def context(n):
+    """Positive, see nflows_autoregressive."""
+    return grid(np.abs(random.standard_normal((POINTS, n))), 1024) if n else None
+
+
+def numbers(a):
+    """Nested lists with as few digits as give the same number."""
+    if a.ndim:
+        return "[" + ",".join(numbers(b) for b in a) + "]"
+    return repr(int(a)) if float(a) == int(a) else repr(float(a))
+
+
+def write(package, family, dim, n_ctx, build):
+    global random
+    random = np.random.default_rng(zlib.crc32(f"{family}-{package}".encode()))
+    torch.manual_seed(1)
+    layers, log_prob, sample = build(dim, n_ctx)
+    layers = layers[::-1]  # from base to target
+    splines = family[:3] in ("nsf", "spl")
+    x, z = points(dim, 1.5, splines), points(dim, 1, splines)
+    ctx, z_ctx = context(n_ctx), context(n_ctx)
+
+    def tensor(a):
+        return None if a is None else torch.from_numpy(a)
+
+    with torch.no_grad():
+        y = array(sample(tensor(z), tensor(z_ctx)))
+        lp = array(log_prob(tensor(z if family == "planar" else x), tensor(ctx)))
+    if family == "planar":  # scored where it samples
+        x = y
+    theta = np.concatenate([np.ravel(a) for _, parts in layers for a in parts])
+    assert np.isfinite(theta).all() and np.isfinite(lp).all() and np.isfinite(y).all()
+    fields = [("package", json.dumps(f"{package} {importlib.metadata.version(package)}")), ("family", json.dumps(family)),
+              ("dim", str(dim)), ("n_ctx", str(n_ctx)),
+              ("layers", "[\n  " + ",\n  ".join(json.dumps(d) for d, _ in layers) + "]"),
+              ("theta", numbers(theta)), ("x", numbers(x)), ("log_prob", numbers(lp)), ("z", numbers(z)),
+              ("sample", numbers(y))]
+    if n_ctx:
+        fields += [("ctx", numbers(ctx)), ("z_ctx", numbers(z_ctx))]
+    path = HERE / f"{family}-{package}.json"
+    text = "{" + ",\n ".join(f'"{name}": {value}' for name, value in fields) + "}\n"
+    json.loads(text)
+    path.write_text(text, encoding="utf-8")
+    print(f"{path.name:34} {len(theta):6} parameters {len(text):7} bytes   log p {lp.min():9.2f} to {lp.max():7.2f}, "
+          f"samples to {np.abs(y).max():.1f}")
+
+
+def main():
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    for flow in FLOWS:
+        write(*flow)
+
+
+if __name__ == "__main__":
+    main()
