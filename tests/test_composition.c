@@ -189,8 +189,10 @@ Test(check, sees_every_lie)
 Test(check, counts_untouched_dimensions)
 {
     const size_t order[] = {0, 2, 1, 3};
-    const nf_check_report r = report_on(nf_permutation(4, order), 8);
-    cr_assert_eq(r.untouched, 2);
+    nf_check_report r = report_on(nf_chain((nf_flow *[]){nf_permutation(4, order), nf_affine(4)}, 2), 8);
+    cr_assert_eq(r.untouched, 0);
+    r = report_on(nf_permutation(4, order), 8);
+    cr_assert_eq(r.untouched, 4);
     cr_assert_float_eq(worst_gradient(&r), 0, good);
     cr_assert_float_eq(r.theta_error[0], 0, 0);
 }

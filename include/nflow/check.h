@@ -26,8 +26,8 @@ typedef struct nf_check_report {
     double ctx_error[2];   /**< the same in context; 0 if there is none */
     double log_det_min[2]; /**< the smallest log-det seen */
     double log_det_max[2]; /**< the largest */
-    size_t untouched;      /**< dimensions that leave every point as they came (y_i = x_i for all, and no row or
-                                column of J says otherwise) */
+    size_t untouched; /**< dimensions that are never transformed: of y, those that are a copy of some dimension of x
+                           at every point, moved perhaps by permutations (they may steer others, as in couplings) */
 } nf_check_report;
 
 /**
