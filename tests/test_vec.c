@@ -37,6 +37,7 @@ LOOPS(nf_real, log1p, nfi_log1p)
 LOOPS(nf_real, tanh, nfi_tanh)
 LOOPS(nf_real, sigmoid, nfi_sigmoid)
 LOOPS(nf_real, softplus, nfi_softplus)
+LOOPS(nf_real, atan, nfi_atan)
 
 static long double sigmoid_ref(long double x)
 {
@@ -85,6 +86,8 @@ static const struct grid {
     GRID(softplus, softplus_ref, LINEAR, BOTH(-707.7, -86.9), 812.3, 1.7),
     GRID(softplus, softplus_ref, LINEAR, -4.231, 3.917, 1.7),
     GRID(softplus, softplus_ref, NEGATIVE, -70.3, 6.4, 1.7),
+    GRID(atan, atanl, LINEAR, -4.231, 3.917, 2.6),
+    GRID(atan, atanl, POSITIVE, BOTH(-1020.7, -124.6), BOTH(1023.99, 127.99), 2.6),
 };
 
 static long double ulps(nf_real y, long double reference)
@@ -175,6 +178,11 @@ static const struct edge {
     EDGE(tanh, INFINITY, 1),
     EDGE(tanh, -INFINITY, -1),
     EDGE(tanh, NAN, NAN),
+    EDGE(atan, 0, 0),
+    EDGE(atan, TINY, TINY),
+    EDGE(atan, INFINITY, 1.5707963267948966),
+    EDGE(atan, -INFINITY, -1.5707963267948966),
+    EDGE(atan, NAN, NAN),
     EDGE(sigmoid, 0, 0.5),
     EDGE(sigmoid, 1e30, 1),
     EDGE(sigmoid, -1e30, 0),

@@ -115,6 +115,43 @@ NF_API size_t nf_mask_random(size_t dim, size_t k, uint64_t seed, unsigned char 
 
 /** y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity. */
 NF_API nf_flow *nf_affine(size_t dim);
+/** y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. */
+NF_API nf_flow *nf_shift(size_t dim);
+
+/**
+ * How nf_scaled_affine gets its scale s from a parameter a; t = a + bias, u the upper and l the lower limit of log s.
+ * All are smooth, except that NF_SCALE_CLAMP has no gradient outside its limits.
+ */
+typedef enum nf_scale {
+    NF_SCALE_EXP,        /**< log s = t, unbounded; the default */
+    NF_SCALE_TANH,       /**< log s = u tanh(t / u) (Dinh et al. 2017, Real NVP) */
+    NF_SCALE_CLAMP,      /**< log s = t clipped to [-l, u] */
+    NF_SCALE_SOFTSIGN,   /**< log s = t / (1 + |t| / u) (zuko's form) */
+    NF_SCALE_ATAN,       /**< log s = (2 u / pi) atan(t / u) (Ardizzone et al. 2019) */
+    NF_SCALE_ASYMMETRIC, /**< the same with u where t >= 0 and l where t < 0 (Andrade 2024) */
+    NF_SCALE_SIGMOID,    /**< s = sigmoid(t) + floor (Kingma et al. 2016, IAF; there floor is 0) */
+    NF_SCALE_SOFTPLUS    /**< s = log(1 + exp t) + floor */
+} nf_scale;
+
+/** Options of nf_scaled_affine; zero means the default. */
+typedef struct nf_scaled_affine_options {
+    nf_scale scale; /**< the form of the scale */
+    double limit;   /**< u; by default 2 (tanh), 5 (clamp), ln 1000 (softsign), 1.9 (atan), 0.1 (asymmetric) */
+    double lower;   /**< l, of clamp and asymmetric; by default `limit` if that is given, else 5 and 2 */
+    double bias;    /**< added to a: 1 or 2 opens IAF's forget gate at the start */
+    double floor;   /**< added to the scale, of sigmoid and softplus */
+    bool gated;     /**< y = s x + (1 - s) m (Kingma et al. 2016, eq. 10), for NF_SCALE_SIGMOID */
+} nf_scaled_affine_options;
+
+/**
+ * y = s x + m, elementwise, with a scale that cannot run away. theta, dimension by dimension: m_i, a_i. Zero parameters
+ * are the identity, save with sigmoid (there s = sigmoid(bias) + floor) and softplus (log(1 + exp(bias)) + floor).
+ * nflows' MAF is NF_SCALE_SOFTPLUS with floor 1e-3, in old versions NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
+ * @param options NULL: NF_SCALE_EXP
+ * @return NULL on NF_EARG (dim 0, a limit that is negative, above 700 or not for this scale, `gated` without sigmoid),
+ * NF_ENOMEM.
+ */
+NF_API nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options);
 /**
  * y = W x + b, W = P L (U + diag(sign exp(s))) with P a fixed permutation, L unit lower, U strictly upper triangular
  * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: W, W^-1, log-det,

@@ -9,15 +9,16 @@
      tanh     -t / (2 + t), t = expm1(-2 |x|)
      sigmoid  1 / (1 + e^-x)
      softplus max(x, 0) + log1p(e^-|x|), where log1p's k is 0 or 1
+     atan     2 atan(t / 2), t = 2 r / (1 + sqrt(1 + r^2)), r = min(|x|, 1/|x|); pi/2 minus that for |x| > 1
 
-   Splittings as in Muller et al., Handbook of Floating-Point Arithmetic, ch. 10; the polynomials are minimax (Remez) in
-   the relative error of the result, which they leave below 2^-57 in double and 2^-26 in float. Measured errors are in
-   tests/test_vec.c: at most 2 ulp for exp, expm1, log, log1p and softplus, 3 for the others, with or without fused
-   multiply-add.
+   Splittings as in Muller et al., Handbook of Floating-Point Arithmetic, ch. 10; the polynomials are minimax (Remez;
+   for atan, Chebyshev) in the relative error of the result, which they leave below 2^-57 in double and 2^-26 in float.
+   Measured errors are in tests/test_vec.c: at most 2 ulp for exp, expm1, log, log1p and softplus, 3 for the others,
+   with or without fused multiply-add.
 
    Edge cases: NaN gives NaN; infinities, poles and overflow as in C's functions. Results of exp below 2^-1021.5 (float
    2^-125.5) are 0, so exp never returns a denormal. Denormal arguments are taken as they are, except that expm1 loses
-   their last bit. Only tanh keeps the sign of a zero. */
+   their last bit. Only tanh and atan keep the sign of a zero. */
 #ifndef NFI_VEC_H
 #define NFI_VEC_H
 #include "core/kernel.h"
@@ -37,6 +38,7 @@
 #define nfi_tanh NFI_VEC(nfi_tanh)
 #define nfi_sigmoid NFI_VEC(nfi_sigmoid)
 #define nfi_softplus NFI_VEC(nfi_softplus)
+#define nfi_atan NFI_VEC(nfi_atan)
 #define nfi_sqrt NFI_VEC(nfi_sqrt)
 #define nfi_abs NFI_VEC(nfi_abs)
 
@@ -181,6 +183,24 @@ NFI_INLINE double nfi_softplus_d(double x)
     bool halve = z > 0.41421356237309505;
     double y = nfi_log_core_d(halve ? 1. : 0., halve ? 0.5 * z - 0.5 : z);
     return (x < 0 ? 0 : x) + (a < -708.7 ? 0 : y);
+}
+
+NFI_INLINE double nfi_atan_d(double x)
+{
+    double a = fabs(x), r = a > 1 ? 1 / a : a, t = 2 * r / (1 + sqrt(1 + r * r)), z = 0.25 * t * t;
+    double p = -0.019175404711104934;
+    p = p * z + 0.039230447784793095;
+    p = p * z - 0.050854078345894843;
+    p = p * z + 0.058581409048663283;
+    p = p * z - 0.066645105255089366;
+    p = p * z + 0.076921831253768921;
+    p = p * z - 0.090909045753064891;
+    p = p * z + 0.11111111015187019;
+    p = p * z - 0.14285714284665681;
+    p = p * z + 0.19999999999995517;
+    p = p * z - 0.3333333333333333;
+    double y = t + t * z * p;
+    return copysign(a > 1 ? 1.5707963267948966 - y : y, x);
 }
 
 /* sin(2 pi r) for |r| <= 1/4 */
@@ -343,6 +363,18 @@ NFI_INLINE float nfi_softplus_f(float x)
     bool halve = z > 0.414213562F;
     float y = nfi_log_core_f(halve ? 1.F : 0.F, halve ? 0.5F * z - 0.5F : z);
     return (x < 0 ? 0 : x) + (a < -87.6F ? 0 : y);
+}
+
+NFI_INLINE float nfi_atan_f(float x)
+{
+    float a = fabsf(x), r = a > 1 ? 1 / a : a, t = 2 * r / (1 + sqrtf(1 + r * r)), z = 0.25F * t * t;
+    float p = -0.0645171887F;
+    p = p * z + 0.107436683F;
+    p = p * z - 0.142639498F;
+    p = p * z + 0.199995403F;
+    p = p * z - 0.333333318F;
+    float y = t + t * z * p;
+    return copysignf(a > 1 ? 1.57079637F - y : y, x);
 }
 
 #endif

@@ -3,20 +3,34 @@
        gx = gy e^s,   gm += gy,   gs += gy (y - m) + g_log_det           (forward; y - m = x e^s)
        gx = gy e^-s,  gm -= gx,   gs -= gy y + g_log_det                 (inverse; y is the base side)
 
+   e^s x is taken as (e^(s/2) x) e^(s/2), so that neither factor overflows or vanishes where the product does not.
    A row of the tile needs m and s only, shared or one a sample (theta_stride 1: the amortised posterior of a VAE).
    Conditioning: both directions are exact to rounding of x e^s and m. */
 #include "core/kernel.h"
 #include "core/vec.h"
 #include "flows/types.h"
 
+#ifdef NF_SINGLE
+#define MOST_HALF_LOG 87 /* whose exponential and its inverse are normal numbers */
+#else
+#define MOST_HALF_LOG 708
+#endif
+
+/* e^(s/2) */
+NFI_INLINE nf_real root_scale(nf_real s)
+{
+    const nf_real half = NF_R(0.5) * s, least = half < -MOST_HALF_LOG ? -MOST_HALF_LOG : half;
+    return nfi_exp(least > MOST_HALF_LOG ? MOST_HALF_LOG : least);
+}
+
 NFI_INLINE void apply_row(size_t ld, bool forward, bool per_sample, const nf_real *m, const nf_real *s,
                           const nf_real *restrict x, nf_real *restrict y, double *restrict log_det)
 {
-    nf_real sign = forward ? 1 : -1, scale = nfi_exp(sign * s[0]);
+    nf_real sign = forward ? 1 : -1, scale = root_scale(sign * s[0]);
     NFI_SIMD
     for (size_t i = 0; i < ld; i++) {
-        nf_real e = per_sample ? nfi_exp(sign * s[i]) : scale, shift = m[per_sample ? i : 0];
-        y[i] = forward ? x[i] * e + shift : (x[i] - shift) * e;
+        nf_real e = per_sample ? root_scale(sign * s[i]) : scale, shift = m[per_sample ? i : 0];
+        y[i] = forward ? x[i] * e * e + shift : (x[i] - shift) * e * e;
         log_det[i] += (double)(sign * s[per_sample ? i : 0]);
     }
 }
@@ -34,10 +48,12 @@ NFI_INLINE void apply_rows(size_t dim, size_t ld, bool forward, bool per_sample,
 NFI_INLINE void scale_row(size_t ld, nf_real sign, bool per_sample, const nf_real *s, const nf_real *restrict gy,
                           nf_real *restrict gx)
 {
-    nf_real scale = nfi_exp(sign * s[0]);
+    nf_real scale = root_scale(sign * s[0]);
     NFI_SIMD
-    for (size_t i = 0; i < ld; i++)
-        gx[i] = gy[i] * (per_sample ? nfi_exp(sign * s[i]) : scale);
+    for (size_t i = 0; i < ld; i++) {
+        nf_real e = per_sample ? root_scale(sign * s[i]) : scale;
+        gx[i] = gy[i] * e * e;
+    }
 }
 
 NFI_INLINE void scale_rows(size_t dim, size_t ld, bool forward, bool per_sample, const nf_real *theta,
@@ -61,7 +77,7 @@ NFI_INLINE void gradient_rows(size_t dim, size_t ld, bool forward, bool per_samp
         NFI_SIMD_SUM(sum_m, sum_s)
         for (size_t i = 0; i < ld; i++) {
             nf_real dm = forward ? u[i] : -v[i];
-            nf_real ds = forward ? v[i] * b[i] + g_log_det[i] : -(u[i] * b[i] + g_log_det[i]);
+            nf_real ds = forward ? (b[i] == 0 ? 0 : v[i] * b[i]) + g_log_det[i] : -(u[i] * b[i] + g_log_det[i]);
             if (per_sample) {
                 gm[i] += dm;
                 gs[i] += ds;

@@ -9,6 +9,8 @@ extern const nf_flow_type nfi_amortized_type;
 extern const nf_flow_type nfi_coupling_type;
 extern const nf_flow_type nfi_on_context_type;
 extern const nf_flow_type nfi_affine_type;
+extern const nf_flow_type nfi_shift_type;
+extern const nf_flow_type nfi_scaled_affine_type;
 extern const nf_flow_type nfi_lu_linear_type;
 extern const nf_flow_type nfi_permutation_type;
 extern const nf_flow_type nfi_planar_type;

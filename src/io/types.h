@@ -2,14 +2,11 @@
 #ifndef NFI_TYPES_H
 #define NFI_TYPES_H
 #include "core/tree.h"
+#include "dist/types.h"
+#include "flows/types.h"
+#include "nn/types.h"
 #include <nflow/model.h>
 
-/* The tables, which stand in the files of the layers. */
-extern const nf_net_type nfi_mlp_type;
-extern const nf_flow_type nfi_chain_type, nfi_invert_type, nfi_amortized_type, nfi_coupling_type;
-extern const nf_flow_type nfi_on_context_type, nfi_planar_type, nfi_radial_type;
-extern const nf_flow_type nfi_affine_type, nfi_lu_linear_type, nfi_permutation_type;
-extern const nf_dist_type nfi_normal_type, nfi_pushforward_type;
 nf_vae *nfi_vae_rebuild(nf_reader *r);
 
 /* The key of a kind in model files: "net", "flow", "dist", "vae". */
