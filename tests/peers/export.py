@@ -77,12 +77,12 @@ def rows(linear, order, scale=None, shift=None):
 
 
 def residual(net, last):
-    """nflows' and normflows' ResidualNet: first layer, blocks (two layers, then the gate's), last layer."""
+    """nflows' and normflows' ResidualNet: first layer, blocks (the gate's layer, then two more), last layer."""
     out = dense(net.initial_layer)
     for block in net.blocks:
-        out += mlp(block.linear_layers)
         if hasattr(block, "context_layer"):
             out += dense(block.context_layer)
+        out += mlp(block.linear_layers)
     return out + dense(last)
 
 
@@ -128,11 +128,6 @@ class Masked:
         bias[self.place] = b
         return self.emit(full, bias, self.degree <= self.degree[:, None])
 
-    def gate(self, linear):
-        full, bias = np.zeros((self.hidden, self.n_ctx)), np.zeros(self.hidden)
-        full[self.place], bias[self.place] = array(linear.weight), array(linear.bias)
-        return [full.ravel(), bias]
-
     def last(self, linear):
         """Rows in order of rank, per_dim a dimension."""
         full = np.zeros((self.dim * self.per_dim, self.hidden))
@@ -142,7 +137,12 @@ class Masked:
 
 
 def made(net, dim, n_ctx, per_dim, last_order, scale=None, shift=None):
-    """nflows' and normflows' MADE; last_order, scale and shift are of the last layer's rows. Returns theta and net."""
+    """
+    nflows' and normflows' MADE; last_order, scale and shift are of the last layer's rows. Returns theta and net.
+
+    Their residual blocks multiply by sigmoid(Wc context + bc), nflow's masked ones do not: Wc is set to 0 and the
+    constant goes into the weights before it.
+    """
     def weights(layer):
         return array(layer.weight * layer.mask), array(layer.bias)
 
@@ -154,11 +154,14 @@ def made(net, dim, n_ctx, per_dim, last_order, scale=None, shift=None):
         out = units.initial(w, b)
     is_residual = hasattr(net.blocks[0], "linear_layers")
     for block in net.blocks:
-        for layer in block.linear_layers if is_residual else [block.linear]:
-            assert (layer.degrees == net.initial_layer.degrees).all()
-            out += units.between(*weights(layer))
+        layers = [weights(layer) for layer in (block.linear_layers if is_residual else [block.linear])]
         if hasattr(block, "context_layer"):
-            out += units.gate(block.context_layer)
+            with torch.no_grad():
+                block.context_layer.weight.zero_()
+            gate, (w, b) = array(torch.sigmoid(block.context_layer.bias)), layers[-1]
+            layers[-1] = w * gate[:, None], b * gate
+        for w, b in layers:
+            out += units.between(w, b)
     with torch.no_grad():
         net.final_layer.weight.mul_(net.final_layer.mask)
     out += units.last(rows(net.final_layer, last_order, scale, shift))
