@@ -5,28 +5,67 @@
 #include <criterion/parameterized.h>
 #include <gsl/gsl_integration.h>
 #include <gsl/gsl_linalg.h>
+#include <unistd.h>
 
 #ifdef NF_SINGLE
 static const double rounding = 1.2e-7, huge = 1e7, tiny = 1e-30;
-static const bool is_double = false;
+enum { is_double = false };
 #else
 static const double rounding = 2.3e-16, huge = 1e15, tiny = 1e-250;
-static const bool is_double = true;
+enum { is_double = true };
 #endif
 
-/* One test a row and property; prints how many cases it ran. */
-#define PROPERTY(property, most_dims, points)                                                     \
-    ParameterizedTestParameters(conformance, property)                                            \
-    {                                                                                             \
-        static size_t index[N_ROWS];                                                              \
-        for (size_t i = 0; i < N_ROWS; i++)                                                       \
-            index[i] = i;                                                                         \
-        return cr_make_param_array(size_t, index, N_ROWS);                                        \
-    }                                                                                             \
-    ParameterizedTest(size_t *index, conformance, property)                                       \
-    {                                                                                             \
-        size_t cases = for_subjects(*index, most_dims, points, property);                         \
-        fprintf(stderr, "conformance: %s: %s: %zu cases\n", rows[*index].name, #property, cases); \
+/* What is promised: errors of round trips and of log-dets, absolute for numbers below 1 and relative above. The tests
+   ask for rounding times a number that suits the property, and never for less than the promise. */
+static const double promised_round_trip = is_double ? 1e-10 : 1e-4, promised_log_det = is_double ? 1e-9 : 1e-4;
+
+/* Every test is a process of its own, so the cases are counted in a file, a line "row cases" a test. */
+static FILE *counts(pid_t suite, const char *mode, char path[64])
+{
+    snprintf(path, 64, "/tmp/nflow-conformance-%ld", (long)suite);
+    return fopen(path, mode);
+}
+
+static void count_cases(size_t index, size_t cases)
+{
+    char path[64];
+    FILE *f = counts(getppid(), "a", path);
+    cr_assert_not_null(f);
+    fprintf(f, "%zu %zu\n", index, cases);
+    fclose(f);
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+    (void)stats;
+    char path[64];
+    size_t of_row[N_ROWS] = {0}, total = 0, index, cases;
+    FILE *f = counts(getpid(), "r", path);
+    while (f && fscanf(f, "%zu %zu", &index, &cases) == 2 && index < N_ROWS) {
+        of_row[index] += cases;
+        total += cases;
+    }
+    if (f) {
+        fclose(f);
+        remove(path);
+    }
+    for (size_t i = 0; i < N_ROWS; i++)
+        printf("conformance: %s: %zu cases\n", rows[i].name, of_row[i]);
+    printf("conformance: %zu cases in all, of %d rows, in %s\n", total, N_ROWS, is_double ? "double" : "float");
+}
+
+/* One test a row and property. */
+#define PROPERTY(property, most_dims, points)                                   \
+    ParameterizedTestParameters(conformance, property)                          \
+    {                                                                           \
+        static size_t index[N_ROWS];                                            \
+        for (size_t i = 0; i < N_ROWS; i++)                                     \
+            index[i] = i;                                                       \
+        return cr_make_param_array(size_t, index, N_ROWS);                      \
+    }                                                                           \
+    ParameterizedTest(size_t *index, conformance, property)                     \
+    {                                                                           \
+        count_cases(*index, for_subjects(*index, most_dims, points, property)); \
     }
 
 static double dot(size_t n, const nf_real *a, const nf_real *b)
@@ -76,7 +115,7 @@ static void round_trip(const subject *s, nf_direction d)
     run(s, d, s->n, s->x[d], s->ctx, y, l);
     run(s, back, s->n, y, s->ctx, x, l_back);
     /* An error of rounding in y is magnified by J^-1, whose norm is at most |det|^-1/dim times a modest number here. */
-    const double tolerance = 3000 * rounding * s->row->slack;
+    const double tolerance = fmin(3000 * rounding * s->row->slack, promised_round_trip);
     for (size_t i = 0; i < size; i++)
         cr_assert_float_eq(x[i], s->x[d][i], tolerance * (1 + fabs((double)s->x[d][i])), "%s: %.17g came back as %.17g",
                            title(s, d), (double)s->x[d][i], (double)x[i]);
@@ -122,8 +161,9 @@ static void jacobian(const subject *s, nf_direction d)
     run(s, d, n, s->x[d], s->ctx, y, l);
     for (size_t i = 0; i < n; i++) {
         const double dense = lu_log_det(J + i * dim * dim, dim);
-        cr_assert_float_eq(l[i], dense, 300 * rounding * (double)dim * s->row->slack * (1 + fabs(dense)),
-                           "%s: log-det %.17g, of the dense Jacobian %.17g", title(s, d), l[i], dense);
+        const double error = fmin(300 * rounding * (double)dim * s->row->slack, promised_log_det);
+        cr_assert_float_eq(l[i], dense, error * (1 + fabs(dense)), "%s: log-det %.17g, of the dense Jacobian %.17g",
+                           title(s, d), l[i], dense);
     }
     free(x), free(y), free(J), free(l);
 }
@@ -179,7 +219,7 @@ static void taylor_along(const loss *L, const char *what, size_t size, nf_real *
                        rounding * 1000 * L->s->row->slack * (1 + fabs(slope)) + narrowing * noise / h0 +
                            fabs(wide - central) / 2,
                        "%s: derivative in %s is %.12g, by differences %.12g", title(L->s, L->d), what, slope, central);
-    for (int k = 1; is_double && k < STEPS; k++) {
+    for (int k = 1; is_double && !L->s->row->rough && k < STEPS; k++) {
         const double h = h0 / (double)(1 << (k - 1));
         double r[2];
         for (int j = 0; j < 2; j++) {

@@ -8,11 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How the row's flow gets its parameters and context. The last three are for layers with NF_PER_SAMPLE. */
-typedef enum guise { SHARED, BY_CONTEXT, BY_HEAD, ON_CONTEXT, N_GUISES } guise;
-enum { ON_CONTEXT_FIRST = 3 };
+/* How the row's flow gets its parameters and context. The three of amortisation are for layers with NF_PER_SAMPLE, the
+   last for layers that take context themselves. */
+typedef enum guise { SHARED, BY_CONTEXT, BY_HEAD, ON_CONTEXT, OWN_CONTEXT, N_GUISES } guise;
+enum { ON_CONTEXT_FIRST = 3, OWN_CONTEXT_ROWS = 3 };
 static const char *const guise_names[N_GUISES] = {"shared", "amortised by context", "amortised by a head",
-                                                  "amortised on part of a context"};
+                                                  "amortised on part of a context", "with context"};
 
 static const size_t dims[] = {1, 2, 3, 5, 21, 64};
 enum { N_DIMS = sizeof dims / sizeof *dims };
@@ -44,10 +45,19 @@ static inline nf_real *normals(uint64_t seed, size_t n, double scale)
     return v;
 }
 
-static inline nf_flow *dress(nf_flow *f, guise g)
+/* NULL where the row has no such guise. */
+static inline nf_flow *dress(const row *r, size_t dim, guise g)
 {
-    const size_t n_params = f ? nf_flow_shape(f)->n_params : 0, n_ctx = f ? nf_flow_shape(f)->n_ctx : 0;
-    if (f && g != SHARED && (!(nf_flow_shape(f)->flags & NF_PER_SAMPLE) || n_ctx || !n_params)) {
+    if (g == OWN_CONTEXT && !r->takes_context)
+        return NULL;
+    if (r->takes_context && dim == 1) /* until nets without inputs are there */
+        return NULL;
+    nf_flow *f = r->build(dim, g == OWN_CONTEXT ? OWN_CONTEXT_ROWS : 0);
+    cr_assert_not_null(f, "%s, %zu dimensions: %s", r->name, dim, nf_error_message());
+    const size_t n_params = nf_flow_shape(f)->n_params;
+    if (g == SHARED || g == OWN_CONTEXT)
+        return f;
+    if (!(nf_flow_shape(f)->flags & NF_PER_SAMPLE) || !n_params) {
         nf_flow_free(f);
         return NULL;
     }
@@ -58,9 +68,7 @@ static inline nf_flow *dress(nf_flow *f, guise g)
             f, nf_mlp(3, n_params, 0,
                       &(nf_mlp_options){
                           .hidden = (size_t[]){9}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.2}));
-    if (g == ON_CONTEXT)
-        return nf_on_context(nf_amortized_by_context(f), n_params + 5, ON_CONTEXT_FIRST);
-    return f;
+    return nf_on_context(nf_amortized_by_context(f), n_params + 5, ON_CONTEXT_FIRST);
 }
 
 static inline void run(const subject *s, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y,
@@ -77,9 +85,9 @@ static inline void run_vjp(const subject *s, nf_direction d, const nf_real *gy, 
 }
 
 /* The row's own parameters in this dimension: initial ones, scattered. */
-static inline nf_real *own_parameters(const row *r, size_t dim, size_t *n_params)
+static inline nf_real *own_parameters(const row *r, size_t dim, size_t n_ctx, size_t *n_params)
 {
-    nf_model *m = nf_model_of_flow(r->build(dim), &(nf_model_options){.seed = 5 + dim});
+    nf_model *m = nf_model_of_flow(r->build(dim, n_ctx), &(nf_model_options){.seed = 5 + dim});
     cr_assert_not_null(m, "%s", nf_error_message());
     *n_params = nf_model_shape(m)->n_params;
     nf_real *theta = normals(17 + dim, *n_params, r->theta_scale);
@@ -93,9 +101,11 @@ static inline nf_real *own_parameters(const row *r, size_t dim, size_t *n_params
 static inline void set_parameters(subject *s)
 {
     size_t n_own;
-    nf_real *own = own_parameters(s->row, s->dim, &n_own), *theta = nf_model_theta(s->m);
-    s->ctx = normals(29, s->n * s->n_ctx, s->guise == BY_HEAD ? 0.6 : 0.6 * s->row->theta_scale);
-    if (s->guise == SHARED || s->guise == BY_HEAD)
+    const bool in_context = s->guise == BY_CONTEXT || s->guise == ON_CONTEXT;
+    nf_real *own = own_parameters(s->row, s->dim, s->guise == OWN_CONTEXT ? s->n_ctx : 0, &n_own);
+    nf_real *theta = nf_model_theta(s->m);
+    s->ctx = normals(29, s->n * s->n_ctx, in_context ? 0.6 * s->row->theta_scale : 0.6);
+    if (!in_context)
         memcpy(theta + s->n_params - n_own, own, n_own * sizeof *own);
     else
         for (size_t i = 0; i < s->n * n_own; i++)
@@ -108,7 +118,7 @@ static inline void set_parameters(subject *s)
 /* False where the row has no such subject. */
 static inline bool make_subject(subject *s, const row *r, size_t dim, guise g, size_t n)
 {
-    nf_flow *f = dress(r->build(dim), g);
+    nf_flow *f = dress(r, dim, g);
     if (!f)
         return false;
     *s = (subject){.row = r, .guise = g, .dim = dim, .n = n};

@@ -1,0 +1,28 @@
+/* One case of the conformance suite computed by either library, its numbers in double: what test_precision compares.
+   both.c is compiled twice, once against each library. */
+#ifndef CONFORMANCE_BOTH_H
+#define CONFORMANCE_BOTH_H
+#include <stddef.h>
+
+enum { X, CTX, THETA, GY, G_L, Y, LOG_DET, GX, G_CTX, G_THETA, N_ARRAYS };
+enum { N_INPUTS = Y };
+
+typedef struct both_case {
+    size_t row, dim;
+    int guise, direction;
+    size_t size[N_ARRAYS];
+    double *array[N_ARRAYS];
+} both_case;
+
+/* Fills inputs and outputs, allocated by malloc; 0 where the row has no such case. */
+int case_in_float(both_case *c);
+/* Outputs alone, from c's inputs. */
+int case_in_double(both_case *c);
+
+size_t both_n_rows(void);
+size_t both_n_dims(void);
+int both_n_guises(void);
+/* Of the double build: "planar, 5 dimensions, shared, inverse". */
+const char *both_title(const both_case *c);
+
+#endif
