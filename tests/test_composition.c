@@ -445,7 +445,7 @@ Test(refusals, say_what_is_wrong_and_release_everything)
     refused(nf_amortized(nf_planar(2), nf_mlp(3, 4, 0, NULL)), NF_EDIM,
             "the head gives 4 rows, but the flow has 5 parameters", live);
     refused(nf_amortized(nf_planar(2), nf_mlp(3, 5, 2, NULL)), NF_EDIM, "takes 3 rows and 2 of context", live);
-    refused(nf_amortized(nf_planar(2), nf_mlp(0, 5, 0, NULL)), NF_EARG, "nf_mlp", live);
+    refused(nf_amortized(nf_planar(2), nf_mlp(5, 0, 0, NULL)), NF_EARG, "nf_mlp", live);
     refused(nf_amortized(nf_planar(0), nf_mlp(3, 5, 0, NULL)), NF_EARG, "nf_planar", live);
     refused(nf_amortized_by_context(nf_amortized_by_context(nf_planar(2))), NF_EUNSUPPORTED, "NF_PER_SAMPLE", live);
     refused(nf_amortized_by_context(nf_permutation(2, (size_t[]){1, 0})), NF_EARG, "no parameters", live);

@@ -486,7 +486,7 @@ Test(vae, parts_that_do_not_fit_are_refused)
     refused(nf_mlp(9, 4, 0, NULL), nf_normal(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EDIM, "takes 0 rows");
     refused(nf_mlp(9, 4, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), (nf_likelihood)7, NF_EARG,
             "7 is not a likelihood");
-    refused(nf_mlp(0, 4, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EARG, "nf_mlp");
+    refused(nf_mlp(4, 0, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EARG, "nf_mlp");
     refused(nf_mlp(9, 4, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 0, 0, NULL), NF_BERNOULLI, NF_EARG, "nf_mlp");
     cr_assert_eq(alloc_live(), before);
 }

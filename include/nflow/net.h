@@ -74,18 +74,74 @@ typedef struct nf_mlp_options {
     nf_activation output;     /**< of the last layer; NF_RELU (zero) here means NF_IDENTITY */
     nf_initialisation init;   /**< of all layers */
     double last_scale;        /**< of the last layer: multiplies its initial numbers; 0 means 1, negative means 0 */
+    double dropout;           /**< probability, in [0, 1), that training drops a hidden unit (Srivastava et al. 2014) */
 } nf_mlp_options;
 
 /**
  * A multilayer perceptron x, context -> y. Context rows are concatenated to x at the first layer.
- * @param in   rows of x, >= 1 unless n_ctx >= 1
+ * @param in   rows of x; 0, with n_ctx 0 too, leaves the first layer its biases alone
  * @param out  rows of y, >= 1
  * @param n_ctx rows of context, 0 for none
  * @param options NULL: an affine map
  * Parameters, layer by layer: W [out x in], row-major, over x's rows then the context's; b [out].
+ * In NF_TRAIN with dropout, hidden units are multiplied by 0 or 1 / (1 - dropout); the mask is noise of the pass, the
+ * same in its gradient.
  * @return NULL on NF_EARG, NF_ENOMEM.
  */
 NF_API nf_net *nf_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options *options);
+
+/**
+ * An MLP with gated hidden units, (W h + b) * sigmoid(V h + c) (van den Oord et al. 2016, eq. 2; van den Berg et al.
+ * 2018); the last layer is affine or has `output` units. Arguments as nf_mlp's; options->activation must be zero.
+ * Parameters, layer by layer: W above V, [2 width x in], row-major; b, c. The last layer as nf_mlp's.
+ * @return NULL on NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_net *nf_gated_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options *options);
+
+/** Options of nf_maxout_mlp; zero means the default. */
+typedef struct nf_maxout_options {
+    const size_t *hidden;   /**< [n_hidden] widths of the hidden layers; copied */
+    size_t n_hidden;        /**< number of hidden layers, 0: an affine map */
+    size_t window;          /**< affine pieces a unit; 0 means 4 (Rezende & Mohamed 2015, sec. 6) */
+    nf_activation output;   /**< as in nf_mlp_options */
+    nf_initialisation init; /**< of all layers; NF_INIT_AUTO is Glorot */
+    double last_scale;      /**< as in nf_mlp_options */
+    double dropout;         /**< as in nf_mlp_options */
+} nf_maxout_options;
+
+/**
+ * An MLP with maxout hidden units, the largest of `window` affine pieces (Goodfellow et al. 2013); otherwise as nf_mlp.
+ * Parameters, layer by layer: W [width * window x in], row-major, a unit's pieces next to each other; b. The last layer
+ * as nf_mlp's.
+ * @return NULL on NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_net *nf_maxout_mlp(size_t in, size_t out, size_t n_ctx, const nf_maxout_options *options);
+
+/** Options of nf_residual_mlp; zero means the default. */
+typedef struct nf_residual_mlp_options {
+    size_t width;             /**< of all hidden layers; 0 means 64 */
+    size_t n_blocks;          /**< residual blocks; 0 means 2 */
+    nf_activation activation; /**< f */
+    nf_initialisation init;   /**< of all layers but the blocks' second; NF_INIT_TORCH is the reference's */
+    double block_scale;       /**< of the blocks' second layer: uniform in +- this; 0 means 0.001, negative means 0 */
+    double last_scale;        /**< of the last layer, as in nf_mlp_options */
+    double dropout;           /**< probability, in [0, 1), that training drops a unit inside a block */
+} nf_residual_mlp_options;
+
+/**
+ * The residual net of neural spline flows (Durkan et al. 2019, sec. 4; pre-activation: He et al. 2016):
+ *
+ *     h = W0 (x, context) + b0,   out = Wl h + bl,   in between for each block
+ *     t = W2 drop(f(W1 f(h) + b1)) + b2,   h += t,   or with context   h += t * sigmoid(Wc context + bc).
+ *
+ * @param in, out, n_ctx as nf_mlp's
+ * @param options NULL: the defaults
+ * Parameters, tensors named and ordered as in the authors' code: initial_layer; for each block k blocks.k.context_layer
+ * (only with context), blocks.k.linear_layers.0, blocks.k.linear_layers.1; final_layer. Each has weight [out x in],
+ * row-major, then bias.
+ * @return NULL on NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_mlp_options *options);
 
 NF_END_DECLS
 #endif

@@ -11,6 +11,9 @@ const char *nfi_kind_name(nfi_kind kind)
 
 static const nf_net_type *const nets[] = {
     &nfi_mlp_type,
+    &nfi_gated_mlp_type,
+    &nfi_maxout_mlp_type,
+    &nfi_residual_mlp_type,
 };
 static const nf_flow_type *const flows[] = {
     &nfi_chain_type,      &nfi_invert_type,      &nfi_amortized_type, &nfi_coupling_type,

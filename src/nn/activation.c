@@ -21,47 +21,63 @@
     X(NF_SIGMOID, sigmoid, nfi_sigmoid(z), (1 - y) * y)                              \
     X(NF_IDENTITY, identity, z, 1)
 
-#define NFI_UNIT_KERNELS(tag, name, value, slope)                                                            \
-    NFI_CLONES static void name##_forward(size_t rows, size_t ld, const nf_real *bias, nf_real *out)         \
-    {                                                                                                        \
-        ld = nfi_lanes(ld);                                                                                  \
-        for (size_t r = 0; r < rows; r++) {                                                                  \
-            nf_real b = bias[r], *row = out + r * ld;                                                        \
-            NFI_SIMD                                                                                         \
-            for (size_t s = 0; s < ld; s++) {                                                                \
-                nf_real z = row[s] + b;                                                                      \
-                row[s] = value;                                                                              \
-            }                                                                                                \
-        }                                                                                                    \
-    }                                                                                                        \
-    NFI_CLONES static void name##_backward(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out, \
-                                           nf_real *g, nf_real *g_bias)                                      \
-    {                                                                                                        \
-        ld = nfi_lanes(ld);                                                                                  \
-        for (size_t r = 0; r < rows; r++) {                                                                  \
-            nf_real sum = 0;                                                                                 \
-            NFI_SIMD_SUM(sum)                                                                                \
-            for (size_t s = r * ld; s < (r + 1) * ld; s++) {                                                 \
-                nf_real y = out[s];                                                                          \
-                (void)y;                                                                                     \
-                g[s] = g_out[s] * (slope);                                                                   \
-                sum += g[s];                                                                                 \
-            }                                                                                                \
-            if (g_bias)                                                                                      \
-                g_bias[r] += sum;                                                                            \
-        }                                                                                                    \
+#define NFI_UNIT_KERNELS(tag, name, value, slope)                                                                    \
+    NFI_CLONES static void name##_forward(size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y) \
+    {                                                                                                                \
+        ld = nfi_lanes(ld);                                                                                          \
+        for (size_t r = 0; r < rows; r++) {                                                                          \
+            const nf_real b = bias[r], *in = x + r * ld;                                                             \
+            nf_real *out = y + r * ld;                                                                               \
+            NFI_SIMD                                                                                                 \
+            for (size_t s = 0; s < ld; s++) {                                                                        \
+                nf_real z = in[s] + b;                                                                               \
+                out[s] = value;                                                                                      \
+            }                                                                                                        \
+        }                                                                                                            \
+    }                                                                                                                \
+    NFI_INLINE void name##_slopes(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out, bool add,        \
+                                  nf_real *g, nf_real *g_bias)                                                       \
+    {                                                                                                                \
+        ld = nfi_lanes(ld);                                                                                          \
+        for (size_t r = 0; r < rows; r++) {                                                                          \
+            nf_real sum = 0;                                                                                         \
+            NFI_SIMD_SUM(sum)                                                                                        \
+            for (size_t s = r * ld; s < (r + 1) * ld; s++) {                                                         \
+                nf_real y = out[s];                                                                                  \
+                (void)y;                                                                                             \
+                g[s] = add ? g[s] + g_out[s] * (slope) : g_out[s] * (slope);                                         \
+                sum += g[s];                                                                                         \
+            }                                                                                                        \
+            if (g_bias)                                                                                              \
+                g_bias[r] += sum;                                                                                    \
+        }                                                                                                            \
+    }                                                                                                                \
+    NFI_CLONES static void name##_backward(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out,         \
+                                           nf_real *g, nf_real *g_bias)                                              \
+    {                                                                                                                \
+        name##_slopes(rows, ld, out, g_out, false, g, g_bias);                                                       \
+    }                                                                                                                \
+    NFI_CLONES static void name##_backward_add(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out,     \
+                                               nf_real *g, nf_real *g_bias)                                          \
+    {                                                                                                                \
+        name##_slopes(rows, ld, out, g_out, true, g, g_bias);                                                        \
     }
 NFI_UNITS(NFI_UNIT_KERNELS)
 
-void nfi_activate(nf_activation f, size_t rows, size_t ld, const nf_real *bias, nf_real *y)
+void nfi_activate_to(nf_activation f, size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y)
 {
     switch (f) {
 #define NFI_UNIT_CASE(tag, name, value, slope) \
     case tag:                                  \
-        name##_forward(rows, ld, bias, y);     \
+        name##_forward(rows, ld, bias, x, y);  \
         break;
         NFI_UNITS(NFI_UNIT_CASE)
     }
+}
+
+void nfi_activate(nf_activation f, size_t rows, size_t ld, const nf_real *bias, nf_real *y)
+{
+    nfi_activate_to(f, rows, ld, bias, y, y);
 }
 
 void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy, nf_real *g,
@@ -73,5 +89,17 @@ void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y,
         name##_backward(rows, ld, y, gy, g, g_bias); \
         break;
         NFI_UNITS(NFI_UNIT_VJP_CASE)
+    }
+}
+
+void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy, nf_real *g,
+                          nf_real *g_bias)
+{
+    switch (f) {
+#define NFI_UNIT_VJP_ADD_CASE(tag, name, value, slope)   \
+    case tag:                                            \
+        name##_backward_add(rows, ld, y, gy, g, g_bias); \
+        break;
+        NFI_UNITS(NFI_UNIT_VJP_ADD_CASE)
     }
 }

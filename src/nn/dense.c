@@ -7,6 +7,7 @@
    next to x: W's columns for x and for context make two products into one array. */
 #include "nn/dense.h"
 #include "core/blas.h"
+#include "core/kernel.h"
 #include "core/memory.h"
 #include "core/tiles.h"
 #include <math.h>
@@ -46,6 +47,23 @@ void nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const
         nfi_gemm(true, false, d->in, n, d->out, 1, w, fan_in, gz, ld, 0, gx, ld);
         nfi_pad_zero(d->in, n, ld, gx);
     }
+}
+
+NFI_CLONES static void add_sums(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias)
+{
+    ld = nfi_lanes(ld);
+    for (size_t r = 0; r < rows; r++) {
+        nf_real sum = 0;
+        NFI_SIMD_SUM(sum)
+        for (size_t s = r * ld; s < (r + 1) * ld; s++)
+            sum += gz[s];
+        g_bias[r] += sum;
+    }
+}
+
+void nfi_dense_bias_vjp(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias)
+{
+    add_sums(rows, ld, gz, g_bias);
 }
 
 /* ---- initial weights ---- */

@@ -30,6 +30,8 @@ void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, con
 /* From gz: gw [W] += gz (x, ctx)^T, g_ctx += and gx = W^T gz, with zeros as padding of gx. NULL: not wanted. */
 void nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
                    nf_real *gw, nf_real *gx, nf_real *g_ctx);
+/* g_bias [rows] += sums over the samples of gz [rows x ld], for affine outputs. */
+void nfi_dense_bias_vjp(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias);
 
 /* Initial numbers times `factor`, for outputs that feed `fan_out` units of a kind. The noise is the layer's own. */
 void nfi_dense_init(const nfi_dense *d, nf_initialisation init, nf_activation unit, size_t fan_out, double factor,

@@ -1,0 +1,27 @@
+/* What constructors of nets check, and what they read from model files, alike. */
+#ifndef NFI_NET_OPTIONS_H
+#define NFI_NET_OPTIONS_H
+#include <nflow/net.h>
+
+/* NF_EARG, with a message that begins with `who`, if one of these is unknown or impossible. */
+nf_status nfi_check_units(const char *who, nf_activation activation, nf_activation output, nf_initialisation init);
+nf_status nfi_check_dropout(const char *who, double dropout);
+/* NF_EARG unless the option `name` is finite. */
+nf_status nfi_check_scale(const char *who, const char *name, double scale);
+/* NF_EARG unless the n widths are there and positive. */
+nf_status nfi_check_hidden(const char *who, size_t n, const size_t *hidden);
+
+/* A scale from an option: 0 means `normal`, negative means 0. And the option that means it. */
+static inline double nfi_scale_of(double option, double normal)
+{
+    return option > 0 ? option : option < 0 ? 0 : normal;
+}
+static inline double nfi_option_of(double scale)
+{
+    return scale > 0 ? scale : -1;
+}
+
+/* Reads an enumeration's number; false, with NF_EFORMAT, if it is above `last`. */
+bool nfi_read_choice(nf_reader *r, const char *name, unsigned last, unsigned *value);
+
+#endif

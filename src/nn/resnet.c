@@ -1,0 +1,152 @@
+/* The residual net of neural spline flows (Durkan et al. 2019, sec. 4; pre-activation: He et al. 2016, eq. 4), with
+   context gating each block (Dauphin et al. 2017, eq. 1):
+
+       h_0 = W0 (x, c) + b0,   u_k = drop(f(W1 f(h_k) + b1)),   t_k = W2 u_k + b2,
+       h_(k+1) = h_k + t_k sigmoid(Wc c + bc)   (without context h_k + t_k),   out = Wl h_K + bl.
+
+   h is one array, to which blocks add. Biases that every later h has (b0, and without context each b2) are not added to
+   it sample by sample: their sum enters where f is taken, and h itself at the end. Kept on the tape: h_K, and of each
+   block a = f(h), u, with context t and the gate, with dropout its mask. */
+#include "nn/resnet.h"
+#include "nn/activation.h"
+#include "nn/dropout.h"
+#include "nn/units.h"
+#include <string.h>
+
+/* One block's numbers, or their gradients; and its arrays [width x ld]. */
+typedef struct weights {
+    nf_real *context, *first, *second;
+} weights;
+typedef struct arrays {
+    nf_real *a, *u, *t, *gate, *mask;
+} arrays;
+
+static size_t width_of(const nfi_resnet *r)
+{
+    return r->block.out;
+}
+
+static weights weights_of(const nfi_resnet *r, const nf_real *theta, size_t block)
+{
+    nf_real *context = (nf_real *)theta + nfi_dense_size(&r->initial) + block * r->block_size;
+    nf_real *first = context + (r->context.n_ctx ? nfi_dense_size(&r->context) : 0);
+    return (weights){.context = context, .first = first, .second = first + nfi_dense_size(&r->block)};
+}
+
+/* In memory: the blocks, after h. */
+static arrays arrays_of(const nfi_resnet *r, bool drops, nf_real *h, size_t block, size_t ld)
+{
+    const size_t size = width_of(r) * ld;
+    nf_real *a = h + size + block * nfi_resnet_kept(r, drops) * ld;
+    return (arrays){
+        .a = a, .u = a + size, .t = a + 2 * size, .gate = a + 3 * size, .mask = a + (r->context.n_ctx ? 4 : 2) * size};
+}
+
+/* h += the block's t, bias aside; bias [width]: what h lacks. */
+static void block_apply(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, arrays at, nf_real *bias,
+                        nf_real *h)
+{
+    const size_t ld = p->ld, width = width_of(r), bias_at = nfi_dense_bias(&r->block);
+    const weights w = weights_of(r, p->theta, k);
+    nfi_activate_to(r->activation, width, ld, bias, h, at.a);
+    nfi_dense_apply(&r->block, p, w.first, at.a, false, at.u);
+    nfi_activate(r->activation, width, ld, w.first + bias_at, at.u);
+    if (drops)
+        nfi_dropout(p, k, r->dropout, width, at.mask, at.u);
+    if (r->context.n_ctx) {
+        nfi_dense_apply(&r->block, p, w.second, at.u, false, at.t);
+        nfi_dense_apply(&r->context, p, w.context, NULL, false, at.gate);
+        nfi_gate(width, ld, w.second + bias_at, w.context + nfi_dense_bias(&r->context), at.t, at.gate, true, h);
+    } else {
+        nfi_dense_apply(&r->block, p, w.second, at.u, true, h);
+        for (size_t i = 0; i < width; i++)
+            bias[i] += w.second[bias_at + i];
+    }
+}
+
+nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved)
+{
+    const nfi_resnet *r = nf_self(o);
+    const bool drops = nfi_drops(p, r->dropout);
+    const size_t width = width_of(r), n_kept = p->tape ? r->n_blocks : 1;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *h = nf_arena_reals(p->tape ? p->tape : p->scratch, width + n_kept * nfi_resnet_kept(r, drops), p->ld);
+    nf_real *bias = nf_arena_reals(p->scratch, width, 1);
+    if (!h || !bias) {
+        nf_arena_rewind(p->scratch, mark);
+        return NF_ENOMEM;
+    }
+    nfi_dense_apply(&r->initial, p, p->theta, x, false, h);
+    memcpy(bias, p->theta + nfi_dense_bias(&r->initial), width * sizeof *bias);
+    for (size_t k = 0; k < r->n_blocks; k++)
+        block_apply(r, p, drops, k, arrays_of(r, drops, h, p->tape ? k : 0, p->ld), bias, h);
+    nfi_activate(NF_IDENTITY, width, p->ld, bias, h);
+    const nf_real *last = weights_of(r, p->theta, r->n_blocks).context;
+    nfi_dense_apply(&r->final, p, last, h, false, y);
+    nfi_activate(NF_IDENTITY, r->final.out, p->ld, last + nfi_dense_bias(&r->final), y);
+    nf_arena_rewind(p->scratch, mark);
+    if (p->tape)
+        *saved = h;
+    return NF_OK;
+}
+
+/* gh, of h after the block, becomes that of h before it. gt, gu [width x ld]: temporaries. g_bias: of the bias just
+   below, which the sum of the new gh is. g: where the block's gradients go, NULLs if not wanted. */
+static void block_vjp(const nfi_resnet *r, const nf_pass *p, bool drops, const weights *w, const weights *g, arrays at,
+                      nf_real *gh, nf_real *gt, nf_real *gu, nf_real *g_bias, nf_real *g_ctx)
+{
+    const size_t ld = p->ld, width = width_of(r), bias_at = nfi_dense_bias(&r->block);
+    const nf_real *u = at.u, *g_second = gh;
+    if (r->context.n_ctx) {
+        nf_real *g_open = gu;
+        nfi_gate_vjp(width, ld, at.t, at.gate, gh, gt, g_open, g->second ? g->second + bias_at : NULL,
+                     g->context ? g->context + nfi_dense_bias(&r->context) : NULL);
+        nfi_dense_vjp(&r->context, p, w->context, NULL, g_open, g->context, NULL, g_ctx);
+        g_second = gt;
+    }
+    nfi_dense_vjp(&r->block, p, w->second, at.u, g_second, g->second, gu, NULL);
+    if (drops) {
+        nfi_dropout_vjp(r->dropout, width, ld, at.mask, at.u, gu, gt);
+        u = gt;
+    }
+    nfi_activate_vjp(r->activation, width, ld, u, gu, gu, g->first ? g->first + bias_at : NULL);
+    nfi_dense_vjp(&r->block, p, w->first, at.a, gu, g->first, gt, NULL);
+    nfi_activate_vjp_add(r->activation, width, ld, at.a, gt, gh, g_bias);
+}
+
+nf_status nfi_resnet_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                         const nf_real *gy, nf_real *gx, const nf_grad *g)
+{
+    (void)y;
+    const nfi_resnet *r = nf_self(o);
+    const bool drops = nfi_drops(p, r->dropout), gated = r->context.n_ctx;
+    const size_t ld = p->ld, width = width_of(r), size = width * ld;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *h = saved, *gh = nf_arena_reals(p->scratch, 3 * width, ld);
+    if (!gh) {
+        nf_arena_rewind(p->scratch, mark);
+        return NF_ENOMEM;
+    }
+    const size_t last = nf_object_shape(o)->n_params - nfi_dense_size(&r->final);
+    nf_real *g_last = g->theta ? g->theta + last : NULL;
+    if (g_last)
+        nfi_dense_bias_vjp(r->final.out, ld, gy, g_last + nfi_dense_bias(&r->final));
+    nfi_dense_vjp(&r->final, p, p->theta + last, h, gy, g_last, gh, NULL);
+    if (g->theta && !gated)
+        nfi_dense_bias_vjp(width, ld, gh, weights_of(r, g->theta, r->n_blocks - 1).second + nfi_dense_bias(&r->block));
+    for (size_t k = r->n_blocks; k-- > 0;) {
+        const weights w = weights_of(r, p->theta, k);
+        weights gw = {0};
+        nf_real *g_bias = NULL;
+        if (g->theta) {
+            gw = weights_of(r, g->theta, k);
+            g_bias = k == 0  ? g->theta + nfi_dense_bias(&r->initial)
+                     : gated ? NULL
+                             : weights_of(r, g->theta, k - 1).second + nfi_dense_bias(&r->block);
+        }
+        block_vjp(r, p, drops, &w, &gw, arrays_of(r, drops, h, k, ld), gh, gh + size, gh + 2 * size, g_bias, g->ctx);
+    }
+    nfi_dense_vjp(&r->initial, p, p->theta, x, gh, g->theta, gx, g->ctx);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
