@@ -1,125 +1,52 @@
-"""The workloads of bench_reverse_kl and bench_vae_step in other packages, for bench/compare.
+"""A benchmark's workload in another package, for bench/compare.
 
-    python peers.py normflows|normflows-compiled|torch|torch-compiled WORKLOAD THREADS
+    python peers.py PEER WORKLOAD THREADS
 
-Builds the workload, warms up, says "ready" and then, for every line it reads, times a block of steps and prints the mean
-seconds a step. One process a peer, so that each keeps its own settings and all can be timed in turns.
+PEER is zuko, nflows, normflows, torch (each also with -compiled: torch.compile) or flowjax. Builds the workload, warms
+up, says "ready" and then, for every line it reads, times a block of steps and prints the mean seconds a step. One
+process a peer, so that each keeps its own settings and all can be timed in turns.
+
+Workloads: peers_planar.py (kl-2, kl-40, vae), peers_flows.py and peers_jax.py (the flows of bench_flows).
 """
-import math
+import os
 import sys
 import time
-
-import torch
-import torch.nn as nn
-import torch.nn.functional as F
 
 BLOCK_SECONDS = 1.0
 
 
-def fused_adam(parameters):
-    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
-
-
-def reverse_kl(dim, length, batch, compiled):
-    """normflows as its examples use it: planar flows, a Gaussian base, reverse_kld, Adam."""
-    import normflows
-
-    class Normal(nn.Module):  # mean 1, standard deviation 1/2
-        def log_prob(self, z):
-            return -2 * ((z - 1) ** 2).sum(1)
-
-    flows = [normflows.flows.Planar((dim,)) for _ in range(length)]
-    model = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(dim), flows, Normal())
-    optimizer = fused_adam(model.parameters())
-    loss = torch.compile(model.reverse_kld) if compiled else model.reverse_kld
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        loss(batch).backward()
-        optimizer.step()
-
-    return step
-
-
-class FlowVAE(nn.Module):
-    """784-hidden-hidden, z in R^latent, `length` planar layers with parameters from the encoder, mirrored decoder."""
-
-    def __init__(self, hidden, latent, length):
-        super().__init__()
-        self.latent, self.length = latent, length
-        self.encoder = nn.Sequential(nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
-                                     nn.Linear(hidden, 2 * latent + length * (2 * latent + 1)))
-        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
-                                     nn.Linear(hidden, 784))
-
-    def forward(self, x):
-        d, k = self.latent, self.length
-        mean, log_scale, w, u, b = self.encoder(x).split([d, d, k * d, k * d, k], 1)
-        w, u = w.view(-1, k, d), u.view(-1, k, d)
-        wu = (w * u).sum(2)  # all layers' u^ at once
-        sp = F.softplus(wu)
-        u_hat = u + ((sp - 1 - wu) / (w * w).sum(2)).unsqueeze(2) * w
-        noise = torch.randn_like(mean)
-        z = mean + log_scale.exp() * noise
-        log_q = -(0.5 * noise * noise + log_scale).sum(1) - 0.5 * d * math.log(2 * math.pi)
-        tanhs = []
-        for wk, uk, bk in zip(w.unbind(1), u_hat.unbind(1), b.unbind(1)):
-            h = torch.tanh((wk * z).sum(1) + bk)
-            z = torch.addcmul(z, uk, h.unsqueeze(1))
-            tanhs.append(h)
-        h = torch.stack(tanhs, 1)
-        log_q = log_q - torch.log1p((1 - h * h) * (sp - 1)).sum(1)
-        log_pz = -0.5 * (z * z).sum(1) - 0.5 * d * math.log(2 * math.pi)
-        log_px = F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="none").sum(1)
-        return (log_q - log_pz + log_px).mean()
-
-
-def vae(hidden, latent, length, batch, compiled):
-    model = FlowVAE(hidden, latent, length)
-    optimizer = fused_adam(model.parameters())
-    loss = torch.compile(model) if compiled else model
-    rows = (torch.rand(1000, 784) < 0.13).to(torch.float32)
-    order = iter(())
-
-    def step():
-        nonlocal order
-        chosen = next(order, None)
-        if chosen is None:
-            order = iter(torch.randperm(len(rows)).split(batch))
-            chosen = next(order)
-        optimizer.zero_grad(set_to_none=True)
-        loss(rows[chosen]).backward()
-        optimizer.step()
-
-    return step
-
-
-WORKLOADS = {
-    "kl-2": lambda c: reverse_kl(2, 32, 1000, c),
-    "kl-40": lambda c: reverse_kl(40, 80, 100, c),
-    "vae": lambda c: vae(300, 40, 16, 100, c),
-}
-
-
-def main():
-    start = time.perf_counter()
-    peer, workload, threads = sys.argv[1:4]
-    torch.set_num_threads(int(threads))
-    torch.set_num_interop_threads(1)
-    torch.manual_seed(1)
-    step = WORKLOADS[workload](peer.endswith("-compiled"))
-    step()
-    print("ready", time.perf_counter() - start, flush=True)
+def block(step):
+    """Seconds a step."""
     begin, n = time.perf_counter(), 0
     while time.perf_counter() - begin < BLOCK_SECONDS or n < 3:
         step()
         n += 1
+    return (time.perf_counter() - begin) / n
+
+
+def builder(peer, workload, threads):
+    if peer == "flowjax":  # XLA takes as many threads as it may run on processors
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        import peers_jax
+        return peers_jax.build
+    import torch
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+    torch.manual_seed(1)
+    import peers_flows
+    import peers_planar
+    return peers_planar.build if workload in peers_planar.WORKLOADS else peers_flows.build
+
+
+def main():
+    start = time.perf_counter()
+    peer, workload, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    step = builder(peer, workload, threads)(peer, workload)
+    step()
+    print("ready", time.perf_counter() - start, flush=True)
+    block(step)
     for _ in sys.stdin:
-        begin, n = time.perf_counter(), 0
-        while time.perf_counter() - begin < BLOCK_SECONDS or n < 3:
-            step()
-            n += 1
-        print((time.perf_counter() - begin) / n, flush=True)
+        print(block(step), flush=True)
 
 
 if __name__ == "__main__":

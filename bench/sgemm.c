@@ -1,0 +1,81 @@
+/*
+ * The rate of matrix products, as a bound for everything made of them: each thread multiplies matrices of its own, as
+ * the library's threads do. The best of two shapes, a hidden layer over a tile and large squares.
+ */
+#include "cli.h"
+#include "core/blas.h"
+#include "output.h"
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct shape {
+    size_t m, n, k;
+} shape;
+
+static const shape shapes[] = {{256, 256, 256}, {1024, 1024, 1024}};
+enum { SHAPES = sizeof shapes / sizeof *shapes, LARGEST = 1024 * 1024 };
+
+static size_t threads = 2, milliseconds = 300;
+static const char *json_path;
+static const cli_option options[] = {
+    {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
+    {"time", "MS", "milliseconds a shape", .size = &milliseconds, .min = 1, .max = 60000},
+    {"json", "FILE", "write the result there", .text = &json_path},
+    {0},
+};
+
+static nf_real *matrix(void)
+{
+    nf_real *a = aligned_alloc(64, LARGEST * sizeof *a);
+    if (!a)
+        cli_fail(1, "out of memory");
+    for (size_t i = 0; i < LARGEST; i++)
+        a[i] = (nf_real)(i % 97) / 97 - NF_R(0.5);
+    return a;
+}
+
+/* Products of one shape on the calling thread until the clock says `end`; how many. */
+static size_t products(const shape *s, double end, const nf_real *a, const nf_real *b, nf_real *c)
+{
+    size_t count = 0;
+    for (; omp_get_wtime() < end; count++)
+        nfi_gemm(false, false, s->m, s->n, s->k, 1, a, s->k, b, s->n, 0, c, s->n);
+    return count;
+}
+
+/* FLOP/s of all threads together. */
+static double rate(const shape *s)
+{
+    double total = 0;
+#pragma omp parallel num_threads((int)threads) reduction(+ : total)
+    {
+        omp_set_num_threads(1);
+        nf_real *a = matrix(), *b = matrix(), *c = matrix();
+        products(s, omp_get_wtime() + 0.02, a, b, c); /* warms up */
+#pragma omp barrier
+        const double start = omp_get_wtime();
+        const size_t count = products(s, start + 1e-3 * (double)milliseconds, a, b, c);
+        total += 2 * (double)(s->m * s->n * s->k * count) / (omp_get_wtime() - start);
+        free(a), free(b), free(c);
+    }
+    return total;
+}
+
+int main(int argc, char **argv)
+{
+    cli_parse(argc, argv, "Times matrix products.", options);
+    double best = 0;
+    for (size_t i = 0; i < SHAPES; i++) {
+        const double r = rate(&shapes[i]);
+        printf("%4zu x %4zu x %4zu  %8.1f GF/s\n", shapes[i].m, shapes[i].n, shapes[i].k, 1e-9 * r);
+        best = r > best ? r : best;
+    }
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    js_integer(j, "threads", threads);
+    js_number(j, "flops_per_second", best);
+    js_end(j);
+    js_close(j);
+    return 0;
+}
