@@ -171,5 +171,18 @@ NF_API nf_flow *nf_planar(size_t dim);
  */
 NF_API nf_flow *nf_radial(size_t dim);
 
+/**
+ * An autoregressive flow: in the given order, each dimension goes through `transform` with parameters that the masked
+ * net computes from the dimensions before it and the context. In the direction `parallel` that is one pass of the net;
+ * in the other, dimension after dimension, the sum of the steps is one pass too, since every hidden unit is computed
+ * once. NF_FORWARD is IAF (Kingma et al. 2016): fast sampling with log q; NF_INVERSE is MAF (Papamakarios et al. 2017).
+ * @param transform of one dimension, NF_PER_SAMPLE: nf_affine(1), nf_scaled_affine(1, ...), nf_spline(1, ...)
+ * @param masked an nf_masked_net whose n_per_dim is the transform's n_params; its inputs are the rows in order
+ * @param order [dim]: the row that comes t-th; copied. NULL: ascending
+ * Parameters: the net's.
+ * @return NULL on NF_EUNSUPPORTED (not NF_PER_SAMPLE), NF_EDIM, NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_flow *nf_autoregressive(nf_flow *transform, nf_net *masked, const size_t *order, nf_direction parallel);
+
 NF_END_DECLS
 #endif

@@ -143,5 +143,30 @@ typedef struct nf_residual_mlp_options {
  */
 NF_API nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_mlp_options *options);
 
+/** Options of nf_masked_net; zero means the default. */
+typedef struct nf_masked_options {
+    const size_t *hidden;     /**< [n_hidden] widths of the hidden layers; copied */
+    size_t n_hidden;          /**< number of hidden layers; 1 where there are residual blocks */
+    size_t n_blocks;          /**< > 0: that many residual blocks of two masked layers, all of width hidden[0] */
+    nf_activation activation; /**< of hidden units */
+    nf_initialisation init;   /**< of all layers; the second layers of blocks start at NF_INIT_SMALL */
+    double last_scale;        /**< of the last layer: multiplies its initial numbers; 0 means 1, negative means 0 */
+} nf_masked_options;
+
+/**
+ * A masked net for autoregressive flows (MADE, Germain et al. 2015; residual: Durkan et al. 2019): outputs i P .. i P +
+ * P - 1, P = n_per_dim, depend on x_0 .. x_(i-1) and on the context, which enters the first layer.
+ *
+ * Hidden units are sorted by degree: 1 .. dim-1, or 0 .. dim-1 with context or where dim is 1, shared out evenly, one
+ * more to the first degrees where it does not divide. A unit of degree t sees inputs 0 .. t-1 and, below it, the units
+ * of degree <= t; outputs of dimension t see the units of degree <= t.
+ * @param dim inputs, >= 1; outputs: dim n_per_dim
+ * @param options NULL: outputs are affine in the inputs
+ * Parameters, layer by layer: the weights that are not masked, row by row without gaps (inputs in order, in the first
+ * layer then the context's); the biases.
+ * @return NULL on NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options);
+
 NF_END_DECLS
 #endif

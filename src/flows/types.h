@@ -7,6 +7,7 @@ extern const nf_flow_type nfi_chain_type;
 extern const nf_flow_type nfi_invert_type;
 extern const nf_flow_type nfi_amortized_type;
 extern const nf_flow_type nfi_coupling_type;
+extern const nf_flow_type nfi_autoregressive_type;
 extern const nf_flow_type nfi_on_context_type;
 extern const nf_flow_type nfi_affine_type;
 extern const nf_flow_type nfi_shift_type;
