@@ -183,6 +183,38 @@ static nf_net *small_mlp(size_t in, size_t out, size_t n_ctx, nf_activation acti
         &(nf_mlp_options){.hidden = (size_t[]){5, 3}, .n_hidden = 2, .activation = activation, .last_scale = 0.37});
 }
 
+/* Nets that no other model has. */
+static nf_net *net(size_t k)
+{
+    const nf_mlp_options o = {.hidden = (size_t[]){5, 3}, .n_hidden = 2, .init = NF_INIT_LECUN, .dropout = 0.1};
+    switch (k) {
+    case 0:
+        return nf_gated_mlp(4, 2, 3, &o);
+    case 1:
+        return nf_maxout_mlp(4, 2, 3,
+                             &(nf_maxout_options){.hidden = (size_t[]){5, 3},
+                                                  .n_hidden = 2,
+                                                  .window = 3,
+                                                  .output = NF_TANH,
+                                                  .init = NF_INIT_TORCH,
+                                                  .last_scale = -1,
+                                                  .dropout = 0.25});
+    case 2:
+        return nf_residual_mlp(4, 2, 3,
+                               &(nf_residual_mlp_options){.width = 5,
+                                                          .n_blocks = 3,
+                                                          .activation = NF_ELU,
+                                                          .init = NF_INIT_GLOROT,
+                                                          .block_scale = 0.07,
+                                                          .last_scale = 0.3,
+                                                          .dropout = 0.5});
+    case 3:
+        return nf_residual_mlp(4, 2, 0, &(nf_residual_mlp_options){.width = 5, .block_scale = -1, .last_scale = -1});
+    default:
+        return nf_mlp(0, 2, 0, &o);
+    }
+}
+
 static nf_flow *every_layer(size_t dim)
 {
     static const size_t order[] = {2, 0, 3, 1};
@@ -198,7 +230,7 @@ static nf_dist *amortised_posterior(size_t dim, size_t n_ctx)
     return nf_posterior(dim, nf_chain((nf_flow *[]){nf_on_context(amortised, n_ctx + 2, 1), nf_radial(dim)}, 2));
 }
 
-enum { N_MODELS = 13 };
+enum { FIRST_NET = 13, N_MODELS = 18 };
 
 static nf_model *make(size_t k)
 {
@@ -234,8 +266,10 @@ static nf_model *make(size_t k)
             &options);
     case 11:
         return nf_model_of_net(square_new(3), &options);
-    default:
+    case 12:
         return nf_model_of_flow(wavy_new(&wavy_type, 3, &wavy_fields), &options);
+    default:
+        return nf_model_of_net(net(k - FIRST_NET), &options);
     }
 }
 
@@ -283,7 +317,7 @@ static size_t outputs(const nf_model *m, size_t k, double *out)
         status = nf_sample(m, NULL, &noise, ROWS, c, y, log_q);
     else if (k == 6 || k == 7 || k == 12)
         status = nf_transform(m, NULL, k == 6 ? NF_INVERSE : NF_FORWARD, ROWS, x, c, y, log_q);
-    else if (k == 8 || k == 11)
+    else if (k == 8 || k == 11 || k >= FIRST_NET)
         status = nf_evaluate(m, NULL, ROWS, x, c, y);
     else if (k == 9)
         status = nf_vae_encode(m, NULL, &noise, ROWS, x, y, log_q);
@@ -886,7 +920,15 @@ Test(model_file, sizes_are_not_believed)
     ",\"fields\":{" fields "},\"children\":[" children "]}"
 #define MLP(in, out, hidden)         \
     NODE("net", "mlp", in, out, "0", \
-         "\"hidden\":[" hidden "],\"activation\":0,\"output\":0,\"init\":0,\"last_scale\":1.0", "")
+         "\"hidden\":[" hidden "],\"activation\":0,\"output\":0,\"init\":0,\"last_scale\":1.0,\"dropout\":0.0", "")
+#define MAXOUT(window, dropout)              \
+    NODE("net", "maxout_mlp", "3", "2", "0", \
+         "\"hidden\":[5],\"window\":" window ",\"output\":6,\"init\":0,\"last_scale\":1.0,\"dropout\":" dropout, "")
+#define RESIDUAL(width, blocks, unit)                                          \
+    NODE("net", "residual_mlp", "3", "2", "0",                                 \
+         "\"width\":" width ",\"n_blocks\":" blocks ",\"activation\":" unit    \
+         ",\"init\":0,\"block_scale\":0.0,\"last_scale\":1.0,\"dropout\":0.0", \
+         "")
 #define LU(dim) NODE("flow", "lu_linear", dim, dim, "0", "\"seed\":7", "")
 #define PLANAR(dim) NODE("flow", "planar", dim, dim, "0", "", "")
     static const char *const architecture[] = {
@@ -896,6 +938,15 @@ Test(model_file, sizes_are_not_believed)
         MLP("1000000000", "2", "3"),
         MLP("4194304", "4194304", "4194304"),
         MLP("3", "2", "0"),
+        MAXOUT("0", "0.0"),
+        MAXOUT("3", "1.0"),
+        MAXOUT("3", "\"nan\""),
+        MAXOUT("1000000000", "0.0"),
+        MAXOUT("\"18446744073709551615\"", "0.0"),
+        RESIDUAL("5", "2", "7"),
+        RESIDUAL("5", "\"18446744073709551615\"", "0"),
+        RESIDUAL("5", "1000000000", "0"),
+        RESIDUAL("4000000000", "2", "0"),
         LU("4194304"),
         LU("4194305"),
         LU("0"),

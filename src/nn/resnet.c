@@ -13,10 +13,11 @@
 #include "nn/units.h"
 #include <string.h>
 
-/* One block's numbers, or their gradients; and its arrays [width x ld]. */
-typedef struct weights {
-    nf_real *context, *first, *second;
-} weights;
+/* Where a block's layers begin in theta, and their biases. */
+typedef struct places {
+    size_t context, first, second, bias_c, bias_1, bias_2;
+} places;
+/* A block's arrays [width x ld]. */
 typedef struct arrays {
     nf_real *a, *u, *t, *gate, *mask;
 } arrays;
@@ -26,11 +27,23 @@ static size_t width_of(const nfi_resnet *r)
     return r->block.out;
 }
 
-static weights weights_of(const nfi_resnet *r, const nf_real *theta, size_t block)
+static places places_of(const nfi_resnet *r, size_t block)
 {
-    nf_real *context = (nf_real *)theta + nfi_dense_size(&r->initial) + block * r->block_size;
-    nf_real *first = context + (r->context.n_ctx ? nfi_dense_size(&r->context) : 0);
-    return (weights){.context = context, .first = first, .second = first + nfi_dense_size(&r->block)};
+    const size_t context = nfi_dense_size(&r->initial) + block * r->block_size;
+    const size_t first = context + (r->context.n_ctx ? nfi_dense_size(&r->context) : 0);
+    const size_t second = first + nfi_dense_size(&r->block), bias = nfi_dense_bias(&r->block);
+    return (places){.context = context,
+                    .first = first,
+                    .second = second,
+                    .bias_c = context + nfi_dense_bias(&r->context),
+                    .bias_1 = first + bias,
+                    .bias_2 = second + bias};
+}
+
+/* A place in a gradient that may not be wanted. */
+static nf_real *at_or_null(nf_real *g_theta, size_t place)
+{
+    return g_theta ? g_theta + place : NULL;
 }
 
 /* In memory: the blocks, after h. */
@@ -46,21 +59,22 @@ static arrays arrays_of(const nfi_resnet *r, bool drops, nf_real *h, size_t bloc
 static void block_apply(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, arrays at, nf_real *bias,
                         nf_real *h)
 {
-    const size_t ld = p->ld, width = width_of(r), bias_at = nfi_dense_bias(&r->block);
-    const weights w = weights_of(r, p->theta, k);
+    const size_t ld = p->ld, width = width_of(r);
+    const places w = places_of(r, k);
+    const nf_real *theta = p->theta;
     nfi_activate_to(r->activation, width, ld, bias, h, at.a);
-    nfi_dense_apply(&r->block, p, w.first, at.a, false, at.u);
-    nfi_activate(r->activation, width, ld, w.first + bias_at, at.u);
+    nfi_dense_apply(&r->block, p, theta + w.first, at.a, false, at.u);
+    nfi_activate(r->activation, width, ld, theta + w.bias_1, at.u);
     if (drops)
         nfi_dropout(p, k, r->dropout, width, at.mask, at.u);
     if (r->context.n_ctx) {
-        nfi_dense_apply(&r->block, p, w.second, at.u, false, at.t);
-        nfi_dense_apply(&r->context, p, w.context, NULL, false, at.gate);
-        nfi_gate(width, ld, w.second + bias_at, w.context + nfi_dense_bias(&r->context), at.t, at.gate, true, h);
+        nfi_dense_apply(&r->block, p, theta + w.second, at.u, false, at.t);
+        nfi_dense_apply(&r->context, p, theta + w.context, NULL, false, at.gate);
+        nfi_gate(width, ld, theta + w.bias_2, theta + w.bias_c, at.t, at.gate, true, h);
     } else {
-        nfi_dense_apply(&r->block, p, w.second, at.u, true, h);
+        nfi_dense_apply(&r->block, p, theta + w.second, at.u, true, h);
         for (size_t i = 0; i < width; i++)
-            bias[i] += w.second[bias_at + i];
+            bias[i] += theta[w.bias_2 + i];
     }
 }
 
@@ -81,7 +95,7 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
     for (size_t k = 0; k < r->n_blocks; k++)
         block_apply(r, p, drops, k, arrays_of(r, drops, h, p->tape ? k : 0, p->ld), bias, h);
     nfi_activate(NF_IDENTITY, width, p->ld, bias, h);
-    const nf_real *last = weights_of(r, p->theta, r->n_blocks).context;
+    const nf_real *last = p->theta + places_of(r, r->n_blocks).context;
     nfi_dense_apply(&r->final, p, last, h, false, y);
     nfi_activate(NF_IDENTITY, r->final.out, p->ld, last + nfi_dense_bias(&r->final), y);
     nf_arena_rewind(p->scratch, mark);
@@ -90,27 +104,29 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
     return NF_OK;
 }
 
-/* gh, of h after the block, becomes that of h before it. gt, gu [width x ld]: temporaries. g_bias: of the bias just
-   below, which the sum of the new gh is. g: where the block's gradients go, NULLs if not wanted. */
-static void block_vjp(const nfi_resnet *r, const nf_pass *p, bool drops, const weights *w, const weights *g, arrays at,
-                      nf_real *gh, nf_real *gt, nf_real *gu, nf_real *g_bias, nf_real *g_ctx)
+/* gh, of h after block k, becomes that of h before it. gt, gu [width x ld]: temporaries. g_bias: the gradient of the
+   bias that h has just got there, which is the sum of the new gh; NULL: none, or not wanted. */
+static void block_vjp(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, arrays at, nf_real *gh, nf_real *gt,
+                      nf_real *gu, nf_real *g_bias, const nf_grad *g)
 {
-    const size_t ld = p->ld, width = width_of(r), bias_at = nfi_dense_bias(&r->block);
+    const size_t ld = p->ld, width = width_of(r);
+    const places w = places_of(r, k);
     const nf_real *u = at.u, *g_second = gh;
     if (r->context.n_ctx) {
         nf_real *g_open = gu;
-        nfi_gate_vjp(width, ld, at.t, at.gate, gh, gt, g_open, g->second ? g->second + bias_at : NULL,
-                     g->context ? g->context + nfi_dense_bias(&r->context) : NULL);
-        nfi_dense_vjp(&r->context, p, w->context, NULL, g_open, g->context, NULL, g_ctx);
+        nfi_gate_vjp(width, ld, at.t, at.gate, gh, gt, g_open, at_or_null(g->theta, w.bias_2),
+                     at_or_null(g->theta, w.bias_c));
+        nfi_dense_vjp(&r->context, p, p->theta + w.context, NULL, g_open, at_or_null(g->theta, w.context), NULL,
+                      g->ctx);
         g_second = gt;
     }
-    nfi_dense_vjp(&r->block, p, w->second, at.u, g_second, g->second, gu, NULL);
+    nfi_dense_vjp(&r->block, p, p->theta + w.second, at.u, g_second, at_or_null(g->theta, w.second), gu, NULL);
     if (drops) {
         nfi_dropout_vjp(r->dropout, width, ld, at.mask, at.u, gu, gt);
         u = gt;
     }
-    nfi_activate_vjp(r->activation, width, ld, u, gu, gu, g->first ? g->first + bias_at : NULL);
-    nfi_dense_vjp(&r->block, p, w->first, at.a, gu, g->first, gt, NULL);
+    nfi_activate_vjp(r->activation, width, ld, u, gu, gu, at_or_null(g->theta, w.bias_1));
+    nfi_dense_vjp(&r->block, p, p->theta + w.first, at.a, gu, at_or_null(g->theta, w.first), gt, NULL);
     nfi_activate_vjp_add(r->activation, width, ld, at.a, gt, gh, g_bias);
 }
 
@@ -127,24 +143,19 @@ nf_status nfi_resnet_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
         nf_arena_rewind(p->scratch, mark);
         return NF_ENOMEM;
     }
-    const size_t last = nf_object_shape(o)->n_params - nfi_dense_size(&r->final);
-    nf_real *g_last = g->theta ? g->theta + last : NULL;
-    if (g_last)
-        nfi_dense_bias_vjp(r->final.out, ld, gy, g_last + nfi_dense_bias(&r->final));
-    nfi_dense_vjp(&r->final, p, p->theta + last, h, gy, g_last, gh, NULL);
+    const size_t last = places_of(r, r->n_blocks).context;
+    if (g->theta)
+        nfi_dense_bias_vjp(r->final.out, ld, gy, g->theta + last + nfi_dense_bias(&r->final));
+    nfi_dense_vjp(&r->final, p, p->theta + last, h, gy, at_or_null(g->theta, last), gh, NULL);
     if (g->theta && !gated)
-        nfi_dense_bias_vjp(width, ld, gh, weights_of(r, g->theta, r->n_blocks - 1).second + nfi_dense_bias(&r->block));
+        nfi_dense_bias_vjp(width, ld, gh, g->theta + places_of(r, r->n_blocks - 1).bias_2);
     for (size_t k = r->n_blocks; k-- > 0;) {
-        const weights w = weights_of(r, p->theta, k);
-        weights gw = {0};
         nf_real *g_bias = NULL;
-        if (g->theta) {
-            gw = weights_of(r, g->theta, k);
-            g_bias = k == 0  ? g->theta + nfi_dense_bias(&r->initial)
-                     : gated ? NULL
-                             : weights_of(r, g->theta, k - 1).second + nfi_dense_bias(&r->block);
-        }
-        block_vjp(r, p, drops, &w, &gw, arrays_of(r, drops, h, k, ld), gh, gh + size, gh + 2 * size, g_bias, g->ctx);
+        if (k == 0)
+            g_bias = at_or_null(g->theta, nfi_dense_bias(&r->initial));
+        else if (!gated)
+            g_bias = at_or_null(g->theta, places_of(r, k - 1).bias_2);
+        block_vjp(r, p, drops, k, arrays_of(r, drops, h, k, ld), gh, gh + size, gh + 2 * size, g_bias, g);
     }
     nfi_dense_vjp(&r->initial, p, p->theta, x, gh, g->theta, gx, g->ctx);
     nf_arena_rewind(p->scratch, mark);
