@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #ifdef NF_SINGLE
-static const double rounding = 1.2e-7, huge = 1e7, tiny = 1e-30;
+static const double rounding = 1.2e-7, huge = 1e15, tiny = 1e-30;
 enum { is_double = false };
 #else
 static const double rounding = 2.3e-16, huge = 1e15, tiny = 1e-250;
@@ -20,9 +20,10 @@ enum { is_double = true };
 static const double promised_round_trip = is_double ? 1e-10 : 1e-4, promised_log_det = is_double ? 1e-9 : 1e-4;
 
 /* Every test is a process of its own, so the cases are counted in a file, a line "row cases" a test. */
+#define COUNTS "/tmp/nflow-conformance-%ld"
 static FILE *counts(pid_t suite, const char *mode, char path[64])
 {
-    snprintf(path, 64, "/tmp/nflow-conformance-%ld", (long)suite);
+    snprintf(path, 64, COUNTS, (long)suite);
     return fopen(path, mode);
 }
 
@@ -33,6 +34,14 @@ static void count_cases(size_t index, size_t cases)
     cr_assert_not_null(f);
     fprintf(f, "%zu %zu\n", index, cases);
     fclose(f);
+}
+
+ReportHook(PRE_ALL)(struct criterion_test_set *tests)
+{
+    (void)tests;
+    char path[64];
+    snprintf(path, sizeof path, COUNTS, (long)getpid());
+    remove(path);
 }
 
 ReportHook(POST_ALL)(struct criterion_global_stats *stats)
@@ -104,6 +113,13 @@ static double lu_log_det(double *J, size_t dim)
     return gsl_linalg_LU_lndet(&A.matrix);
 }
 
+/* Float's differences need steps so wide that they meet the kinks of a rough layer. Its gradients are tested by
+   differences in double, and in float against double (test_precision). */
+static bool kinks_in_reach(const subject *s)
+{
+    return s->row->rough && !is_double;
+}
+
 /* ---- round trip ---- */
 
 static void round_trip(const subject *s, nf_direction d)
@@ -137,7 +153,7 @@ static void jacobian(const subject *s, nf_direction d)
     double *J = dense_jacobian(s, d), *l = calloc(n, sizeof *l);
     nf_real *y = reals(size), *x = reals(size);
     const double h = is_double ? 2e-3 : 0.05, tolerance = (is_double ? 1e-9 : 1e-3) * s->row->slack;
-    for (size_t j = 0; j < dim; j++) {
+    for (size_t j = 0; j < dim && !kinks_in_reach(s); j++) {
         double *by[2]; /* five-point differences of steps h and h / 2: what they disagree by bounds their errors */
         for (int half = 0; half < 2; half++) {
             static const double at[4] = {-2, -1, 1, 2}, weight[4] = {1, -8, 8, -1};
@@ -238,7 +254,7 @@ static void taylor(const subject *s, nf_direction d)
 {
     const size_t size = s->n * s->dim;
     /* all cotangents; those of y alone; those of the log-det alone */
-    for (int part = 0; part < 3; part++) {
+    for (int part = 0; part < 3 && !kinks_in_reach(s); part++) {
         nf_real *gy = normals(59, size, part == 2 ? 0 : 1), *g_l = normals(61, s->n, part == 1 ? 0 : 1);
         nf_real *gx = reals(size), *g_ctx = reals(s->n * s->n_ctx), *g_theta = reals(s->n_params);
         const loss L = {s, d, gy, g_l};

@@ -50,8 +50,6 @@ static inline nf_flow *dress(const row *r, size_t dim, guise g)
 {
     if (g == OWN_CONTEXT && !r->takes_context)
         return NULL;
-    if (r->takes_context && dim == 1) /* until nets without inputs are there */
-        return NULL;
     nf_flow *f = r->build(dim, g == OWN_CONTEXT ? OWN_CONTEXT_ROWS : 0);
     cr_assert_not_null(f, "%s, %zu dimensions: %s", r->name, dim, nf_error_message());
     const size_t n_params = nf_flow_shape(f)->n_params;

@@ -1,0 +1,84 @@
+/* Rows of the conformance table: couplings of every sort of mask, around every transform, steered by several nets. */
+#ifndef CONFORMANCE_COUPLING_ROWS_H
+#define CONFORMANCE_COUPLING_ROWS_H
+#include "transform_rows.h"
+
+typedef nf_flow *builder(size_t dim, size_t n_ctx);
+typedef nf_net *net_builder(size_t in, size_t out, size_t n_ctx);
+typedef enum mask_kind { HALVES, ALTERNATING, RANDOM } mask_kind;
+
+/* Smooth nets; the residual one is not bounded, and needs a transform whose scale is. */
+static inline nf_net *build_perceptron(size_t in, size_t out, size_t n_ctx)
+{
+    return nf_mlp(in, out, n_ctx,
+                  &(nf_mlp_options){.hidden = (size_t[]){11}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.5});
+}
+
+static inline nf_net *build_residual(size_t in, size_t out, size_t n_ctx)
+{
+    return nf_residual_mlp(
+        in, out, n_ctx,
+        &(nf_residual_mlp_options){.width = 9, .n_blocks = 2, .activation = NF_TANH, .last_scale = 0.5});
+}
+
+/* The k-th coupling of a chain around a transform. */
+static inline nf_flow *build_coupling(mask_kind kind, size_t k, size_t dim, size_t n_ctx, builder *transform,
+                                      net_builder *net)
+{
+    unsigned char mask[64];
+    const size_t n_b = kind == HALVES        ? nf_mask_halves(dim, k, mask)
+                       : kind == ALTERNATING ? nf_mask_alternating(dim, k, mask)
+                                             : nf_mask_random(dim, k, 57, mask);
+    nf_flow *f = transform(n_b, 0);
+    return nf_coupling(dim, mask, f, net(dim - n_b, nf_flow_shape(f)->n_params, n_ctx));
+}
+
+/* build_<name>: the one coupling of those arguments. */
+#define COUPLING(name, kind, k, transform, net)                                     \
+    static inline nf_flow *build_##name(size_t dim, size_t n_ctx)                   \
+    {                                                                               \
+        return build_coupling(kind, k, dim, n_ctx, build_##transform, build_##net); \
+    }
+COUPLING(affine_on_halves, HALVES, 0, affine, perceptron)
+COUPLING(affine_on_alternating, ALTERNATING, 1, affine, perceptron)
+COUPLING(affine_on_random, RANDOM, 0, affine, perceptron)
+COUPLING(planar_on_alternating, ALTERNATING, 0, planar, perceptron)
+COUPLING(chain_on_halves, HALVES, 1, per_sample_chain, perceptron)
+COUPLING(tanh_by_residual, HALVES, 1, scale_tanh, residual)
+
+/* Every other transform; DO(transform, name, whether derivatives jump). */
+#define COUPLED_TRANSFORMS(DO)                      \
+    DO(shift, "shift", false)                       \
+    DO(scale_exp, "exp scale", false)               \
+    DO(scale_tanh, "tanh scale", false)             \
+    DO(scale_clamp, "clamped scale", true)          \
+    DO(scale_softsign, "softsign scale", false)     \
+    DO(scale_atan, "atan scale", false)             \
+    DO(scale_asymmetric, "asymmetric scale", false) \
+    DO(scale_sigmoid, "sigmoid scale", false)       \
+    DO(scale_gated, "gated scale", false)           \
+    DO(scale_softplus, "softplus scale", false)
+#define COUPLED_BUILDER(transform, name, rough) COUPLING(coupled_##transform, RANDOM, 1, transform, perceptron)
+COUPLED_TRANSFORMS(COUPLED_BUILDER)
+
+/* Contexts of a chain's flows may be 0 or all equal: the planar coupling takes none. */
+static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
+{
+    return nf_chain((nf_flow *[]){build_affine_on_halves(dim, n_ctx), build_permutation(dim, 0),
+                                  build_coupling(HALVES, 1, dim, 0, build_planar, build_perceptron),
+                                  nf_invert(build_affine_on_random(dim, n_ctx)), nf_affine(dim),
+                                  build_coupling(RANDOM, 1, dim, n_ctx, build_scale_atan, build_residual)},
+                    6);
+}
+
+#define COUPLED_ROW(transform, name, rough) {"coupling, " name, build_coupled_##transform, 0.15, 1, true, rough},
+#define COUPLING_ROWS                                                                                \
+    {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, false},                    \
+        {"coupling of alternating rows, affine", build_affine_on_alternating, 0.15, 1, true, false}, \
+        {"coupling of random rows, affine", build_affine_on_random, 0.15, 1, true, false},           \
+        {"coupling, planar", build_planar_on_alternating, 0.1, 1, true, false},                      \
+        {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, false},                 \
+        {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, false},     \
+        COUPLED_TRANSFORMS(COUPLED_ROW){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
+
+#endif

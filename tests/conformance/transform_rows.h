@@ -1,0 +1,39 @@
+#ifndef CONFORMANCE_TRANSFORM_ROWS_H
+#define CONFORMANCE_TRANSFORM_ROWS_H
+#include <nflow/nflow.h>
+
+static inline nf_flow *build_shift(size_t dim, size_t n_ctx)
+{
+    (void)n_ctx;
+    return nf_shift(dim);
+}
+
+/* A builder of nf_<layer> with options. */
+#define WITH_OPTIONS(layer, name, ...)                                \
+    static inline nf_flow *build_##name(size_t dim, size_t n_ctx)     \
+    {                                                                 \
+        (void)n_ctx;                                                  \
+        return nf_##layer(dim, &(nf_##layer##_options){__VA_ARGS__}); \
+    }
+WITH_OPTIONS(scaled_affine, scale_exp, .bias = 0.172)
+WITH_OPTIONS(scaled_affine, scale_tanh, .scale = NF_SCALE_TANH, .limit = 0.83)
+WITH_OPTIONS(scaled_affine, scale_clamp, .scale = NF_SCALE_CLAMP, .limit = 0.517, .lower = 0.731)
+WITH_OPTIONS(scaled_affine, scale_softsign, .scale = NF_SCALE_SOFTSIGN)
+WITH_OPTIONS(scaled_affine, scale_atan, .scale = NF_SCALE_ATAN)
+WITH_OPTIONS(scaled_affine, scale_asymmetric, .scale = NF_SCALE_ASYMMETRIC, .limit = 0.63)
+WITH_OPTIONS(scaled_affine, scale_sigmoid, .scale = NF_SCALE_SIGMOID, .bias = 2, .floor = 1e-3)
+WITH_OPTIONS(scaled_affine, scale_gated, .scale = NF_SCALE_SIGMOID, .bias = 1.37, .gated = true)
+WITH_OPTIONS(scaled_affine, scale_softplus, .scale = NF_SCALE_SOFTPLUS, .bias = 0.41, .floor = 1e-3)
+
+#define TRANSFORM_ROWS                                                                                           \
+    {"shift", build_shift, 0.5, 1, false, false}, {"scaled affine, exp", build_scale_exp, 0.5, 1, false, false}, \
+        {"scaled affine, tanh", build_scale_tanh, 0.5, 1, false, false},                                         \
+        {"scaled affine, clamp", build_scale_clamp, 0.5, 1, false, true},                                        \
+        {"scaled affine, softsign", build_scale_softsign, 0.5, 1, false, false},                                 \
+        {"scaled affine, atan", build_scale_atan, 0.5, 1, false, false},                                         \
+        {"scaled affine, asymmetric", build_scale_asymmetric, 0.5, 1, false, false},                             \
+        {"scaled affine, sigmoid", build_scale_sigmoid, 0.5, 1, false, false},                                   \
+        {"scaled affine, gated", build_scale_gated, 0.5, 1, false, false},                                       \
+        {"scaled affine, softplus", build_scale_softplus, 0.5, 1, false, false},
+
+#endif
