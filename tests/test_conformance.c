@@ -153,7 +153,7 @@ static void jacobian(const subject *s, nf_direction d)
     double *J = dense_jacobian(s, d), *l = calloc(n, sizeof *l);
     nf_real *y = reals(size), *x = reals(size);
     const double h = !is_double ? 0.05 : s->row->rough ? 2e-6 : 2e-3; /* small steps seldom meet a kink */
-    const double tolerance = difference_error * s->row->slack;
+    const double tolerance = (!is_double ? 1e-3 : s->row->rough ? 1e-8 : 1e-9) * s->row->slack;
     for (size_t j = 0; j < dim && !kinks_in_reach(s); j++) {
         double *by[2]; /* five-point differences of steps h and h / 2: what they disagree by bounds their errors */
         for (int half = 0; half < 2; half++) {
