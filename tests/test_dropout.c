@@ -42,6 +42,7 @@ Test(dropout, mean_is_the_net_without_it)
         nf_real *theta = nf_arena_reals(&numbers, 1, nf_object_shape(o)->n_params);
         nf_real *x = nf_arena_reals(&numbers, 5, LD), *y = nf_arena_reals(&numbers, 2, LD), sure[2 * LD];
         const nf_noise noise = {.seed = 7};
+        memset(theta, 0, nf_object_shape(o)->n_params * sizeof *theta);
         cr_assert_eq(nfi_tree_init(o, &noise, NULL, theta, NULL), NF_OK);
         for (size_t i = 0; i < 5 * LD; i++)
             x[i] = NF_R(0.3) + NF_R(0.4) * (nf_real)(i / LD);
