@@ -152,7 +152,7 @@ static void jacobian(const subject *s, nf_direction d)
     const size_t n = s->n, dim = s->dim, size = n * dim;
     double *J = dense_jacobian(s, d), *l = calloc(n, sizeof *l);
     nf_real *y = reals(size), *x = reals(size);
-    const double h = !is_double ? 0.05 : s->row->rough ? 2e-6 : 2e-3; /* small steps seldom meet a kink */
+    const double h = !is_double ? 0.05 : s->row->rough ? 2e-5 : 2e-3; /* small steps seldom meet a kink */
     const double tolerance = (!is_double ? 1e-3 : s->row->rough ? 1e-8 : 1e-9) * s->row->slack;
     for (size_t j = 0; j < dim && !kinks_in_reach(s); j++) {
         double *by[2]; /* five-point differences of steps h and h / 2: what they disagree by bounds their errors */
@@ -509,7 +509,7 @@ static void quadrature(const subject *s, nf_direction d)
 {
     double low[2] = {0, 0}, high[2] = {1, 1};
     gsl_integration_glfixed_table *rule = gsl_integration_glfixed_table_alloc(NODES);
-    const integral I = {s, d, rule, !is_double ? 1e-6 : s->row->rough ? 1e-10 : 1e-9};
+    const integral I = {s, d, rule, !is_double ? 1e-6 : s->row->rough ? 3e-10 : 1e-9};
     image_box(s, d, 6.5, low, high);
     const double sum = adaptive(&I, low, high, INFINITY, 0);
     cr_assert_float_eq(sum, 1, is_double ? 1e-6 : 1e-4, "%s: the density integrates to %.10g", title(s, d), sum);

@@ -152,6 +152,34 @@ typedef struct nf_scaled_affine_options {
  * NF_ENOMEM.
  */
 NF_API nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options);
+
+/** Options of nf_spline; zero means the default. */
+typedef struct nf_spline_options {
+    size_t bins;       /**< K, pieces of the spline; 8 */
+    double box;        /**< B: the spline maps [-B, B] onto itself; 3 */
+    double min_width;  /**< least width of a piece, in units of 2 B; 1e-3 */
+    double min_height; /**< least height, likewise; 1e-3 */
+    double min_slope;  /**< least slope at a knot; 1e-3 */
+    bool circular;     /**< f(x + 2 B) = f(x) + 2 B, instead of the identity outside the box */
+} nf_spline_options;
+
+/**
+ * Elementwise monotone rational-quadratic spline (Durkan et al. 2019), with slope 1 at both ends of the box and the
+ * identity outside, exactly. Circular (Rezende et al. 2020): a map of the circle of circumference 2 B that fixes -B,
+ * as its lift to the line, so that y is in the box where x is; wrap angles before or after.
+ *
+ * theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K], d[0] at the ends), of which widths are
+ * 2 B (min_width + (1 - K min_width) softmax(w)), heights likewise, and the slopes between pieces
+ * min_slope + log(1 + exp(d + c)). c = log(exp(1 - min_slope) - 1) makes zero parameters the identity; the paper's code
+ * has no c, so numbers trained there want c subtracted from d, and (where a net computes them) w and h divided by
+ * whatever that code divides them by.
+ *
+ * Finite for all finite x and parameters; a slope above 1e15 (double: 1e140) times its piece's is taken for that.
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, a box not in 1e-15..1e15, a least share below 1e-6 or of 1 / K, a least slope not in
+ * 1e-6..1), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
 /**
  * y = W x + b, W = P L (U + diag(sign exp(s))) with P a fixed permutation, L unit lower, U strictly upper triangular
  * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: W, W^-1, log-det,

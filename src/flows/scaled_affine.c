@@ -33,8 +33,8 @@ NFI_INLINE void bound_rows(nf_scale kind, const scaled_affine *q, size_t dim, si
     }
 }
 
-NFI_CLONES static void bound(const scaled_affine *q, size_t dim, size_t columns, const nf_real *theta, nf_real *shift,
-                             nf_real *log_scale, nf_real *slope)
+NFI_CLONES static void scaled_affine_bound(const scaled_affine *q, size_t dim, size_t columns, const nf_real *theta,
+                                           nf_real *shift, nf_real *log_scale, nf_real *slope)
 {
 #define NFI_CASE(kind)                                                     \
     case kind:                                                             \
@@ -53,9 +53,9 @@ NFI_CLONES static void bound(const scaled_affine *q, size_t dim, size_t columns,
 }
 
 /* The transpose. g_affine: gm' [dim x columns], gL [dim x columns]. */
-NFI_CLONES static void pull_back(bool gated, size_t dim, size_t columns, const nf_real *theta,
-                                 const nf_real *restrict log_scale, const nf_real *restrict slope,
-                                 const nf_real *restrict g_affine, nf_real *g_theta)
+NFI_CLONES static void scaled_affine_pull_back(bool gated, size_t dim, size_t columns, const nf_real *theta,
+                                               const nf_real *restrict log_scale, const nf_real *restrict slope,
+                                               const nf_real *restrict g_affine, nf_real *g_theta)
 {
     for (size_t i = 0; i < dim; i++) {
         const nf_real *restrict m = theta + 2 * i * columns;
@@ -86,7 +86,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     nf_real *affine = nf_arena_reals(p->tape ? p->tape : p->scratch, 3 * dim, columns);
     if (!affine)
         return NF_ENOMEM;
-    bound(nf_self(o), dim, columns, p->theta, affine, affine + dim * columns, affine + 2 * dim * columns);
+    scaled_affine_bound(nf_self(o), dim, columns, p->theta, affine, affine + dim * columns, affine + 2 * dim * columns);
     nf_pass inner = *p;
     inner.theta = affine;
     const nf_status status = nfi_affine_type.apply(o, d, &inner, x, y, log_det, NULL);
@@ -115,8 +115,8 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     }
     const nf_status status = nfi_affine_type.vjp(o, d, &inner, x, y, NULL, gy, g_log_det, gx, &inner_g);
     if (g->theta)
-        pull_back(q->options.gated, dim, columns, p->theta, affine + dim * columns, affine + 2 * dim * columns,
-                  inner_g.theta, g->theta);
+        scaled_affine_pull_back(q->options.gated, dim, columns, p->theta, affine + dim * columns,
+                                affine + 2 * dim * columns, inner_g.theta, g->theta);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

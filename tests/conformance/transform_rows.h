@@ -1,3 +1,4 @@
+/* Rows of the elementwise transforms: shift, scaled affine, spline. */
 #ifndef CONFORMANCE_TRANSFORM_ROWS_H
 #define CONFORMANCE_TRANSFORM_ROWS_H
 #include <nflow/nflow.h>
@@ -24,6 +25,9 @@ WITH_OPTIONS(scaled_affine, scale_asymmetric, .scale = NF_SCALE_ASYMMETRIC, .lim
 WITH_OPTIONS(scaled_affine, scale_sigmoid, .scale = NF_SCALE_SIGMOID, .bias = 2, .floor = 1e-3)
 WITH_OPTIONS(scaled_affine, scale_gated, .scale = NF_SCALE_SIGMOID, .bias = 1.37, .gated = true)
 WITH_OPTIONS(scaled_affine, scale_softplus, .scale = NF_SCALE_SOFTPLUS, .bias = 0.41, .floor = 1e-3)
+WITH_OPTIONS(spline, spline, .bins = 0)
+WITH_OPTIONS(spline, small_spline, .bins = 5, .box = 1.37, .min_width = 0.021, .min_height = 0.013)
+WITH_OPTIONS(spline, circular_spline, .bins = 4, .box = 1.91, .circular = true)
 
 #define TRANSFORM_ROWS                                                                                           \
     {"shift", build_shift, 0.5, 1, false, false}, {"scaled affine, exp", build_scale_exp, 0.5, 1, false, false}, \
@@ -34,6 +38,9 @@ WITH_OPTIONS(scaled_affine, scale_softplus, .scale = NF_SCALE_SOFTPLUS, .bias = 
         {"scaled affine, asymmetric", build_scale_asymmetric, 0.5, 1, false, false},                             \
         {"scaled affine, sigmoid", build_scale_sigmoid, 0.5, 1, false, false},                                   \
         {"scaled affine, gated", build_scale_gated, 0.5, 1, false, false},                                       \
-        {"scaled affine, softplus", build_scale_softplus, 0.5, 1, false, false},
+        {"scaled affine, softplus", build_scale_softplus, 0.5, 1, false, false},                                 \
+        {"spline", build_spline, 0.2, 10, false, true},                                                          \
+        {"spline in a small box", build_small_spline, 0.2, 10, false, true},                                     \
+        {"circular spline", build_circular_spline, 0.2, 10, false, true},
 
 #endif
