@@ -1,0 +1,134 @@
+/*
+ * Times flows as density models and as samplers, batch 512: a training step (maximum likelihood, Adam), the density of
+ * a batch, or a batch of samples (of IAF with log q). peers_flows.py and peers_jax.py hold the same in other packages;
+ * as there, no linear layers stand between the flow's own.
+ */
+#include "cli.h"
+#include "timing.h"
+#include <nflow/nflow.h>
+#include <stdlib.h>
+
+enum { BATCH = 512, MOST_DIM = 64, MOST_LAYERS = 10 };
+
+static size_t workload, threads = 2, steps = 200;
+static const char *json_path;
+static const cli_option options[] = {
+    {"workload",
+     "maf-sample|maf-train|maf-density|nsf-ar-sample|nsf-ar-train|nsf-coupling-train|nsf-coupling-density|"
+     "realnvp-train|iaf-sample",
+     "what to time", .choice = &workload},
+    {"steps", "N", "steps to time", .size = &steps, .min = 1},
+    {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
+    {"json", "FILE", "write the result there", .text = &json_path},
+    {0},
+};
+
+typedef enum family { MAF, IAF, NSF_AUTOREGRESSIVE, NSF_COUPLING, REALNVP } family;
+typedef enum work { TRAIN, DENSITY, SAMPLE, SAMPLE_WITH_LOG_Q } work;
+
+static const struct {
+    const char *title;
+    family flow;
+    size_t dim, layers;
+    work what;
+} workloads[] = {
+    /* in the order of --workload */
+    {"MAF 5 x (2x256), D=63: sampling", MAF, 63, 5, SAMPLE},
+    {"MAF 5 x (2x256), D=63: training step", MAF, 63, 5, TRAIN},
+    {"MAF 5 x (2x256), D=63: density", MAF, 63, 5, DENSITY},
+    {"RQ-NSF (AR), D=21: sampling", NSF_AUTOREGRESSIVE, 21, 5, SAMPLE},
+    {"RQ-NSF (AR), D=21: training step", NSF_AUTOREGRESSIVE, 21, 5, TRAIN},
+    {"RQ-NSF (C), D=21: training step", NSF_COUPLING, 21, 10, TRAIN},
+    {"RQ-NSF (C), D=21: density", NSF_COUPLING, 21, 10, DENSITY},
+    {"RealNVP, D=64: training step", REALNVP, 64, 10, TRAIN},
+    {"IAF, D=64: sample with log q", IAF, 64, 5, SAMPLE_WITH_LOG_Q},
+};
+
+static const size_t hidden[] = {256, 256};
+
+static nf_flow *univariate(family f, size_t dim)
+{
+    if (f == NSF_AUTOREGRESSIVE || f == NSF_COUPLING)
+        return cli_made(nf_spline(dim, &(nf_spline_options){.bins = 8, .box = 3}));
+    return cli_made(nf_scaled_affine(dim, &(nf_scaled_affine_options){.scale = NF_SCALE_SOFTSIGN}));
+}
+
+/* The order is reversed from layer to layer. */
+static nf_flow *autoregressive(family f, size_t dim, size_t k)
+{
+    size_t order[MOST_DIM];
+    for (size_t i = 0; i < dim; i++)
+        order[i] = k % 2 ? dim - 1 - i : i;
+    nf_flow *transform = univariate(f, 1);
+    nf_net *net = nf_masked_net(dim, nf_flow_shape(transform)->n_params, 0,
+                                &(nf_masked_options){.hidden = hidden, .n_hidden = 2, .last_scale = 0.1});
+    return nf_autoregressive(transform, net, order, f == IAF ? NF_FORWARD : NF_INVERSE);
+}
+
+static nf_flow *coupling(family f, size_t dim, size_t k)
+{
+    unsigned char mask[MOST_DIM];
+    const size_t n = nf_mask_alternating(dim, k, mask);
+    nf_flow *transform = univariate(f, n);
+    const size_t n_params = nf_flow_shape(transform)->n_params;
+    nf_net *net =
+        f == NSF_COUPLING
+            ? nf_residual_mlp(dim - n, n_params, 0,
+                              &(nf_residual_mlp_options){.width = 256, .n_blocks = 2, .last_scale = 0.1})
+            : nf_mlp(dim - n, n_params, 0, &(nf_mlp_options){.hidden = hidden, .n_hidden = 2, .last_scale = 0.1});
+    return nf_coupling(dim, mask, transform, net);
+}
+
+static nf_model *model_of(family f, size_t dim, size_t n)
+{
+    nf_flow *layers[MOST_LAYERS];
+    for (size_t k = 0; k < n; k++)
+        layers[k] = f == NSF_COUPLING || f == REALNVP ? coupling(f, dim, k) : autoregressive(f, dim, k);
+    return cli_made(nf_model_new(nf_pushforward(nf_normal(dim), nf_chain(layers, n)), NULL));
+}
+
+static void train(nf_model *m, nf_real *x, size_t dim, timing *t)
+{
+    const nf_data data = {.n = BATCH, .dim = dim, .x = x};
+    nf_objective *loss = cli_made(nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = BATCH}));
+    cli_ok(nf_fit(
+        loss, &(nf_fit_options){.steps = steps, .rate = 1e-4, .threads = threads, .callback = timing_step, .user = t},
+        NULL));
+    nf_objective_free(loss);
+}
+
+/* Densities of x, or samples written there. */
+static void evaluate(nf_model *m, work what, nf_real *x, timing *t)
+{
+    static double log_p[BATCH];
+    nf_workspace *ws = cli_made(nf_workspace_new(threads));
+    for (size_t i = 1; i <= steps; i++) {
+        const nf_noise noise = {.seed = 1, .step = i};
+        if (what == DENSITY)
+            cli_ok(nf_log_prob(m, ws, BATCH, x, NULL, log_p));
+        else
+            cli_ok(nf_sample(m, ws, &noise, BATCH, NULL, x, what == SAMPLE_WITH_LOG_Q ? log_p : NULL));
+        timing_step(t, &(nf_progress){.step = i, .steps = steps});
+    }
+    nf_workspace_free(ws);
+}
+
+int main(int argc, char **argv)
+{
+    const double start = cli_seconds();
+    cli_parse(argc, argv, "Times flows as density models and as samplers.", options);
+    const size_t dim = workloads[workload].dim;
+    const work what = workloads[workload].what;
+    nf_model *m = model_of(workloads[workload].flow, dim, workloads[workload].layers);
+    static nf_real x[BATCH * MOST_DIM];
+    nf_noise_normal(&(nf_noise){.seed = 2}, BATCH * dim, 1, 1, x);
+    static timing t;
+    timing_start(&t, start, steps < 50 ? 1 : 10);
+    if (what == TRAIN)
+        train(m, x, dim, &t);
+    else
+        evaluate(m, what, x, &t);
+    timing_report(&t, json_path, workloads[workload].title, threads);
+    nf_model_free(m);
+    return 0;
+}
