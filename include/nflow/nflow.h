@@ -12,6 +12,7 @@
 #include <nflow/object.h>
 #include <nflow/net.h>
 #include <nflow/flow.h>
+#include <nflow/recipes.h>
 #include <nflow/dist.h>
 #include <nflow/model.h>
 #include <nflow/target.h>

@@ -305,9 +305,15 @@ const nf_flow_type nfi_lu_linear_type = {
     .rebuild = lu_rebuild,
 };
 
-/* P and the signs: noise of the seed at sites 0 and 1. */
+/* P and the signs: noise of the seed at sites 0 and 1, or none. */
 static void draw(lu_linear *q)
 {
+    for (size_t j = 0; j < q->dim; j++) {
+        q->order[j] = j;
+        q->sign[j] = 1;
+    }
+    if (q->seed == NF_LU_IDENTITY)
+        return;
     nf_noise noise = {.seed = q->seed};
     nf_noise_permutation(&noise, q->dim, q->order);
     noise.site = 1;
