@@ -126,14 +126,15 @@ static nf_status check(const recipe *r, size_t dim, const nf_recipe_options *giv
     const char *who = r->name;
     if (dim == 0)
         return nf_error(NF_EARG, "%s: `dim` is 0", who);
-    if ((q->scale && !r->paper.scale) || (q->spline && !r->paper.spline))
-        return nf_error(NF_EARG, "%s: `%s` is given, but its layers are %s", who, q->spline ? "spline" : "scale",
+    const bool stray_scale = q->scale && !r->paper.scale, stray_spline = q->spline && !r->paper.spline;
+    if (stray_scale || stray_spline)
+        return nf_error(NF_EARG, "%s: `%s` is given, but its layers are %s", who, stray_scale ? "scale" : "spline",
                         r->paper.spline  ? "splines"
                         : r->paper.scale ? "affine"
                                          : "shifts");
     if (q->mixing > NF_MIX_LU || q->parallel > NF_PARALLEL_INVERSE)
         return nf_error(NF_EARG, "%s: `%s` is %d", who, q->mixing > NF_MIX_LU ? "mixing" : "parallel",
-                        (int)(q->mixing > NF_MIX_LU ? (int)q->mixing : (int)q->parallel));
+                        q->mixing > NF_MIX_LU ? (int)q->mixing : (int)q->parallel);
     if (r->mask && q->mixing == NF_MIX_REVERSE)
         return nf_error(NF_EARG, "%s: `mixing` is NF_MIX_REVERSE, but couplings have no order", who);
     if (r->mask && given && given->parallel)

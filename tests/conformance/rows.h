@@ -3,6 +3,7 @@
 #ifndef CONFORMANCE_ROWS_H
 #define CONFORMANCE_ROWS_H
 #include "autoregressive_rows.h"
+#include "recipe_rows.h"
 #include "transform_rows.h"
 
 typedef struct row {
@@ -74,7 +75,7 @@ static const row rows[] = {{"affine", build_affine, 0.5, 1, false, false},
                            {"chain per sample", build_per_sample_chain, 0.3, 10, false, false},
                            {"inverted planar", build_inverted_planar, 0.4, 1, false, false},
                            {"inverted chain", build_inverted_chain, 0.15, 10, false, false},
-                           TRANSFORM_ROWS COUPLING_ROWS AUTOREGRESSIVE_ROWS};
+                           TRANSFORM_ROWS COUPLING_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS};
 enum { N_ROWS = sizeof rows / sizeof *rows };
 
 #endif
