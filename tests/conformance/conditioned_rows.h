@@ -1,6 +1,8 @@
-/* Rows of the conformance table: couplings of every sort of mask, around every transform, steered by several nets. */
-#ifndef CONFORMANCE_COUPLING_ROWS_H
-#define CONFORMANCE_COUPLING_ROWS_H
+/* Rows of the conformance table: couplings of every sort of mask, steered by several nets; every transform in a
+   coupling and in an autoregressive flow. */
+#ifndef CONFORMANCE_CONDITIONED_ROWS_H
+#define CONFORMANCE_CONDITIONED_ROWS_H
+#include "autoregressive_rows.h"
 #include "transform_rows.h"
 
 typedef nf_flow *builder(size_t dim, size_t n_ctx);
@@ -46,20 +48,28 @@ COUPLING(planar_on_alternating, ALTERNATING, 0, planar, perceptron)
 COUPLING(chain_on_halves, HALVES, 1, per_sample_chain, perceptron)
 COUPLING(tanh_by_residual, HALVES, 1, scale_tanh, residual)
 
-/* Every other transform; DO(transform, name, whether derivatives jump). */
-#define COUPLED_TRANSFORMS(DO)                      \
-    DO(shift, "shift", false)                       \
-    DO(scale_exp, "exp scale", false)               \
-    DO(scale_tanh, "tanh scale", false)             \
-    DO(scale_clamp, "clamped scale", true)          \
-    DO(scale_softsign, "softsign scale", false)     \
-    DO(scale_atan, "atan scale", false)             \
-    DO(scale_asymmetric, "asymmetric scale", false) \
-    DO(scale_sigmoid, "sigmoid scale", false)       \
-    DO(scale_gated, "gated scale", false)           \
-    DO(scale_softplus, "softplus scale", false)
-#define COUPLED_BUILDER(transform, name, rough) COUPLING(coupled_##transform, RANDOM, 1, transform, perceptron)
-COUPLED_TRANSFORMS(COUPLED_BUILDER)
+/* DO(transform, name, whether derivatives jump, the parallel direction of its autoregressive flow) */
+#define CONDITIONED_TRANSFORMS(DO)                              \
+    DO(shift, "shift", false, NF_FORWARD)                       \
+    DO(scale_exp, "exp scale", false, NF_INVERSE)               \
+    DO(scale_tanh, "tanh scale", false, NF_FORWARD)             \
+    DO(scale_clamp, "clamped scale", true, NF_INVERSE)          \
+    DO(scale_softsign, "softsign scale", false, NF_FORWARD)     \
+    DO(scale_atan, "atan scale", false, NF_INVERSE)             \
+    DO(scale_asymmetric, "asymmetric scale", false, NF_FORWARD) \
+    DO(scale_sigmoid, "sigmoid scale", false, NF_INVERSE)       \
+    DO(scale_gated, "gated scale", false, NF_FORWARD)           \
+    DO(scale_softplus, "softplus scale", false, NF_INVERSE)     \
+    DO(small_spline, "spline in a small box", true, NF_FORWARD) \
+    DO(circular_spline, "circular spline", true, NF_INVERSE)
+#define CONDITIONED_BUILDERS(transform, name, rough, parallel)                                                \
+    COUPLING(coupled_##transform, RANDOM, 1, transform, perceptron)                                           \
+    static inline nf_flow *build_autoregressive_##transform(size_t dim, size_t n_ctx)                         \
+    {                                                                                                         \
+        nf_flow *f = build_##transform(1, 0);                                                                 \
+        return nf_autoregressive(f, build_masked(dim, nf_flow_shape(f)->n_params, n_ctx, 0), NULL, parallel); \
+    }
+CONDITIONED_TRANSFORMS(CONDITIONED_BUILDERS)
 
 /* Contexts of a chain's flows may be 0 or all equal: the planar coupling takes none. */
 static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
@@ -71,14 +81,16 @@ static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
                     6);
 }
 
-#define COUPLED_ROW(transform, name, rough) {"coupling, " name, build_coupled_##transform, 0.15, 1, true, rough},
-#define COUPLING_ROWS                                                                                \
+#define TWO_ROWS(transform, name, rough, parallel)                        \
+    {"coupling, " name, build_coupled_##transform, 0.15, 1, true, rough}, \
+        {"autoregressive, " name, build_autoregressive_##transform, 0.1, 10, true, rough},
+#define CONDITIONED_ROWS                                                                             \
     {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, false},                    \
         {"coupling of alternating rows, affine", build_affine_on_alternating, 0.15, 1, true, false}, \
         {"coupling of random rows, affine", build_affine_on_random, 0.15, 1, true, false},           \
         {"coupling, planar", build_planar_on_alternating, 0.1, 1, true, false},                      \
         {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, false},                 \
         {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, false},     \
-        COUPLED_TRANSFORMS(COUPLED_ROW){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
+        CONDITIONED_TRANSFORMS(TWO_ROWS){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
 
 #endif
