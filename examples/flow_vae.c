@@ -1,8 +1,10 @@
 /*
- * A VAE on images whose posterior is a normalizing flow with parameters from the encoder (Rezende & Mohamed 2015,
- * sections 4.2 and 6.2), in single precision:
+ * A VAE on images whose posterior is a normalizing flow, in single precision:
  *
- *     x -> hidden -> ... -> (mean, log-scale, the flow's parameters) -> z -> ... -> hidden -> logits of x
+ *     x -> hidden -> ... -> (mean, log-scale, rest) -> z -> ... -> hidden -> logits of x
+ *
+ * The rest is planar and radial layers' parameters (Rezende & Mohamed 2015, sections 4.2 and 6.2), or the context h of
+ * flows that have nets of their own, the same for all images (Kingma et al. 2016, section 3).
  */
 #include "common/cli.h"
 #include "common/images.h"
@@ -12,18 +14,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIAGONAL, PLANAR, RADIAL };
-static const char *const posterior_name[] = {"diagonal", "planar", "radial"};
+enum { DIAGONAL, PLANAR, RADIAL, NICE, REALNVP, IAF, NSF_COUPLING };
+static const char *const posterior_name[] = {"diagonal", "planar", "radial", "nice", "realnvp", "iaf", "nsf-coupling"};
 static const char *data, *json_path, *plot, *save;
 static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
-static size_t anneal, binarise, test_rows;
-static cli_sizes hidden = {3, {400, 400, 400}};
+static size_t anneal, binarise, test_rows, context = 64;
+static cli_sizes hidden = {3, {400, 400, 400}}, flow_hidden = {2, {320, 320}};
 static double rate = 0.001, warm_up = 0.1;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DIR", "IDX files, or packed binarised MNIST", .text = &data},
-    {"posterior", "diagonal|planar|radial", "family of q(z | x)", .choice = &posterior},
+    {"posterior", "diagonal|planar|radial|nice|realnvp|iaf|nsf-coupling", "family of q(z | x)", .choice = &posterior},
     {"length", "K", "layers of the flow", .size = &length, .max = 1000},
+    {"context", "N", "rows of context from the encoder to the flow's nets, from nice on", .size = &context, .max = 1e5},
+    {"flow-hidden", "N,N...", "widths of hidden layers of the flow's nets", .sizes = &flow_hidden, .min = 1,
+     .max = 100000},
     {"latent", "D", "dimensions of z", .size = &latent, .min = 1, .max = 10000},
     {"hidden", "N,N...", "widths of hidden layers, the decoder's mirrored", .sizes = &hidden, .min = 1, .max = 100000},
     {"updates", "N", "optimizer steps", .size = &updates, .min = 1},
@@ -42,23 +47,37 @@ static const cli_option options[] = {
     {0},
 };
 
-static nf_flow *make_flow(void)
+/* Layers whose parameters are the encoder's output. */
+static nf_flow *amortised(void)
 {
     nf_flow **layer = calloc(length, sizeof(nf_flow *));
     if (!layer)
         cli_fail(1, "out of memory");
     for (size_t k = 0; k < length; k++)
         layer[k] = posterior == PLANAR ? nf_planar(latent) : nf_radial(latent);
-    nf_flow *flow = nf_chain(layer, length);
+    nf_flow *flow = nf_amortized_by_context(nf_chain(layer, length));
     free(layer);
     return flow;
 }
 
+/* Layers with nets of their own, which read the encoder's output. */
+static nf_flow *conditioned(void)
+{
+    nf_recipe_options o = {
+        .n_ctx = context, .n_layers = length, .hidden = flow_hidden.value, .n_hidden = flow_hidden.n, .seed = seed};
+    if (posterior == NICE)
+        o.mixing = NF_MIX_PERMUTE; /* as Rezende & Mohamed compared it */
+    return posterior == NICE      ? nf_nice(latent, &o)
+           : posterior == REALNVP ? nf_realnvp(latent, &o)
+           : posterior == IAF     ? nf_iaf(latent, &o)
+                                  : nf_nsf_coupling(latent, &o);
+}
+
 static nf_model *build(size_t dim)
 {
-    bool has_flow = posterior != DIAGONAL && length > 0;
-    nf_dist *q =
-        cli_made(has_flow ? nf_posterior(latent, nf_amortized_by_context(make_flow())) : nf_diagonal_posterior(latent));
+    const bool has_flow = posterior != DIAGONAL && length > 0;
+    nf_dist *q = cli_made(!has_flow ? nf_diagonal_posterior(latent)
+                                    : nf_posterior(latent, posterior < NICE ? amortised() : conditioned()));
     cli_sizes mirror = {.n = hidden.n};
     for (size_t i = 0; i < hidden.n; i++)
         mirror.value[i] = hidden.value[hidden.n - 1 - i];
@@ -191,6 +210,7 @@ static void write_json(const images *d, const nf_vae_scores *s, const nf_fit_rep
     js_begin(j, NULL, '{');
     js_text(j, "posterior", posterior_name[posterior]);
     js_integer(j, "length", length);
+    js_integer(j, "context", posterior < NICE || length == 0 ? 0 : context);
     js_integer(j, "updates", r->steps);
     js_number(j, "elbo", s->elbo);
     js_number(j, "elbo_se", s->elbo_se);

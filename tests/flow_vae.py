@@ -25,6 +25,13 @@ def succeeds(program, *args, **kwargs):
     return r.stdout
 
 
+def json_of(path, *args):
+    """The JSON of a flow_vae that succeeds, and what it printed."""
+    text = succeeds(flow_vae, *args, '--json', path)
+    with open(path, encoding='utf-8') as f:
+        return json.load(f), text
+
+
 def fails(status, message, *args, **kwargs):
     r = run(flow_vae, *args, **kwargs)
     assert r.returncode == status, f'{args}: exit {r.returncode}, expected {status}\n{r.stdout}{r.stderr}'
@@ -91,6 +98,35 @@ with tempfile.TemporaryDirectory() as tmp:
             with open(os.path.join(tmp, f'picture-{name}.png'), 'rb') as f:
                 assert f.read(4) == b'\x89PNG'
 
+    # flows with nets of their own, which read a context: shared parameters grow with the context, not the encoder alone
+    sizes = {}
+    for posterior in 'nice', 'realnvp', 'iaf', 'nsf-coupling':
+        for context in 0, 5:
+            own = [*small, '--data', good, '--posterior', posterior, '--flow-hidden', '7,6', '--context', context]
+            rows = [json_of(os.path.join(tmp, 'own.json'), *own, '--updates', 60, '--threads', t) for t in (1, 3)]
+            for row, text in rows:
+                for key in 'seconds', 'updates_per_second':
+                    assert row.pop(key) > 0
+                assert (row['posterior'], row['length'], row['context']) == (posterior, 2, context), row
+                assert row['nll'] < -row['elbo'] and 0 < row['nll'] < 30 and row['kl'] > 0, row
+                assert f'{posterior} posterior, K = 2, 3 latent dimensions' in text, text
+            assert rows[0][0] == rows[1][0], rows
+            sizes[posterior, context] = int(re.search(r'(\d+) parameters', text).group(1))
+    # the encoder's last layer is 12 wide; h enters the first layer of both nets: 7 units each. (Masked nets have other
+    # masks with context.)
+    encoder = 5 * (12 + 1)
+    assert sizes['iaf', 5] > sizes['iaf', 0] + encoder, sizes
+    for posterior in 'nice', 'realnvp', 'nsf-coupling':
+        assert sizes[posterior, 5] - sizes[posterior, 0] == encoder + 2 * 7 * 5, (posterior, sizes)
+    row, _ = json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', 'iaf', '--length', 0,
+                     '--updates', 3)
+    assert (row['length'], row['context']) == (0, 0), row
+    # one width: residual nets; longer than the encoder; saved
+    saved = os.path.join(tmp, 'nsf.safetensors')
+    succeeds(flow_vae, *small, '--data', good, '--posterior', 'nsf-coupling', '--flow-hidden', 8, '--length', 5,
+             '--updates', 3, '--save', saved)
+    assert os.path.getsize(saved) > 1000
+
     # packed bits, found through the environment
     rng = random.Random(2)
     rows = {part: rng.randbytes(98 * n) for part, n in (('train', 90), ('valid', 30), ('test', 20))}
@@ -101,6 +137,10 @@ with tempfile.TemporaryDirectory() as tmp:
     # bad options
     fails(2, 'no data')
     fails(2, '--length must be a whole number from 0 to 1000, not .-1', '--data', good, '--length', -1)
+    fails(2, '--length must be .*not .-2', '--data', good, '--posterior', 'iaf', '--length', -2)
+    fails(2, '--context must be a whole number from 0', '--data', good, '--posterior', 'iaf', '--context', -1)
+    fails(2, '--flow-hidden must be', '--data', good, '--posterior', 'nice', '--flow-hidden', '8,0')
+    fails(2, "--posterior must be one of .*nsf-coupling, not 'maf'", '--data', good, '--posterior', 'maf')
     fails(2, '--latent', '--data', good, '--latent', 0)
     fails(2, '--hidden', '--data', good, '--hidden', '400,x')
     fails(2, '--posterior must be one of diagonal', '--data', good, '--posterior', 'cubic')
@@ -109,7 +149,9 @@ with tempfile.TemporaryDirectory() as tmp:
     fails(2, '--warm-up must be a number from 0 to 1', '--data', good, '--warm-up', 1.5)
     fails(2, 'unknown option', '--data', good, '--lenght', 3)
     fails(2, '--data needs a value', '--data')
-    assert '--posterior diagonal|planar|radial' in succeeds(flow_vae, '--help')
+    text = succeeds(flow_vae, '--help')
+    assert '--posterior diagonal|planar|radial|nice|realnvp|iaf|nsf-coupling' in text, text
+    assert re.search(r'--context N .*\(64\)', text) and '--flow-hidden N,N' in text, text
 
     # bad places, noticed before any work
     for option in '--json', '--save', '--plot':
