@@ -4,6 +4,8 @@ import json
 import math
 import os
 import re
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -59,6 +61,32 @@ with tempfile.TemporaryDirectory() as tmp:
     rows, _ = results(tmp, '--anneal', '--steps', 60, '--draws', 3000, '--energy', 'U1', '--length', 2)
     assert math.isfinite(rows[0]['kl'])
 
+    # recipes: each with its own lengths, or those asked for
+    for flow, usual in (('nice', [2, 8, 32]), ('realnvp', [8]), ('iaf', [8]), ('maf', [8]), ('nsf-coupling', [8]),
+                        ('nsf-autoregressive', [4])):
+        tiny = ['--hidden', '6', '--energy', 'U2', '--flow', flow, '--steps', 12, '--starts', 2, '--draws', 500]
+        rows, _ = results(tmp, *tiny)
+        assert [(r['flow'], r['length']) for r in rows] == [(flow, k) for k in usual], rows
+        assert all(math.isfinite(r['kl']) for r in rows), rows
+        rows, _ = results(tmp, *tiny, '--length', '0,1')
+        assert [(r['flow'], r['length']) for r in rows] == [(flow, 0), (flow, 1)], rows
+        assert rows[0]['kl'] != rows[1]['kl'], rows
+    assert results(tmp, *tiny)[0][0]['kl'] != results(tmp, *tiny, '--hidden', '6,5')[0][0]['kl']
+
+    # NICE is drawn beside planar flows, as in the paper, but fitted alone where nothing is drawn
+    nice = [*quick, '--flow', 'nice', '--energy', 'U3', '--length', '1,2', '--seeds', 2]
+    alone, text = results(tmp, *nice)
+    assert [r['flow'] for r in alone] == ['nice'] * 4 and text.count('median') == 2, text
+    if shutil.which('gnuplot'):
+        png = os.path.join(tmp, 'nice.png')
+        rows, text = results(tmp, *nice, '--plot', png)
+        assert [(r['flow'], r['length'], r['seed']) for r in rows] == \
+            [('planar', k, 1) for k in (1, 2)] + [('nice', k, s) for k in (1, 2) for s in (1, 2)], rows
+        assert [r['kl'] for r in rows[2:]] == [r['kl'] for r in alone], (rows, alone)
+        with open(png, 'rb') as f:
+            head = f.read(24)
+        assert head[:4] == b'\x89PNG' and struct.unpack('>2I', head[16:]) == (1000, 200), head
+
     # without the wall there is no log Z to compare with: null, not a number that means nothing
     rows, _ = results(tmp, *quick, '--energy', 'U2', '--length', 2, '--no-wall')
     assert rows[0]['kl'] is None and math.isfinite(rows[0]['elbo']), rows
@@ -66,9 +94,13 @@ with tempfile.TemporaryDirectory() as tmp:
     # training works: a few thousand steps find most of U2, which the best normal misses by 1.98 nats
     rows, _ = results(tmp, '--energy', 'U2', '--length', '2,8', '--steps', 4000, '--starts', 4, '--draws', 20000)
     assert rows[0]['kl'] < 0.6 and rows[1]['kl'] < 0.15, rows
+    rows, _ = results(tmp, '--energy', 'U4', '--flow', 'nsf-autoregressive', '--steps', 1200, '--draws', 20000)
+    assert rows[0]['kl'] < 0.1, rows
 
     fails("--energy must be one of U1.*not 'U5'", '--energy', 'U5')
     fails("--flow must be one of planar.*not 'spline'", '--flow', 'spline')
+    fails("--flow must be one of .*nsf-autoregressive, not 'made'", '--flow', 'made')
+    fails("--hidden must be .*not '8,0'", '--flow', 'iaf', '--hidden', '8,0')
     fails("--length must be .*not '-3'", '--length', -3)
     fails("--length must be .*not '2,x'", '--length', '2,x')
     fails("--length must be .*not '100000'", '--length', 100000)

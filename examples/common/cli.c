@@ -169,7 +169,9 @@ static _Noreturn void help(const char *about, const cli_option *options)
     printf("%s\n\nUsage: %s [options]\n\n", about, program);
     for (const cli_option *o = options; o->name; o++) {
         int width = printf("  --%s %s", o->name, o->values ? o->values : "");
-        printf("%*s%s", width < 32 ? 32 - width : 1, "", o->help);
+        if (width >= 32)
+            width = printf("\n") - 1;
+        printf("%*s%s", 32 - width, "", o->help);
         print_default(o);
         printf("\n");
     }

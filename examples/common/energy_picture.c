@@ -4,20 +4,20 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { GRID = 160, POINTS = GRID * GRID, PANEL = 200, MAX_LENGTHS = 16, MAX_PANELS = N_ENERGIES * (1 + MAX_LENGTHS) };
+enum { GRID = 160, POINTS = GRID * GRID, PANEL = 200, MAX_COLUMNS = 33, MAX_PANELS = N_ENERGIES * MAX_COLUMNS };
 static const double half_width = 4;
 
 struct picture {
     const char *png;
-    size_t n_columns, lengths[MAX_LENGTHS];
+    size_t n_columns;
     size_t n_rows, n_panels; /* so far */
-    int number[N_ENERGIES];
+    char label[MAX_PANELS][32];
     size_t place[MAX_PANELS]; /* row * n_columns + column */
     float *density[MAX_PANELS];
     double x[2 * POINTS];
 };
 
-picture *picture_new(const char *png, size_t n, const size_t *lengths)
+picture *picture_new(const char *png, size_t n)
 {
     if (!png)
         return NULL;
@@ -26,8 +26,6 @@ picture *picture_new(const char *png, size_t n, const size_t *lengths)
         cli_fail(1, "out of memory");
     p->png = png;
     p->n_columns = 1 + n;
-    for (size_t i = 0; i < n; i++)
-        p->lengths[i] = lengths[i];
     for (size_t i = 0; i < POINTS; i++) {
         p->x[2 * i] = half_width * ((double)(2 * (i % GRID) + 1) / GRID - 1);
         p->x[2 * i + 1] = half_width * ((double)(2 * (i / GRID) + 1) / GRID - 1);
@@ -36,7 +34,7 @@ picture *picture_new(const char *png, size_t n, const size_t *lengths)
 }
 
 /* log p, up to a constant, to a panel whose maximum is 1 */
-static void add(picture *p, size_t place, const double *log_p)
+static void add(picture *p, size_t place, const char *label, const double *log_p)
 {
     float *density = malloc(POINTS * sizeof *density);
     if (!density)
@@ -47,6 +45,7 @@ static void add(picture *p, size_t place, const double *log_p)
     for (size_t i = 0; i < POINTS; i++)
         density[i] = (float)exp(log_p[i] - top);
     p->place[p->n_panels] = place;
+    snprintf(p->label[p->n_panels], sizeof p->label[0], "%s", label);
     p->density[p->n_panels++] = density;
 }
 
@@ -56,11 +55,11 @@ void picture_row(picture *p, energy e)
         return;
     static double log_p[POINTS];
     energy_log_p(&e, POINTS, 2, p->x, log_p, NULL, NULL);
-    p->number[p->n_rows] = e.number;
-    add(p, p->n_columns * p->n_rows++, log_p);
+    const char label[] = {'U', (char)('0' + e.number), 0};
+    add(p, p->n_columns * p->n_rows++, label, log_p);
 }
 
-void picture_panel(picture *p, const nf_model *q)
+void picture_panel(picture *p, const char *label, const nf_model *q)
 {
     if (!p)
         return;
@@ -69,7 +68,7 @@ void picture_panel(picture *p, const nf_model *q)
     for (size_t i = 0; i < 2 * POINTS; i++)
         x[i] = NF_R(p->x[i]);
     cli_ok(nf_log_prob(q, NULL, POINTS, x, NULL, log_q));
-    add(p, p->place[p->n_panels - 1] + 1, log_q);
+    add(p, p->place[p->n_panels - 1] + 1, label, log_q);
 }
 
 void picture_finish(picture *p)
@@ -85,17 +84,11 @@ void picture_finish(picture *p)
             "set xrange [-0.5:%d.5]; set yrange [-0.5:%d.5]\n",
             GRID - 1, GRID - 1);
     for (size_t i = 0, k = 0; i < p->n_rows * p->n_columns; i++) {
-        size_t column = i % p->n_columns;
         if (k == p->n_panels || p->place[k] != i) { /* interrupted before it was fitted */
             fprintf(plot, "set multiplot next\n");
             continue;
         }
-        if (column == 0)
-            fprintf(plot, "set label 1 'U%d' at graph 0.05,0.93 textcolor rgb 'white' front\n",
-                    p->number[i / p->n_columns]);
-        else
-            fprintf(plot, "set label 1 'K = %zu' at graph 0.05,0.93 textcolor rgb 'white' front\n",
-                    p->lengths[column - 1]);
+        fprintf(plot, "set label 1 '%s' at graph 0.05,0.93 textcolor rgb 'white' front\n", p->label[k]);
         fprintf(plot, "plot '-' binary array=(%d,%d) format='%%float32' with image\n", GRID, GRID);
         fwrite(p->density[k], sizeof(float), POINTS, plot);
         free(p->density[k++]);
