@@ -385,6 +385,92 @@ Test(recipes, may_be_parallel_the_other_way)
     }
 }
 
+/* ---- as posteriors: parameters of their own beside the context ---- */
+
+/* <gz, z> + sum of log q at fixed noise. */
+static double posterior_value(nf_model *m, nf_workspace *ws, size_t n, const nf_real *in[3], const nf_real *gz)
+{
+    nf_real z[16];
+    double log_q[8], sum = 0;
+    cr_assert_eq(nf_posterior_forward(m, ws, &(nf_noise){.seed = 71}, n, in[0], in[1], in[2], z, log_q), NF_OK, "%s",
+                 nf_error_message());
+    for (size_t i = 0; i < n * 2; i++)
+        sum += (double)gz[i] * (double)z[i];
+    for (size_t s = 0; s < n; s++)
+        sum += log_q[s];
+    return sum;
+}
+
+/* The gradient along a random direction of parameters and of context, against central differences. */
+Test(recipes, are_posteriors_with_a_context)
+{
+    enum { N = 5, Z = 2, CTX = 3 };
+#ifdef NF_SINGLE
+    const double step = 1e-3, bound = 3e-2;
+#else
+    const double step = 1e-5, bound = 1e-6;
+#endif
+    nf_real mean[N * Z], log_scale[N * Z], ctx[N * CTX], gz[N * Z], direction[N * CTX], ones[N], moved[N * CTX];
+    normals(14, N * Z, mean);
+    normals(15, N * Z, log_scale);
+    normals(16, N * CTX, ctx);
+    normals(17, N * Z, gz);
+    normals(18, N * CTX, direction);
+    for (size_t s = 0; s < N; s++)
+        ones[s] = 1;
+    for (size_t i = 0; i < N_RECIPES; i++) {
+        nf_recipe_options o = small(CTX);
+        o.activation = NF_TANH;
+        o.parallel = strcmp(recipes[i].layer, "coupling") == 0 ? NF_PARALLEL_DEFAULT : NF_PARALLEL_FORWARD;
+        nf_flow *f = recipes[i].build(Z, &o);
+        const size_t n_flow = nf_flow_shape(f)->n_params;
+        nf_model *m = nf_model_new(nf_posterior(Z, f), &(nf_model_options){.seed = 73});
+        nf_workspace *ws = nf_workspace_new(1);
+        cr_assert(m && ws, "%s: %s", recipes[i].name, nf_error_message());
+        cr_assert_eq(nf_model_shape(m)->n_ctx, 2 * Z + CTX);
+        cr_assert_eq(nf_model_shape(m)->n_params, n_flow);
+        scatter(m, 0.1);
+        const size_t n_g = nf_model_gradient_size(m);
+        nf_real *g = calloc(n_g, sizeof *g), *along = calloc(n_flow, sizeof *along), *theta = nf_model_theta(m);
+        nf_real g_ctx[N * CTX];
+        normals(19, n_flow, along);
+        const nf_real *in[3] = {mean, log_scale, ctx}, *there[3] = {mean, log_scale, moved};
+        posterior_value(m, ws, N, in, gz);
+        cr_assert_eq(nf_posterior_backward(m, ws, gz, ones, NULL, NULL, g_ctx, g), NF_OK, "%s", nf_error_message());
+        cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
+        double exact[2] = {0}, value[2][2], size = 0;
+        for (size_t p = 0; p < n_flow; p++)
+            exact[0] += (double)g[p] * (double)along[p];
+        for (size_t c = 0; c < N * CTX; c++) {
+            exact[1] += (double)g_ctx[c] * (double)direction[c];
+            size = fmax(size, fabs((double)g_ctx[c]));
+        }
+        cr_assert_gt(size, 1e-3, "%s: the context does not matter", recipes[i].name);
+        for (int sign = 0; sign < 2; sign++) {
+            const double h = sign ? step : -step;
+            for (size_t p = 0; p < n_flow; p++)
+                theta[p] += (nf_real)(h * (double)along[p]);
+            cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+            value[0][sign] = posterior_value(m, ws, N, in, gz);
+            for (size_t p = 0; p < n_flow; p++)
+                theta[p] -= (nf_real)(h * (double)along[p]);
+            cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+            for (size_t c = 0; c < N * CTX; c++)
+                moved[c] = ctx[c] + (nf_real)(h * (double)direction[c]);
+            value[1][sign] = posterior_value(m, ws, N, there, gz);
+        }
+        for (size_t k = 0; k < 2; k++) {
+            const double numerical = (value[k][1] - value[k][0]) / (2 * step);
+            cr_assert_float_eq(exact[k], numerical, bound * (1 + fabs(numerical)), "%s, %s: %g, but %g by differences",
+                               recipes[i].name, k ? "context" : "parameters", exact[k], numerical);
+        }
+        free(g);
+        free(along);
+        nf_model_free(m);
+        nf_workspace_free(ws);
+    }
+}
+
 /* ---- refusals ---- */
 
 static void refused(const recipe *r, nf_recipe_options o, nf_status status, const char *word)
