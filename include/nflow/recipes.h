@@ -26,7 +26,7 @@ typedef enum nf_parallel {
 } nf_parallel;
 
 /**
- * Options of all recipes; zero means what the paper has:
+ * Options of all recipes. Zero means the recipe's own: the paper's where it tells of vectors, else sizes usual since:
  *
  * | recipe                   | layers | hidden  | blocks | units | mixing  | parallel | transform                  |
  * |--------------------------|-------:|---------|-------:|-------|---------|----------|----------------------------|
@@ -66,8 +66,8 @@ typedef struct nf_recipe_options {
  */
 NF_API nf_flow *nf_nice(size_t dim, const nf_recipe_options *options);
 /**
- * Real NVP (Dinh, Sohl-Dickstein & Bengio 2017): affine couplings of alternating rows. Sizes of Papamakarios et al.
- * (2017), who took it off images.
+ * Real NVP (Dinh, Sohl-Dickstein & Bengio 2017) on vectors, as Papamakarios et al. (2017) have it: affine couplings of
+ * alternating rows.
  */
 NF_API nf_flow *nf_realnvp(size_t dim, const nf_recipe_options *options);
 /** A Gaussian MADE (Germain et al. 2015; Papamakarios et al. 2017, section 2.2): a normal for each row given those

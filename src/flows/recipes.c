@@ -1,5 +1,5 @@
 /* The flows of papers, from the layers of flow.h. A recipe is a row of data: how rows are split (couplings or in
-   order), what is done to each, and the options that the paper has. Base first, then
+   order), what is done to each, and the options where none are given. Base first, then
 
        [mixing_0,] layer_0, [mixing_1,] layer_1, ..., layer_(K-1) [, mixing_K],
 
@@ -71,7 +71,7 @@ static const recipe nsf_autoregressive = {.name = "nf_nsf_autoregressive",
 
 /* ---- options ---- */
 
-/* What was asked for, and where that is zero what the paper has. */
+/* What was asked for, and where that is zero the recipe's own. */
 static nf_recipe_options fill(const recipe *r, const nf_recipe_options *given)
 {
     nf_recipe_options q = given ? *given : (nf_recipe_options){.n_ctx = 0};
