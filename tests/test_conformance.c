@@ -27,6 +27,8 @@ static FILE *counts(pid_t suite, const char *mode, char path[64])
     return fopen(path, mode);
 }
 
+static size_t n_skipped; /* cases that this test has left out */
+
 static void count_cases(size_t index, size_t cases)
 {
     char path[64];
@@ -74,7 +76,8 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
     }                                                                           \
     ParameterizedTest(size_t *index, conformance, property)                     \
     {                                                                           \
-        count_cases(*index, for_subjects(*index, most_dims, points, property)); \
+        const size_t cases = for_subjects(*index, most_dims, points, property); \
+        count_cases(*index, cases - n_skipped);                                 \
     }
 
 static double dot(size_t n, const nf_real *a, const nf_real *b)
@@ -254,8 +257,12 @@ static void taylor_along(const loss *L, const char *what, size_t size, nf_real *
 static void taylor(const subject *s, nf_direction d)
 {
     const size_t size = s->n * s->dim;
+    if (kinks_in_reach(s)) {
+        n_skipped++;
+        return;
+    }
     /* all cotangents; those of y alone; those of the log-det alone */
-    for (int part = 0; part < 3 && !kinks_in_reach(s); part++) {
+    for (int part = 0; part < 3; part++) {
         nf_real *gy = normals(59, size, part == 2 ? 0 : 1), *g_l = normals(61, s->n, part == 1 ? 0 : 1);
         nf_real *gx = reals(size), *g_ctx = reals(s->n * s->n_ctx), *g_theta = reals(s->n_params);
         const loss L = {s, d, gy, g_l};
@@ -361,8 +368,10 @@ static void files(const subject *s, nf_direction d)
 {
     const size_t size = s->n * s->dim;
     char path[] = "/tmp/nflow-conformance-XXXXXX";
-    if (d == NF_INVERSE)
-        return; /* loading is the same for both */
+    if (d == NF_INVERSE) { /* loading is the same for both */
+        n_skipped++;
+        return;
+    }
     const int file = mkstemp(path);
     cr_assert_geq(file, 0);
     close(file);
@@ -545,9 +554,11 @@ static double adaptive(const subject *s, nf_direction d, const cell *box, double
 
 static void quadrature(const subject *s, nf_direction d)
 {
-    /* Cells along the kinks of a density take their time: amortised, of which there are three guises, in 1-D alone. */
-    if (s->row->rough && s->dim > 1 && s->guise != SHARED && s->guise != OWN_CONTEXT)
+    /* Cells along the kinks of a density take their time, and a context that stands still changes nothing in kind. */
+    if (s->row->rough && s->dim > 1 && s->guise != SHARED) {
+        n_skipped++;
         return;
+    }
     double low[2] = {0, 0}, high[2] = {1, 1};
     image_box(s, d, 6.5, low, high);
     const cell box = {{low[0], low[1]}, {high[0] - low[0], high[1] - low[1]}, INFINITY, INFINITY};
@@ -560,11 +571,11 @@ PROPERTY(quadrature, 2, 1)
 
 static void amortised_equals_shared(const subject *s, nf_direction d)
 {
-    if (s->guise != SHARED)
-        return;
     subject each;
-    if (!make_subject(&each, s->row, s->dim, BY_CONTEXT, s->n))
+    if (s->guise != SHARED || !make_subject(&each, s->row, s->dim, BY_CONTEXT, s->n)) {
+        n_skipped++;
         return;
+    }
     const size_t size = s->n * s->dim;
     nf_real *y[2], *gx[2], *gy = normals(87, size, 1), *g_l = normals(89, s->n, 1), *g_theta = reals(s->n_params);
     nf_real *g_ctx = reals(s->n * s->n_params);
