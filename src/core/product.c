@@ -25,71 +25,66 @@ static size_t row_length(const nfi_matrix *W, size_t r)
     return W->length ? W->length[r] : W->width;
 }
 
-/* Bodies are written for both vector types: T is the type, in registers and in memory; W its lanes. */
 #define LOAD(T, address) ((T) * (const T##_at *)(address))
 #define STORE(T, address, value) (*(T##_at *)(address) = (value))
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 
-/* ---- y = W x: a block of R rows from `first` on ---- */
+/* R rows of V vectors and, if Q, a quarter of one: for the last columns of a tile that is not a whole number of
+ * vectors. */
+typedef struct sums {
+    vec of[ROWS][VECS];
+    quarter last[ROWS];
+} sums;
 
-#define DEFINE_TIMES(T, LANES)                                                                                     \
-    NFI_INLINE void times_##T(const size_t R, const size_t V, const nfi_matrix *W, const nf_real *w, size_t first, \
-                              size_t ld, const nf_real *x, bool add, nf_real *y)                                   \
-    {                                                                                                              \
-        T sum[ROWS][VECS];                                                                                         \
-        const nf_real *row[ROWS], *at = x;                                                                         \
-        nf_real *out = y + first * ld;                                                                             \
-        const size_t common = row_length(W, first);                                                                \
-        EACH(r, R)                                                                                                 \
-        {                                                                                                          \
-            row[r] = w + row_offset(W, first + r);                                                                 \
-            EACH(v, V) sum[r][v] = add ? LOAD(T, out + r * ld + v * LANES) : (T){0};                               \
-        }                                                                                                          \
-        for (size_t k = 0; k < common; k++, at += ld) {                                                            \
-            T in[VECS];                                                                                            \
-            EACH(v, V) in[v] = LOAD(T, at + v * LANES);                                                            \
-            EACH(r, R) EACH(v, V) sum[r][v] += row[r][k] * in[v];                                                  \
-        }                                                                                                          \
-        EACH(r, R)                                                                                                 \
-        {                                                                                                          \
-            at = x + common * ld; /* what a longer row has more */                                                 \
-            for (size_t k = common; W->length && k < W->length[first + r]; k++, at += ld)                          \
-                EACH(v, V) sum[r][v] += row[r][k] * LOAD(T, at + v * LANES);                                       \
-        }                                                                                                          \
-        EACH(r, R) EACH(v, V) STORE(T, out + r * ld + v * LANES, sum[r][v]);                                       \
+NFI_INLINE void load_sums(const size_t R, const size_t V, const bool Q, bool add, const nf_real *y, size_t ld, sums *s)
+{
+    EACH(r, R)
+    {
+        EACH(v, V) s->of[r][v] = add ? LOAD(vec, y + r * ld + v * VEC) : (vec){0};
+        if (Q)
+            s->last[r] = add ? LOAD(quarter, y + r * ld + V * VEC) : (quarter){0};
     }
-DEFINE_TIMES(vec, VEC)
-DEFINE_TIMES(quarter, QUARTER)
+}
 
-/* ---- gx = W^T g: a block of R columns from `first` on ---- */
-
-#define DEFINE_TRANSPOSED(T, LANES)                                                                            \
-    NFI_INLINE void transposed_##T(const size_t R, const size_t V, const nfi_matrix *W, const nf_real *w,      \
-                                   size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)           \
-    {                                                                                                          \
-        T sum[ROWS][VECS];                                                                                     \
-        nf_real *out = gx + first * ld;                                                                        \
-        const size_t some = first_longer(W, first), all = first_longer(W, first + R - 1);                      \
-        EACH(i, R) EACH(v, V) sum[i][v] = add ? LOAD(T, out + i * ld + v * LANES) : (T){0};                    \
-        for (size_t r = some; r < all; r++) { /* rows that end within the block */                             \
-            const nf_real *row = w + W->offset[r] + first, *at = g + r * ld;                                   \
-            EACH(i, R) if (W->length[r] > first + i) EACH(v, V) sum[i][v] += row[i] * LOAD(T, at + v * LANES); \
-        }                                                                                                      \
-        for (size_t r = all; r < W->n_rows; r++) {                                                             \
-            const nf_real *row = w + row_offset(W, r) + first, *at = g + r * ld;                               \
-            T in[VECS];                                                                                        \
-            EACH(v, V) in[v] = LOAD(T, at + v * LANES);                                                        \
-            EACH(i, R) EACH(v, V) sum[i][v] += row[i] * in[v];                                                 \
-        }                                                                                                      \
-        EACH(i, R) EACH(v, V) STORE(T, out + i * ld + v * LANES, sum[i][v]);                                   \
+NFI_INLINE void store_sums(const size_t R, const size_t V, const bool Q, const sums *s, size_t ld, nf_real *y)
+{
+    EACH(r, R)
+    {
+        EACH(v, V) STORE(vec, y + r * ld + v * VEC, s->of[r][v]);
+        if (Q)
+            STORE(quarter, y + r * ld + V * VEC, s->last[r]);
     }
+}
+
+/* Row r of the sums += weight times the row at x. */
+NFI_INLINE void add_row(const size_t r, const size_t V, const bool Q, nf_real weight, const nf_real *x, sums *s)
+{
+    EACH(v, V) s->of[r][v] += weight * LOAD(vec, x + v * VEC);
+    if (Q)
+        s->last[r] += weight * LOAD(quarter, x + V * VEC);
+}
+
+/* y = W x: the block of R rows from `first` on. */
+NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w, size_t first,
+                      size_t ld, const nf_real *x, bool add, nf_real *y)
+{
+    const size_t common = row_length(W, first);
+    const nf_real *row[ROWS];
+    sums s;
+    load_sums(R, V, Q, add, y + first * ld, ld, &s);
+    EACH(r, R) row[r] = w + row_offset(W, first + r);
+    for (size_t k = 0; k < common; k++)
+        EACH(r, R) add_row(r, V, Q, row[r][k], x + k * ld, &s);
+    EACH(r, R) /* what a longer row has more */
+    for (size_t k = common; W->length && k < W->length[first + r]; k++)
+        add_row(r, V, Q, row[r][k], x + k * ld, &s);
+    store_sums(R, V, Q, &s, ld, y + first * ld);
+}
 
 /* The first row with more than k columns; n_rows if there is none. */
 static size_t first_longer(const nfi_matrix *W, size_t k)
 {
-    if (!W->length)
-        return 0;
-    size_t low = 0, high = W->n_rows;
+    size_t low = 0, high = W->length ? W->n_rows : 0;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
         if (W->length[middle] > k)
@@ -99,81 +94,97 @@ static size_t first_longer(const nfi_matrix *W, size_t k)
     }
     return low;
 }
-DEFINE_TRANSPOSED(vec, VEC)
-DEFINE_TRANSPOSED(quarter, QUARTER)
 
-/* ---- both: blocks of rows (columns of W^T), then panels of the tile ---- */
+/* gx = W^T g: the block of R columns of W from `first` on. */
+NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w,
+                           size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
+{
+    const size_t some = first_longer(W, first), all = first_longer(W, first + R - 1);
+    sums s;
+    load_sums(R, V, Q, add, gx + first * ld, ld, &s);
+    for (size_t r = some; r < all; r++) /* rows that end within the block */
+        EACH(i, R) if (W->length[r] > first + i) add_row(i, V, Q, w[W->offset[r] + first + i], g + r * ld, &s);
+    for (size_t r = all; r < W->n_rows; r++)
+        EACH(i, R) add_row(i, V, Q, w[row_offset(W, r) + first + i], g + r * ld, &s);
+    store_sums(R, V, Q, &s, ld, gx + first * ld);
+}
 
-#define BLOCKS(name, T, V)                                                                                    \
-    NFI_CLONES static void name##_##T##_##V(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, \
+/* ---- both: panels of the tile, in each all rows (columns of W^T) block by block ---- */
+
+#define PANEL(name, V, Q)                                                                                     \
+    NFI_CLONES static void name##_##V##_##Q(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, \
                                             size_t ld, const nf_real *x, bool add, nf_real *y)                \
     {                                                                                                         \
         for (; last - first >= 6; first += 6)                                                                 \
-            name##_##T(6, V, W, w, first, ld, x, add, y);                                                     \
+            name(6, V, Q, W, w, first, ld, x, add, y);                                                        \
         if (last - first >= 4) {                                                                              \
-            name##_##T(4, V, W, w, first, ld, x, add, y);                                                     \
+            name(4, V, Q, W, w, first, ld, x, add, y);                                                        \
             first += 4;                                                                                       \
         }                                                                                                     \
         if (last - first >= 2) {                                                                              \
-            name##_##T(2, V, W, w, first, ld, x, add, y);                                                     \
+            name(2, V, Q, W, w, first, ld, x, add, y);                                                        \
             first += 2;                                                                                       \
         }                                                                                                     \
         if (first < last)                                                                                     \
-            name##_##T(1, V, W, w, first, ld, x, add, y);                                                     \
+            name(1, V, Q, W, w, first, ld, x, add, y);                                                        \
     }
-#define PANELS(name)                                                                                                 \
-    BLOCKS(name, vec, 4)                                                                                             \
-    BLOCKS(name, vec, 3)                                                                                             \
-    BLOCKS(name, vec, 2)                                                                                             \
-    BLOCKS(name, vec, 1)                                                                                             \
-    BLOCKS(name, quarter, 1)                                                                                         \
-    static void name##_panels(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld, \
-                              const nf_real *x, bool add, nf_real *y)                                                \
-    {                                                                                                                \
-        for (size_t c = 0, lanes; c < n; c += lanes) {                                                               \
-            const size_t vecs = widest(n - c);                                                                       \
-            lanes = vecs ? vecs * VEC : QUARTER;                                                                     \
-            block_fn *block = vecs == 4   ? name##_vec_4                                                             \
-                              : vecs == 3 ? name##_vec_3                                                             \
-                              : vecs == 2 ? name##_vec_2                                                             \
-                              : vecs == 1 ? name##_vec_1                                                             \
-                                          : name##_quarter_1;                                                        \
-            block(W, w, first, last, ld, x + c, add, y + c);                                                         \
-        }                                                                                                            \
-    }
+#define PANELS(name)                                                                  \
+    PANEL(name, 4, 0)                                                                 \
+    PANEL(name, 3, 0)                                                                 \
+    PANEL(name, 3, 1)                                                                 \
+    PANEL(name, 2, 0)                                                                 \
+    PANEL(name, 2, 1)                                                                 \
+    PANEL(name, 1, 0)                                                                 \
+    PANEL(name, 1, 1)                                                                 \
+    PANEL(name, 0, 1)                                                                 \
+    static panel_fn *const name##_panels[VECS + 1][2] = {                             \
+        {NULL, name##_0_1},       {name##_1_0, name##_1_1}, {name##_2_0, name##_2_1}, \
+        {name##_3_0, name##_3_1}, {name##_4_0, NULL},                                 \
+    };
 
-typedef void block_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_t, const nf_real *, bool, nf_real *);
+typedef void panel_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_t, const nf_real *, bool, nf_real *);
+PANELS(times)
+PANELS(transposed)
 
-static bool many_registers(void)
+static size_t most_vectors(void)
 {
 #ifdef __x86_64__
-    return __builtin_cpu_supports("avx512f");
+    return __builtin_cpu_supports("avx512f") ? VECS : 1;
 #else
-    return true;
+    return VECS;
 #endif
 }
 
-/* How many vectors a panel takes of `left` columns; 0: a quarter of one is enough. */
-static size_t widest(size_t left)
+/* How a panel takes its share of `left` columns: whole vectors, and perhaps a quarter of one as the last. */
+static size_t choose_panel(size_t left, bool *a_quarter)
 {
-    const size_t whole = left / VEC, most = many_registers() ? VECS : 1;
-    if (whole == 0)
-        return left > QUARTER;
-    return whole < most ? whole : most;
+    const size_t most = most_vectors(), whole = left / VEC, part = left % VEC;
+    *a_quarter = whole <= most && whole < VECS && part > 0 && part <= QUARTER;
+    if (whole >= most)
+        return most;
+    return part > QUARTER ? whole + 1 : whole;
 }
-PANELS(times)
-PANELS(transposed)
+
+static void all_panels(panel_fn *const panel[VECS + 1][2], const nfi_matrix *W, const nf_real *w, size_t first,
+                       size_t last, size_t n, size_t ld, const nf_real *x, bool add, nf_real *y)
+{
+    bool a_quarter = false;
+    for (size_t c = 0, vecs; c < n && !a_quarter; c += vecs * VEC) {
+        vecs = choose_panel(n - c, &a_quarter);
+        panel[vecs][a_quarter](W, w, first, last, ld, x + c, add, y + c);
+    }
+}
 
 void nfi_times(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld, const nf_real *x,
                bool add, nf_real *y)
 {
-    times_panels(W, w, first, last, n, ld, x, add, y);
+    all_panels(times_panels, W, w, first, last, n, ld, x, add, y);
 }
 
 void nfi_times_transposed(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld,
                           const nf_real *g, bool add, nf_real *gx)
 {
-    transposed_panels(W, w, first, last, n, ld, g, add, gx);
+    all_panels(transposed_panels, W, w, first, last, n, ld, g, add, gx);
 }
 
 /* ---- gW += g x^T: a block of R rows and V vectors of columns; samples are summed ---- */
@@ -229,5 +240,5 @@ NFI_CLONES static void outer_all(const nfi_matrix *W, size_t most, size_t n, siz
 
 void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, nf_real *gw)
 {
-    outer_all(W, many_registers() ? VECS : 1, n, ld, g, ldt, xt, gw);
+    outer_all(W, most_vectors(), n, ld, g, ldt, xt, gw);
 }

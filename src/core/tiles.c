@@ -2,6 +2,7 @@
    take tiles as they come; what is computed does not depend on which thread took which. */
 #include "core/tiles.h"
 #include "core/kernel.h"
+#include "core/transpose.h"
 #include <omp.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -119,39 +120,19 @@ void nfi_pad_zero(size_t rows, size_t n, size_t ld, nf_real *tile)
         memset(tile + r * ld + n, 0, (ld - n) * sizeof *tile);
 }
 
-enum { BLOCK = 16 }; /* a block of both layouts fits the first-level cache */
-
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static void transpose_in(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
-{
-    for (size_t s0 = 0; s0 < n; s0 += BLOCK)
-        for (size_t r0 = 0; r0 < dim; r0 += BLOCK)
-            for (size_t r = r0; r < smaller(r0 + BLOCK, dim); r++)
-                for (size_t s = s0; s < smaller(s0 + BLOCK, n); s++)
-                    tile[r * ld + s] = rows[s * stride + r];
-}
-
 void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
 {
-    transpose_in(n, dim, rows, stride, ld, tile);
+    nfi_transpose(n, dim, rows, stride, tile, ld);
     nfi_pad(dim, n, ld, tile);
 }
 
 void nfi_pack_cotangent(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
 {
-    transpose_in(n, dim, rows, stride, ld, tile);
+    nfi_transpose(n, dim, rows, stride, tile, ld);
     nfi_pad_zero(dim, n, ld, tile);
 }
 
 void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *rows, size_t stride)
 {
-    for (size_t s0 = 0; s0 < n; s0 += BLOCK)
-        for (size_t r0 = 0; r0 < dim; r0 += BLOCK)
-            for (size_t s = s0; s < smaller(s0 + BLOCK, n); s++)
-                for (size_t r = r0; r < smaller(r0 + BLOCK, dim); r++)
-                    rows[s * stride + r] = tile[r * ld + s];
+    nfi_transpose(dim, n, tile, ld, rows, stride);
 }

@@ -9,6 +9,7 @@
 #include "nn/masked.h"
 #include "core/kernel.h"
 #include "core/tiles.h"
+#include "core/transpose.h"
 #include "nn/activation.h"
 #include <string.h>
 
@@ -147,7 +148,7 @@ static nf_status weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t r
     nf_real *transposed = nf_arena_reals(p->scratch, p->n, ldt);
     if (!transposed)
         return NF_ENOMEM;
-    nfi_unpack(p->n, rows, h, p->ld, transposed, ldt);
+    nfi_transpose(rows, p->n, h, p->ld, transposed, ldt);
     nfi_outer(W, p->n, p->ld, gz, ldt, transposed, gw);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
