@@ -22,7 +22,7 @@ typedef struct kind {
     const char *name;
     nf_flow *(*alone)(size_t dim);
     nf_flow *(*recipe)(size_t dim, const nf_recipe_options *options);
-    bool spline;
+    bool bounded, spline; /* other scales than the recipe's; splines in a box that holds all of p */
     nf_parallel parallel;
     cli_sizes lengths; /* by default */
 } kind;
@@ -31,8 +31,8 @@ static const kind kinds[] = {
     [RADIAL] = {.name = "radial", .alone = nf_radial, .lengths = {3, {2, 8, 32}}},
     [NICE] = {.name = "nice", .recipe = nf_nice, .lengths = {3, {2, 8, 32}}},
     [REALNVP] = {.name = "realnvp", .recipe = nf_realnvp, .lengths = {1, {8}}},
-    [IAF] = {.name = "iaf", .recipe = nf_iaf, .lengths = {1, {8}}},
-    [MAF] = {.name = "maf", .recipe = nf_maf, .lengths = {1, {8}}},
+    [IAF] = {.name = "iaf", .recipe = nf_iaf, .bounded = true, .lengths = {1, {8}}},
+    [MAF] = {.name = "maf", .recipe = nf_maf, .bounded = true, .lengths = {1, {8}}},
     [NSF_COUPLING] = {.name = "nsf-coupling", .recipe = nf_nsf_coupling, .spline = true, .lengths = {1, {8}}},
     [NSF_AUTOREGRESSIVE] = {.name = "nsf-autoregressive",
                             .recipe = nf_nsf_autoregressive,
@@ -93,14 +93,21 @@ static void *allocate(size_t bytes)
 
 static nf_flow *new_flow(const kind *k, size_t length)
 {
-    if (k->recipe)
-        return k->recipe(2, &(nf_recipe_options){.n_layers = length,
-                                                 .hidden = hidden.value,
-                                                 .n_hidden = hidden.n,
-                                                 .activation = NF_ELU,
-                                                 .spline = k->spline ? &(nf_spline_options){.bins = 8, .box = 6} : NULL,
-                                                 .parallel = k->parallel,
-                                                 .seed = first_seed});
+    if (k->recipe) {
+        const nf_scaled_affine_options bounded = {.scale = NF_SCALE_TANH};
+        const nf_spline_options wide = {.bins = 8, .box = 6};
+        nf_recipe_options o = {.n_layers = length,
+                               .hidden = hidden.value,
+                               .n_hidden = hidden.n,
+                               .activation = NF_ELU,
+                               .parallel = k->parallel,
+                               .seed = first_seed};
+        if (k->bounded) /* IAF's gate only shrinks, MAF's free scales may overflow */
+            o.scale = &bounded;
+        if (k->spline)
+            o.spline = &wide;
+        return k->recipe(2, &o);
+    }
     nf_flow *layers[MAX_LENGTH];
     for (size_t i = 0; i < length; i++)
         layers[i] = k->alone(2);
