@@ -88,7 +88,7 @@ static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
     {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, false},                    \
         {"coupling of alternating rows, affine", build_affine_on_alternating, 0.15, 1, true, false}, \
         {"coupling of random rows, affine", build_affine_on_random, 0.15, 1, true, false},           \
-        {"coupling, planar", build_planar_on_alternating, 0.1, 1, true, false},                      \
+        {"coupling, planar", build_planar_on_alternating, 0.1, 3, true, false},                      \
         {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, false},                 \
         {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, false},     \
         CONDITIONED_TRANSFORMS(TWO_ROWS){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
