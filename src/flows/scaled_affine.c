@@ -16,19 +16,21 @@ typedef struct scaled_affine {
 } scaled_affine;
 
 /* theta, rows m_i, a_i in turn [2 dim x columns], to nf_affine's: m' [dim x columns], L [dim x columns], and L'(a). */
-NFI_INLINE void bound_rows(nf_scale kind, const scaled_affine *q, size_t dim, size_t columns, const nf_real *theta,
-                           nf_real *restrict shift, nf_real *restrict log_scale, nf_real *restrict slope)
+NFI_INLINE void bound_rows(nf_scale kind, bool gated, const scaled_affine *q, size_t dim, size_t columns,
+                           const nf_real *theta, nf_real *restrict shift, nf_real *restrict log_scale,
+                           nf_real *restrict slope)
 {
-    const nfi_log_scale form = q->form;
-    const bool gated = q->options.gated;
+    const nfi_log_scale form = q->form; /* which no store of the loop can change */
     for (size_t i = 0; i < dim; i++) {
         const nf_real *restrict m = theta + 2 * i * columns, *restrict a = m + columns;
+        nf_real *restrict to = shift + i * columns, *restrict L = log_scale + i * columns;
+        nf_real *restrict dL = slope + i * columns;
         NFI_SIMD
         for (size_t s = 0; s < columns; s++) {
-            const nfi_log_scale_value v = nfi_log_scale_at(kind, &form, a[s]);
-            shift[i * columns + s] = gated ? -nfi_expm1(v.log) * m[s] : m[s];
-            log_scale[i * columns + s] = v.log;
-            slope[i * columns + s] = v.slope;
+            const nfi_log_scale_value v = nfi_log_scale_at(kind, form, a[s]);
+            to[s] = gated ? -nfi_expm1(v.log) * m[s] : m[s];
+            L[s] = v.log;
+            dL[s] = v.slope;
         }
     }
 }
@@ -36,10 +38,14 @@ NFI_INLINE void bound_rows(nf_scale kind, const scaled_affine *q, size_t dim, si
 NFI_CLONES static void scaled_affine_bound(const scaled_affine *q, size_t dim, size_t columns, const nf_real *theta,
                                            nf_real *shift, nf_real *log_scale, nf_real *slope)
 {
-#define NFI_CASE(kind)                                                     \
-    case kind:                                                             \
-        bound_rows(kind, q, dim, columns, theta, shift, log_scale, slope); \
+#define NFI_CASE(kind)                                                            \
+    case kind:                                                                    \
+        bound_rows(kind, false, q, dim, columns, theta, shift, log_scale, slope); \
         break
+    if (q->options.gated) {
+        bound_rows(NF_SCALE_SIGMOID, true, q, dim, columns, theta, shift, log_scale, slope);
+        return;
+    }
     switch (q->options.scale) {
         NFI_CASE(NF_SCALE_EXP);
         NFI_CASE(NF_SCALE_TANH);
@@ -53,9 +59,8 @@ NFI_CLONES static void scaled_affine_bound(const scaled_affine *q, size_t dim, s
 }
 
 /* The transpose. g_affine: gm' [dim x columns], gL [dim x columns]. */
-NFI_CLONES static void scaled_affine_pull_back(bool gated, size_t dim, size_t columns, const nf_real *theta,
-                                               const nf_real *restrict log_scale, const nf_real *restrict slope,
-                                               const nf_real *restrict g_affine, nf_real *g_theta)
+NFI_INLINE void pull_back(bool gated, size_t dim, size_t columns, const nf_real *theta, const nf_real *log_scale,
+                          const nf_real *slope, const nf_real *g_affine, nf_real *g_theta)
 {
     for (size_t i = 0; i < dim; i++) {
         const nf_real *restrict m = theta + 2 * i * columns;
@@ -69,6 +74,16 @@ NFI_CLONES static void scaled_affine_pull_back(bool gated, size_t dim, size_t co
             ga[s] += dL[s] * (gL[s] - (gated ? (less_one + 1) * m[s] * g_shift[s] : 0));
         }
     }
+}
+
+NFI_CLONES static void scaled_affine_pull_back(bool gated, size_t dim, size_t columns, const nf_real *theta,
+                                               const nf_real *log_scale, const nf_real *slope, const nf_real *g_affine,
+                                               nf_real *g_theta)
+{
+    if (gated)
+        pull_back(true, dim, columns, theta, log_scale, slope, g_affine, g_theta);
+    else
+        pull_back(false, dim, columns, theta, log_scale, slope, g_affine, g_theta);
 }
 
 /* ---- hooks; what is saved: m', L, L' ---- */

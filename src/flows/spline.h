@@ -69,12 +69,14 @@ NFI_INLINE nfi_bin nfi_bin_at(const nfi_spline *q, const nf_real *restrict rows,
     e.y0 = width * (k * q->min_height + q->spread_h * rows[NFI_BIN_H_BEFORE * ld + s]) - q->box;
     e.w = width * (q->min_width + q->spread_w * rows[NFI_BIN_W * ld + s]);
     e.h = width * (q->min_height + q->spread_h * rows[NFI_BIN_H * ld + s]);
-    const bool first = !q->circular && k <= 0, end = !q->circular && k >= last;
+    const bool first = !q->circular & (k <= 0), end = !q->circular & (k >= last);
     const nf_real a0 = rows[NFI_BIN_D0 * ld + s] + q->slope_bias, a1 = rows[NFI_BIN_D1 * ld + s] + q->slope_bias;
-    const nf_real d0 = first ? 1 : q->min_slope + nfi_softplus(a0), d1 = end ? 1 : q->min_slope + nfi_softplus(a1);
+    const nf_real sp0 = nfi_softplus(a0), sp1 = nfi_softplus(a1);
+    const nf_real d0 = first ? 1 : q->min_slope + sp0, d1 = end ? 1 : q->min_slope + sp1;
     const nf_real ratio = e.w / e.h, p = d0 * ratio, r = d1 * ratio;
-    e.d0_slope = first || p > NFI_MOST_RATIO ? 0 : nfi_sigmoid(a0);
-    e.d1_slope = end || r > NFI_MOST_RATIO ? 0 : nfi_sigmoid(a1);
+    const nf_real d0_slope = -nfi_expm1(-sp0), d1_slope = -nfi_expm1(-sp1); /* sigmoids; e^a once more would branch */
+    e.d0_slope = (first | (p > NFI_MOST_RATIO)) ? 0 : d0_slope;
+    e.d1_slope = (end | (r > NFI_MOST_RATIO)) ? 0 : d1_slope;
     e.p = p > NFI_MOST_RATIO ? NFI_MOST_RATIO : p;
     e.q = r > NFI_MOST_RATIO ? NFI_MOST_RATIO : r;
     return e;
@@ -85,24 +87,27 @@ typedef struct nfi_place {
     nf_real t, f, D, N; /* as above */
 } nfi_place;
 
-NFI_INLINE nfi_place nfi_place_at(const nfi_bin *e, nf_real t)
+NFI_INLINE nfi_place nfi_place_at(nfi_bin e, nf_real t)
 {
-    const nf_real u = 1 - t, tu = t * u;
-    nfi_place c = {.t = t, .D = 1 + (e->p + e->q - 2) * tu, .N = e->q * t * t + 2 * tu + e->p * u * u};
-    c.f = nfi_clip((t * t + e->p * tu) / c.D, 0, 1);
+    const nf_real u = 1 - t, tu = t * u, D = 1 + (e.p + e.q - 2) * tu;
+    nfi_place c;
+    c.t = t;
+    c.f = nfi_clip((t * t + e.p * tu) / D, 0, 1);
+    c.D = D;
+    c.N = e.q * t * t + 2 * tu + e.p * u * u;
     return c;
 }
 
 /* t from x, in [0, 1] */
-NFI_INLINE nf_real nfi_bin_forward(const nfi_bin *e, nf_real x)
+NFI_INLINE nf_real nfi_bin_forward(nfi_bin e, nf_real x)
 {
-    return nfi_clip((x - e->x0) / e->w, 0, 1);
+    return nfi_clip((x - e.x0) / e.w, 0, 1);
 }
 
 /* t from y, in [0, 1] */
-NFI_INLINE nf_real nfi_bin_inverse(const nfi_bin *e, nf_real y)
+NFI_INLINE nf_real nfi_bin_inverse(nfi_bin e, nf_real y)
 {
-    const nf_real f = nfi_clip((y - e->y0) / e->h, 0, 1), b = e->p * (1 - f) + (2 - e->q) * f, c = b - 2 * f;
+    const nf_real f = nfi_clip((y - e.y0) / e.h, 0, 1), b = e.p * (1 - f) + (2 - e.q) * f, c = b - 2 * f;
     const nf_real root = nfi_sqrt(c * c + 4 * f * (1 - f));
     const bool rising = b > 0;
     const nf_real above = rising ? 2 * f : root - b, below = rising ? b + root : 2 * (1 - b);
@@ -110,9 +115,9 @@ NFI_INLINE nf_real nfi_bin_inverse(const nfi_bin *e, nf_real y)
 }
 
 /* dy/dx and log dy/dx */
-NFI_INLINE nf_real nfi_bin_slope(const nfi_bin *e, const nfi_place *c)
+NFI_INLINE nf_real nfi_bin_slope(nfi_bin e, nfi_place c)
 {
-    return e->h / e->w * (c->N / c->D / c->D);
+    return e.h / e.w * (c.N / c.D / c.D);
 }
 
 /* The box of x's period, and x there: x itself and 0 if the spline is not circular. */

@@ -58,6 +58,7 @@ NFI_INLINE void search(size_t stride, const nfi_spline *q, bool forward, size_t 
     const size_t K = q->bins, columns = nfi_param_columns(stride, ld);
     const nf_real *restrict Sw = parts, *restrict Sh = parts + K * columns;
     nf_real *restrict sum_w = work, *restrict sum_h = work + columns;
+    const nf_real *restrict sum = forward ? sum_w : sum_h;
     const nf_real least = forward ? q->min_width : q->min_height, spread = forward ? q->spread_w : q->spread_h;
     for (size_t j = 0; j < K; j++) {
         NFI_SIMD
@@ -71,13 +72,16 @@ NFI_INLINE void search(size_t stride, const nfi_spline *q, bool forward, size_t 
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const size_t c = stride ? s : 0;
-            const nf_real knot = 2 * q->box * ((nf_real)j * least + spread * (forward ? sum_w[c] : sum_h[c])) - q->box;
+            const nf_real knot = 2 * q->box * ((nf_real)j * least + spread * sum[c]) - q->box;
             const bool take = (j == 0) | (at[s] >= knot);
-            bins[NFI_BIN_INDEX * ld + s] = take ? (nf_real)j : bins[NFI_BIN_INDEX * ld + s];
-            bins[NFI_BIN_W_BEFORE * ld + s] = take ? sum_w[c] : bins[NFI_BIN_W_BEFORE * ld + s];
-            bins[NFI_BIN_W * ld + s] = take ? Sw[j * columns + c] : bins[NFI_BIN_W * ld + s];
-            bins[NFI_BIN_H_BEFORE * ld + s] = take ? sum_h[c] : bins[NFI_BIN_H_BEFORE * ld + s];
-            bins[NFI_BIN_H * ld + s] = take ? Sh[j * columns + c] : bins[NFI_BIN_H * ld + s];
+            const nf_real new_w = sum_w[c], new_h = sum_h[c], part_w = Sw[j * columns + c],
+                          part_h = Sh[j * columns + c];
+            nf_real *restrict bin = bins + s;
+            bin[NFI_BIN_INDEX * ld] = take ? (nf_real)j : bin[NFI_BIN_INDEX * ld];
+            bin[NFI_BIN_W_BEFORE * ld] = take ? new_w : bin[NFI_BIN_W_BEFORE * ld];
+            bin[NFI_BIN_W * ld] = take ? part_w : bin[NFI_BIN_W * ld];
+            bin[NFI_BIN_H_BEFORE * ld] = take ? new_h : bin[NFI_BIN_H_BEFORE * ld];
+            bin[NFI_BIN_H * ld] = take ? part_h : bin[NFI_BIN_H * ld];
         }
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
@@ -112,17 +116,18 @@ NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *
                          const nf_real *restrict x, nf_real *restrict y, double *restrict log_det)
 {
     ld = nfi_lanes(ld);
+    const nfi_spline k = *q; /* which no store of the loop can change */
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_bin e = nfi_bin_at(q, bins, ld, s);
-        const bool inside = nfi_inside(q, x[s]);
-        const nf_real turn = nfi_turn(q, x[s]), at = nfi_clip(x[s] - turn, -q->box, q->box);
-        const nf_real t = forward ? nfi_bin_forward(&e, at) : nfi_bin_inverse(&e, at);
-        const nfi_place c = nfi_place_at(&e, t);
-        const nf_real to = nfi_clip(forward ? e.y0 + e.h * c.f : e.x0 + e.w * t, -q->box, q->box);
-        const nf_real l = nfi_log(nfi_bin_slope(&e, &c));
+        const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
+        const bool inside = nfi_inside(&k, x[s]);
+        const nf_real turn = nfi_turn(&k, x[s]), at = nfi_clip(x[s] - turn, -k.box, k.box);
+        const nf_real t = forward ? nfi_bin_forward(e, at) : nfi_bin_inverse(e, at);
+        const nfi_place c = nfi_place_at(e, t);
+        const nf_real to = nfi_clip(forward ? e.y0 + e.h * c.f : e.x0 + e.w * t, -k.box, k.box);
+        const nf_real l = nfi_log(nfi_bin_slope(e, c)), l_inside = inside ? l : 0;
         y[s] = inside ? to + turn : x[s];
-        log_det[s] += inside ? (double)(forward ? l : -l) : 0;
+        log_det[s] += (double)(forward ? l_inside : -l_inside);
         bins[NFI_BIN_PLACE * ld + s] = inside ? t : -1;
     }
 }
@@ -152,18 +157,20 @@ NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf
                           nf_real *restrict out)
 {
     ld = nfi_lanes(ld);
-    const nf_real scale_w = 2 * q->box * q->spread_w, scale_h = 2 * q->box * q->spread_h;
+    const nfi_spline k = *q; /* which no store of the loop can change */
+    const nf_real scale_w = 2 * k.box * k.spread_w, scale_h = 2 * k.box * k.spread_h;
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_bin e = nfi_bin_at(q, bins, ld, s);
-        const bool inside = bins[NFI_BIN_PLACE * ld + s] >= 0;
-        const nf_real t = inside ? bins[NFI_BIN_PLACE * ld + s] : 0, u = 1 - t, tu = t * u;
-        const nfi_place c = nfi_place_at(&e, t);
+        const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
+        const nf_real place = bins[NFI_BIN_PLACE * ld + s], gy_s = gy[s], g_l_s = g_log_det[s];
+        const bool inside = place >= 0;
+        const nf_real t = inside ? place : 0, u = 1 - t, tu = t * u;
+        const nfi_place c = nfi_place_at(e, t);
         const nf_real l_t = 2 * (e.q * t + (u - t) - e.p * u) / c.N - 2 * (e.p + e.q - 2) * (u - t) / c.D;
-        const nf_real f_t = c.N / c.D / c.D, from = inside ? gy[s] : 0, of_l = inside ? g_log_det[s] : 0;
+        const nf_real f_t = c.N / c.D / c.D, from = inside ? gy_s : 0, of_l = inside ? g_l_s : 0;
         const nf_real to =
             forward ? (from * e.h * f_t + of_l * l_t) / e.w : (from - of_l * l_t / e.w) / (e.h / e.w * f_t);
-        gx[s] = inside ? to : gy[s];
+        gx[s] = inside ? to : gy_s;
         /* cotangents of the forward map */
         const nf_real g_y = forward ? from : -to, g_l = forward ? of_l : -of_l, g_x = forward ? to : -from;
         const nf_real gp = g_y * e.h * (tu * (1 - c.f) / c.D) + g_l * (u * u / c.N - 2 * tu / c.D);
@@ -258,18 +265,28 @@ void nfi_spline_vjp(const nfi_spline *q, nf_direction d, size_t stride, size_t l
         (stride ? spline_scatter_each : spline_scatter_shared)(q, ld, &r, work, g_theta);
 }
 
-NFI_CLONES static void spline_solve(const nfi_spline *q, bool divide, size_t ld, const nf_real *restrict bins,
-                                    const nf_real *restrict gx, nf_real *restrict gy)
+NFI_INLINE void solve(const nfi_spline *q, bool divide, size_t ld, const nf_real *restrict bins,
+                      const nf_real *restrict gx, nf_real *restrict gy)
 {
     ld = nfi_lanes(ld);
+    const nfi_spline k = *q;
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_bin e = nfi_bin_at(q, bins, ld, s);
-        const bool inside = bins[NFI_BIN_PLACE * ld + s] >= 0;
-        const nfi_place c = nfi_place_at(&e, inside ? bins[NFI_BIN_PLACE * ld + s] : 0);
-        const nf_real slope = inside ? nfi_bin_slope(&e, &c) : 1;
+        const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
+        const nf_real place = bins[NFI_BIN_PLACE * ld + s];
+        const nfi_place c = nfi_place_at(e, place > 0 ? place : 0);
+        const nf_real inner = nfi_bin_slope(e, c), slope = place >= 0 ? inner : 1;
         gy[s] = divide ? gx[s] / slope : gx[s] * slope;
     }
+}
+
+NFI_CLONES static void spline_solve(const nfi_spline *q, bool divide, size_t ld, const nf_real *bins, const nf_real *gx,
+                                    nf_real *gy)
+{
+    if (divide)
+        solve(q, true, ld, bins, gx, gy);
+    else
+        solve(q, false, ld, bins, gx, gy);
 }
 
 void nfi_spline_solve(const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gx, nf_real *gy)
