@@ -74,7 +74,7 @@ NFI_INLINE nfi_bin nfi_bin_at(const nfi_spline *q, const nf_real *restrict rows,
     const nf_real sp0 = nfi_softplus(a0), sp1 = nfi_softplus(a1);
     const nf_real d0 = first ? 1 : q->min_slope + sp0, d1 = end ? 1 : q->min_slope + sp1;
     const nf_real ratio = e.w / e.h, p = d0 * ratio, r = d1 * ratio;
-    const nf_real d0_slope = -nfi_expm1(-sp0), d1_slope = -nfi_expm1(-sp1); /* sigmoids; e^a once more would branch */
+    const nf_real d0_slope = -nfi_expm1(-sp0), d1_slope = -nfi_expm1(-sp1); /* sigmoid(a) */
     e.d0_slope = (first | (p > NFI_MOST_RATIO)) ? 0 : d0_slope;
     e.d1_slope = (end | (r > NFI_MOST_RATIO)) ? 0 : d1_slope;
     e.p = p > NFI_MOST_RATIO ? NFI_MOST_RATIO : p;
