@@ -33,10 +33,12 @@ void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, con
 {
     const nfi_matrix of_x = columns(d, d->in), of_ctx = columns(d, d->n_ctx);
     const size_t n = p->n, ld = p->ld;
-    if (d->in || !d->n_ctx)
+    if (d->in)
         nfi_times(&of_x, w, 0, d->out, n, ld, x, add, z);
     if (d->n_ctx)
         nfi_times(&of_ctx, w + d->in, 0, d->out, n, ld, p->ctx, add || d->in, z);
+    if (nfi_dense_fan_in(d) == 0 && !add)
+        memset(z, 0, d->out * ld * sizeof *z);
     nfi_pad(d->out, n, ld, z);
 }
 

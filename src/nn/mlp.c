@@ -120,7 +120,9 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
         nf_arena_rewind(p->scratch, mark);
         return NF_ENOMEM;
     }
-    nf_real *at = (nf_real *)saved + kept * m->n_hidden_units * ld, *g_above = NULL;
+    nf_real *at = saved, *g_above = NULL;
+    if (at)
+        at += kept * m->n_hidden_units * ld; /* the end; a single layer keeps nothing */
     size_t first = nf_object_shape(o)->n_params;
     block above = {0}, below = {0};
     for (size_t l = m->n_layers; l-- > 0;) {
