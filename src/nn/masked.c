@@ -11,7 +11,7 @@
 #include "core/tiles.h"
 #include "core/transpose.h"
 #include "nn/activation.h"
-#include <string.h>
+#include "nn/dense.h"
 
 static bool is_last(const nfi_masked *m, size_t l)
 {
@@ -61,10 +61,8 @@ static void layer_rows(const nfi_masked *m, const nf_pass *p, const nfi_masked_r
     z += first * ld;
     unit += first * ld;
     nfi_pad(rows, n, ld, z);
-    if (stream && has_units(m, l)) {
-        memcpy(unit, z, rows * ld * sizeof *z);
-        nfi_activate(m->activation, rows, ld, bias, unit);
-    }
+    if (stream && has_units(m, l))
+        nfi_activate_to(m->activation, rows, ld, bias, z, unit);
     nfi_activate(stream || is_last(m, l) ? NF_IDENTITY : m->activation, rows, ld, bias, z);
 }
 
@@ -92,16 +90,6 @@ NFI_CLONES static void masked_add(size_t n, const nf_real *from, nf_real *to)
     NFI_SIMD
     for (size_t i = 0; i < n; i++)
         to[i] += from[i];
-}
-
-NFI_CLONES static void masked_sum_rows(size_t rows, size_t ld, const nf_real *g, nf_real *g_bias)
-{
-    for (size_t r = 0; r < rows; r++) {
-        nfi_vec sum = {0};
-        for (size_t s = 0; s < ld; s += NFI_LANES)
-            sum += NFI_CONST_LANES_AT(g + r * ld + s);
-        g_bias[r] += nfi_vec_sum(&sum);
-    }
 }
 
 static void layer_rows_back(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t first,
@@ -168,7 +156,7 @@ nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const 
         if (!grad->theta)
             continue;
         nf_real *gw = grad->theta + layer->weights;
-        masked_sum_rows(layer->inputs.n_rows, p->ld, gz, grad->theta + layer->biases);
+        nfi_dense_bias_vjp(layer->inputs.n_rows, p->ld, gz, grad->theta + layer->biases);
         if (layer->inputs.width)
             status = weight_gradient(p, &layer->inputs, layer->inputs.width, below(m, run, l, p->ld, x), gz, gw);
         if (layer->context.n_rows && status == NF_OK)
