@@ -267,7 +267,7 @@ static void sum_with(size_t threads, size_t n, nf_real *result)
     nfi_sum_work(&sum, &ws->thread[omp_get_thread_num()], contribute, NULL, &team);
     nfi_team_end(&team);
     nfi_sum_finish(&sum, 0, LENGTH);
-    memcpy(result, sum.half[0], LENGTH * sizeof *result);
+    memcpy(result, sum.part[0], LENGTH * sizeof *result);
     nf_workspace_free(ws);
 }
 

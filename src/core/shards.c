@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { SMALL_BYTES = 1 << 16, MIDDLE_BYTES = 1 << 20, MIDDLE_SHARDS = 16, FEW_SHARDS = 8 };
+_Static_assert(NFI_MAX_PARTS == 8, "add_parts knows 1, 2, 4 and 8 parts");
 
 size_t nfi_shard_count(size_t n_tiles, size_t bytes)
 {
@@ -24,11 +25,13 @@ nf_status nfi_sum_begin(nfi_sum *s, const nfi_tiling *t, size_t length, size_t t
     size_t levels = 1;
     for (size_t k = s->n_shards; k > 1; k /= 2)
         levels++;
-    s->n_buffers = threads * levels < s->n_shards ? threads * levels : s->n_shards;
-    s->half[0] = s->half[1] = NULL;
+    s->n_parts = s->n_shards < NFI_MAX_PARTS ? s->n_shards : NFI_MAX_PARTS;
+    s->n_buffers = s->n_parts + threads * levels < s->n_shards ? s->n_parts + threads * levels : s->n_shards;
     atomic_init(&s->next, 0);
     for (size_t i = 0; i < s->n_shards; i++)
         atomic_init(&s->waiting[i], NULL);
+    for (size_t i = 0; i < NFI_MAX_PARTS; i++)
+        s->part[i] = NULL;
     for (size_t i = 0; i < s->n_buffers; i++) {
         nf_real *buffer = nf_arena_reals(memory, 1, length);
         if (!buffer)
@@ -66,7 +69,7 @@ NFI_CLONES static void add(size_t n, const nf_real *from, nf_real *to)
 
 static void carry_up(nfi_sum *s, size_t node, nf_real *sum)
 {
-    while (node > 3) {
+    while (node >= 2 * s->n_parts) {
         node /= 2;
         nf_real *other = atomic_exchange(&s->waiting[node], sum);
         if (!other)
@@ -74,7 +77,7 @@ static void carry_up(nfi_sum *s, size_t node, nf_real *sum)
         add(s->length, other, sum);
         give_back(s, other);
     }
-    s->half[node & 1 && node > 1] = sum; /* node 2 or 3, or 1 where there is one shard */
+    s->part[node - s->n_parts] = sum;
 }
 
 void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi_team *team)
@@ -97,8 +100,26 @@ void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi
     }
 }
 
+NFI_CLONES static void add_parts(size_t n_parts, nf_real *const *part, size_t first, size_t last)
+{
+    nf_real *const a = part[0], *const b = part[1], *const c = part[2], *const d = part[3];
+    nf_real *const e = part[4], *const f = part[5], *const g = part[6], *const h = part[7];
+    if (n_parts == 2) {
+        NFI_SIMD
+        for (size_t i = first; i < last; i++)
+            a[i] += b[i];
+    } else if (n_parts == 4) {
+        NFI_SIMD
+        for (size_t i = first; i < last; i++)
+            a[i] = (a[i] + b[i]) + (c[i] + d[i]);
+    } else if (n_parts == 8) {
+        NFI_SIMD
+        for (size_t i = first; i < last; i++)
+            a[i] = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]));
+    }
+}
+
 void nfi_sum_finish(nfi_sum *s, size_t first, size_t last)
 {
-    if (s->half[1])
-        add(last - first, s->half[1] + first, s->half[0] + first);
+    add_parts(s->n_parts, s->part, first, last);
 }

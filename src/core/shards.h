@@ -1,20 +1,21 @@
 /* Sums over tiles that do not depend on the number of threads: S = 2^m shards of consecutive tiles, each summed in
-   order by one thread, combined by a fixed binary tree as they come in. S follows from the tiles and the length alone.
-   In-order dispatch bounds the buffers alive by threads (log2 S + 1). */
+   order by one thread, combined by a fixed binary tree: as they come in, up to the tree's NFI_MAX_PARTS nodes near the
+   root, which are left to be added at one go, block by block, by all threads. S follows from the tiles and the length
+   alone. In-order dispatch bounds the buffers alive by parts + threads (log2 S + 1). */
 #ifndef NFI_SHARDS_H
 #define NFI_SHARDS_H
 #include "core/tiles.h"
 #include <stdatomic.h>
 
-enum { NFI_MAX_SHARDS = 64, NFI_MAX_BUFFERS = NFI_MAX_SHARDS };
+enum { NFI_MAX_SHARDS = 64, NFI_MAX_BUFFERS = NFI_MAX_SHARDS, NFI_MAX_PARTS = 8 };
 
 typedef struct nfi_sum {
     nfi_tiling tiling;
-    size_t n_shards, length, n_buffers;
+    size_t n_shards, n_parts, length, n_buffers;
     atomic_size_t next;                         /* shard to be handed out */
     _Atomic(nf_real *) waiting[NFI_MAX_SHARDS]; /* per inner node: the half that came first */
     _Atomic(nf_real *) pool[NFI_MAX_BUFFERS];   /* free buffers */
-    nf_real *half[2]; /* the result is half[0] + half[1], left to be added in parallel; half[1] NULL for one shard */
+    nf_real *part[NFI_MAX_PARTS];               /* [n_parts] whose sum, by the same tree, is the result */
 } nfi_sum;
 
 size_t nfi_shard_count(size_t n_tiles, size_t bytes);
@@ -26,7 +27,7 @@ typedef nf_status nfi_sum_fn(void *user, size_t tile, size_t first, size_t n, si
                              size_t shard, nf_real *g);
 /* One thread's work, inside a parallel region, until no shard is left. The arenas are rewound after each tile. */
 void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi_team *team);
-/* half[0][i] += half[1][i] for first <= i < last: after all threads are done. */
+/* Leaves the result in part[0][i] for first <= i < last: after all threads are done. */
 void nfi_sum_finish(nfi_sum *s, size_t first, size_t last);
 
 #endif

@@ -12,8 +12,9 @@ enum {
     WIDTH_MIN = 64, /* of vectors; big images go below */
     WIDTH_MAX = 256,
     WIDTH_FLOOR = 8,
-    TAPE_BYTES = 1 << 20, /* a tile's activations should stay in a second-level cache */
-    TILES_WANTED = 8      /* enough for the threads of a small machine */
+    CACHED_BYTES = 1 << 20, /* a tile's activations had best stay in a second-level cache, */
+    TAPE_BYTES = 1 << 25,   /* but every tile reads all weights, so that it is narrow only beyond this */
+    TILES_WANTED = 8        /* enough for the threads of a small machine */
 };
 
 static size_t clamp(size_t x, size_t lo, size_t hi)
@@ -24,8 +25,8 @@ static size_t clamp(size_t x, size_t lo, size_t hi)
 nfi_tiling nfi_tile_batch(size_t n, size_t reals_per_sample)
 {
     size_t bytes = (reals_per_sample ? reals_per_sample : 1) * sizeof(nf_real);
-    size_t fits = clamp(TAPE_BYTES / bytes, WIDTH_FLOOR, WIDTH_MAX);
-    size_t width = clamp((n + TILES_WANTED - 1) / TILES_WANTED, fits < WIDTH_MIN ? fits : WIDTH_MIN, fits);
+    size_t least = clamp(TAPE_BYTES / bytes, WIDTH_FLOOR, WIDTH_MIN);
+    size_t width = clamp((n + TILES_WANTED - 1) / TILES_WANTED, least, clamp(CACHED_BYTES / bytes, least, WIDTH_MAX));
     nfi_tiling t = {.n = n, .n_tiles = (n + width - 1) / width};
     size_t widest = (n + t.n_tiles - 1) / t.n_tiles;
     t.ld = (widest + NFI_LANES - 1) / NFI_LANES * NFI_LANES;

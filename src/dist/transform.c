@@ -156,7 +156,7 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n, nf_real *g_
     }
     if (status == NF_OK && g_theta) {
         nfi_sum_finish(&sum, 0, length);
-        status = nf_model_pull_gradient(j->m, sum.half[0], g_theta);
+        status = nf_model_pull_gradient(j->m, sum.part[0], g_theta);
     }
     nf_arena_rewind(&ws->shared, mark);
     nfi_team_end(&team);

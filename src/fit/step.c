@@ -123,10 +123,10 @@ static void pull_back(nfi_engine *e, nf_real *g)
     }
 }
 
-/* After the shards: the mean gradient in half[0], its norm, and the finish. Called by every thread. */
+/* After the shards: the mean gradient in part[0], its norm, and the finish. Called by every thread. */
 static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
 {
-    nf_real *g = e->sum.half[0];
+    nf_real *g = e->sum.part[0];
     double accepted = (double)(e->step.n - e->report.rejected);
     nf_real scale = accepted > 0 ? (nf_real)(1 / accepted) : 0;
     for (size_t b = thread; b < e->n_blocks; b += n_threads) {
