@@ -60,6 +60,8 @@ static nf_status wavy_describe(const nf_object *o, nf_writer *w)
     nf_status status = nf_write_integer(w, "big", q->big);
     for (size_t i = 0; i < 6 && status == NF_OK; i++)
         status = nf_write_number(w, name[i], q->number[i]);
+    if (status == NF_OK)
+        status = nf_write_numbers(w, "numbers", 6, q->number);
     return status == NF_OK ? nf_write_integers(w, "list", 3, q->list) : status;
 }
 
@@ -93,14 +95,26 @@ static nf_flow *wavy_rebuild(nf_reader *r)
 {
     wavy q;
     uint64_t unused;
-    double number;
+    double number, numbers[7];
     size_t list[4];
     if (nf_read_integer(r, "big", &q.big) != NF_OK || nf_read_number(r, "tenth", &q.number[0]) != NF_OK ||
         nf_read_number(r, "tiny", &q.number[1]) != NF_OK || nf_read_number(r, "minus_zero", &q.number[2]) != NF_OK ||
         nf_read_number(r, "nan", &q.number[3]) != NF_OK || nf_read_number(r, "inf", &q.number[4]) != NF_OK ||
         nf_read_number(r, "minus_inf", &q.number[5]) != NF_OK || nf_read_integers(r, "list", 3, q.list) != NF_OK)
         return NULL;
+    if (nf_read_numbers(r, "numbers", 6, numbers) != NF_OK)
+        return NULL;
+    for (size_t i = 0; i < 6; i++) /* in a damaged file they may differ */
+        if (isnan(q.number[i]) ? !isnan(numbers[i]) : memcmp(&q.number[i], &numbers[i], sizeof *numbers) != 0) {
+            nf_error(NF_EFORMAT, "number %zu is another in the array", i);
+            return NULL;
+        }
     cr_assert_eq(nf_read_length(r, "list"), 3);
+    cr_assert_eq(nf_read_length(r, "numbers"), 6);
+    cr_assert_eq(nf_read_numbers(r, "numbers", 7, numbers), NF_EFORMAT);
+    cr_assert_eq(nf_read_numbers(r, "tenth", 1, numbers), NF_EFORMAT);
+    cr_assert_eq(nf_read_numbers(r, "absent", 1, numbers), NF_EFORMAT);
+    cr_assert_eq(nf_read_integers(r, "numbers", 6, (size_t[6]){0}), NF_EFORMAT);
     cr_assert_eq(nf_read_length(r, "absent"), 0);
     cr_assert_eq(nf_read_integer(r, "absent", &unused), NF_EFORMAT);
     cr_assert_eq(nf_read_integer(r, "tenth", &unused), NF_EFORMAT);
@@ -1038,6 +1052,8 @@ Test(model_file, bad_calls)
     cr_assert_eq(nf_write_number(NULL, "a", 1.5), NF_EARG);
     cr_assert_eq(nf_write_integers(NULL, "a", 1, &(size_t){3}), NF_EARG);
     cr_assert_eq(nf_write_integers(NULL, "a", 1, NULL), NF_EARG);
+    cr_assert_eq(nf_write_numbers(NULL, "a", 1, NULL), NF_EARG);
+    cr_assert_eq(nf_read_numbers(NULL, "a", 1, &(double){0}), NF_EARG);
     cr_assert_eq(nf_read_length(NULL, "a"), 0);
     cr_assert_eq(nf_read_n_children(NULL), 0);
     cr_assert_null(nf_read_child(NULL, 0));

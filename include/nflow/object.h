@@ -183,15 +183,19 @@ NF_API NF_CHECKED nf_status nf_write_integer(nf_writer *w, const char *name, uin
 NF_API NF_CHECKED nf_status nf_write_number(nf_writer *w, const char *name, double value);
 /** Writes an array of n non-negative integers. */
 NF_API NF_CHECKED nf_status nf_write_integers(nf_writer *w, const char *name, size_t n, const size_t *values);
+/** Writes an array of n real numbers (17 digits). */
+NF_API NF_CHECKED nf_status nf_write_numbers(nf_writer *w, const char *name, size_t n, const double *values);
 
 /** Reads a field back; NF_EFORMAT if it is missing or of another kind. */
 NF_API NF_CHECKED nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value);
 /** Reads a real number back. */
 NF_API NF_CHECKED nf_status nf_read_number(nf_reader *r, const char *name, double *value);
-/** The length of an integer array, 0 if it is missing. */
+/** The length of an array, 0 if it is missing. */
 NF_API size_t nf_read_length(nf_reader *r, const char *name);
 /** Reads exactly n integers back; NF_EFORMAT if there are not n. */
 NF_API NF_CHECKED nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values);
+/** Reads exactly n real numbers back; NF_EFORMAT if there are not n. */
+NF_API NF_CHECKED nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *values);
 /** The base-side (dim_in) and target-side (dim_out) dimensions and context rows that were saved; the file's word. */
 NF_API size_t nf_read_dim_in(nf_reader *r);
 /** See nf_read_dim_in(). */

@@ -41,26 +41,34 @@ nf_status nf_write_integer(nf_writer *w, const char *name, uint64_t value)
     return set_field(w, "nf_write_integer", name, json_of_integer(value));
 }
 
-nf_status nf_write_number(nf_writer *w, const char *name, double value)
+static json_t *json_of_number(double value)
 {
-    json_t *json = isnan(value)   ? json_string("nan")
-                   : isinf(value) ? json_string(value > 0 ? "inf" : "-inf")
-                                  : json_real(value);
-    return set_field(w, "nf_write_number", name, json);
+    return isnan(value)   ? json_string("nan")
+           : isinf(value) ? json_string(value > 0 ? "inf" : "-inf")
+                          : json_real(value);
 }
 
-nf_status nf_write_integers(nf_writer *w, const char *name, size_t n, const size_t *values)
+nf_status nf_write_number(nf_writer *w, const char *name, double value)
 {
-    if (n && !values)
-        return nf_error(NF_EARG, "nf_write_integers: values is NULL, but n is %zu", n);
-    json_t *array = json_array();
-    for (size_t i = 0; i < n; i++)
-        if (json_array_append_new(array, json_of_integer(values[i])) != 0) {
-            json_decref(array);
-            return nf_error(NF_ENOMEM, "nf_write_integers: no memory for %zu integers", n);
-        }
-    return set_field(w, "nf_write_integers", name, array);
+    return set_field(w, "nf_write_number", name, json_of_number(value));
 }
+
+/* An array of n values, each as `json_of` writes it. */
+#define WRITE_ARRAY(function, type, json_of)                                                \
+    nf_status function(nf_writer *w, const char *name, size_t n, const type *values)        \
+    {                                                                                       \
+        if (n && !values)                                                                   \
+            return nf_error(NF_EARG, #function ": values is NULL, but n is %zu", n);        \
+        json_t *array = json_array();                                                       \
+        for (size_t i = 0; i < n; i++)                                                      \
+            if (json_array_append_new(array, json_of(values[i])) != 0) {                    \
+                json_decref(array);                                                         \
+                return nf_error(NF_ENOMEM, #function ": no memory for an array of %zu", n); \
+            }                                                                               \
+        return set_field(w, #function, name, array);                                        \
+    }
+WRITE_ARRAY(nf_write_integers, size_t, json_of_integer)
+WRITE_ARRAY(nf_write_numbers, double, json_of_number)
 
 /* ---- reading ---- */
 
@@ -100,12 +108,8 @@ nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value)
     return status;
 }
 
-nf_status nf_read_number(nf_reader *r, const char *name, double *value)
+static bool number_of_json(const json_t *json, double *value)
 {
-    const json_t *json = NULL;
-    nf_status status = find_field(r, "nf_read_number", name, value, &json);
-    if (status != NF_OK)
-        return status;
     const char *text = json_string_value(json);
     if (json_is_number(json))
         *value = json_number_value(json);
@@ -116,6 +120,15 @@ nf_status nf_read_number(nf_reader *r, const char *name, double *value)
     else if (text && strcmp(text, "-inf") == 0)
         *value = -HUGE_VAL;
     else
+        return false;
+    return true;
+}
+
+nf_status nf_read_number(nf_reader *r, const char *name, double *value)
+{
+    const json_t *json = NULL;
+    nf_status status = find_field(r, "nf_read_number", name, value, &json);
+    if (status == NF_OK && !number_of_json(json, value))
         status = nf_error(NF_EFORMAT, "the field '%s' is not a number", name);
     return status;
 }
@@ -125,20 +138,41 @@ size_t nf_read_length(nf_reader *r, const char *name)
     return r && name ? json_array_size(json_object_get(r->fields, name)) : 0;
 }
 
-nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values)
+/* The field as an array of n; NULL with an error if it is not. */
+static const json_t *find_array(nf_reader *r, const char *function, const char *name, size_t n, const void *values,
+                                const char *of)
 {
     const json_t *json = NULL;
-    nf_status status = find_field(r, "nf_read_integers", name, values, &json);
-    if (status != NF_OK)
-        return status;
-    if (!json_is_array(json) || json_array_size(json) != n)
-        return nf_error(NF_EFORMAT, "the field '%s' is not an array of %zu integers", name, n);
+    if (find_field(r, function, name, values, &json) != NF_OK)
+        return NULL;
+    if (json_is_array(json) && json_array_size(json) == n)
+        return json;
+    nf_error(NF_EFORMAT, "the field '%s' is not an array of %zu %s", name, n, of);
+    return NULL;
+}
+
+nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values)
+{
+    const json_t *json = find_array(r, "nf_read_integers", name, n, values, "integers");
+    if (!json)
+        return nf_error_status();
     for (size_t i = 0; i < n; i++) {
         uint64_t value;
         if (!integer_of_json(json_array_get(json, i), &value) || value > SIZE_MAX)
             return nf_error(NF_EFORMAT, "item %zu of the field '%s' is not a non-negative integer", i, name);
         values[i] = (size_t)value;
     }
+    return NF_OK;
+}
+
+nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *values)
+{
+    const json_t *json = find_array(r, "nf_read_numbers", name, n, values, "numbers");
+    if (!json)
+        return nf_error_status();
+    for (size_t i = 0; i < n; i++)
+        if (!number_of_json(json_array_get(json, i), &values[i]))
+            return nf_error(NF_EFORMAT, "item %zu of the field '%s' is not a number", i, name);
     return NF_OK;
 }
 

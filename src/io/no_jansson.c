@@ -40,6 +40,12 @@ nf_status nf_write_integers(nf_writer *w, const char *name, size_t n, const size
     return refuse("nf_write_integers");
 }
 
+nf_status nf_write_numbers(nf_writer *w, const char *name, size_t n, const double *values)
+{
+    (void)w, (void)name, (void)n, (void)values;
+    return refuse("nf_write_numbers");
+}
+
 nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value)
 {
     (void)r, (void)name, (void)value;
@@ -56,6 +62,12 @@ nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *val
 {
     (void)r, (void)name, (void)n, (void)values;
     return refuse("nf_read_integers");
+}
+
+nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *values)
+{
+    (void)r, (void)name, (void)n, (void)values;
+    return refuse("nf_read_numbers");
 }
 
 nf_object *nf_read_child(nf_reader *r, size_t i)
