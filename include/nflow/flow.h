@@ -200,6 +200,14 @@ NF_API nf_flow *nf_planar(size_t dim);
  * beta = -alpha + log(1+e^b) (appendix A.2). theta: z0 [dim], a, b. The inverse is in closed form.
  */
 NF_API nf_flow *nf_radial(size_t dim);
+/**
+ * y = H_{n-1} ... H_0 x, H_j = I - 2 v_j v_j^T / |v_j|^2, a chain of reflections (Tomczak & Welling 2016, eq. 8).
+ * theta: v [n x dim]. log-det 0; the inverse is the chain from the other end. A v whose squared length is below the
+ * normal numbers, 0 above all, reflects nothing and has no gradient. Starts with random directions.
+ * @param n reflections, >= 1; with n = dim every orthogonal map of determinant (-1)^dim is one
+ * @return NULL on NF_EARG (dim or n is 0, or too large), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_householder(size_t dim, size_t n);
 
 /**
  * An autoregressive flow: in the given order, each dimension goes through `transform` with parameters that the masked

@@ -17,5 +17,6 @@ extern const nf_flow_type nfi_lu_linear_type;
 extern const nf_flow_type nfi_permutation_type;
 extern const nf_flow_type nfi_planar_type;
 extern const nf_flow_type nfi_radial_type;
+extern const nf_flow_type nfi_householder_type;
 
 #endif
