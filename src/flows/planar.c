@@ -6,22 +6,14 @@
    are not negative, so it needs neither abs nor epsilon. Where w = 0 (|w|^2 below the normal numbers) u^ = u and sp =
    1: a translation.
 
-   Forward VJP, with gh = u^.gy - 2 h m g_l / det and ga = (1 - h^2) gh:
-       gx = gy + w ga,   gb = ga,   gw = x ga + (through u^),   gu^ = h gy,   gsp = g_l (1 - h^2) / det
-   through u^: gu = gu^ + gwu w, gw = c gu^ + gwu u + 2 gq w, where q = |w|^2, gc = w.gu^ = h (w.gy),
-       gq = -gc c / q,   gwu = (gsp + gc / q) sigmoid(w.u) - gc / q.
-
-   Inverse: t = w.x + b solves t + m tanh t = w.y + b, a monotone scalar equation; then x = y - u^ tanh t. Its gradient
-   is derived by the library from J^-T g = g - w (1 - h^2) (u^.g) / det (Sherman & Morrison). */
+   Inverse: t = w.x + b solves t + m tanh t = w.y + b, a monotone scalar equation (planar_solve.c); then
+   x = y - u^ tanh t. Gradients are in planar_gradient.c. */
 #include "flows/planar.h"
 #include "core/memory.h"
 #include "core/vec.h"
 #include "flows/param.h"
 #include "flows/types.h"
 #include <math.h>
-
-/* theta: w [dim], u [dim], b. What follows from theta alone, a row of nfi_param_columns each: */
-enum { C, SP, SIGMA, INV_Q, N_COEFFICIENTS };
 
 NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
                              nf_real *restrict coef)
@@ -102,142 +94,6 @@ NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *res
         log_det[s] += (double)nfi_log_normal(nfi_planar_det(h[s], nfi_param(coef, stride, ld, SP, s)));
     shift(stride, dim, ld, theta, coef, 1, h, x, y);
 }
-
-/* dot = u^.g [ld]; w_dot = w.g where parameters are per sample */
-NFI_INLINE void dots(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
-                     const nf_real *restrict g, nf_real *restrict dot, nf_real *restrict w_dot)
-{
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
-        nfi_vec w_sum = {0}, u_sum = {0};
-        for (size_t i = 0; i < dim; i++) {
-            const nfi_vec row = NFI_CONST_LANES_AT(g + i * ld + s);
-            w_sum += NFI_PARAM_LANES(theta, stride, ld, i, s) * row;
-            u_sum += NFI_PARAM_LANES(theta, stride, ld, dim + i, s) * row;
-        }
-        NFI_LANES_AT(dot + s) = u_sum + NFI_PARAM_LANES(coef, stride, ld, C, s) * w_sum;
-        if (stride)
-            NFI_LANES_AT(w_dot + s) = w_sum;
-    }
-}
-
-/* Shared parameters: ga in `ga` [ld] (which holds u^.gy), then gx and sums over samples. */
-NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
-                           const nf_real *restrict h, const nf_real *restrict x, const nf_real *restrict gy,
-                           const nf_real *restrict g_log_det, nf_real *restrict gx, nf_real *restrict g_theta,
-                           nf_real *restrict ga)
-{
-    ld = nfi_lanes(ld);
-    const nf_real *restrict w = theta, *restrict u = theta + dim;
-    const nf_real c = coef[C], sp = coef[SP], sigma = coef[SIGMA], inv_q = coef[INV_Q];
-    nf_real gsp = 0, gb = 0;
-    dots(0, dim, ld, theta, coef, gy, ga, NULL);
-    NFI_SIMD_SUM(gsp, gb)
-    for (size_t s = 0; s < ld; s++) {
-        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
-        ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
-        gsp += slope * g_det;
-        gb += ga[s];
-    }
-    nf_real gc = 0;
-    for (size_t i = 0; i < dim; i++) {
-        const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld;
-        nf_real *restrict gxi = gx + i * ld;
-        const nf_real wi = w[i];
-        nfi_vec x_sum = {0}, h_sum = {0};
-        for (size_t s = 0; s < ld; s += NFI_LANES) {
-            const nfi_vec g = NFI_CONST_LANES_AT(gyi + s), a = NFI_CONST_LANES_AT(ga + s);
-            NFI_LANES_AT(gxi + s) = g + wi * a;
-            x_sum += NFI_CONST_LANES_AT(xi + s) * a;
-            h_sum += NFI_CONST_LANES_AT(h + s) * g;
-        }
-        const nf_real x_ga = nfi_vec_sum(&x_sum), gu_hat = nfi_vec_sum(&h_sum);
-        gc += wi * gu_hat;
-        if (g_theta) {
-            g_theta[i] += x_ga + c * gu_hat;
-            g_theta[dim + i] += gu_hat;
-        }
-    }
-    if (!g_theta)
-        return;
-    const nf_real gq = -gc * c * inv_q, gwu = (gsp + gc * inv_q) * sigma - gc * inv_q;
-    for (size_t i = 0; i < dim; i++) {
-        g_theta[i] += gwu * u[i] + 2 * gq * w[i];
-        g_theta[dim + i] += gwu * w[i];
-    }
-    g_theta[2 * dim] += gb;
-}
-
-/* Parameters per sample. */
-NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
-                         const nf_real *restrict h, const nf_real *restrict x, const nf_real *restrict gy,
-                         const nf_real *restrict g_log_det, nf_real *restrict gx, nf_real *restrict g_theta,
-                         nf_real *restrict work)
-{
-    ld = nfi_lanes(ld);
-    nf_real *restrict ga = work, *restrict gwu = work + ld, *restrict gq = work + 2 * ld;
-    dots(1, dim, ld, theta, coef, gy, ga, gwu);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        const nf_real sp = coef[SP * ld + s], inv_q = coef[INV_Q * ld + s];
-        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
-        const nf_real gc_q = h[s] * gwu[s] * inv_q;
-        ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
-        gq[s] = -gc_q * coef[C * ld + s];
-        gwu[s] = (slope * g_det + gc_q) * coef[SIGMA * ld + s] - gc_q;
-    }
-    for (size_t i = 0; i < dim; i++) {
-        const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld, *restrict w = theta + i * ld;
-        nf_real *restrict gxi = gx + i * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            gxi[s] = gyi[s] + w[s] * ga[s];
-        if (!g_theta)
-            continue;
-        const nf_real *restrict u = theta + (dim + i) * ld, *restrict c = coef + C * ld;
-        nf_real *restrict g_w = g_theta + i * ld, *restrict g_u = g_theta + (dim + i) * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real gu_hat = h[s] * gyi[s];
-            g_w[s] += xi[s] * ga[s] + c[s] * gu_hat + gwu[s] * u[s] + 2 * gq[s] * w[s];
-            g_u[s] += gu_hat + gwu[s] * w[s];
-        }
-    }
-    if (!g_theta)
-        return;
-    nf_real *restrict g_b = g_theta + 2 * dim * ld;
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        g_b[s] += ga[s];
-}
-
-/* work [3 x ld] */
-NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
-                          const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
-                          nf_real *g_theta, nf_real *work)
-{
-    if (stride)
-        vjp_each(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
-    else
-        vjp_shared(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
-}
-
-/* gy = gx - w (1 - h^2) (u^.gx) / det; work [2 x ld] */
-NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
-                         const nf_real *restrict coef, const nf_real *restrict h, const nf_real *restrict gx,
-                         nf_real *restrict gy, nf_real *restrict work)
-{
-    ld = nfi_lanes(ld);
-    dots(stride, dim, ld, theta, coef, gx, work, work + ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        work[s] *= (1 - h[s]) * (1 + h[s]) / nfi_planar_det(h[s], nfi_param(coef, stride, ld, SP, s));
-    for (size_t i = 0; i < dim; i++) {
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            gy[i * ld + s] = gx[i * ld + s] - nfi_param(theta, stride, ld, i, s) * work[s];
-    }
-}
-
 NFI_INLINE void inverse(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict y,
                         nf_real *restrict x, double *restrict log_det, nf_real *restrict coef, nf_real *restrict work)
 {
@@ -261,15 +117,7 @@ NFI_SPECIALISE(planar, inverse,
                (size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x, double *log_det,
                 nf_real *coef, nf_real *work),
                dim, ld, theta, y, x, log_det, coef, work)
-NFI_SPECIALISE(planar, pull_back,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *x,
-                const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
-               dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work)
-NFI_SPECIALISE(planar, solve_jt,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gx,
-                nf_real *gy, nf_real *work),
-               dim, ld, theta, coef, h, gx, gy, work)
-/* ---- hooks; what is saved: h [ld], then the coefficients ---- */
+/* ---- hooks ---- */
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
@@ -297,37 +145,6 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
-
-static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
-{
-    (void)d, (void)y;
-    const nf_real *h = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? planar_pull_back_each : planar_pull_back_shared)(
-        nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, x, gy, g_log_det, gx, g->theta, work);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
-}
-
-static nf_status solve_transposed(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,
-                                  const nf_real *y, void *saved, const nf_real *gx, nf_real *gy)
-{
-    (void)d, (void)x, (void)y;
-    const nf_real *h = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 2, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? planar_solve_jt_each : planar_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
-                                                                      h + p->ld, h, gx, gy, work);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
-}
-
 /* Near the identity, but every layer in its own direction: w a random unit vector, u = ln(e - 1) w + N(0, 0.1^2), since
    softplus(ln(e - 1)) = 1 makes m = 0 and u^ = 0 without the noise; b = 0. */
 static const double at_identity = 0.54132485461291811, spread = 0.1;
@@ -366,8 +183,8 @@ const nf_flow_type nfi_planar_type = {
     .part = {.name = "planar", .init = init, .slices = slices},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
-    .vjp = vjp,
-    .solve_jt = solve_transposed,
+    .vjp = nfi_planar_vjp,
+    .solve_jt = nfi_planar_solve_jt,
     .rebuild = rebuild,
 };
 

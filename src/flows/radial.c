@@ -8,20 +8,14 @@
        B = 1 + t + t' r = p (1 + q) + q k       the direction along d;
        t = k - q,   log-det = (dim - 1) log A + log B,   J = A I + (B - A) e e^T,   e = d / r (0 where r = 0).
 
-   Forward VJP, with S = gy.d and l = dim - 1:
-       gx = A gy + e gr,    gr = -v (t S + g_l (l t / A + 2 t q / B)),    gz0 = gy - gx (translations commute),
-       ga = q (-A S + g_l ((k (1 - 2 q) - 2 p q) / B - l)),    gb = sigmoid(b) v (S + g_l (l / A + q / B)).
-
    Inverse: rho = |y - z0| = A r gives r^2 + (sp - rho) r - rho alpha = 0, whose root is taken without cancellation;
-   then x = y - (t / A) (y - z0). Its gradient is derived by the library from J^-T g = g / A + e (e.g) p t / (A B). */
+   then x = y - (t / A) (y - z0). Gradients are in radial_gradient.c. */
+#include "flows/radial.h"
 #include "core/memory.h"
 #include "core/vec.h"
 #include "flows/param.h"
 #include "flows/types.h"
 #include <math.h>
-
-/* theta: z0 [dim], a, b. What follows from theta alone, a row of nfi_param_columns each: */
-enum { ALPHA, SP, SIGMA, N_COEFFICIENTS };
 
 NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
                              nf_real *restrict coef)
@@ -67,24 +61,6 @@ NFI_INLINE void distance(size_t stride, size_t dim, size_t ld, const nf_real *re
         r[s] = work[s] * nfi_sqrt(r[s]);
 }
 
-/* The quantities of the top comment at distance r. */
-typedef struct geometry {
-    nf_real v, p, q, k, t, A, B;
-} geometry;
-
-NFI_INLINE geometry at_distance(nf_real r, nf_real alpha, nf_real sp)
-{
-    geometry g;
-    g.v = 1 / (alpha + r);
-    g.p = r * g.v;
-    g.q = alpha * g.v;
-    g.k = sp * g.v;
-    g.t = g.k - g.q;
-    g.A = g.p + g.k;
-    g.B = g.p * (1 + g.q) + g.q * g.k;
-    return g;
-}
-
 /* y = x + factor (x - z0), factor [ld] */
 NFI_INLINE void stretch(size_t stride, size_t dim, size_t ld, const nf_real *restrict z0,
                         const nf_real *restrict factor, const nf_real *restrict x, nf_real *restrict y)
@@ -96,143 +72,49 @@ NFI_INLINE void stretch(size_t stride, size_t dim, size_t ld, const nf_real *res
     }
 }
 
-NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict x,
-                        nf_real *restrict y, double *restrict log_det, nf_real *restrict r, nf_real *restrict coef,
-                        nf_real *restrict work)
+/* The root r of r^2 + (sp - rho) r - rho alpha = 0. */
+NFI_INLINE nf_real root_of(nf_real rho, nf_real alpha, nf_real sp)
+{
+    /* root = sqrt(c^2 + 4 rho alpha), without overflow */
+    const nf_real c = sp - rho, c_abs = nfi_abs(c), f = 2 * nfi_sqrt(rho) * nfi_sqrt(alpha);
+    const nf_real most = c_abs > f ? c_abs : f, least = c_abs > f ? f : c_abs;
+    const nf_real ratio = least / (most > NFI_MIN_NORMAL ? most : NFI_MIN_NORMAL);
+    const nf_real root = most * nfi_sqrt(1 + ratio * ratio), sum = c_abs + root;
+    const nf_real small = rho * (2 * alpha / (sum > NFI_MIN_NORMAL ? sum : NFI_MIN_NORMAL));
+    return c > 0 ? small : sum / 2;
+}
+
+/* Either direction; r [ld] becomes x's distance from z0 (of the inverse: y's). work [ld] */
+NFI_INLINE void move(size_t stride, bool back, size_t dim, size_t ld, const nf_real *restrict theta,
+                     const nf_real *restrict x, nf_real *restrict y, double *restrict log_det, nf_real *restrict r,
+                     nf_real *restrict coef, nf_real *restrict work)
 {
     ld = nfi_lanes(ld);
     coefficients(stride, dim, ld, theta, coef);
     distance(stride, dim, ld, theta, x, r, work);
-    const nf_real *restrict alpha = coef, *restrict sp = coef + nfi_param_columns(stride, ld);
-    const nf_real across = (nf_real)(dim - 1);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        const geometry e = at_distance(r[s], nfi_param(alpha, stride, ld, 0, s), nfi_param(sp, stride, ld, 0, s));
-        log_det[s] += (double)(across * nfi_log(e.A) + nfi_log(e.B));
-        work[s] = e.t;
-    }
-    stretch(stride, dim, ld, theta, work, x, y);
-}
-
-NFI_INLINE void inverse(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict y,
-                        nf_real *restrict x, double *restrict log_det, nf_real *restrict rho, nf_real *restrict coef,
-                        nf_real *restrict work)
-{
-    ld = nfi_lanes(ld);
-    coefficients(stride, dim, ld, theta, coef);
-    distance(stride, dim, ld, theta, y, rho, work);
     const nf_real *restrict alphas = coef, *restrict sps = coef + nfi_param_columns(stride, ld);
     const nf_real across = (nf_real)(dim - 1);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nf_real alpha = nfi_param(alphas, stride, ld, 0, s), sp = nfi_param(sps, stride, ld, 0, s);
-        /* root = sqrt(c^2 + 4 rho alpha), without overflow */
-        const nf_real c = sp - rho[s], c_abs = nfi_abs(c), f = 2 * nfi_sqrt(rho[s]) * nfi_sqrt(alpha);
-        const nf_real most = c_abs > f ? c_abs : f, least = c_abs > f ? f : c_abs;
-        const nf_real ratio = least / (most > NFI_MIN_NORMAL ? most : NFI_MIN_NORMAL);
-        const nf_real root = most * nfi_sqrt(1 + ratio * ratio), sum = c_abs + root;
-        const nf_real small = rho[s] * (2 * alpha / (sum > NFI_MIN_NORMAL ? sum : NFI_MIN_NORMAL));
-        const geometry e = at_distance(c > 0 ? small : sum / 2, alpha, sp);
-        log_det[s] -= (double)(across * nfi_log(e.A) + nfi_log(e.B));
-        work[s] = -e.t / e.A;
+        const nfi_radial_geometry e = nfi_radial_at(back ? root_of(r[s], alpha, sp) : r[s], alpha, sp);
+        const double l = (double)(across * nfi_log(e.A) + nfi_log(e.B));
+        log_det[s] += back ? -l : l;
+        work[s] = back ? -e.t / e.A : e.t;
     }
-    stretch(stride, dim, ld, theta, work, y, x);
+    stretch(stride, dim, ld, theta, work, x, y);
 }
 
-/* out = e.g, where e = (x - z0) / r */
-NFI_INLINE void along(size_t stride, size_t dim, size_t ld, const nf_real *restrict z0, const nf_real *restrict inv_r,
-                      const nf_real *restrict x, const nf_real *restrict g, nf_real *restrict out)
+NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y,
+                        double *log_det, nf_real *r, nf_real *coef, nf_real *work)
 {
-    for (size_t i = 0; i < dim; i++) {
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real e = (x[i * ld + s] - nfi_param(z0, stride, ld, i, s)) * inv_r[s];
-            out[s] = (i ? out[s] : 0) + e * g[i * ld + s];
-        }
-    }
+    move(stride, false, dim, ld, theta, x, y, log_det, r, coef, work);
 }
 
-NFI_INLINE void inverses(size_t ld, const nf_real *restrict r, nf_real *restrict inv_r)
+NFI_INLINE void inverse(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y,
+                        double *log_det, nf_real *r, nf_real *coef, nf_real *work)
 {
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        inv_r[s] = r[s] < NFI_MIN_NORMAL ? 0 : 1 / r[s];
-}
-
-/* work [5 x ld] */
-NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
-                          const nf_real *restrict coef, const nf_real *restrict r, const nf_real *restrict x,
-                          const nf_real *restrict gy, const nf_real *restrict g_log_det, nf_real *restrict gx,
-                          nf_real *restrict g_theta, nf_real *restrict work)
-{
-    ld = nfi_lanes(ld);
-    const nf_real across = (nf_real)(dim - 1);
-    nf_real *restrict inv_r = work, *restrict gr = work + ld, *restrict t = work + 2 * ld;
-    nf_real *restrict ga = work + 3 * ld, *restrict gb = work + 4 * ld;
-    inverses(ld, r, inv_r);
-    along(stride, dim, ld, theta, inv_r, x, gy, gr);
-    nf_real ga_sum = 0, gb_sum = 0;
-    NFI_SIMD_SUM(ga_sum, gb_sum)
-    for (size_t s = 0; s < ld; s++) {
-        const geometry e = at_distance(r[s], nfi_param(coef, stride, ld, ALPHA, s), nfi_param(coef, stride, ld, SP, s));
-        const nf_real gy_e = gr[s], S = gy_e * r[s], gl_A = g_log_det[s] * across / e.A, gl_B = g_log_det[s] / e.B;
-        t[s] = e.t;
-        gr[s] = -e.t * (e.p * gy_e + e.v * (gl_A + 2 * e.q * gl_B));
-        ga[s] = e.q * (-e.A * S + gl_B * (e.k * (1 - 2 * e.q) - 2 * e.p * e.q) - g_log_det[s] * across);
-        gb[s] = nfi_param(coef, stride, ld, SIGMA, s) * (e.p * gy_e + e.v * (gl_A + e.q * gl_B));
-        ga_sum += ga[s];
-        gb_sum += gb[s];
-    }
-    for (size_t i = 0; i < dim; i++) {
-        nf_real gz0 = 0;
-        NFI_SIMD_SUM(gz0)
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real e = (x[i * ld + s] - nfi_param(theta, stride, ld, i, s)) * inv_r[s];
-            const nf_real change = t[s] * gy[i * ld + s] + e * gr[s];
-            gx[i * ld + s] = gy[i * ld + s] + change;
-            if (stride && g_theta)
-                g_theta[i * ld + s] -= change;
-            gz0 -= change;
-        }
-        if (!stride && g_theta)
-            g_theta[i] += gz0;
-    }
-    if (!g_theta)
-        return;
-    if (!stride) {
-        g_theta[dim] += ga_sum;
-        g_theta[dim + 1] += gb_sum;
-        return;
-    }
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        g_theta[dim * ld + s] += ga[s];
-        g_theta[(dim + 1) * ld + s] += gb[s];
-    }
-}
-
-/* gy = gx / A + e (e.gx) p t / (A B); work [3 x ld] */
-NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
-                         const nf_real *restrict coef, const nf_real *restrict r, const nf_real *restrict x,
-                         const nf_real *restrict gx, nf_real *restrict gy, nf_real *restrict work)
-{
-    ld = nfi_lanes(ld);
-    nf_real *restrict inv_r = work, *restrict c = work + ld, *restrict inv_A = work + 2 * ld;
-    inverses(ld, r, inv_r);
-    along(stride, dim, ld, theta, inv_r, x, gx, c);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        const geometry e = at_distance(r[s], nfi_param(coef, stride, ld, ALPHA, s), nfi_param(coef, stride, ld, SP, s));
-        inv_A[s] = 1 / e.A;
-        c[s] *= e.p * (e.t / e.A) / e.B;
-    }
-    for (size_t i = 0; i < dim; i++) {
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real e = (x[i * ld + s] - nfi_param(theta, stride, ld, i, s)) * inv_r[s];
-            gy[i * ld + s] = gx[i * ld + s] * inv_A[s] + e * c[s];
-        }
-    }
+    move(stride, true, dim, ld, theta, x, y, log_det, r, coef, work);
 }
 
 NFI_SPECIALISE(radial, forward,
@@ -240,19 +122,11 @@ NFI_SPECIALISE(radial, forward,
                 nf_real *coef, nf_real *work),
                dim, ld, theta, x, y, log_det, r, coef, work)
 NFI_SPECIALISE(radial, inverse,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x, double *log_det,
-                nf_real *rho, nf_real *coef, nf_real *work),
-               dim, ld, theta, y, x, log_det, rho, coef, work)
-NFI_SPECIALISE(radial, pull_back,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
-                const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
-               dim, ld, theta, coef, r, x, gy, g_log_det, gx, g_theta, work)
-NFI_SPECIALISE(radial, solve_jt,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
-                const nf_real *gx, nf_real *gy, nf_real *work),
-               dim, ld, theta, coef, r, x, gx, gy, work)
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y, double *log_det, nf_real *r,
+                nf_real *coef, nf_real *work),
+               dim, ld, theta, x, y, log_det, r, coef, work)
 
-/* ---- hooks; what is saved: r [ld], then the coefficients ---- */
+/* ---- hooks ---- */
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
@@ -271,36 +145,6 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
                                                                         y, log_det, r, r + p->ld, work);
     if (save)
         *saved = r;
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
-}
-
-static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
-{
-    (void)d, (void)y;
-    const nf_real *r = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 5, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? radial_pull_back_each : radial_pull_back_shared)(
-        nf_object_shape(o)->dim_in, p->ld, p->theta, r + p->ld, r, x, gy, g_log_det, gx, g->theta, work);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
-}
-
-static nf_status solve_transposed(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,
-                                  const nf_real *y, void *saved, const nf_real *gx, nf_real *gy)
-{
-    (void)d, (void)y;
-    const nf_real *r = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? radial_solve_jt_each : radial_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
-                                                                      r + p->ld, r, x, gx, gy, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
@@ -336,8 +180,8 @@ const nf_flow_type nfi_radial_type = {
     .part = {.name = "radial", .init = init, .slices = slices},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
-    .vjp = vjp,
-    .solve_jt = solve_transposed,
+    .vjp = nfi_radial_vjp,
+    .solve_jt = nfi_radial_solve_jt,
     .rebuild = rebuild,
 };
 

@@ -1,0 +1,185 @@
+/* Planar's gradients, in the terms of planar.c. Forward VJP, with gh = u^.gy - 2 h m g_l / det and ga = (1 - h^2) gh:
+
+       gx = gy + w ga,   gb = ga,   gw = x ga + (through u^),   gu^ = h gy,   gsp = g_l (1 - h^2) / det
+
+   through u^: gu = gu^ + gwu w, gw = c gu^ + gwu u + 2 gq w, where q = |w|^2, gc = w.gu^ = h (w.gy),
+       gq = -gc c / q,   gwu = (gsp + gc / q) sigmoid(w.u) - gc / q.
+
+   The inverse's gradient is derived by the library from J^-T g = g - w (1 - h^2) (u^.g) / det (Sherman & Morrison). */
+#include "flows/planar.h"
+#include "core/memory.h"
+#include "flows/param.h"
+
+/* dot = u^.g [ld]; w_dot = w.g where parameters are per sample */
+NFI_INLINE void dots(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
+                     const nf_real *restrict g, nf_real *restrict dot, nf_real *restrict w_dot)
+{
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        nfi_vec w_sum = {0}, u_sum = {0};
+        for (size_t i = 0; i < dim; i++) {
+            const nfi_vec row = NFI_CONST_LANES_AT(g + i * ld + s);
+            w_sum += NFI_PARAM_LANES(theta, stride, ld, i, s) * row;
+            u_sum += NFI_PARAM_LANES(theta, stride, ld, dim + i, s) * row;
+        }
+        NFI_LANES_AT(dot + s) = u_sum + NFI_PARAM_LANES(coef, stride, ld, C, s) * w_sum;
+        if (stride)
+            NFI_LANES_AT(w_dot + s) = w_sum;
+    }
+}
+
+/* Shared parameters: ga in `ga` [ld] (which holds u^.gy), then gx and sums over samples. */
+NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
+                           const nf_real *restrict h, const nf_real *restrict x, const nf_real *restrict gy,
+                           const nf_real *restrict g_log_det, nf_real *restrict gx, nf_real *restrict g_theta,
+                           nf_real *restrict ga)
+{
+    ld = nfi_lanes(ld);
+    const nf_real *restrict w = theta, *restrict u = theta + dim;
+    const nf_real c = coef[C], sp = coef[SP], sigma = coef[SIGMA], inv_q = coef[INV_Q];
+    nf_real gsp = 0, gb = 0;
+    dots(0, dim, ld, theta, coef, gy, ga, NULL);
+    NFI_SIMD_SUM(gsp, gb)
+    for (size_t s = 0; s < ld; s++) {
+        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
+        ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
+        gsp += slope * g_det;
+        gb += ga[s];
+    }
+    nf_real gc = 0;
+    for (size_t i = 0; i < dim; i++) {
+        const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld;
+        nf_real *restrict gxi = gx + i * ld;
+        const nf_real wi = w[i];
+        nfi_vec x_sum = {0}, h_sum = {0};
+        for (size_t s = 0; s < ld; s += NFI_LANES) {
+            const nfi_vec g = NFI_CONST_LANES_AT(gyi + s), a = NFI_CONST_LANES_AT(ga + s);
+            NFI_LANES_AT(gxi + s) = g + wi * a;
+            x_sum += NFI_CONST_LANES_AT(xi + s) * a;
+            h_sum += NFI_CONST_LANES_AT(h + s) * g;
+        }
+        const nf_real x_ga = nfi_vec_sum(&x_sum), gu_hat = nfi_vec_sum(&h_sum);
+        gc += wi * gu_hat;
+        if (g_theta) {
+            g_theta[i] += x_ga + c * gu_hat;
+            g_theta[dim + i] += gu_hat;
+        }
+    }
+    if (!g_theta)
+        return;
+    const nf_real gq = -gc * c * inv_q, gwu = (gsp + gc * inv_q) * sigma - gc * inv_q;
+    for (size_t i = 0; i < dim; i++) {
+        g_theta[i] += gwu * u[i] + 2 * gq * w[i];
+        g_theta[dim + i] += gwu * w[i];
+    }
+    g_theta[2 * dim] += gb;
+}
+
+/* Parameters per sample. */
+NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
+                         const nf_real *restrict h, const nf_real *restrict x, const nf_real *restrict gy,
+                         const nf_real *restrict g_log_det, nf_real *restrict gx, nf_real *restrict g_theta,
+                         nf_real *restrict work)
+{
+    ld = nfi_lanes(ld);
+    nf_real *restrict ga = work, *restrict gwu = work + ld, *restrict gq = work + 2 * ld;
+    dots(1, dim, ld, theta, coef, gy, ga, gwu);
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++) {
+        const nf_real sp = coef[SP * ld + s], inv_q = coef[INV_Q * ld + s];
+        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
+        const nf_real gc_q = h[s] * gwu[s] * inv_q;
+        ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
+        gq[s] = -gc_q * coef[C * ld + s];
+        gwu[s] = (slope * g_det + gc_q) * coef[SIGMA * ld + s] - gc_q;
+    }
+    for (size_t i = 0; i < dim; i++) {
+        const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld, *restrict w = theta + i * ld;
+        nf_real *restrict gxi = gx + i * ld;
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            gxi[s] = gyi[s] + w[s] * ga[s];
+        if (!g_theta)
+            continue;
+        const nf_real *restrict u = theta + (dim + i) * ld, *restrict c = coef + C * ld;
+        nf_real *restrict g_w = g_theta + i * ld, *restrict g_u = g_theta + (dim + i) * ld;
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++) {
+            const nf_real gu_hat = h[s] * gyi[s];
+            g_w[s] += xi[s] * ga[s] + c[s] * gu_hat + gwu[s] * u[s] + 2 * gq[s] * w[s];
+            g_u[s] += gu_hat + gwu[s] * w[s];
+        }
+    }
+    if (!g_theta)
+        return;
+    nf_real *restrict g_b = g_theta + 2 * dim * ld;
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++)
+        g_b[s] += ga[s];
+}
+
+/* work [3 x ld] */
+NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                          const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
+                          nf_real *g_theta, nf_real *work)
+{
+    if (stride)
+        vjp_each(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
+    else
+        vjp_shared(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
+}
+
+/* gy = gx - w (1 - h^2) (u^.gx) / det; work [2 x ld] */
+NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
+                         const nf_real *restrict coef, const nf_real *restrict h, const nf_real *restrict gx,
+                         nf_real *restrict gy, nf_real *restrict work)
+{
+    ld = nfi_lanes(ld);
+    dots(stride, dim, ld, theta, coef, gx, work, work + ld);
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++)
+        work[s] *= (1 - h[s]) * (1 + h[s]) / nfi_planar_det(h[s], nfi_param(coef, stride, ld, SP, s));
+    for (size_t i = 0; i < dim; i++) {
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            gy[i * ld + s] = gx[i * ld + s] - nfi_param(theta, stride, ld, i, s) * work[s];
+    }
+}
+NFI_SPECIALISE(planar, pull_back,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *x,
+                const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
+               dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work)
+NFI_SPECIALISE(planar, solve_jt,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gx,
+                nf_real *gy, nf_real *work),
+               dim, ld, theta, coef, h, gx, gy, work)
+/* ---- hooks ---- */
+
+nf_status nfi_planar_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    (void)d, (void)y;
+    const nf_real *h = saved;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
+    if (!work)
+        return NF_ENOMEM;
+    (p->theta_stride ? planar_pull_back_each : planar_pull_back_shared)(
+        nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, x, gy, g_log_det, gx, g->theta, work);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
+
+nf_status nfi_planar_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                              void *saved, const nf_real *gx, nf_real *gy)
+{
+    (void)d, (void)x, (void)y;
+    const nf_real *h = saved;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *work = nf_arena_reals(p->scratch, 2, p->ld);
+    if (!work)
+        return NF_ENOMEM;
+    (p->theta_stride ? planar_solve_jt_each : planar_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
+                                                                      h + p->ld, h, gx, gy, work);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}

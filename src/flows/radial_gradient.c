@@ -1,0 +1,148 @@
+/* Radial's gradients, in the terms of radial.c. Forward VJP, with S = gy.d and l = dim - 1:
+
+       gx = A gy + e gr,    gr = -v (t S + g_l (l t / A + 2 t q / B)),    gz0 = gy - gx (translations commute),
+       ga = q (-A S + g_l ((k (1 - 2 q) - 2 p q) / B - l)),    gb = sigmoid(b) v (S + g_l (l / A + q / B)).
+
+   The inverse's gradient is derived by the library from J^-T g = g / A + e (e.g) p t / (A B). */
+#include "flows/radial.h"
+#include "core/memory.h"
+#include "flows/param.h"
+
+/* out = e.g, where e = (x - z0) / r */
+NFI_INLINE void along(size_t stride, size_t dim, size_t ld, const nf_real *restrict z0, const nf_real *restrict inv_r,
+                      const nf_real *restrict x, const nf_real *restrict g, nf_real *restrict out)
+{
+    for (size_t i = 0; i < dim; i++) {
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++) {
+            const nf_real e = (x[i * ld + s] - nfi_param(z0, stride, ld, i, s)) * inv_r[s];
+            out[s] = (i ? out[s] : 0) + e * g[i * ld + s];
+        }
+    }
+}
+
+NFI_INLINE void inverses(size_t ld, const nf_real *restrict r, nf_real *restrict inv_r)
+{
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++)
+        inv_r[s] = r[s] < NFI_MIN_NORMAL ? 0 : 1 / r[s];
+}
+
+/* work [5 x ld] */
+NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
+                          const nf_real *restrict coef, const nf_real *restrict r, const nf_real *restrict x,
+                          const nf_real *restrict gy, const nf_real *restrict g_log_det, nf_real *restrict gx,
+                          nf_real *restrict g_theta, nf_real *restrict work)
+{
+    ld = nfi_lanes(ld);
+    const nf_real across = (nf_real)(dim - 1);
+    nf_real *restrict inv_r = work, *restrict gr = work + ld, *restrict t = work + 2 * ld;
+    nf_real *restrict ga = work + 3 * ld, *restrict gb = work + 4 * ld;
+    inverses(ld, r, inv_r);
+    along(stride, dim, ld, theta, inv_r, x, gy, gr);
+    nf_real ga_sum = 0, gb_sum = 0;
+    NFI_SIMD_SUM(ga_sum, gb_sum)
+    for (size_t s = 0; s < ld; s++) {
+        const nfi_radial_geometry e =
+            nfi_radial_at(r[s], nfi_param(coef, stride, ld, ALPHA, s), nfi_param(coef, stride, ld, SP, s));
+        const nf_real gy_e = gr[s], S = gy_e * r[s], gl_A = g_log_det[s] * across / e.A, gl_B = g_log_det[s] / e.B;
+        t[s] = e.t;
+        gr[s] = -e.t * (e.p * gy_e + e.v * (gl_A + 2 * e.q * gl_B));
+        ga[s] = e.q * (-e.A * S + gl_B * (e.k * (1 - 2 * e.q) - 2 * e.p * e.q) - g_log_det[s] * across);
+        gb[s] = nfi_param(coef, stride, ld, SIGMA, s) * (e.p * gy_e + e.v * (gl_A + e.q * gl_B));
+        ga_sum += ga[s];
+        gb_sum += gb[s];
+    }
+    for (size_t i = 0; i < dim; i++) {
+        nf_real gz0 = 0;
+        NFI_SIMD_SUM(gz0)
+        for (size_t s = 0; s < ld; s++) {
+            const nf_real e = (x[i * ld + s] - nfi_param(theta, stride, ld, i, s)) * inv_r[s];
+            const nf_real change = t[s] * gy[i * ld + s] + e * gr[s];
+            gx[i * ld + s] = gy[i * ld + s] + change;
+            if (stride && g_theta)
+                g_theta[i * ld + s] -= change;
+            gz0 -= change;
+        }
+        if (!stride && g_theta)
+            g_theta[i] += gz0;
+    }
+    if (!g_theta)
+        return;
+    if (!stride) {
+        g_theta[dim] += ga_sum;
+        g_theta[dim + 1] += gb_sum;
+        return;
+    }
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++) {
+        g_theta[dim * ld + s] += ga[s];
+        g_theta[(dim + 1) * ld + s] += gb[s];
+    }
+}
+
+/* gy = gx / A + e (e.gx) p t / (A B); work [3 x ld] */
+NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
+                         const nf_real *restrict coef, const nf_real *restrict r, const nf_real *restrict x,
+                         const nf_real *restrict gx, nf_real *restrict gy, nf_real *restrict work)
+{
+    ld = nfi_lanes(ld);
+    nf_real *restrict inv_r = work, *restrict c = work + ld, *restrict inv_A = work + 2 * ld;
+    inverses(ld, r, inv_r);
+    along(stride, dim, ld, theta, inv_r, x, gx, c);
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++) {
+        const nfi_radial_geometry e =
+            nfi_radial_at(r[s], nfi_param(coef, stride, ld, ALPHA, s), nfi_param(coef, stride, ld, SP, s));
+        inv_A[s] = 1 / e.A;
+        c[s] *= e.p * (e.t / e.A) / e.B;
+    }
+    for (size_t i = 0; i < dim; i++) {
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++) {
+            const nf_real e = (x[i * ld + s] - nfi_param(theta, stride, ld, i, s)) * inv_r[s];
+            gy[i * ld + s] = gx[i * ld + s] * inv_A[s] + e * c[s];
+        }
+    }
+}
+
+NFI_SPECIALISE(radial, pull_back,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
+                const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
+               dim, ld, theta, coef, r, x, gy, g_log_det, gx, g_theta, work)
+NFI_SPECIALISE(radial, solve_jt,
+               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
+                const nf_real *gx, nf_real *gy, nf_real *work),
+               dim, ld, theta, coef, r, x, gx, gy, work)
+
+/* ---- hooks ---- */
+
+nf_status nfi_radial_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    (void)d, (void)y;
+    const nf_real *r = saved;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *work = nf_arena_reals(p->scratch, 5, p->ld);
+    if (!work)
+        return NF_ENOMEM;
+    (p->theta_stride ? radial_pull_back_each : radial_pull_back_shared)(
+        nf_object_shape(o)->dim_in, p->ld, p->theta, r + p->ld, r, x, gy, g_log_det, gx, g->theta, work);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
+
+nf_status nfi_radial_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                              void *saved, const nf_real *gx, nf_real *gy)
+{
+    (void)d, (void)y;
+    const nf_real *r = saved;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
+    if (!work)
+        return NF_ENOMEM;
+    (p->theta_stride ? radial_solve_jt_each : radial_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
+                                                                      r + p->ld, r, x, gx, gy, work);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
