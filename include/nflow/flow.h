@@ -121,6 +121,16 @@ NF_API nf_flow *nf_shift(size_t dim);
 /**
  * How nf_scaled_affine gets its scale s from a parameter a; t = a + bias, u the upper and l the lower limit of log s.
  * All are smooth, except that NF_SCALE_CLAMP has no gradient outside its limits.
+/**
+ * Activation normalisation (Kingma & Dhariwal 2018, section 3.1): y = x exp(s) + m, elementwise, with m and s from the
+ * initial batch (nf_model_init), so that each row of it leaves with mean 0 and deviation 1 in the direction in which it
+ * goes; after that they are parameters like any others. A row whose deviation is not above the rounding of its numbers
+ * (a constant, a batch of one) is only centred. Without a batch it starts as the identity. theta: m [dim], s [dim].
+ * A loaded model has the numbers of its file and is never initialised. Not for amortisation, since amortised
+ * parameters do not begin from data.
+ * @return NULL on NF_EARG (dim 0), NF_ENOMEM. Initialisation fails with NF_ENOTFINITE where data are not finite.
+ */
+NF_API nf_flow *nf_actnorm(size_t dim);
  */
 typedef enum nf_scale {
     NF_SCALE_EXP,        /**< log s = t, unbounded; the default */

@@ -20,9 +20,9 @@ typedef struct nf_model_options {
     uint64_t seed;  /**< of the initial parameters */
     nf_real *theta; /**< the caller's parameters [n_params], borrowed and taken as they stand; NULL: own, initialised */
     nf_real *state; /**< the caller's buffers [n_state], likewise; give both, or theta alone where n_state is 0 */
-    size_t n_init;  /**< rows of init_x, 0 for none */
-    const nf_real *init_x;   /**< [n_init x dim] for data-dependent initialisation; may be NULL */
-    const nf_real *init_ctx; /**< [n_init x n_ctx] or NULL */
+    size_t n_init;  /**< as the arguments of nf_model_init(): rows of init_x, 0 for none */
+    const nf_real *init_x;   /**< [n_init x dim] for data-dependent initialisation; NULL: draws, see there */
+    const nf_real *init_ctx; /**< [n_init x n_ctx]; NULL if n_ctx is 0 */
 } nf_model_options;
 
 /**
@@ -48,7 +48,17 @@ NF_API const nf_shape *nf_model_shape(const nf_model *m);
 NF_API nf_real *nf_model_theta(nf_model *m);
 /** The buffers [n_state]. */
 NF_API nf_real *nf_model_state(nf_model *m);
-/** Initialises theta and state again. x [n x dim] and ctx [n x n_ctx] may be NULL with n = 0. */
+/**
+ * Initialises theta and state again. With n > 0, layers that begin from data (nf_actnorm, nf_batch_norm) see a batch,
+ * each as the layers before it hand it on, in the direction in which the model is to be used:
+ * - x given, a model of a flow or distribution: data [n x dim_out] on their way to the base, as in nf_log_prob;
+ * - x NULL, a model of a distribution: n of its own draws, named by `seed`, on their way from the base: for a
+ * posterior;
+ * - a VAE: data [n x dim_in] enter the encoder, and its posterior draws. A net: its input [n x dim_in].
+ * Some hundreds of rows are enough. Without (n = 0) such layers begin as the identity. nf_load() never initialises.
+ * @param ctx [n x n_ctx]; NULL if n or n_ctx is 0
+ * @return NF_EARG (n without x or ctx where needed), NF_ENOTFINITE (a batch that is not), NF_ENOMEM.
+ */
 NF_API NF_CHECKED nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, const nf_real *ctx);
 /** To be called after theta or state has changed: prepares derived numbers. */
 NF_API NF_CHECKED nf_status nf_model_update(nf_model *m, nf_mode mode);

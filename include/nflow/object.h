@@ -84,8 +84,8 @@ typedef struct nf_grad {
 typedef struct nf_batch {
     size_t n;               /**< samples */
     size_t ld;              /**< row stride */
-    nf_direction direction; /**< the direction in which x enters */
-    const nf_real *x;       /**< [dim x ld] */
+    nf_direction direction; /**< the direction in which x enters, and in which the object is to be used */
+    const nf_real *x;       /**< [rows of that side x ld]; NULL for a distribution that goes forward: it draws */
     const nf_real *ctx;     /**< [n_ctx x ld] or NULL */
 } nf_batch;
 

@@ -1,27 +1,40 @@
 /* Models: binding an object to its numbers, initialising, preparing, and pulling gradients back through preparation. */
 #include "core/model.h"
 #include "core/memory.h"
+#include <omp.h>
 #include <string.h>
 
-/* Row-major initial data as one big tile; *batch stays empty where there is none. */
+/* Row-major initial data as one big tile. They enter a flow or a distribution at the target's side, a net or a VAE as
+   its input; a distribution without data goes forward, from its own draws. */
 static nf_status pack_batch(const nf_model *m, size_t n, const nf_real *x, const nf_real *ctx, nf_arena *memory,
                             nf_batch *batch)
 {
     const nf_shape *s = &m->o->total;
-    nfi_tiling one = {.n = n, .n_tiles = 1, .ld = (n + 15) / 16 * 16};
-    *batch = (nf_batch){.n = n, .ld = one.ld, .direction = NF_INVERSE};
-    nf_real *xt = nf_arena_reals(memory, s->dim_out, one.ld);
-    if (!xt)
+    const bool target_side = x && (m->o->kind == NFI_FLOW || m->o->kind == NFI_DIST);
+    const size_t ld = (n + 15) / 16 * 16, dim = target_side ? s->dim_out : s->dim_in;
+    *batch = (nf_batch){.n = n, .ld = ld, .direction = target_side ? NF_INVERSE : NF_FORWARD};
+    nf_real *xt = nf_arena_reals(memory, x ? dim : 0, ld), *ct = nf_arena_reals(memory, s->n_ctx, ld);
+    if (!xt || !ct)
         return NF_ENOMEM;
-    nfi_pack(n, s->dim_out, x, s->dim_out, one.ld, xt);
-    batch->x = xt;
-    if (ctx && s->n_ctx) {
-        nf_real *ct = nf_arena_reals(memory, s->n_ctx, one.ld);
-        if (!ct)
-            return NF_ENOMEM;
-        nfi_pack(n, s->n_ctx, ctx, s->n_ctx, one.ld, ct);
+    if (x) {
+        nfi_pack(n, dim, x, dim, ld, xt);
+        batch->x = xt;
+    }
+    if (s->n_ctx) {
+        nfi_pack(n, s->n_ctx, ctx, s->n_ctx, ld, ct);
         batch->ctx = ct;
     }
+    return NF_OK;
+}
+
+static nf_status check_batch(const nf_model *m, size_t n, const nf_real *x, const nf_real *ctx)
+{
+    if (n && !x && m->o->kind != NFI_DIST)
+        return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `x` is NULL, and a %s has no draws of its own", n,
+                        m->o->part->name);
+    if (n && !ctx && m->o->total.n_ctx)
+        return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `ctx` is NULL, and the %s reads %zu rows of it", n,
+                        m->o->part->name, m->o->total.n_ctx);
     return NF_OK;
 }
 
@@ -29,16 +42,20 @@ nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, 
 {
     if (!m)
         return nf_error(NF_EARG, "nf_model_init: `m` is NULL");
-    if (n && !x)
-        return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `x` is NULL", n);
     nf_arena memory = {0};
     nf_batch batch;
     nf_noise noise = {.seed = seed};
-    nf_status status = n ? pack_batch(m, n, x, ctx, &memory, &batch) : NF_OK;
+    nf_status status = check_batch(m, n, x, ctx);
+    if (status == NF_OK && n)
+        status = pack_batch(m, n, x, ctx, &memory, &batch);
     if (status == NF_OK) {
         memset(m->theta, 0, m->o->total.n_params * sizeof(nf_real));
         memset(m->state, 0, m->o->total.n_state * sizeof(nf_real));
-        status = nfi_tree_init(m->o, &noise, n ? &batch : NULL, m->theta, m->state);
+#pragma omp parallel num_threads(1)
+        {
+            omp_set_num_threads(1); /* BLAS stays single-threaded, so that its bits do not depend on the machine */
+            status = nfi_tree_init(m->o, &noise, n ? &batch : NULL, m->theta, m->state);
+        }
     }
     nfi_arena_clear(&memory);
     return status == NF_OK ? nf_model_update(m, NF_EVAL) : status;

@@ -57,6 +57,10 @@ nf_status nfi_tree_prepare_vjp(const nf_object *o, const nf_real *theta, const n
 nf_status nfi_tree_end_step(const nf_object *o, const double *stats, size_t n, nf_real *state);
 nf_status nfi_tree_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                         nf_real *state);
+/* A pass over the initial batch for child i, whose numbers have just been initialised: prepared, context the batch's,
+   in evaluation mode, with noise of a step of its own. Scratch and prepared numbers are from `memory`. */
+nf_status nfi_init_pass(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                        nf_real *state, nf_arena *memory, nf_pass *p);
 /* Moves a net child's initial output by shift [dim_out]; theta as in nf_init_child. */
 nf_status nfi_shift_child(const nf_object *o, size_t i, const nf_real *shift, nf_real *theta);
 /* Names every tensor of theta in layout order: "1.chain.0.planar.w". */

@@ -88,6 +88,28 @@ nf_status nfi_tree_init(const nf_object *o, const nf_noise *noise, const nf_batc
     return status;
 }
 
+nf_status nfi_init_pass(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                        nf_real *state, nf_arena *memory, nf_pass *p)
+{
+    const nf_object *child = o->children[i];
+    const nfi_place *at = &o->place[i];
+    nf_real *prep = nf_arena_reals(memory, 1, child->total.n_prep);
+    if (!prep)
+        return NF_ENOMEM;
+    *p = (nf_pass){.n = batch->n,
+                   .ld = batch->ld,
+                   .theta = theta + at->theta,
+                   .state = state + at->state,
+                   .prep = prep,
+                   .ctx = batch->ctx,
+                   .noise = *noise,
+                   .mode = NF_EVAL,
+                   .scratch = memory};
+    p->noise.site += at->site;
+    p->noise.step = UINT64_MAX; /* the initial numbers are drawn with step 0 */
+    return nfi_tree_prepare(child, NF_EVAL, p->theta, state + at->state, prep);
+}
+
 static nf_status walk_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
 {
     if (o->part->start_context)

@@ -1,7 +1,8 @@
 /* The distribution of y = f(z), z ~ base: log q(y) = log base(z) - log|det df/dz| (change of variables).
    Sampling runs f forward and scoring runs it in inverse, where log|det| has the other sign already. */
-#include "core/tree.h"
+#include "core/memory.h"
 #include "dist/types.h"
+#include "flows/compose.h"
 #include <string.h>
 
 enum { BASE, FLOW };
@@ -128,6 +129,41 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
     return status;
 }
 
+/* Draws of the base, which has just been initialised: b->x, from `memory`. */
+static nf_status draw_base(const nf_object *o, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
+                           nf_arena *memory)
+{
+    nf_real *z = nf_arena_reals(memory, nf_child(o, BASE)->total.dim_out, b->ld);
+    double *log_q = nf_arena_alloc(memory, b->ld * sizeof *log_q);
+    if (!z || !log_q)
+        return NF_ENOMEM;
+    memset(log_q, 0, b->ld * sizeof *log_q);
+    nf_pass p;
+    void *none = NULL;
+    nf_status status = nfi_init_pass(o, BASE, noise, b, theta, state, memory, &p);
+    b->x = z;
+    return status == NF_OK ? nf_dist_sample(nf_child(o, BASE), &p, z, log_q, &none) : status;
+}
+
+/* Data come in at the flow, in inverse, and what it makes of them is the base's; in the forward direction the base
+   draws, and the flow sees its draws. */
+static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
+{
+    const bool draws = batch && batch->direction == NF_FORWARD;
+    const size_t first = draws ? BASE : FLOW, second = draws ? FLOW : BASE;
+    nf_batch here = batch ? *batch : (nf_batch){.n = 0};
+    nf_arena memory = {.n_chunks = 0};
+    nf_status status = nf_init_child(o, first, noise, batch, theta, state);
+    if (status == NF_OK && draws)
+        status = draw_base(o, noise, &here, theta, state, &memory);
+    else if (status == NF_OK && batch)
+        status = nfi_hand_on(o, FLOW, noise, &here, theta, state, &memory);
+    if (status == NF_OK)
+        status = nf_init_child(o, second, noise, batch ? &here : NULL, theta, state);
+    nfi_arena_clear(&memory);
+    return status;
+}
+
 static nf_dist *rebuild(nf_reader *r)
 {
     nf_object *base = nf_read_child(r, BASE), *flow = nf_read_child(r, FLOW);
@@ -141,7 +177,7 @@ static nf_dist *rebuild(nf_reader *r)
 }
 
 const nf_dist_type nfi_pushforward_type = {
-    .part = {.name = "pushforward"},
+    .part = {.name = "pushforward", .init = init},
     .abi = sizeof(nf_dist_type),
     .sample = sample,
     .sample_vjp = sample_vjp,

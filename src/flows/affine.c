@@ -8,6 +8,7 @@
    Conditioning: both directions are exact to rounding of x e^s and m. */
 #include "core/kernel.h"
 #include "core/vec.h"
+#include "flows/affine.h"
 #include "flows/types.h"
 
 #ifdef NF_SINGLE
@@ -124,16 +125,16 @@ NFI_CLONES static void gradient_tile(nf_direction d, size_t dim, size_t ld, size
     NFI_CASES(gradient_rows, base, gy, gx, g_log_det, g_theta);
 }
 
-static nf_status affine_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
-                              double *log_det, void **saved)
+nf_status nfi_affine_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                           double *log_det, void **saved)
 {
     (void)saved;
     apply_tile(d, nf_object_shape(o)->dim_in, p->ld, p->theta_stride, p->theta, x, y, log_det);
     return NF_OK;
 }
 
-static nf_status affine_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                            void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+nf_status nfi_affine_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
     (void)saved;
     size_t dim = nf_object_shape(o)->dim_in;
@@ -143,8 +144,8 @@ static nf_status affine_vjp(const nf_object *o, nf_direction d, const nf_pass *p
     return NF_OK;
 }
 
-static nf_status affine_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,
-                                 const nf_real *y, void *saved, const nf_real *gx, nf_real *gy)
+nf_status nfi_affine_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                              void *saved, const nf_real *gx, nf_real *gy)
 {
     (void)x, (void)y, (void)saved;
     nf_direction other = d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
@@ -152,7 +153,7 @@ static nf_status affine_solve_jt(const nf_object *o, nf_direction d, const nf_pa
     return NF_OK;
 }
 
-static void affine_slices(const nf_object *o, nf_slice_fn *each, void *user)
+void nfi_affine_slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
     size_t dim = nf_object_shape(o)->dim_in;
     each(user, "m", 0, 1, &dim);
@@ -165,11 +166,11 @@ static nf_flow *affine_rebuild(nf_reader *r)
 }
 
 const nf_flow_type nfi_affine_type = {
-    .part = {.name = "affine", .slices = affine_slices},
+    .part = {.name = "affine", .slices = nfi_affine_slices},
     .abi = sizeof(nf_flow_type),
-    .apply = affine_apply,
-    .vjp = affine_vjp,
-    .solve_jt = affine_solve_jt,
+    .apply = nfi_affine_apply,
+    .vjp = nfi_affine_vjp,
+    .solve_jt = nfi_affine_solve_jt,
     .rebuild = affine_rebuild,
 };
 

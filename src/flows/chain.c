@@ -116,50 +116,21 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return status;
 }
 
-/* Pushes the batch through child i, whose numbers have just been initialised. memory: scratch for y and the pass. */
-static nf_status push(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *b, const nf_real *theta,
-                      nf_real *state, nf_arena *memory, nf_real *y)
-{
-    const nf_object *f = o->children[i];
-    const nfi_place *at = &o->place[i];
-    nf_real *prep = nf_arena_reals(memory, 1, f->total.n_prep + 1);
-    double *log_det = nf_arena_alloc(memory, b->ld * sizeof *log_det);
-    if (!prep || !log_det)
-        return NF_ENOMEM;
-    for (size_t s = 0; s < b->ld; s++)
-        log_det[s] = 0;
-    nf_pass p = {.n = b->n,
-                 .ld = b->ld,
-                 .theta = theta + at->theta,
-                 .state = state + at->state,
-                 .prep = prep,
-                 .ctx = b->ctx,
-                 .noise = *noise,
-                 .mode = NF_EVAL,
-                 .scratch = memory};
-    p.noise.site += at->site;
-    void *none = NULL;
-    nf_status status = nfi_tree_prepare(f, NF_EVAL, p.theta, state + at->state, prep);
-    return status == NF_OK ? nf_flow_apply(f, b->direction, &p, b->x, y, log_det, &none) : status;
-}
-
-/* Each flow sees the data as the flows before it hand them on. */
+/* Each flow sees the data as the flows before it on their way hand them on. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     const nf_direction d = batch ? batch->direction : NF_FORWARD;
     nf_batch here = batch ? *batch : (nf_batch){.n = 0};
-    nf_arena memory = {.n_chunks = 0};
+    nf_arena memory[2] = {{.n_chunks = 0}, {.n_chunks = 0}}; /* in turn: what comes in and what goes out */
     nf_status status = NF_OK;
     for (size_t k = 0; k < o->n_children && status == NF_OK; k++) {
         const size_t i = on_the_way(o, d, k);
         status = nf_init_child(o, i, noise, batch ? &here : NULL, theta, state);
-        if (!batch || k + 1 == o->n_children || status != NF_OK)
-            continue;
-        nf_real *y = nf_arena_reals(&memory, nfi_rows_out(o->children[i], d), here.ld);
-        status = y ? push(o, i, noise, &here, theta, state, &memory, y) : NF_ENOMEM;
-        here.x = y;
+        if (status == NF_OK && batch && k + 1 < o->n_children)
+            status = nfi_hand_on(o, i, noise, &here, theta, state, &memory[k % 2]);
     }
-    nfi_arena_clear(&memory);
+    nfi_arena_clear(&memory[0]);
+    nfi_arena_clear(&memory[1]);
     return status;
 }
 

@@ -27,6 +27,11 @@ static inline nf_real *nfi_zeros(nf_arena *a, size_t rows, size_t ld)
     return z;
 }
 
+/* Data on their way through flows that are being initialised: child i, which has just been, hands the batch on. b->x is
+   replaced by an array of `memory`, whose former contents are lost. */
+nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
+                      nf_arena *memory);
+
 /* Properties that a flow passes on to one that wraps it. */
 enum { NFI_INHERITED = NF_PER_SAMPLE | NF_STOCHASTIC | NF_VOLUME_PRESERVING };
 

@@ -4,13 +4,33 @@
 #include "vae/vae.h"
 #include "core/memory.h"
 
+/* The posterior draws, given what the encoder makes of the data. */
+static nf_status init_posterior(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                                nf_real *state)
+{
+    if (!batch)
+        return nf_init_child(o, NFI_POSTERIOR, noise, NULL, theta, state);
+    nf_arena memory = {.n_chunks = 0};
+    nf_batch draws = {.n = batch->n, .ld = batch->ld, .direction = NF_FORWARD};
+    nf_real *ctx = nf_arena_reals(&memory, nf_child(o, NFI_POSTERIOR)->total.n_ctx, batch->ld);
+    nf_pass p;
+    void *none = NULL;
+    nf_status status = ctx ? nfi_init_pass(o, NFI_ENCODER, noise, batch, theta, state, &memory, &p) : NF_ENOMEM;
+    if (status == NF_OK)
+        status = nf_net_apply(nf_child(o, NFI_ENCODER), &p, batch->x, ctx, &none);
+    draws.ctx = ctx;
+    if (status == NF_OK)
+        status = nf_init_child(o, NFI_POSTERIOR, noise, &draws, theta, state);
+    nfi_arena_clear(&memory);
+    return status;
+}
+
 static nf_status vae_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                           nf_real *state)
 {
-    (void)batch; /* data enter the encoder alone: there is no one batch that all parts could see */
-    nf_status status = NF_OK;
-    for (size_t i = 0; i < nf_n_children(o) && status == NF_OK; i++)
-        status = nf_init_child(o, i, noise, NULL, theta, state);
+    nf_status status = nf_init_child(o, NFI_ENCODER, noise, batch, theta, state);
+    if (status == NF_OK)
+        status = nf_init_child(o, NFI_DECODER, noise, NULL, theta, state);
     /* The encoder's output starts where the posterior wants its context to start. */
     nf_real *ctx = nfi_calloc(nf_child(o, NFI_POSTERIOR)->total.n_ctx, sizeof *ctx);
     if (!ctx)
@@ -20,7 +40,7 @@ static nf_status vae_init(const nf_object *o, const nf_noise *noise, const nf_ba
     if (status == NF_OK)
         status = nfi_shift_child(o, NFI_ENCODER, ctx, theta);
     nfi_free(ctx);
-    return status;
+    return status == NF_OK ? init_posterior(o, noise, batch, theta, state) : status;
 }
 
 static nf_status vae_describe(const nf_object *o, nf_writer *w)

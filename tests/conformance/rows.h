@@ -23,6 +23,7 @@ typedef struct row {
         return nf_##layer(dim);                                         \
     }
 WITHOUT_CONTEXT(affine)
+WITHOUT_CONTEXT(actnorm)
 WITHOUT_CONTEXT(planar)
 WITHOUT_CONTEXT(radial)
 
@@ -68,6 +69,7 @@ static inline nf_flow *build_inverted_chain(size_t dim, size_t n_ctx)
 #include "orthogonal_rows.h"
 
 static const row rows[] = {{"affine", build_affine, 0.5, 1, false, false},
+                           {"actnorm", build_actnorm, 0.5, 1, false, false},
                            {"lu_linear", build_lu_linear, 0.15, 10, false, false},
                            {"permutation", build_permutation, 0, 1, false, false},
                            {"planar", build_planar, 0.4, 1, false, false},

@@ -1,0 +1,337 @@
+/* Layers that begin from data, in every composition and in both directions of use: of the initial batch, what leaves an
+   nf_actnorm has mean 0 and deviation 1. */
+#include "fail_alloc.h"
+#include <criterion/criterion.h>
+#include <math.h>
+#include <nflow/nflow.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifdef NF_SINGLE
+static const double rounding = 1.2e-7;
+#else
+static const double rounding = 2.3e-16;
+#endif
+
+enum { N = 203, DIM = 3 };
+
+/* Rows far from the origin, of scales far apart, correlated. */
+static nf_real *make_data(size_t n, size_t dim)
+{
+    static const double mean[] = {31.7, -2.41, 0.083, 5.9}, scale[] = {4.3, 0.027, 1.9, 0.61};
+    nf_real *x = calloc(n * dim, sizeof *x);
+    nf_noise_normal(&(nf_noise){.seed = 611}, n * dim, 1, 1, x);
+    for (size_t i = 0; i < n * dim; i++) {
+        const size_t k = i % dim % 4;
+        const double before = i % dim ? (double)x[i - 1] : 0;
+        x[i] = (nf_real)(mean[k] + scale[k] * ((double)x[i] + 0.1 * before));
+    }
+    return x;
+}
+
+static double column_mean(size_t n, size_t dim, const nf_real *x, size_t k)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i * dim + k];
+    return sum / (double)n;
+}
+
+static double column_sd(size_t n, size_t dim, const nf_real *x, size_t k)
+{
+    const double mean = column_mean(n, dim, x, k);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += ((double)x[i * dim + k] - mean) * ((double)x[i * dim + k] - mean);
+    return sqrt(sum / (double)n);
+}
+
+/* slack: the largest |mean| / sd that the layer took away */
+static void is_standard(size_t n, size_t dim, const nf_real *x, double slack, const char *what)
+{
+    for (size_t k = 0; k < dim; k++) {
+        const double mean = column_mean(n, dim, x, k), sd = column_sd(n, dim, x, k);
+        cr_assert_float_eq(mean, 0, 20 * rounding * slack, "%s: row %zu has mean %g", what, k, mean);
+        cr_assert_float_eq(sd, 1, 20 * rounding * slack, "%s: row %zu has deviation %.10g", what, k, sd);
+    }
+}
+
+static nf_model *from_data(nf_flow *f, size_t n, const nf_real *x, const nf_real *ctx)
+{
+    nf_model *m = nf_model_of_flow(f, &(nf_model_options){.seed = 4, .n_init = n, .init_x = x, .init_ctx = ctx});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    return m;
+}
+
+static void push(const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y)
+{
+    cr_assert_eq(nf_transform(m, NULL, d, n, x, ctx, y, NULL), NF_OK, "%s", nf_error_message());
+}
+
+/* ---- actnorm ---- */
+
+Test(actnorm, the_first_batch_leaves_with_mean_0_and_deviation_1_either_way)
+{
+    nf_real *x = make_data(N, DIM), y[N * DIM];
+    for (int turned = 0; turned < 2; turned++) {
+        nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
+        push(m, NF_INVERSE, N, x, NULL, y);
+        is_standard(N, DIM, y, 100, turned ? "forward" : "inverse");
+        const nf_real *theta = nf_model_theta(m);
+        for (size_t k = 0; k < DIM; k++) {
+            const double mean = column_mean(N, DIM, x, k), sd = column_sd(N, DIM, x, k);
+            const double m_k = turned ? -mean / sd : mean, s_k = turned ? -log(sd) : log(sd);
+            cr_assert_float_eq(theta[k], m_k, 100 * rounding * (1 + fabs(m_k)));
+            cr_assert_float_eq(theta[DIM + k], s_k, 20 * rounding * (1 + fabs(s_k)));
+        }
+        nf_model_free(m);
+    }
+    free(x);
+}
+
+Test(actnorm, without_data_is_the_identity)
+{
+    nf_model *m = nf_model_of_flow(nf_actnorm(DIM), NULL);
+    nf_real *x = make_data(N, DIM), y[N * DIM];
+    push(m, NF_FORWARD, N, x, NULL, y);
+    cr_assert_arr_eq(x, y, sizeof y);
+    nf_model_free(m);
+    free(x);
+}
+
+/* Constant columns (of a number that is not exact in binary), all-but-constant ones, a single row. */
+Test(actnorm, columns_without_a_deviation_are_only_centred)
+{
+    nf_real x[N * DIM], y[N * DIM];
+    for (size_t i = 0; i < N * DIM; i++)
+        x[i] = i % DIM == 0 ? NF_R(0.1) : i % DIM == 1 ? NF_R(-7e8) : NF_R(1e-3) * (nf_real)i;
+    x[1] *= 1 + NF_R(2) * NF_R(rounding); /* a unit in the last place or two */
+    for (int turned = 0; turned < 2; turned++) {
+        nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
+        push(m, NF_INVERSE, N, x, NULL, y);
+        cr_assert_eq(nf_model_theta(m)[DIM], 0);
+        cr_assert_eq(nf_model_theta(m)[DIM + 1], 0);
+        for (size_t i = 0; i < N; i++) {
+            cr_assert_eq(y[i * DIM], 0);
+            cr_assert_leq(fabs((double)y[i * DIM + 1]), 8 * rounding * 7e8);
+        }
+        cr_assert_float_eq(column_sd(N, DIM, y, 2), 1, 20 * rounding);
+        nf_model_free(m);
+        m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), 1, x, NULL);
+        push(m, NF_INVERSE, 1, x, NULL, y);
+        for (size_t k = 0; k < DIM; k++)
+            cr_assert(y[k] == 0 && nf_model_theta(m)[DIM + k] == 0);
+        nf_model_free(m);
+    }
+}
+
+/* ---- compositions: the layer nearest the end of the data's way standardises only if all the others handed on what
+   they made of the data ---- */
+
+static nf_net *small_net(size_t in, size_t out, size_t n_ctx)
+{
+    return nf_mlp(in, out, n_ctx,
+                  &(nf_mlp_options){.hidden = (size_t[]){7}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 1});
+}
+
+/* Layers that move the data in every way a flow can: prepared numbers, nets, context, a part of it, inverses. */
+static nf_flow *mixing(size_t n_ctx)
+{
+    const unsigned char mask[] = {1, 0, 1};
+    nf_flow *coupling = nf_coupling(DIM, mask, nf_affine(2), small_net(1, 4, n_ctx));
+    nf_flow *part = nf_on_context(nf_amortized(nf_shift(DIM), small_net(2, DIM, 0)), n_ctx, 1);
+    nf_flow *within = nf_chain((nf_flow *[]){nf_radial(DIM), nf_actnorm(DIM), nf_lu_linear(DIM, 8)}, 3);
+    return nf_chain((nf_flow *[]){coupling, nf_actnorm(DIM), nf_invert(within), nf_planar(DIM), part}, 5);
+}
+
+static nf_flow *between_actnorms(size_t n_ctx)
+{
+    return nf_chain((nf_flow *[]){nf_actnorm(DIM), mixing(n_ctx), nf_actnorm(DIM)}, 3);
+}
+
+static void make_context(nf_real *ctx, size_t count)
+{
+    nf_noise_normal(&(nf_noise){.seed = 53}, count, 1, 1, ctx);
+}
+
+Test(actnorm, ends_every_composition_standardised)
+{
+    enum { CTX = 4 };
+    nf_real *x = make_data(N, DIM), y[N * DIM], ctx[N * (CTX + 2)];
+    make_context(ctx, N * (CTX + 2));
+    for (int turned = 0; turned < 2; turned++) {
+        nf_flow *f = nf_on_context(between_actnorms(CTX), CTX + 2, 2);
+        nf_model *m = from_data(turned ? nf_invert(f) : f, N, x, ctx);
+        push(m, NF_INVERSE, N, x, ctx, y);
+        is_standard(N, DIM, y, 1000, turned ? "forward" : "inverse");
+        nf_model_free(m);
+    }
+    free(x);
+}
+
+/* A flow's data go on to the base: two pushforwards are one with a chain. */
+Test(actnorm, data_reach_the_base)
+{
+    nf_real *x = make_data(N, DIM);
+    nf_flow *near = nf_chain((nf_flow *[]){nf_actnorm(DIM), nf_lu_linear(DIM, 5)}, 2);
+    nf_flow *far = nf_chain((nf_flow *[]){nf_lu_linear(DIM, 6), nf_actnorm(DIM), nf_affine(DIM)}, 3);
+    const nf_model_options data = {.n_init = N, .init_x = x};
+    nf_model *m =
+        nf_model_new(nf_pushforward(nf_pushforward(nf_normal(DIM), nf_flow_ref(near)), nf_flow_ref(far)), &data);
+    nf_model *one = nf_model_new(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){near, far}, 2)), &data);
+    cr_assert(m && one, "%s", nf_error_message());
+    cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(one), nf_model_shape(m)->n_params * sizeof(nf_real));
+    nf_real y[N * DIM];
+    push(one, NF_INVERSE, N, x, NULL, y);
+    is_standard(N, DIM, y, 1000, "the base's side");
+    nf_model_free(m);
+    nf_model_free(one);
+    free(x);
+}
+
+/* A posterior's draws begin at the base, which may begin from data itself; they are those of nf_sample. */
+Test(actnorm, draws_go_forward)
+{
+    enum { CTX = 4 };
+    nf_real x[N * DIM], ctx[N * CTX];
+    make_context(ctx, N * CTX);
+    nf_dist *base = nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){nf_planar(DIM), nf_actnorm(DIM)}, 2));
+    nf_model *m = nf_model_new(nf_pushforward(base, between_actnorms(CTX)),
+                               &(nf_model_options){.seed = 77, .n_init = N, .init_ctx = ctx});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    const nf_noise noise = {.seed = 77, .step = UINT64_MAX};
+    cr_assert_eq(nf_sample(m, NULL, &noise, N, ctx, x, NULL), NF_OK);
+    is_standard(N, DIM, x, 100, "draws");
+    cr_assert_eq(nf_model_init(m, 78, N, NULL, ctx), NF_OK);
+    cr_assert_eq(nf_sample(m, NULL, &noise, N, ctx, x, NULL), NF_OK);
+    cr_assert_gt(fabs(column_mean(N, DIM, x, 0)), 1e-3, "another seed has the same draws");
+    nf_model_free(m);
+}
+
+/* Of a VAE, the encoder sees the data and the posterior draws. */
+Test(actnorm, in_a_vae_the_posterior_draws)
+{
+    enum { PIXELS = 5, CTX = 3 };
+    nf_real *x = make_data(N, PIXELS), z[N * DIM];
+    nf_flow *flow = nf_chain((nf_flow *[]){nf_on_context(mixing(CTX), CTX, 0), nf_actnorm(DIM)}, 2);
+    nf_vae *vae = nf_vae_new(small_net(PIXELS, 2 * DIM + CTX, 0), nf_posterior(DIM, flow), small_net(DIM, PIXELS, 0),
+                             NF_BERNOULLI);
+    nf_model *m = nf_model_of_vae(vae, &(nf_model_options){.seed = 9, .n_init = N, .init_x = x});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    cr_assert_eq(nf_vae_encode(m, NULL, &(nf_noise){.seed = 9, .step = UINT64_MAX}, N, x, z, NULL), NF_OK);
+    is_standard(N, DIM, z, 100, "z");
+    nf_model_free(m);
+    free(x);
+}
+
+/* Data of unit deviation have a mean of |z|^2 / 2 of exactly dim / 2: the loss of the first step is in closed form. */
+Test(actnorm, maximum_likelihood_begins_at_the_datas_own_gaussian)
+{
+    nf_real *x = make_data(N, DIM);
+    nf_model *m =
+        nf_model_new(nf_pushforward(nf_normal(DIM), nf_actnorm(DIM)), &(nf_model_options){.n_init = N, .init_x = x});
+    nf_objective *o =
+        nf_maximum_likelihood(m, &(nf_data){.n = N, .dim = DIM, .x = x}, &(nf_likelihood_options){.batch = N});
+    nf_step_report first;
+    cr_assert_eq(nf_objective_value(o, NULL, 1, 0, &first), NF_OK, "%s", nf_error_message());
+    double wanted = DIM * (0.5 + 0.5 * log(2 * M_PI));
+    for (size_t k = 0; k < DIM; k++)
+        wanted += log(column_sd(N, DIM, x, k));
+    cr_assert_float_eq(first.loss, wanted, 1000 * rounding * fabs(wanted));
+    nf_fit_report report;
+    const nf_real before = nf_model_theta(m)[0];
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 5, .rate = 0.01}, &report), NF_OK);
+    cr_assert_neq(nf_model_theta(m)[0], before, "its numbers are parameters like any others");
+    nf_objective_free(o);
+    nf_model_free(m);
+    free(x);
+}
+
+#ifdef NFI_JANSSON
+/* Loading reads numbers; the first batch that a loaded model sees changes nothing. */
+Test(actnorm, a_loaded_model_is_not_initialised_again)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/nflow-normalise-%ld-%zu.safetensors", (long)getpid(), sizeof(nf_real));
+    nf_real *x = make_data(N, DIM), other[N * DIM], y[2][N * DIM];
+    make_context(other, N * DIM);
+    nf_flow *f = nf_chain((nf_flow *[]){nf_actnorm(DIM), nf_lu_linear(DIM, 3), nf_actnorm(DIM)}, 3);
+    nf_model *m = from_data(f, N, x, NULL);
+    cr_assert_eq(nf_save(m, path), NF_OK, "%s", nf_error_message());
+    nf_model *again = nf_load(path, NULL);
+    cr_assert_not_null(again, "%s", nf_error_message());
+    for (int twice = 0; twice < 2; twice++) {
+        push(m, NF_INVERSE, N, other, NULL, y[0]);
+        push(again, NF_INVERSE, N, other, NULL, y[1]);
+        cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
+    }
+    cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(again), nf_model_shape(m)->n_params * sizeof(nf_real));
+    nf_model_free(again);
+    nf_model_free(m);
+    remove(path);
+    free(x);
+}
+#endif
+
+/* ---- refusals ---- */
+
+static void refused(nf_model *m, nf_status status, const char *words)
+{
+    cr_assert_null(m, "%s was accepted", words);
+    cr_assert_eq(nf_error_status(), status, "%s", nf_error_message());
+    cr_assert_not_null(strstr(nf_error_message(), words), "'%s' lacks '%s'", nf_error_message(), words);
+}
+
+Test(initial_batch, bad_ones_are_refused)
+{
+    const size_t live = alloc_live();
+    nf_real *x = make_data(N, DIM);
+    refused(nf_model_of_flow(nf_actnorm(DIM), &(nf_model_options){.n_init = N}), NF_EARG, "no draws of its own");
+    refused(nf_model_of_flow(mixing(4), &(nf_model_options){.n_init = N, .init_x = x}), NF_EARG, "reads 4 rows of it");
+    x[7 * DIM + 1] = NF_R(NAN);
+    refused(nf_model_of_flow(nf_actnorm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
+            "nf_actnorm: row 1 of the initial batch");
+    x[7 * DIM + 1] = NF_R(INFINITY);
+    refused(nf_model_of_flow(nf_actnorm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
+            "nf_actnorm: row 1 of the initial batch");
+    cr_assert_null(nf_actnorm(0));
+    cr_assert_eq(nf_error_status(), NF_EARG);
+    cr_assert_null(nf_amortized_by_context(nf_actnorm(2)));
+    cr_assert_eq(nf_error_status(), NF_EUNSUPPORTED);
+    cr_assert_eq(alloc_live(), live);
+    free(x);
+}
+
+static nf_status initialise_everything(void)
+{
+    nf_real x[4 * DIM] = {NF_R(0.1), NF_R(0.7), NF_R(-0.3), NF_R(2.1), NF_R(-1.7), NF_R(0.9)}, ctx[4 * 4] = {0};
+    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), between_actnorms(4)), NULL);
+    nf_status status = q ? nf_model_init(q, 1, 4, x, ctx) : nf_error_status();
+    if (status == NF_OK)
+        status = nf_model_init(q, 1, 4, NULL, ctx);
+    nf_model_free(q);
+    if (status != NF_OK)
+        return status;
+    nf_vae *vae = nf_vae_new(small_net(DIM, 2 * DIM + 4, 0), nf_posterior(DIM, between_actnorms(4)),
+                             small_net(DIM, DIM, 0), NF_BERNOULLI);
+    nf_model *m = nf_model_of_vae(vae, &(nf_model_options){.n_init = 4, .init_x = x});
+    status = m ? NF_OK : nf_error_status();
+    nf_model_free(m);
+    return status;
+}
+
+Test(initial_batch, every_allocation_may_fail)
+{
+    for (size_t k = 0;; k++) {
+        const size_t before = alloc_live();
+        fail_alloc_once(k);
+        const nf_status status = initialise_everything();
+        const bool failed = fail_alloc_off();
+        cr_assert_eq(alloc_live(), before, "allocation %zu: something leaked", k);
+        cr_assert_eq(status, failed ? NF_ENOMEM : NF_OK, "allocation %zu: %s", k, nf_error_message());
+        if (!failed)
+            break;
+    }
+}
