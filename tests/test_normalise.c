@@ -1,5 +1,6 @@
-/* Layers that begin from data, in every composition and in both directions of use: of the initial batch, what leaves an
-   nf_actnorm has mean 0 and deviation 1. */
+/* Normalisation. Layers that begin from data, in every composition and in both directions of use: of the initial batch,
+   what leaves an nf_actnorm has mean 0 and deviation 1. And nf_batch_norm's statistics, against their recursion. */
+#include "core/tree.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -148,7 +149,7 @@ static nf_flow *mixing(size_t n_ctx)
 
 static nf_flow *between_actnorms(size_t n_ctx)
 {
-    return nf_chain((nf_flow *[]){nf_actnorm(DIM), mixing(n_ctx), nf_actnorm(DIM)}, 3);
+    return nf_chain((nf_flow *[]){nf_actnorm(DIM), mixing(n_ctx), nf_batch_norm(DIM, NULL), nf_actnorm(DIM)}, 4);
 }
 
 static void make_context(nf_real *ctx, size_t count)
@@ -275,6 +276,179 @@ Test(actnorm, a_loaded_model_is_not_initialised_again)
 }
 #endif
 
+/* ---- batch norm: the statistics of step t are those of the batches before it ---- */
+
+static const double eps = 0.0371, momentum = 0.83;
+
+static nf_flow *batch_norm(size_t dim)
+{
+    return nf_batch_norm(dim, &(nf_batch_norm_options){.momentum = momentum, .eps = eps});
+}
+
+Test(batch_norm, normalises_by_its_statistics)
+{
+    nf_real *x = make_data(N, DIM), y[N * DIM], back[N * DIM];
+    double log_det[N], wanted = 0;
+    nf_model *m = from_data(nf_chain((nf_flow *[]){batch_norm(DIM), nf_lu_linear(DIM, 2)}, 2), N, x, NULL);
+    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, x, NULL, y, log_det), NF_OK);
+    push(m, NF_FORWARD, N, y, NULL, back);
+    for (size_t k = 0; k < DIM; k++) {
+        const double variance = (double)nf_model_state(m)[DIM + k];
+        wanted -= 0.5 * log(variance + eps);
+        cr_assert_float_eq(column_mean(N, DIM, y, k), 0, 1000 * rounding);
+        cr_assert_float_eq(column_sd(N, DIM, y, k), sqrt(variance / (variance + eps)), 1000 * rounding);
+    }
+    for (size_t i = 0; i < N; i++)
+        cr_assert_float_eq(log_det[i], wanted, 20 * rounding * (1 + fabs(wanted)));
+    for (size_t i = 0; i < N * DIM; i++)
+        cr_assert_float_eq(back[i], x[i], 200 * rounding * (1 + fabs((double)x[i])));
+    nf_model_free(m);
+    free(x);
+}
+
+/* A density of batch norm alone, fitted to all rows in order: statistics in closed form, step by step. */
+static nf_model *density(const nf_data *data, size_t batch, nf_objective **o)
+{
+    nf_model *m = nf_model_new(nf_pushforward(nf_normal(DIM), batch_norm(DIM)), NULL);
+    *o = nf_maximum_likelihood(m, data, &(nf_likelihood_options){.batch = batch});
+    cr_assert(m && *o, "%s", nf_error_message());
+    return m;
+}
+
+Test(batch_norm, statistics_lag_by_a_step)
+{
+    enum { STEPS = 9, MANY = 1003 };
+    nf_real *x = make_data(MANY, DIM), *state[4];
+    const nf_data data = {.n = MANY, .dim = DIM, .x = x};
+    double mean[DIM] = {0}, variance[DIM] = {1, 1, 1};
+    for (size_t threads = 1; threads <= 3; threads++) {
+        nf_objective *o;
+        nf_model *m = density(&data, MANY, &o);
+        for (size_t t = 0; t < STEPS; t++) {
+            nf_step_report before;
+            nf_fit_report report;
+            cr_assert_eq(nf_objective_value(o, NULL, 1, t, &before), NF_OK);
+            cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 1, .threads = threads}, &report), NF_OK);
+            cr_assert_eq(before.loss, report.loss, "step %zu looked at its own batch", t);
+            const double r = fmin(momentum, (double)t / (double)(t + 1));
+            for (size_t k = 0; k < DIM && threads == 1; k++) {
+                const double delta = column_mean(MANY, DIM, x, k) - mean[k], sd = column_sd(MANY, DIM, x, k);
+                variance[k] = r * variance[k] + (1 - r) * (sd * sd + r * delta * delta);
+                mean[k] += (1 - r) * delta;
+                cr_assert_float_eq(nf_model_state(m)[k], mean[k], 200 * rounding * (1 + fabs(mean[k])));
+                cr_assert_float_eq(nf_model_state(m)[DIM + k], variance[k], 200 * rounding * (1 + variance[k]));
+            }
+        }
+        state[threads] = calloc(2 * DIM + 1, sizeof *state[threads]);
+        memcpy(state[threads], nf_model_state(m), (2 * DIM + 1) * sizeof *state[threads]);
+        cr_assert_arr_eq(state[threads], state[1], (2 * DIM + 1) * sizeof *state[threads]);
+        nf_objective_free(o);
+        nf_model_free(m);
+    }
+    free(x), free(state[1]), free(state[2]), free(state[3]);
+}
+
+/* A row's own variance is 0. The standard error of an exponentially weighted mean is sqrt((1 - r) / (1 + r))
+   deviations. */
+Test(batch_norm, batches_of_one_row_have_a_variance)
+{
+    nf_real *x = make_data(N, DIM);
+    const nf_data data = {.n = N, .dim = DIM, .x = x};
+    const double r = 0.99, error = sqrt((1 - r) / (1 + r));
+    nf_model *m =
+        nf_model_new(nf_pushforward(nf_normal(DIM), nf_batch_norm(DIM, &(nf_batch_norm_options){.momentum = r})), NULL);
+    nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = 1});
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 3000, .seed = 3, .threads = 1}, NULL), NF_OK, "%s",
+                 nf_error_message());
+    for (size_t k = 0; k < DIM; k++) {
+        const double mean = column_mean(N, DIM, x, k), sd = column_sd(N, DIM, x, k);
+        cr_assert_float_eq(nf_model_state(m)[k], mean, 4 * error * sd);
+        cr_assert_float_eq(nf_model_state(m)[DIM + k], sd * sd, 4 * sqrt(2) * error * sd * sd);
+    }
+    nf_objective_free(o);
+    nf_model_free(m);
+    free(x);
+}
+
+static int away(void *user, size_t d, const double *x, double *log_p, double *grad)
+{
+    (void)user;
+    *log_p = 0;
+    for (size_t k = 0; k < d; k++) {
+        *log_p -= 0.5 * (x[k] - 3) * (x[k] - 3);
+        if (grad)
+            grad[k] = 3 - x[k];
+    }
+    return 0;
+}
+
+/* Draws go forward: they are normalised, and counted, by the inverted layer alone. */
+Test(batch_norm, forward_steps_count_where_it_is_inverted)
+{
+    nf_target *target = nf_target_point_callback(DIM, away, NULL, NF_THREADSAFE);
+    for (int turned = 0; turned < 2; turned++) {
+        nf_flow *norm = turned ? nf_invert(batch_norm(DIM)) : batch_norm(DIM);
+        nf_model *m = nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), norm), NULL);
+        nf_objective *o = nf_elbo(m, target, NULL);
+        cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 50}, NULL), NF_OK);
+        cr_assert_eq(nf_model_state(m)[2 * DIM], turned ? 50 : 0);
+        for (size_t k = 0; k < DIM; k++)
+            cr_assert_eq(nf_model_state(m)[k] != 0, turned);
+        nf_objective_free(o);
+        nf_model_free(m);
+    }
+    nf_target_free(target);
+}
+
+/* What a step may bring: sums that are not finite, all numbers alike. */
+Test(batch_norm, statistics_stay_finite)
+{
+    nf_model *m = nf_model_of_flow(batch_norm(2), NULL);
+    nf_real *state = nf_model_state(m);
+    const double bad[5] = {INFINITY, 3, NAN, 4.5, 2};
+    cr_assert_eq(nfi_tree_end_step(nf_model_object(m), bad, 2, state), NF_OK);
+    cr_assert(state[0] == 0 && state[2] == 1 && state[1] == NF_R(1.5) && state[4] == 1);
+    nf_real x[6] = {NF_R(0.1), 7, NF_R(0.1), 7, NF_R(0.1), 7}, y[6];
+    double log_det[3];
+    cr_assert_eq(nf_model_init(m, 1, 3, x, NULL), NF_OK);
+    cr_assert(state[2] == 0 && state[3] == 0);
+    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, 3, x, NULL, y, log_det), NF_OK);
+    for (size_t i = 0; i < 6; i++)
+        cr_assert_eq(y[i], 0);
+    cr_assert_float_eq(log_det[0], -log(eps), 10 * rounding);
+    nf_model_free(m);
+}
+
+#ifdef NFI_JANSSON
+Test(batch_norm, a_file_keeps_the_statistics)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/nflow-statistics-%ld-%zu.safetensors", (long)getpid(), sizeof(nf_real));
+    nf_real *x = make_data(N, DIM), y[2][N * DIM];
+    const nf_data data = {.n = N, .dim = DIM, .x = x};
+    nf_objective *o;
+    nf_model *m = density(&data, 20, &o);
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 7}, NULL), NF_OK);
+    cr_assert_eq(nf_save(m, path), NF_OK, "%s", nf_error_message());
+    nf_model *again = nf_load(path, NULL);
+    cr_assert_not_null(again, "%s", nf_error_message());
+    cr_assert_arr_eq(nf_model_state(m), nf_model_state(again), (2 * DIM + 1) * sizeof(nf_real));
+    push(m, NF_INVERSE, N, x, NULL, y[0]);
+    push(again, NF_INVERSE, N, x, NULL, y[1]);
+    cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
+    nf_objective *o2 = nf_maximum_likelihood(again, &data, &(nf_likelihood_options){.batch = 20});
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 3, .first_step = 7}, NULL), NF_OK);
+    cr_assert_eq(nf_fit(o2, &(nf_fit_options){.steps = 3, .first_step = 7}, NULL), NF_OK);
+    cr_assert_arr_eq(nf_model_state(m), nf_model_state(again), (2 * DIM + 1) * sizeof(nf_real));
+    nf_objective_free(o);
+    nf_objective_free(o2);
+    nf_model_free(again);
+    nf_model_free(m);
+    remove(path);
+    free(x);
+}
+#endif
+
 /* ---- refusals ---- */
 
 static void refused(nf_model *m, nf_status status, const char *words)
@@ -298,6 +472,12 @@ Test(initial_batch, bad_ones_are_refused)
             "nf_actnorm: row 1 of the initial batch");
     cr_assert_null(nf_actnorm(0));
     cr_assert_eq(nf_error_status(), NF_EARG);
+    refused(nf_model_of_flow(batch_norm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
+            "nf_batch_norm: row 1 of the initial batch");
+    refused(nf_model_of_flow(nf_batch_norm(0, NULL), NULL), NF_EARG, "nf_batch_norm: `dim` is 0");
+    refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.momentum = 1}), NULL), NF_EARG,
+            "`momentum` is 1");
+    refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.eps = -1e-3}), NULL), NF_EARG, "`eps` is");
     cr_assert_null(nf_amortized_by_context(nf_actnorm(2)));
     cr_assert_eq(nf_error_status(), NF_EUNSUPPORTED);
     cr_assert_eq(alloc_live(), live);

@@ -131,6 +131,37 @@ NF_API nf_flow *nf_shift(size_t dim);
  * @return NULL on NF_EARG (dim 0), NF_ENOMEM. Initialisation fails with NF_ENOTFINITE where data are not finite.
  */
 NF_API nf_flow *nf_actnorm(size_t dim);
+
+/** Options of nf_batch_norm; zero means the default. */
+typedef struct nf_batch_norm_options {
+    double momentum; /**< r, the weight of the past in a step's new statistics; 0.9 */
+    double eps;      /**< added to the variance; 1e-5 */
+} nf_batch_norm_options;
+
+/**
+ * Batch normalisation by lagged moving statistics (after Dinh et al. 2017, Real NVP, appendix E), for densities: in
+ * inverse, from data to base, x = (y - mean) / sqrt(variance + eps), elementwise. The statistics are those of earlier
+ * steps, not of the batch at hand: an exact inverse and log-det, no dependence between samples, no gradient through
+ * them, and the same ones in training and evaluation. Each training step's inverse passes then move them:
+ * mean += (1 - r) (batch's mean - mean), and the variance likewise, as that of the past and the batch taken together.
+ * Forward passes undo the normalisation and leave the statistics; for a posterior take nf_invert(nf_batch_norm(...)).
+ *
+ * No parameters: follow it by nf_affine for a learnt scale and shift (Papamakarios et al. 2017, appendix B). State:
+ * mean [dim], variance [dim], steps; the first steps' batches weigh the same until r is reached. An initial batch that
+ * comes in inverse (nf_model_init) sets mean and variance; without, the first step sees the identity. nf_fit and
+ * nf_objective_gradient move the state. Cannot be amortised.
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, a momentum or eps not between 0 and 1), NF_ENOMEM. Initialisation fails with
+ * NF_ENOTFINITE where data are not finite.
+ */
+NF_API nf_flow *nf_batch_norm(size_t dim, const nf_batch_norm_options *options);
+
+/** y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. */
+NF_API nf_flow *nf_shift(size_t dim);
+
+/**
+ * How nf_scaled_affine gets its scale s from a parameter a; t = a + bias, u the upper and l the lower limit of log s.
+ * All are smooth, except that NF_SCALE_CLAMP has no gradient outside its limits.
  */
 typedef enum nf_scale {
     NF_SCALE_EXP,        /**< log s = t, unbounded; the default */

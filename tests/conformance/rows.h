@@ -27,6 +27,12 @@ WITHOUT_CONTEXT(actnorm)
 WITHOUT_CONTEXT(planar)
 WITHOUT_CONTEXT(radial)
 
+static inline nf_flow *build_batch_norm(size_t dim, size_t n_ctx)
+{
+    (void)n_ctx;
+    return nf_batch_norm(dim, &(nf_batch_norm_options){.eps = 0.0173});
+}
+
 static inline nf_flow *build_lu_linear(size_t dim, size_t n_ctx)
 {
     (void)n_ctx;
@@ -70,6 +76,7 @@ static inline nf_flow *build_inverted_chain(size_t dim, size_t n_ctx)
 
 static const row rows[] = {{"affine", build_affine, 0.5, 1, false, false},
                            {"actnorm", build_actnorm, 0.5, 1, false, false},
+                           {"batch_norm", build_batch_norm, 0, 1, false, false},
                            {"lu_linear", build_lu_linear, 0.15, 10, false, false},
                            {"permutation", build_permutation, 0, 1, false, false},
                            {"planar", build_planar, 0.4, 1, false, false},

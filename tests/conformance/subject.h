@@ -110,6 +110,8 @@ static inline void set_parameters(subject *s)
             s->ctx[i / n_own * s->n_ctx + (s->guise == ON_CONTEXT ? ON_CONTEXT_FIRST : 0) + i % n_own] +=
                 own[i % n_own];
     free(own);
+    for (size_t i = 0; i < nf_model_shape(s->m)->n_state; i++) /* exact in either precision */
+        nf_model_state(s->m)[i] = (nf_real)(8 + 7 * i % 16) / 16;
     cr_assert_eq(nf_model_update(s->m, NF_EVAL), NF_OK);
 }
 
