@@ -33,8 +33,9 @@ static nf_flow *every_flow(void)
 {
     const size_t order[] = {2, 0, 1};
     return nf_chain((nf_flow *[]){nf_planar(3), nf_invert(nf_radial(3)), nf_affine(3), nf_permutation(3, order),
-                                  nf_lu_linear(3, 1), nf_shift(3), nf_scaled_affine(3, NULL), nf_spline(3, NULL)},
-                    8);
+                                  nf_lu_linear(3, 1), nf_shift(3), nf_scaled_affine(3, NULL), nf_spline(3, NULL),
+                                  nf_householder(3, 2), nf_sylvester(3, NULL)},
+                    10);
 }
 
 static nf_status fit(nf_thread_rule rule)

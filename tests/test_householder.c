@@ -16,7 +16,7 @@ static nf_model *with_parameters(size_t dim, size_t n, nf_real *theta)
     return m;
 }
 
-/* v_0 first, then v_1, ... (Tomczak & Welling 2016, eq. 8), in double by the formula itself. */
+/* v_0 first, then v_1, ... (Tomczak & Welling 2016), in double by the formula itself. */
 Test(householder, is_the_papers_formula)
 {
     enum { DIM = 4, N = 3 };

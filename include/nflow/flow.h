@@ -242,13 +242,44 @@ NF_API nf_flow *nf_planar(size_t dim);
  */
 NF_API nf_flow *nf_radial(size_t dim);
 /**
- * y = H_{n-1} ... H_0 x, H_j = I - 2 v_j v_j^T / |v_j|^2, a chain of reflections (Tomczak & Welling 2016, eq. 8).
+ * y = H_{n-1} ... H_0 x, H_j = I - 2 v_j v_j^T / |v_j|^2, a chain of reflections (Tomczak & Welling 2016).
  * theta: v [n x dim]. log-det 0; the inverse is the chain from the other end. A v whose squared length is below the
  * normal numbers, 0 above all, reflects nothing and has no gradient. Starts with random directions.
  * @param n reflections, >= 1; with n = dim every orthogonal map of determinant (-1)^dim is one
  * @return NULL on NF_EARG (dim or n is 0, or too large), NF_ENOMEM.
  */
 NF_API nf_flow *nf_householder(size_t dim, size_t n);
+
+/** What Q is in nf_sylvester. */
+typedef enum nf_sylvester_kind {
+    NF_SYLVESTER_ORTHOGONAL,  /**< [dim x columns], by as many reflections; the default */
+    NF_SYLVESTER_HOUSEHOLDER, /**< [dim x dim], by `reflections` reflections */
+    NF_SYLVESTER_TRIANGULAR   /**< the identity, or the reversal of the rows */
+} nf_sylvester_kind;
+
+/** Options of nf_sylvester; zero means the default. */
+typedef struct nf_sylvester_options {
+    nf_sylvester_kind kind; /**< what Q is */
+    size_t columns;         /**< M of the orthogonal kind, at most dim; by default 8, or dim if that is less */
+    size_t reflections;     /**< of the Householder kind; by default 8, or dim if that is less */
+    bool reversed;          /**< of the triangular kind: Q reverses the order; to alternate from layer to layer */
+} nf_sylvester_options;
+
+/**
+ * y = x + Q R tanh(R~ Q^T x + b) (van den Berg et al. 2018): R and R~ upper triangular [M x M], Q [dim x M] with
+ * orthonormal columns, M = dim but for the orthogonal kind.
+ *
+ * theta: v [n x dim], R above its diagonal row by row [M (M - 1) / 2], R~ likewise, alpha [M], alpha~ [M], b [M]. The
+ * diagonals are tanh(alpha) and tanh(alpha~), which makes the map invertible for all parameters. Q is the first M
+ * columns of H_0 ... H_{n-1}, H_j = I - 2 v_j v_j^T / |v_j|^2 (see nf_householder()), orthogonal to rounding; n is M in
+ * the orthogonal kind, where the paper orthogonalises a matrix of as many numbers by iteration, and 0 in the triangular
+ * one.
+ *
+ * The inverse solves a monotone equation a row of Q^T x, to rounding. Starts near the identity, Q drawn uniformly.
+ * @param options NULL: orthogonal, M = 8
+ * @return NULL on NF_EARG (dim 0, more columns than rows, an option of another kind, overflow), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_sylvester(size_t dim, const nf_sylvester_options *options);
 
 /**
  * An autoregressive flow: in the given order, each dimension goes through `transform` with parameters that the masked

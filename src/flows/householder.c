@@ -1,4 +1,4 @@
-/* The Householder flow (Tomczak & Welling 2016, eq. 8): y = H_{n-1} ... H_0 x with H_j = I - 2 v_j v_j^T / |v_j|^2, a
+/* The Householder flow (Tomczak & Welling 2016): y = H_{n-1} ... H_0 x with H_j = I - 2 v_j v_j^T / |v_j|^2, a
    rotation or reflection, |det| = 1. The inverse is the same chain from the other end, and J^-T = J. */
 #include "core/memory.h"
 #include "flows/lane_sums.h"

@@ -1,4 +1,4 @@
-/* Chains of Householder reflections (Householder 1958; Tomczak & Welling 2016, eq. 8): y = x - tau v (v.x), tau = 2 /
+/* Chains of Householder reflections (Householder 1958; Tomczak & Welling 2016): y = x - tau v (v.x), tau = 2 /
    |v|^2, orthogonal to rounding for every v.
 
    A reflection is its own inverse and transpose, so that going back through a chain takes values and cotangents by the

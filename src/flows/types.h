@@ -21,5 +21,6 @@ extern const nf_flow_type nfi_permutation_type;
 extern const nf_flow_type nfi_planar_type;
 extern const nf_flow_type nfi_radial_type;
 extern const nf_flow_type nfi_householder_type;
+extern const nf_flow_type nfi_sylvester_type;
 
 #endif

@@ -1,0 +1,288 @@
+/* The triangular map inside a Sylvester flow (van den Berg et al. 2018), for u in R^M:
+
+       u' = u + w,   w = R h,   h = tanh(a),   a = R~ u + b,   r = tanh(alpha), r~ = tanh(alpha~) on the diagonals.
+
+   Its Jacobian is I + R diag(1 - h^2) R~, upper triangular, so det = prod det_i with det_i = 1 + (1 - h_i^2) r_i r~_i,
+   taken as h^2 + (1 - h^2) sp, sp = 1 + r r~, as for planar flows. With A = exp(-2 |alpha|), B = exp(-2 |alpha~|)
+       sp = 2 (1 + A B) / ((1 + A) (1 + B))   where the signs agree,   2 (A + B) / ((1 + A) (1 + B))   where they do
+   not: positive for all parameters, without cancellation.
+
+   Inverse: from the last row up, with what is known of later rows in k_i = u'_i - sum R_ij h_j and c_i = b_i + sum
+   R~_ij u_j, row i is u_i + r_i tanh(r~_i u_i + c_i) = k_i. For a_i = r~_i u_i + c_i that is the scalar equation of
+   planar flows, a_i + (sp_i - 1) tanh a_i = r~_i k_i + c_i, monotone whatever the parameters; then u_i = k_i - r_i tanh
+   a_i.
+
+   VJP: gh = R^T gw, g_det = g_log_det / det,
+       ga = (1 - h^2) (gh - 2 h (sp - 1) g_det),   gu = R~^T ga,   gR = gw h^T,   gR~ = ga u^T,   gb = ga,
+   and to the diagonals gr += (1 - h^2) g_det r~, gr~ += (1 - h^2) g_det r. J^-T g: sylvester_solve_jt. */
+#include "flows/lane_sums.h"
+#include "flows/planar.h"
+#include "flows/sylvester.h"
+#include "core/vec.h"
+
+/* Rows of theta, of coef, and the first row of a strict triangle's line i; R~'s follows R's. */
+NFI_INLINE size_t strict(size_t m)
+{
+    return m * (m - 1) / 2;
+}
+NFI_INLINE size_t alpha_at(size_t m)
+{
+    return m * (m - 1);
+}
+NFI_INLINE size_t b_at(size_t m)
+{
+    return m * (m - 1) + 2 * m;
+}
+NFI_INLINE size_t line(size_t m, size_t i)
+{
+    return i * (2 * m - i - 1) / 2;
+}
+
+/* Below it 1 + r r~ is taken for it: where both tanh are 1 to rounding and of opposite signs. */
+#ifdef NF_SINGLE
+static const nf_real least_sp = 1e-30F;
+#else
+static const nf_real least_sp = 1e-300;
+#endif
+
+NFI_CLONES static void prepare(size_t n, const nf_real *restrict alpha, const nf_real *restrict alpha_t,
+                               nf_real *restrict r, nf_real *restrict r_t, nf_real *restrict sp)
+{
+    NFI_SIMD
+    for (size_t k = 0; k < n; k++) {
+        const nf_real A = nfi_exp(-2 * nfi_abs(alpha[k])), B = nfi_exp(-2 * nfi_abs(alpha_t[k]));
+        const bool agree = (alpha[k] < 0) == (alpha_t[k] < 0);
+        const nf_real sum = 2 * (agree ? 1 + A * B : A + B) / ((1 + A) * (1 + B));
+        sp[k] = sum > least_sp ? sum : least_sp;
+        r[k] = nfi_tanh(alpha[k]);
+        r_t[k] = nfi_tanh(alpha_t[k]);
+    }
+}
+
+void nfi_triangles_prepare(size_t stride, size_t m, size_t ld, const nf_real *theta, nf_real *coef)
+{
+    const size_t columns = nfi_param_columns(stride, ld), n = m * columns;
+    const nf_real *alpha = theta + alpha_at(m) * columns;
+    prepare(n, alpha, alpha + n, coef, coef + n, coef + 2 * n);
+}
+
+/* y = T x + b for T upper triangular, `above` its rows above the diagonal; b may be NULL. */
+NFI_INLINE void multiply(size_t stride, size_t m, size_t ld, const nf_real *restrict above,
+                         const nf_real *restrict diagonal, const nf_real *restrict b, const nf_real *restrict x,
+                         nf_real *restrict y)
+{
+    ld = nfi_lanes(ld);
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        for (size_t i = 0; i < m; i++) {
+            const size_t at = line(m, i);
+            nfi_vec sum = NFI_PARAM_LANES(diagonal, stride, ld, i, s) * NFI_CONST_LANES_AT(x + i * ld + s);
+            if (b)
+                sum += NFI_PARAM_LANES(b, stride, ld, i, s);
+            for (size_t j = i + 1; j < m; j++)
+                sum += NFI_PARAM_LANES(above, stride, ld, at + j - i - 1, s) * NFI_CONST_LANES_AT(x + j * ld + s);
+            NFI_LANES_AT(y + i * ld + s) = sum;
+        }
+    }
+}
+
+/* gx = T^T gy and g_above += gy x^T above the diagonal. */
+NFI_INLINE void multiply_vjp(size_t stride, size_t m, size_t ld, const nf_real *restrict above,
+                             const nf_real *restrict diagonal, const nf_real *restrict x, const nf_real *restrict gy,
+                             nf_real *restrict gx, nf_real *restrict g_above)
+{
+    const size_t g_ld = nfi_lane_columns(stride, ld);
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        for (size_t i = 0; i < m; i++)
+            NFI_LANES_AT(gx + i * ld + s) =
+                NFI_PARAM_LANES(diagonal, stride, ld, i, s) * NFI_CONST_LANES_AT(gy + i * ld + s);
+        for (size_t i = 0; i < m; i++) {
+            const size_t at = line(m, i);
+            const nfi_vec g = NFI_CONST_LANES_AT(gy + i * ld + s);
+            for (size_t j = i + 1; j < m; j++)
+                NFI_LANES_AT(gx + j * ld + s) += NFI_PARAM_LANES(above, stride, ld, at + j - i - 1, s) * g;
+            nf_real *restrict to = g_above ? g_above + at * g_ld + (stride ? s : 0) : NULL;
+            for (size_t j = i + 1; to && j < m; j++)
+                NFI_LANES_AT(to + (j - i - 1) * g_ld) += g * NFI_CONST_LANES_AT(x + j * ld + s);
+        }
+    }
+}
+
+/* ---- forward ---- */
+
+/* Row i's factor of the determinant. */
+NFI_INLINE void add_log_det(size_t stride, size_t ld, nf_real sign, const nf_real *restrict h,
+                            const nf_real *restrict sp, double *restrict log_det)
+{
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++)
+        log_det[s] += (double)(sign * nfi_log_normal(nfi_planar_det(h[s], nfi_param(sp, stride, ld, 0, s))));
+}
+
+NFI_INLINE void forward(size_t stride, size_t m, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
+                        const nf_real *restrict u, nf_real *restrict h, nf_real *restrict w, double *restrict log_det)
+{
+    ld = nfi_lanes(ld);
+    const size_t columns = nfi_param_columns(stride, ld);
+    multiply(stride, m, ld, theta + strict(m) * columns, coef + m * columns, theta + b_at(m) * columns, u, h);
+    NFI_SIMD
+    for (size_t k = 0; k < m * ld; k++)
+        h[k] = nfi_tanh(h[k]);
+    for (size_t i = 0; i < m; i++)
+        add_log_det(stride, ld, 1, h + i * ld, coef + (2 * m + i) * columns, log_det);
+    multiply(stride, m, ld, theta, coef, NULL, h, w);
+}
+
+/* ---- inverse ---- */
+
+/* Before row i is solved: k into u_i, r~ k + c into a; u and h of later rows are known. */
+NFI_INLINE void equation(size_t stride, size_t m, size_t ld, size_t i, const nf_real *restrict theta,
+                         const nf_real *restrict coef, const nf_real *restrict u_to, nf_real *u, const nf_real *h,
+                         nf_real *restrict a)
+{
+    ld = nfi_lanes(ld);
+    const size_t at = line(m, i), t_at = strict(m) + at;
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        nfi_vec k = NFI_CONST_LANES_AT(u_to + i * ld + s), c = NFI_PARAM_LANES(theta, stride, ld, b_at(m) + i, s);
+        for (size_t j = i + 1; j < m; j++) {
+            k -= NFI_PARAM_LANES(theta, stride, ld, at + j - i - 1, s) * NFI_CONST_LANES_AT(h + j * ld + s);
+            c += NFI_PARAM_LANES(theta, stride, ld, t_at + j - i - 1, s) * NFI_CONST_LANES_AT(u + j * ld + s);
+        }
+        NFI_LANES_AT(u + i * ld + s) = k;
+        NFI_LANES_AT(a + s) = NFI_PARAM_LANES(coef, stride, ld, m + i, s) * k + c;
+    }
+}
+
+/* After it: u_i = k - r h, and its log-det. */
+NFI_INLINE void solution(size_t stride, size_t m, size_t ld, size_t i, const nf_real *restrict coef,
+                         nf_real *restrict u, const nf_real *restrict h, double *restrict log_det)
+{
+    ld = nfi_lanes(ld);
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++)
+        u[s] -= nfi_param(coef, stride, ld, i, s) * h[s];
+    add_log_det(stride, ld, -1, h, coef + (2 * m + i) * nfi_param_columns(stride, ld), log_det);
+}
+
+/* ---- gradients ---- */
+
+/* gh to ga, in place, and the gradients of the diagonals and of b (g may be NULL). */
+NFI_INLINE void activation_vjp(size_t stride, size_t m, size_t ld, const nf_real *restrict coef,
+                               const nf_real *restrict u, const nf_real *restrict h, const nf_real *restrict gw,
+                               const nf_real *restrict g_log_det, nf_real *restrict ga, nf_real *restrict g)
+{
+    const size_t g_ld = nfi_lane_columns(stride, ld);
+    for (size_t i = 0; i < m; i++)
+        for (size_t s0 = 0; s0 < ld; s0 += NFI_LANES) {
+            nf_real *restrict to = g ? g + (alpha_at(m) + i) * g_ld + (stride ? s0 : 0) : NULL;
+            NFI_SIMD
+            for (size_t l = 0; l < NFI_LANES; l++) {
+                const size_t s = s0 + l, k = i * ld + s;
+                const nf_real r = nfi_param(coef, stride, ld, i, s), r_t = nfi_param(coef, stride, ld, m + i, s);
+                const nf_real sp = nfi_param(coef, stride, ld, 2 * m + i, s), slope = (1 - h[k]) * (1 + h[k]);
+                const nf_real g_det = g_log_det[s] / nfi_planar_det(h[k], sp);
+                ga[k] = slope * (ga[k] - 2 * h[k] * (sp - 1) * g_det);
+                if (to) {
+                    to[l] += (gw[k] * h[k] + slope * g_det * r_t) * (1 - r) * (1 + r);
+                    to[m * g_ld + l] += (ga[k] * u[k] + slope * g_det * r) * (1 - r_t) * (1 + r_t);
+                    to[2 * m * g_ld + l] += ga[k];
+                }
+            }
+        }
+}
+
+NFI_INLINE void vjp(size_t stride, size_t m, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
+                    const nf_real *restrict u, const nf_real *restrict h, const nf_real *restrict gw,
+                    const nf_real *restrict g_log_det, nf_real *restrict gu, nf_real *restrict g, nf_real *restrict ga)
+{
+    ld = nfi_lanes(ld);
+    const size_t columns = nfi_param_columns(stride, ld), g_ld = nfi_lane_columns(stride, ld);
+    multiply_vjp(stride, m, ld, theta, coef, h, gw, ga, g);
+    if (g)
+        activation_vjp(stride, m, ld, coef, u, h, gw, g_log_det, ga, g);
+    else
+        activation_vjp(stride, m, ld, coef, u, h, gw, g_log_det, ga, NULL);
+    multiply_vjp(stride, m, ld, theta + strict(m) * columns, coef + m * columns, u, ga, gu,
+                 g ? g + strict(m) * g_ld : NULL);
+}
+
+/* (I + R~^T D R^T) v = g row by row, D = diag(1 - h^2): with t = D R^T v, v_i det_i = g_i - e_i - r~_i (1 - h_i^2) c_i,
+   where c = sum R_ki v_k and e = sum R~_ki t_k over the rows before. gw = v - g = -R~^T t. */
+NFI_INLINE void solve_jt(size_t stride, size_t m, size_t ld, const nf_real *restrict theta,
+                         const nf_real *restrict coef, const nf_real *restrict h, const nf_real *restrict gu,
+                         nf_real *restrict gw, nf_real *restrict work)
+{
+    ld = nfi_lanes(ld);
+    nf_real *restrict c = work, *restrict e = work + m * NFI_LANES;
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        for (size_t i = 0; i < 2 * m; i++)
+            NFI_LANES_AT(work + i * NFI_LANES) = (nfi_vec){0};
+        for (size_t i = 0; i < m; i++) {
+            const size_t at = line(m, i), t_at = strict(m) + at;
+            const nfi_vec r = NFI_PARAM_LANES(coef, stride, ld, i, s),
+                          r_t = NFI_PARAM_LANES(coef, stride, ld, m + i, s);
+            const nfi_vec sp = NFI_PARAM_LANES(coef, stride, ld, 2 * m + i, s), hi = NFI_CONST_LANES_AT(h + i * ld + s);
+            const nfi_vec slope = (1 - hi) * (1 + hi), ci = NFI_CONST_LANES_AT(c + i * NFI_LANES);
+            const nfi_vec ei = NFI_CONST_LANES_AT(e + i * NFI_LANES), g = NFI_CONST_LANES_AT(gu + i * ld + s);
+            const nfi_vec v = (g - ei - r_t * slope * ci) / (hi * hi + slope * sp), t = slope * (r * v + ci);
+            NFI_LANES_AT(gw + i * ld + s) = -ei - r_t * t;
+            for (size_t j = i + 1; j < m; j++) {
+                NFI_LANES_AT(c + j * NFI_LANES) += NFI_PARAM_LANES(theta, stride, ld, at + j - i - 1, s) * v;
+                NFI_LANES_AT(e + j * NFI_LANES) += NFI_PARAM_LANES(theta, stride, ld, t_at + j - i - 1, s) * t;
+            }
+        }
+    }
+}
+
+NFI_SPECIALISE(sylvester, forward,
+               (size_t m, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *u, nf_real *h,
+                nf_real *w, double *log_det),
+               m, ld, theta, coef, u, h, w, log_det)
+NFI_SPECIALISE(sylvester, multiply,
+               (size_t m, size_t ld, const nf_real *above, const nf_real *diagonal, const nf_real *b, const nf_real *x,
+                nf_real *y),
+               m, ld, above, diagonal, b, x, y)
+NFI_SPECIALISE(sylvester, equation,
+               (size_t m, size_t ld, size_t i, const nf_real *theta, const nf_real *coef, const nf_real *u_to,
+                nf_real *u, const nf_real *h, nf_real *a),
+               m, ld, i, theta, coef, u_to, u, h, a)
+NFI_SPECIALISE(sylvester, solution,
+               (size_t m, size_t ld, size_t i, const nf_real *coef, nf_real *u, const nf_real *h, double *log_det), m,
+               ld, i, coef, u, h, log_det)
+NFI_SPECIALISE(sylvester, vjp,
+               (size_t m, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *u, const nf_real *h,
+                const nf_real *gw, const nf_real *g_log_det, nf_real *gu, nf_real *g, nf_real *ga),
+               m, ld, theta, coef, u, h, gw, g_log_det, gu, g, ga)
+NFI_SPECIALISE(sylvester, solve_jt,
+               (size_t m, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gu,
+                nf_real *gw, nf_real *work),
+               m, ld, theta, coef, h, gu, gw, work)
+
+void nfi_triangles_forward(const nfi_triangles *q, const nf_real *u, nf_real *h, nf_real *w, double *log_det)
+{
+    (q->stride ? sylvester_forward_each : sylvester_forward_shared)(q->m, q->ld, q->theta, q->coef, u, h, w, log_det);
+}
+
+void nfi_triangles_inverse(const nfi_triangles *q, const nf_real *u_to, nf_real *w, double *log_det, nf_real *work)
+{
+    const size_t m = q->m, ld = q->ld, columns = nfi_param_columns(q->stride, ld);
+    nf_real *u = work, *h = work + m * ld, *a = h + m * ld, *active = a + ld;
+    for (size_t i = m; i-- > 0;) {
+        (q->stride ? sylvester_equation_each : sylvester_equation_shared)(m, ld, i, q->theta, q->coef, u_to, u, h, a);
+        nfi_planar_solve(q->stride, ld, q->coef + (2 * m + i) * columns, a, h + i * ld, active);
+        (q->stride ? sylvester_solution_each : sylvester_solution_shared)(m, ld, i, q->coef, u + i * ld, h + i * ld,
+                                                                          log_det);
+    }
+    (q->stride ? sylvester_multiply_each : sylvester_multiply_shared)(m, ld, q->theta, q->coef, NULL, h, w);
+}
+
+void nfi_triangles_vjp(const nfi_triangles *q, const nf_real *u, const nf_real *h, const nf_real *gw,
+                       const nf_real *g_log_det, nf_real *gu, nf_real *g, nf_real *work)
+{
+    (q->stride ? sylvester_vjp_each : sylvester_vjp_shared)(q->m, q->ld, q->theta, q->coef, u, h, gw, g_log_det, gu, g,
+                                                            work);
+}
+
+void nfi_triangles_solve_jt(const nfi_triangles *q, const nf_real *h, const nf_real *gu, nf_real *gw, nf_real *work)
+{
+    (q->stride ? sylvester_solve_jt_each : sylvester_solve_jt_shared)(q->m, q->ld, q->theta, q->coef, h, gu, gw, work);
+}
