@@ -14,7 +14,6 @@ extern const nf_flow_type nfi_shift_type;
 extern const nf_flow_type nfi_scaled_affine_type;
 extern const nf_flow_type nfi_actnorm_type;
 extern const nf_flow_type nfi_batch_norm_type;
-extern const nf_flow_type nfi_actnorm_type;
 extern const nf_flow_type nfi_spline_type;
 extern const nf_flow_type nfi_lu_linear_type;
 extern const nf_flow_type nfi_permutation_type;
