@@ -115,12 +115,6 @@ NF_API size_t nf_mask_random(size_t dim, size_t k, uint64_t seed, unsigned char 
 
 /** y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity. */
 NF_API nf_flow *nf_affine(size_t dim);
-/** y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. */
-NF_API nf_flow *nf_shift(size_t dim);
-
-/**
- * How nf_scaled_affine gets its scale s from a parameter a; t = a + bias, u the upper and l the lower limit of log s.
- * All are smooth, except that NF_SCALE_CLAMP has no gradient outside its limits.
 /**
  * Activation normalisation (Kingma & Dhariwal 2018, section 3.1): y = x exp(s) + m, elementwise, with m and s from the
  * initial batch (nf_model_init), so that each row of it leaves with mean 0 and deviation 1 in the direction in which it
