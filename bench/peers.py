@@ -6,7 +6,8 @@ PEER is zuko, nflows, normflows, torch (each also with -compiled: torch.compile)
 up, says "ready" and then, for every line it reads, times a block of steps and prints the mean seconds a step. One
 process a peer, so that each keeps its own settings and all can be timed in turns.
 
-Workloads: peers_planar.py (kl-2, kl-40, vae), peers_flows.py and peers_jax.py (the flows of bench_flows).
+Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_flows.py and peers_jax.py (the
+flows of bench_flows).
 """
 import os
 import sys
@@ -35,7 +36,9 @@ def builder(peer, workload, threads):
     torch.manual_seed(1)
     import peers_flows
     import peers_planar
-    return peers_planar.build if workload in peers_planar.WORKLOADS else peers_flows.build
+    import peers_sylvester
+    return next((peers.build for peers in (peers_planar, peers_sylvester) if workload in peers.WORKLOADS),
+                peers_flows.build)
 
 
 def main():
