@@ -2,16 +2,15 @@
 
        gW += gz (x, context)^T,   g(x, context) = W^T gz,
 
-   and its initial weights (He et al. 2015, eq. 10; Glorot & Bengio 2010, eq. 12). W times a tile is product.h's, which
-   packs nothing; gW, a sum over samples, is BLAS's, which is as fast there. Products run over the n samples only and
-   the padding is set afterwards. Context is not copied next to x: W's columns for x and for context make two products
-   into one array. */
+   and its initial weights (He et al. 2015, eq. 10; Glorot & Bengio 2010, eq. 12). Products run over the n samples only
+   and the padding is set afterwards. Context is not copied next to x: W's columns for x and for context make two
+   products into one array. */
 #include "nn/dense.h"
-#include "core/blas.h"
 #include "core/kernel.h"
 #include "core/memory.h"
 #include "core/product.h"
 #include "core/tiles.h"
+#include "core/transpose.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,21 +41,37 @@ void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, con
     nfi_pad(d->out, n, ld, z);
 }
 
-void nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
-                   nf_real *gw, nf_real *gx, nf_real *g_ctx)
+nf_status nfi_weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows, const nf_real *h, const nf_real *gz,
+                              nf_real *gw)
+{
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    const size_t ldt = ((rows + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES; /* odd: rows fall into different sets */
+    nf_real *transposed = nf_arena_reals(p->scratch, p->n, ldt);
+    if (!transposed)
+        return NF_ENOMEM;
+    nfi_transpose(rows, p->n, h, p->ld, transposed, ldt);
+    nfi_outer(W, p->n, p->ld, gz, ldt, transposed, gw);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
+
+nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
+                        nf_real *gw, nf_real *gx, nf_real *g_ctx)
 {
     const nfi_matrix of_x = columns(d, d->in), of_ctx = columns(d, d->n_ctx);
-    const size_t ld = p->ld, n = p->n, fan_in = nfi_dense_fan_in(d);
+    const size_t ld = p->ld, n = p->n;
+    nf_status status = NF_OK;
     if (gw && d->in)
-        nfi_gemm(false, true, d->out, d->in, n, 1, gz, ld, x, ld, 1, gw, fan_in);
-    if (gw && d->n_ctx)
-        nfi_gemm(false, true, d->out, d->n_ctx, n, 1, gz, ld, p->ctx, ld, 1, gw + d->in, fan_in);
+        status = nfi_weight_gradient(p, &of_x, d->in, x, gz, gw);
+    if (gw && d->n_ctx && status == NF_OK)
+        status = nfi_weight_gradient(p, &of_ctx, d->n_ctx, p->ctx, gz, gw + d->in);
     if (g_ctx && d->n_ctx)
         nfi_times_transposed(&of_ctx, w + d->in, 0, d->n_ctx, n, ld, gz, true, g_ctx);
     if (gx && d->in) {
         nfi_times_transposed(&of_x, w, 0, d->in, n, ld, gz, false, gx);
         nfi_pad_zero(d->in, n, ld, gx);
     }
+    return status;
 }
 
 NFI_CLONES static void add_sums(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias)

@@ -3,6 +3,7 @@
    their gradients leave there. */
 #ifndef NFI_DENSE_H
 #define NFI_DENSE_H
+#include "core/product.h"
 #include <nflow/net.h>
 
 typedef struct nfi_dense {
@@ -27,9 +28,12 @@ bool nfi_dense_count(const nfi_dense *d, size_t *total);
 
 /* z = W (x, p->ctx), or z += it; w: the layer's numbers. z's padding repeats column n-1. */
 void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, bool add, nf_real *z);
+/* gW += gz h^T of a matrix that was multiplied with h [rows x ld]. NF_ENOMEM, or NF_OK. */
+nf_status nfi_weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows, const nf_real *h, const nf_real *gz,
+                              nf_real *gw);
 /* From gz: gw [W] += gz (x, ctx)^T, g_ctx += and gx = W^T gz, with zeros as padding of gx. NULL: not wanted. */
-void nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
-                   nf_real *gw, nf_real *gx, nf_real *g_ctx);
+nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
+                        nf_real *gw, nf_real *gx, nf_real *g_ctx);
 /* g_bias [rows] += sums over the samples of gz [rows x ld], for affine outputs. */
 void nfi_dense_bias_vjp(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias);
 

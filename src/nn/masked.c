@@ -9,7 +9,6 @@
 #include "nn/masked.h"
 #include "core/kernel.h"
 #include "core/tiles.h"
-#include "core/transpose.h"
 #include "nn/activation.h"
 #include "nn/dense.h"
 
@@ -127,21 +126,6 @@ void nfi_masked_back_input(const nf_object *net, const nf_pass *p, size_t first,
     nfi_times_transposed(&layer->inputs, p->theta + layer->weights, first, last, p->n, p->ld, g, true, gx);
 }
 
-/* gW += gz h^T of layer l; h [rows x ld] is transposed for it. */
-static nf_status weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows, const nf_real *h,
-                                 const nf_real *gz, nf_real *gw)
-{
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    const size_t ldt = (rows + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
-    nf_real *transposed = nf_arena_reals(p->scratch, p->n, ldt);
-    if (!transposed)
-        return NF_ENOMEM;
-    nfi_transpose(rows, p->n, h, p->ld, transposed, ldt);
-    nfi_outer(W, p->n, p->ld, gz, ldt, transposed, gw);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
-}
-
 nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, const nf_real *x,
                                   const nf_real *gy, const nf_real *g, const nf_grad *grad)
 {
@@ -158,9 +142,9 @@ nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const 
         nf_real *gw = grad->theta + layer->weights;
         nfi_dense_bias_vjp(layer->inputs.n_rows, p->ld, gz, grad->theta + layer->biases);
         if (layer->inputs.width)
-            status = weight_gradient(p, &layer->inputs, layer->inputs.width, below(m, run, l, p->ld, x), gz, gw);
+            status = nfi_weight_gradient(p, &layer->inputs, layer->inputs.width, below(m, run, l, p->ld, x), gz, gw);
         if (layer->context.n_rows && status == NF_OK)
-            status = weight_gradient(p, &layer->context, m->n_ctx, p->ctx, gz, gw);
+            status = nfi_weight_gradient(p, &layer->context, m->n_ctx, p->ctx, gz, gw);
     }
     return status;
 }

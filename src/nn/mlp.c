@@ -125,7 +125,8 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
         at += kept * m->n_hidden_units * ld; /* the end; a single layer keeps nothing */
     size_t first = nf_object_shape(o)->n_params;
     block above = {0}, below = {0};
-    for (size_t l = m->n_layers; l-- > 0;) {
+    nf_status status = NF_OK;
+    for (size_t l = m->n_layers; l-- > 0 && status == NF_OK;) {
         const nfi_dense d = nfi_mlp_layer(m, l);
         first -= nfi_dense_size(&d);
         nf_real *gw = g->theta ? g->theta + first : NULL, *g_bias = gw ? gw + nfi_dense_bias(&d) : NULL;
@@ -139,7 +140,7 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
                 nfi_dropout_vjp(m->dropout, above.width, ld, above.mask, above.h, g_above, undropped);
             units_vjp(m, ld, &above, drops ? undropped : above.h, g_above, gz, g_bias);
         }
-        nfi_dense_vjp(&d, p, p->theta + first, l ? below.h : x, gz, gw, g_below, g->ctx);
+        status = nfi_dense_vjp(&d, p, p->theta + first, l ? below.h : x, gz, gw, g_below, g->ctx);
         above = below;
         g_above = g_below;
         if (m->kind == NFI_PLAIN) { /* the next gz replaces gh in place */
@@ -148,5 +149,5 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
         }
     }
     nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
+    return status;
 }

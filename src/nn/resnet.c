@@ -106,28 +106,35 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
 
 /* gh, of h after block k, becomes that of h before it. gt, gu [width x ld]: temporaries. g_bias: the gradient of the
    bias that h has just got there, which is the sum of the new gh; NULL: none, or not wanted. */
-static void block_vjp(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, arrays at, nf_real *gh, nf_real *gt,
-                      nf_real *gu, nf_real *g_bias, const nf_grad *g)
+static nf_status block_vjp(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, arrays at, nf_real *gh,
+                           nf_real *gt, nf_real *gu, nf_real *g_bias, const nf_grad *g)
 {
     const size_t ld = p->ld, width = width_of(r);
     const places w = places_of(r, k);
     const nf_real *u = at.u, *g_second = gh;
+    nf_status status = NF_OK;
     if (r->context.n_ctx) {
         nf_real *g_open = gu;
         nfi_gate_vjp(width, ld, at.t, at.gate, gh, gt, g_open, at_or_null(g->theta, w.bias_2),
                      at_or_null(g->theta, w.bias_c));
-        nfi_dense_vjp(&r->context, p, p->theta + w.context, NULL, g_open, at_or_null(g->theta, w.context), NULL,
-                      g->ctx);
+        status = nfi_dense_vjp(&r->context, p, p->theta + w.context, NULL, g_open, at_or_null(g->theta, w.context),
+                               NULL, g->ctx);
         g_second = gt;
     }
-    nfi_dense_vjp(&r->block, p, p->theta + w.second, at.u, g_second, at_or_null(g->theta, w.second), gu, NULL);
+    if (status == NF_OK)
+        status =
+            nfi_dense_vjp(&r->block, p, p->theta + w.second, at.u, g_second, at_or_null(g->theta, w.second), gu, NULL);
+    if (status != NF_OK)
+        return status;
     if (drops) {
         nfi_dropout_vjp(r->dropout, width, ld, at.mask, at.u, gu, gt);
         u = gt;
     }
     nfi_activate_vjp(r->activation, width, ld, u, gu, gu, at_or_null(g->theta, w.bias_1));
-    nfi_dense_vjp(&r->block, p, p->theta + w.first, at.a, gu, at_or_null(g->theta, w.first), gt, NULL);
-    nfi_activate_vjp_add(r->activation, width, ld, at.a, gt, gh, g_bias);
+    status = nfi_dense_vjp(&r->block, p, p->theta + w.first, at.a, gu, at_or_null(g->theta, w.first), gt, NULL);
+    if (status == NF_OK)
+        nfi_activate_vjp_add(r->activation, width, ld, at.a, gt, gh, g_bias);
+    return status;
 }
 
 nf_status nfi_resnet_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
@@ -146,18 +153,19 @@ nf_status nfi_resnet_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
     const size_t last = places_of(r, r->n_blocks).context;
     if (g->theta)
         nfi_dense_bias_vjp(r->final.out, ld, gy, g->theta + last + nfi_dense_bias(&r->final));
-    nfi_dense_vjp(&r->final, p, p->theta + last, h, gy, at_or_null(g->theta, last), gh, NULL);
-    if (g->theta && !gated)
+    nf_status status = nfi_dense_vjp(&r->final, p, p->theta + last, h, gy, at_or_null(g->theta, last), gh, NULL);
+    if (g->theta && !gated && status == NF_OK)
         nfi_dense_bias_vjp(width, ld, gh, g->theta + places_of(r, r->n_blocks - 1).bias_2);
-    for (size_t k = r->n_blocks; k-- > 0;) {
+    for (size_t k = r->n_blocks; k-- > 0 && status == NF_OK;) {
         nf_real *g_bias = NULL;
         if (k == 0)
             g_bias = at_or_null(g->theta, nfi_dense_bias(&r->initial));
         else if (!gated)
             g_bias = at_or_null(g->theta, places_of(r, k - 1).bias_2);
-        block_vjp(r, p, drops, k, arrays_of(r, drops, h, k, ld), gh, gh + size, gh + 2 * size, g_bias, g);
+        status = block_vjp(r, p, drops, k, arrays_of(r, drops, h, k, ld), gh, gh + size, gh + 2 * size, g_bias, g);
     }
-    nfi_dense_vjp(&r->initial, p, p->theta, x, gh, g->theta, gx, g->ctx);
+    if (status == NF_OK)
+        status = nfi_dense_vjp(&r->initial, p, p->theta, x, gh, g->theta, gx, g->ctx);
     nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
+    return status;
 }
