@@ -3,7 +3,8 @@
  *
  *     x -> hidden -> ... -> (mean, log-scale, rest) -> z -> ... -> hidden -> logits of x
  *
- * The rest is planar and radial layers' parameters (Rezende & Mohamed 2015, sections 4.2 and 6.2), or the context h of
+ * The rest is the layers' parameters, of planar and radial ones (Rezende & Mohamed 2015, sections 4.2 and 6.2), of
+ * Sylvester flows (van den Berg et al. 2018) or of reflections (Tomczak & Welling 2016), or it is the context h of
  * flows that have nets of their own, the same for all images (Kingma et al. 2016, section 3).
  */
 #include "common/cli.h"
@@ -14,18 +15,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIAGONAL, PLANAR, RADIAL, NICE, REALNVP, IAF, NSF_COUPLING };
-static const char *const posterior_name[] = {"diagonal", "planar", "radial", "nice", "realnvp", "iaf", "nsf-coupling"};
+#define POSTERIORS                                                                                        \
+    "diagonal|planar|radial|householder|sylvester-orthogonal|sylvester-householder|sylvester-triangular|" \
+    "nice|realnvp|iaf|nsf-coupling"
+/* In that order; the Sylvester flows in the order of nf_sylvester_kind. */
+enum { DIAGONAL, PLANAR, RADIAL, HOUSEHOLDER, SYLVESTER, NICE = SYLVESTER + 3, REALNVP, IAF, NSF_COUPLING };
 static const char *data, *json_path, *plot, *save;
 static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
-static size_t anneal, binarise, test_rows, context = 64;
+static size_t anneal, binarise, test_rows, context = 64, columns;
 static cli_sizes hidden = {3, {400, 400, 400}}, flow_hidden = {2, {320, 320}};
 static double rate = 0.001, warm_up = 0.1;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DIR", "IDX files, or packed binarised MNIST", .text = &data},
-    {"posterior", "diagonal|planar|radial|nice|realnvp|iaf|nsf-coupling", "family of q(z | x)", .choice = &posterior},
-    {"length", "K", "layers of the flow", .size = &length, .max = 1000},
+    {"posterior", POSTERIORS, "family of q(z | x)", .choice = &posterior},
+    {"length", "K", "layers of the flow; reflections of householder", .size = &length, .max = 1000},
+    {"columns", "M", "of Q in sylvester-orthogonal, reflections in sylvester-householder; 0: 8, or D if less",
+     .size = &columns, .max = 10000},
     {"context", "N", "rows of context from the encoder to the flow's nets, from nice on", .size = &context, .max = 1e5},
     {"flow-hidden", "N,N...", "widths of hidden layers of the flow's nets", .sizes = &flow_hidden, .min = 1,
      .max = 100000},
@@ -47,14 +53,39 @@ static const cli_option options[] = {
     {0},
 };
 
-/* Layers whose parameters are the encoder's output. */
+static const char *posterior_name(void)
+{
+    static char name[32];
+    const char *from = POSTERIORS;
+    for (size_t k = 0; k < posterior; k++)
+        from = strchr(from, '|') + 1;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(from, "|"), from);
+    return name;
+}
+
+/* The k-th layer of those whose parameters are the encoder's output. */
+static nf_flow *layer_of(size_t k)
+{
+    if (posterior == PLANAR)
+        return nf_planar(latent);
+    if (posterior == RADIAL)
+        return nf_radial(latent);
+    const nf_sylvester_kind kind = (nf_sylvester_kind)(posterior - SYLVESTER);
+    return nf_sylvester(latent, &(nf_sylvester_options){.kind = kind,
+                                                        .columns = kind == NF_SYLVESTER_ORTHOGONAL ? columns : 0,
+                                                        .reflections = kind == NF_SYLVESTER_HOUSEHOLDER ? columns : 0,
+                                                        .reversed = kind == NF_SYLVESTER_TRIANGULAR && k % 2});
+}
+
 static nf_flow *amortised(void)
 {
+    if (posterior == HOUSEHOLDER)
+        return nf_amortized_by_context(nf_householder(latent, length));
     nf_flow **layer = calloc(length, sizeof(nf_flow *));
     if (!layer)
         cli_fail(1, "out of memory");
     for (size_t k = 0; k < length; k++)
-        layer[k] = posterior == PLANAR ? nf_planar(latent) : nf_radial(latent);
+        layer[k] = layer_of(k);
     nf_flow *flow = nf_amortized_by_context(nf_chain(layer, length));
     free(layer);
     return flow;
@@ -99,7 +130,7 @@ static int on_step(void *user, const nf_progress *p)
 {
     curve *c = user;
     size_t every = (size_t)(p->steps + 99) / 100;
-    cli_progress(posterior_name[posterior], (double)p->step, (double)p->steps, "elbo %.2f, validation %.2f", -p->loss,
+    cli_progress(posterior_name(), (double)p->step, (double)p->steps, "elbo %.2f, validation %.2f", -p->loss,
                  -p->validation);
     if (p->step % every == 0 && c->n < c->room) {
         c->point[c->n][0] = (double)p->step;
@@ -208,7 +239,7 @@ static void write_json(const images *d, const nf_vae_scores *s, const nf_fit_rep
 {
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
-    js_text(j, "posterior", posterior_name[posterior]);
+    js_text(j, "posterior", posterior_name());
     js_integer(j, "length", length);
     js_integer(j, "context", posterior < NICE || length == 0 ? 0 : context);
     js_integer(j, "updates", r->steps);
@@ -258,7 +289,7 @@ int main(int argc, char **argv)
         cli_fail(1, "out of memory");
     printf("%zu training, %zu validation, %zu test images of %zu x %zu, binarisation: %s\n", d.train.n, d.valid.n,
            d.test.n, d.height, d.width, d.binarisation);
-    printf("%s posterior, K = %zu, %zu latent dimensions, %zu parameters\n", posterior_name[posterior], length, latent,
+    printf("%s posterior, K = %zu, %zu latent dimensions, %zu parameters\n", posterior_name(), length, latent,
            nf_model_shape(m)->n_params);
     fflush(stdout);
 

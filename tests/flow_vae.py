@@ -98,6 +98,28 @@ with tempfile.TemporaryDirectory() as tmp:
             with open(os.path.join(tmp, f'picture-{name}.png'), 'rb') as f:
                 assert f.read(4) == b'\x89PNG'
 
+    # layers whose parameters the encoder, 12 wide, gives for each image: as many rows as the layers have parameters
+    def amortised(posterior, *args):
+        rows = [json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', posterior, '--updates', 60,
+                        '--threads', t, *args) for t in (1, 3)]
+        for row, text in rows:
+            for key in 'seconds', 'updates_per_second':
+                assert row.pop(key) > 0
+            assert (row['posterior'], row['context']) == (posterior, 0), row
+            assert row['nll'] < -row['elbo'] and 0 < row['nll'] < 30 and row['kl'] > 0, row
+        assert rows[0][0] == rows[1][0], rows
+        return int(re.search(r'(\d+) parameters', rows[0][1]).group(1))
+
+    without = amortised('diagonal')
+    triangles = 3 * 2 + 3 * 3
+    for posterior, args, more in (('householder', [], 2 * 3), ('householder', ['--length', 5], 5 * 3),
+                                  ('sylvester-orthogonal', [], 2 * (3 * 3 + triangles)),
+                                  ('sylvester-orthogonal', ['--columns', 2], 2 * (2 * 3 + 2 + 3 * 2)),
+                                  ('sylvester-householder', [], 2 * (3 * 3 + triangles)),
+                                  ('sylvester-householder', ['--columns', 1], 2 * (3 + triangles)),
+                                  ('sylvester-triangular', ['--length', 3], 3 * triangles)):
+        assert amortised(posterior, *args) == without + 13 * more, (posterior, args)
+
     # flows with nets of their own, which read a context: shared parameters grow with the context, not the encoder alone
     sizes = {}
     for posterior in 'nice', 'realnvp', 'iaf', 'nsf-coupling':
@@ -142,6 +164,9 @@ with tempfile.TemporaryDirectory() as tmp:
     fails(2, '--flow-hidden must be', '--data', good, '--posterior', 'nice', '--flow-hidden', '8,0')
     fails(2, "--posterior must be one of .*nsf-coupling, not 'maf'", '--data', good, '--posterior', 'maf')
     fails(2, '--latent', '--data', good, '--latent', 0)
+    fails(1, 'nf_sylvester: `columns` is 4, but `dim` is 3', *small, '--data', good, '--posterior', 'sylvester-orthogonal',
+          '--columns', 4)
+    fails(2, '--columns must be', '--data', good, '--columns', -1)
     fails(2, '--hidden', '--data', good, '--hidden', '400,x')
     fails(2, '--posterior must be one of diagonal', '--data', good, '--posterior', 'cubic')
     fails(2, '--rate', '--data', good, '--rate', 'nan')
@@ -150,7 +175,7 @@ with tempfile.TemporaryDirectory() as tmp:
     fails(2, 'unknown option', '--data', good, '--lenght', 3)
     fails(2, '--data needs a value', '--data')
     text = succeeds(flow_vae, '--help')
-    assert '--posterior diagonal|planar|radial|nice|realnvp|iaf|nsf-coupling' in text, text
+    assert re.search(r'--posterior diagonal\|planar\|.*\|sylvester-triangular\|nice\|.*\|nsf-coupling', text), text
     assert re.search(r'--context N .*\(64\)', text) and '--flow-hidden N,N' in text, text
 
     # bad places, noticed before any work
