@@ -13,6 +13,7 @@
 #include <nflow/net.h>
 #include <nflow/flow.h>
 #include <nflow/recipes.h>
+#include <nflow/constraints.h>
 #include <nflow/dist.h>
 #include <nflow/model.h>
 #include <nflow/target.h>

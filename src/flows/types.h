@@ -1,9 +1,11 @@
 /* The type tables of the built-in flows, for model files. */
 #ifndef NFI_FLOW_TYPES_H
 #define NFI_FLOW_TYPES_H
+#include "flows/constraints/types.h"
 #include <nflow/flow.h>
 
 extern const nf_flow_type nfi_chain_type;
+extern const nf_flow_type nfi_blocks_type;
 extern const nf_flow_type nfi_invert_type;
 extern const nf_flow_type nfi_amortized_type;
 extern const nf_flow_type nfi_coupling_type;

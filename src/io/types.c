@@ -13,6 +13,7 @@ static const nf_net_type *const nets[] = {
     &nfi_mlp_type, &nfi_gated_mlp_type, &nfi_maxout_mlp_type, &nfi_residual_mlp_type, &nfi_masked_net_type,
 };
 static const nf_flow_type *const flows[] = {
+    NFI_CONSTRAINT_TYPES,  &nfi_blocks_type,
     &nfi_chain_type,          &nfi_invert_type,      &nfi_amortized_type, &nfi_coupling_type,    &nfi_on_context_type,
     &nfi_autoregressive_type, &nfi_affine_type,      &nfi_actnorm_type,   &nfi_batch_norm_type,  &nfi_shift_type,
     &nfi_scaled_affine_type,  &nfi_spline_type,      &nfi_lu_linear_type, &nfi_permutation_type, &nfi_planar_type,

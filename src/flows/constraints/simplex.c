@@ -1,0 +1,120 @@
+/* Simplexes, alone or as the columns or rows of a matrix: simplex j of n has K entries,
+
+       one, or columns: entry i in row j K + i of y and j (K - 1) + i of x;   rows of a matrix: row i n + j of both. */
+#include "flows/constraints/simplex.h"
+#include "core/memory.h"
+#include "flows/constraints/constraint.h"
+
+typedef struct simplex {
+    size_t K, n;
+    bool by_row;
+    nf_simplex_form form;
+} simplex;
+
+static const nfi_simplex_kernels *kernels_of(const simplex *q)
+{
+    return q->form == NF_SIMPLEX_STICK ? &nfi_simplex_stick : &nfi_simplex_ilr;
+}
+
+/* Of simplex j: the row of the first entry on a side with so many entries a simplex. */
+static size_t first_row(const simplex *q, size_t j, size_t entries)
+{
+    return q->by_row ? j : j * entries;
+}
+
+/* Entries that a simplex has on the side that direction d starts from. */
+static size_t entries_in(const simplex *q, nf_direction d)
+{
+    return d == NF_FORWARD ? q->K - 1 : q->K;
+}
+
+static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved)
+{
+    (void)saved;
+    const simplex *q = nf_self(o);
+    const size_t step = (q->by_row ? q->n : 1) * p->ld;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *scratch = nf_arena_reals(p->scratch, q->K + 2, p->ld);
+    for (size_t j = 0; scratch && j < q->n; j++) {
+        const size_t in = first_row(q, j, entries_in(q, d)) * p->ld;
+        const size_t out = first_row(q, j, entries_in(q, nfi_opposite(d))) * p->ld;
+        kernels_of(q)->apply[d](q->K, step, p->ld, x + in, y + out, log_det, scratch);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return scratch ? NF_OK : NF_ENOMEM;
+}
+
+static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    (void)saved, (void)g;
+    const simplex *q = nf_self(o);
+    const size_t step = (q->by_row ? q->n : 1) * p->ld;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *scratch = nf_arena_reals(p->scratch, q->K + 2, p->ld);
+    for (size_t j = 0; scratch && j < q->n; j++) {
+        const size_t in = first_row(q, j, entries_in(q, d)) * p->ld;
+        const size_t out = first_row(q, j, entries_in(q, nfi_opposite(d))) * p->ld;
+        kernels_of(q)->vjp[d](q->K, step, p->ld, x + in, y + out, gy + out, g_log_det, gx + in, scratch);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return scratch ? NF_OK : NF_ENOMEM;
+}
+
+static nf_status describe(const nf_object *o, nf_writer *w)
+{
+    const simplex *q = nf_self(o);
+    return nf_write_integers(w, "simplex", 4, (size_t[]){q->K, q->n, q->by_row, (size_t)q->form});
+}
+
+static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf_simplex_form form)
+{
+    size_t dim_out;
+    if (K < 2 || n == 0 || !nfi_mul(K, n, &dim_out) || (form != NF_SIMPLEX_STICK && form != NF_SIMPLEX_ILR)) {
+        nf_error(NF_EARG, "%s: %zu simplexes of %zu entries in form %d", who, n, K, (int)form);
+        return NULL;
+    }
+    simplex *q = nfi_calloc(1, sizeof *q);
+    if (!q)
+        return NULL;
+    *q = (simplex){K, n, by_row, form};
+    return nfi_constraint_new(&nfi_simplex_type, dim_out - n, dim_out, 0, q);
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    size_t q[4];
+    if (nf_read_integers(r, "simplex", 4, q) != NF_OK)
+        return NULL;
+    return new_simplex("nf_load", q[0], q[1], q[2] != 0, q[3] == 0 ? NF_SIMPLEX_STICK : NF_SIMPLEX_ILR);
+}
+
+const nf_flow_type nfi_simplex_type = {
+    .part = {.name = "simplex", .describe = describe, .destroy = nfi_free},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = nfi_constraint_solve_jt,
+    .rebuild = rebuild,
+};
+
+nf_flow *nf_simplex_stick(size_t K)
+{
+    return new_simplex("nf_simplex_stick", K, 1, false, NF_SIMPLEX_STICK);
+}
+
+nf_flow *nf_simplex_ilr(size_t K)
+{
+    return new_simplex("nf_simplex_ilr", K, 1, false, NF_SIMPLEX_ILR);
+}
+
+nf_flow *nf_column_stochastic(size_t rows, size_t cols, nf_simplex_form form)
+{
+    return new_simplex("nf_column_stochastic", rows, cols, false, form);
+}
+
+nf_flow *nf_row_stochastic(size_t rows, size_t cols, nf_simplex_form form)
+{
+    return new_simplex("nf_row_stochastic", cols, rows, true, form);
+}
