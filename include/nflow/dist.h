@@ -54,13 +54,43 @@ NF_API NF_CHECKED nf_status nf_dist_score_vjp(const nf_object *dist, const nf_pa
 
 /** The standard normal in `dim` dimensions. No parameters. */
 NF_API nf_dist *nf_normal(size_t dim);
-/** A normal with learnt mean and log-scale per dimension: nf_pushforward(nf_normal(dim), nf_affine(dim)). */
+/**
+ * The learnt normal: mean and log-scale of every dimension are parameters. It is
+ * nf_pushforward(nf_normal(dim), nf_affine(dim)), theta: mean [dim], log-scale [dim].
+ */
 NF_API nf_dist *nf_diagonal_normal(size_t dim);
 /**
  * A diagonal normal whose mean [dim] and log-scale [dim] are head(context), head's 2 dim rows in that order:
  * nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head)).
  */
 NF_API nf_dist *nf_conditional_normal(size_t dim, nf_net *head);
+/** Options of nf_student_t; NULL or zeros mean the defaults. */
+typedef struct nf_student_t_options {
+    double df;          /**< degrees of freedom, fixed or initial; 0: 4. At least 1/2, at most 1e9 */
+    const double *each; /**< [dim] degrees of freedom of each dimension, in place of df; NULL: df for all */
+    bool learn;         /**< they are parameters: least + softplus(theta), starting from the above */
+    double least;       /**< what learnt degrees of freedom stay above; at least 1/2; 0: 1 */
+} nf_student_t_options;
+
+/**
+ * Independent Student's t in every dimension, location 0 and scale 1; push it through nf_affine for others. Parameters:
+ * none, or theta [dim] if learnt. Samples are Bailey's (1994) exact function of two uniforms, smooth in the degrees of
+ * freedom, whose gradient is therefore that of any reparameterisation. Scores and gradients are finite at every finite
+ * x, and so are samples: no uniform leads to more than a float holds. `options` is copied.
+ * @return NULL on NF_EARG (dim 0, degrees of freedom out of range, or not above `least` if learnt), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_student_t(size_t dim, const nf_student_t_options *options);
+/**
+ * Independent standard logistic in every dimension, density e^-x / (1 + e^-x)^2; push it through nf_affine for location
+ * and scale. No parameters.
+ */
+NF_API nf_dist *nf_logistic(size_t dim);
+/**
+ * Uniform on the cube [low, high]^dim, both rounded to nf_real. No parameters. The score outside is -infinity, and its
+ * gradient 0 everywhere: a flow on top must keep data inside (boxed splines do).
+ * @return NULL on NF_EARG (dim 0; not low < high, or not finite), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_uniform(size_t dim, double low, double high);
 /**
  * The distribution of flow(z), z ~ base: log q(x) = log base(z) - log|det d flow/dz|. Contexts must be equal or 0.
  */

@@ -89,10 +89,11 @@ NFI_INLINE double open_unit(uint64_t number)
     return nfi_from_bits_d(number >> 12 | NFI_ONE_D) - (1 - 0x1p-53);
 }
 
-typedef void pair_fn(size_t n, const uint64_t *a, const uint64_t *b, nf_real *x, nf_real *y);
+typedef void pair_fn(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
 
-NFI_CLONES static void normals(size_t n, const uint64_t *a, const uint64_t *b, nf_real *x, nf_real *y)
+NFI_CLONES static void normals(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second)
 {
+    nf_real *x = first, *y = second;
     NFI_SIMD
     for (size_t s = 0; s < n; s++) {
         double radius = sqrt(-2 * nfi_log_d(open_unit(a[s]))), turns = open_unit(b[s]);
@@ -101,8 +102,9 @@ NFI_CLONES static void normals(size_t n, const uint64_t *a, const uint64_t *b, n
     }
 }
 
-NFI_CLONES static void uniforms(size_t n, const uint64_t *a, const uint64_t *b, nf_real *x, nf_real *y)
+NFI_CLONES static void uniforms(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second)
 {
+    nf_real *x = first, *y = second;
     const double largest = sizeof(nf_real) == sizeof(double) ? 1 - 0x1p-53 : 1 - 0x1p-24; /* nf_real below 1 */
     NFI_SIMD
     for (size_t s = 0; s < n; s++) {
@@ -112,12 +114,27 @@ NFI_CLONES static void uniforms(size_t n, const uint64_t *a, const uint64_t *b, 
     }
 }
 
-/* Chunk by chunk, so that all fits in the first cache; a chunk ends where the low word of the sample wraps. */
-static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, nf_real *out, pair_fn *pair)
+NFI_CLONES static void wide_uniforms(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second)
+{
+    double *x = first, *y = second;
+    NFI_SIMD
+    for (size_t s = 0; s < n; s++) {
+        x[s] = open_unit(a[s]);
+        y[s] = open_unit(b[s]);
+    }
+}
+
+/* Numbers of `size` bytes, chunk by chunk, so that all fits in the first cache; a chunk ends where the low word of the
+   sample wraps. */
+static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t size, void *out, pair_fn *pair)
 {
     uint64_t a[CHUNK], b[CHUNK];
-    nf_real x[CHUNK], y[CHUNK];
+    union {
+        nf_real rounded[CHUNK];
+        double wide[CHUNK];
+    } x, y;
     uint32_t counter[4], key[2];
+    unsigned char *at = out;
     for (size_t s = 0, count; s < n; s += count) {
         uint64_t sample = noise->first_sample + s, until_wrap = (UINT64_C(1) << 32) - (sample & UINT32_MAX);
         count = n - s < CHUNK ? n - s : CHUNK;
@@ -126,25 +143,33 @@ static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, nf_real
         for (size_t row = 0; row < dim; row += 2) {
             nfi_noise_block(noise, sample, (uint32_t)(row / 2), counter, key);
             numbers(counter, key, lanes, a, b);
-            pair(lanes, a, b, x, y);
-            memcpy(out + row * ld + s, x, count * sizeof *x);
+            pair(lanes, a, b, &x, &y);
+            memcpy(at + (row * ld + s) * size, &x, count * size);
             if (row + 1 < dim)
-                memcpy(out + (row + 1) * ld + s, y, count * sizeof *y);
+                memcpy(at + ((row + 1) * ld + s) * size, &y, count * size);
         }
     }
-    for (size_t row = 0; row < dim; row++)
-        for (size_t s = n; s < ld; s++)
-            out[row * ld + s] = out[row * ld + n - 1];
+    for (size_t row = 0; row < dim; row++) {
+        unsigned char *last = at + (row * ld + n - 1) * size;
+        for (size_t k = 1; k <= ld - n; k++) /* a size that is known is a move, not a call */
+            size == sizeof(float) ? memcpy(last + k * size, last, sizeof(float))
+                                  : memcpy(last + k * size, last, sizeof(double));
+    }
 }
 
 void nf_noise_normal(const nf_noise *noise, size_t dim, size_t n, size_t ld, nf_real *out)
 {
-    fill(noise, dim, n, ld, out, normals);
+    fill(noise, dim, n, ld, sizeof *out, out, normals);
 }
 
 void nf_noise_uniform(const nf_noise *noise, size_t dim, size_t n, size_t ld, nf_real *out)
 {
-    fill(noise, dim, n, ld, out, uniforms);
+    fill(noise, dim, n, ld, sizeof *out, out, uniforms);
+}
+
+void nfi_noise_uniform_d(const nf_noise *noise, size_t dim, size_t n, size_t ld, double *out)
+{
+    fill(noise, dim, n, ld, sizeof *out, out, wide_uniforms);
 }
 
 /* floor(number n / 2^64): uniform on 0..n-1 up to a bias below n / 2^64. */

@@ -1,0 +1,119 @@
+/* Uniform on the cube [low, high]^dim: log q(x) = -dim log(high - low) inside, -infinity outside, NaN at NaN. A sample
+   is low + (high - low) u. Gradients are 0 on both sides. It has no parameters. */
+#include "core/memory.h"
+#include "core/noise.h"
+#include "core/tree.h"
+#include "core/vec.h"
+#include "dist/types.h"
+#include <string.h>
+
+typedef struct uniform {
+    nf_real low, high;
+} uniform;
+
+NFI_CLONES static void uniform_score(size_t dim, size_t stride, uniform b, const nf_real *x, double *log_p)
+{
+    size_t ld = nfi_lanes(stride);
+    double inside = -log((double)b.high - (double)b.low), outside = -(double)INFINITY;
+    for (size_t d = 0; d < dim; d++) {
+        const nf_real *xd = x + d * ld;
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            log_p[s] += xd[s] < b.low || xd[s] > b.high ? outside : inside + 0 * (double)xd[s];
+    }
+}
+
+NFI_CLONES static void uniform_draw(size_t n, uniform b, const double *u, nf_real *x)
+{
+    double low = (double)b.low, high = (double)b.high;
+    NFI_SIMD
+    for (size_t i = 0; i < n; i++) {
+        double v = low + (high - low) * u[i];
+        x[i] = (nf_real)(v < high ? v : high);
+    }
+}
+
+static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
+{
+    (void)saved;
+    const uniform *b = nf_self(o);
+    size_t dim = o->total.dim_out;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    double *u = nf_arena_alloc(p->scratch, dim * p->ld * sizeof *u);
+    if (u) {
+        nfi_noise_uniform_d(&p->noise, dim, p->n, p->ld, u);
+        uniform_draw(dim * p->ld, *b, u, x);
+        uniform_score(dim, p->ld, *b, x, log_q);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return u ? NF_OK : NF_ENOMEM;
+}
+
+static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
+                            const nf_real *g_log_q, const nf_grad *g)
+{
+    /* With the noise held, neither x nor log q depends on anything. */
+    (void)o, (void)p, (void)x, (void)saved, (void)gx, (void)g_log_q, (void)g;
+    return NF_OK;
+}
+
+static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
+{
+    (void)saved;
+    uniform_score(o->total.dim_out, p->ld, *(const uniform *)nf_self(o), x, log_p);
+    return NF_OK;
+}
+
+static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *g_log_p,
+                           nf_real *gx, const nf_grad *g)
+{
+    (void)x, (void)saved, (void)g_log_p, (void)g;
+    if (gx)
+        memset(gx, 0, o->total.dim_out * p->ld * sizeof *gx);
+    return NF_OK;
+}
+
+static nf_status describe(const nf_object *o, nf_writer *w)
+{
+    const uniform *b = nf_self(o);
+    nf_status status = nf_write_number(w, "low", (double)b->low);
+    return status == NF_OK ? nf_write_number(w, "high", (double)b->high) : status;
+}
+
+static nf_dist *rebuild(nf_reader *r)
+{
+    double low, high;
+    if (nf_read_number(r, "low", &low) != NF_OK || nf_read_number(r, "high", &high) != NF_OK)
+        return NULL;
+    return nf_uniform(nf_read_dim_out(r), low, high);
+}
+
+const nf_dist_type nfi_uniform_type = {
+    .part = {.name = "uniform", .describe = describe, .destroy = nfi_free},
+    .abi = sizeof(nf_dist_type),
+    .sample = sample,
+    .sample_vjp = sample_vjp,
+    .score = score,
+    .score_vjp = score_vjp,
+    .rebuild = rebuild,
+};
+
+nf_dist *nf_uniform(size_t dim, double low, double high)
+{
+    uniform bounds = {(nf_real)low, (nf_real)high};
+    if (dim == 0) {
+        nf_error(NF_EARG, "nf_uniform: `dim` is 0");
+        return NULL;
+    }
+    if (!(bounds.low < bounds.high) || !isfinite(bounds.low) || !isfinite(bounds.high - bounds.low)) {
+        nf_error(NF_EARG, "nf_uniform: `low` is %g and `high` %g: they must be finite, and far enough apart", low,
+                 high);
+        return NULL;
+    }
+    uniform *self = nfi_calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    *self = bounds;
+    nf_shape own = {.dim_in = dim, .dim_out = dim};
+    return nf_dist_new(&nfi_uniform_type, &own, self, NULL, 0);
+}

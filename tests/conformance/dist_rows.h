@@ -1,0 +1,112 @@
+/* The table of distributions: one row each, put to every test of tests/test_dists.c. */
+#ifndef CONFORMANCE_DIST_ROWS_H
+#define CONFORMANCE_DIST_ROWS_H
+#include <gsl/gsl_cdf.h>
+#include <math.h>
+#include <nflow/nflow.h>
+
+typedef struct dist_row {
+    const char *name;
+    nf_dist *(*build)(size_t dim);
+    /* Distribution function of dimension d of dim, GSL's; NULL: it depends on a context. */
+    double (*cdf)(size_t dim, size_t d, const nf_real *theta, double x);
+    double theta_scale; /* N(0, theta_scale^2) is added to the initial parameters */
+    double low, high;   /* the support in every dimension */
+    bool dependent;     /* dimensions are not independent */
+} dist_row;
+
+static const double t_df[] = {1.5, 0.7, 3.1, 2.2, 41.3};
+#define LOW NF_R(-1.3)
+#define HIGH NF_R(2.4)
+
+static inline nf_dist *build_fixed_t(size_t dim)
+{
+    return nf_student_t(dim, &(nf_student_t_options){.each = t_df});
+}
+
+static inline nf_dist *build_learnt_t(size_t dim)
+{
+    return nf_student_t(dim, &(nf_student_t_options){.df = 2.3, .learn = true, .least = 0.8});
+}
+
+static inline nf_dist *build_moved_t(size_t dim)
+{
+    return nf_pushforward(nf_student_t(dim, &(nf_student_t_options){.df = 3, .learn = true}), nf_affine(dim));
+}
+
+static inline nf_dist *build_uniform(size_t dim)
+{
+    return nf_uniform(dim, (double)LOW, (double)HIGH);
+}
+
+static inline nf_dist *build_conditional(size_t dim)
+{
+    const size_t hidden[] = {7};
+    return nf_conditional_normal(
+        dim, nf_mlp(3, 2 * dim, 0, &(nf_mlp_options){.hidden = hidden, .n_hidden = 1, .activation = NF_TANH}));
+}
+
+static inline nf_dist *build_posterior(size_t dim)
+{
+    return nf_posterior(dim, nf_amortized_by_context(nf_scaled_affine(dim, NULL)));
+}
+
+static inline double softplus_of(nf_real t)
+{
+    return log1p(exp((double)t));
+}
+
+static inline double normal_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    (void)dim, (void)d, (void)theta;
+    return gsl_cdf_ugaussian_P(x);
+}
+
+static inline double diagonal_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    return gsl_cdf_ugaussian_P((x - (double)theta[d]) * exp(-(double)theta[dim + d]));
+}
+
+static inline double fixed_t_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    (void)dim, (void)theta;
+    return gsl_cdf_tdist_P(x, t_df[d]);
+}
+
+static inline double learnt_t_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    (void)dim;
+    return gsl_cdf_tdist_P(x, 0.8 + softplus_of(theta[d]));
+}
+
+static inline double moved_t_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    return gsl_cdf_tdist_P((x - (double)theta[dim + d]) * exp(-(double)theta[2 * dim + d]), 1 + softplus_of(theta[d]));
+}
+
+static inline double logistic_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    (void)dim, (void)d, (void)theta;
+    return gsl_cdf_logistic_P(x, 1);
+}
+
+static inline double uniform_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    (void)dim, (void)d, (void)theta;
+    return gsl_cdf_flat_P(x, (double)LOW, (double)HIGH);
+}
+
+static const dist_row dist_rows[] = {
+    {"normal", nf_normal, normal_cdf, 0, -INFINITY, INFINITY, false},
+    {"diagonal normal", nf_diagonal_normal, diagonal_cdf, 0.4, -INFINITY, INFINITY, false},
+    {"conditional normal", build_conditional, NULL, 0.3, -INFINITY, INFINITY, false},
+    {"posterior", build_posterior, NULL, 0, -INFINITY, INFINITY, false},
+    {"Student-t", build_fixed_t, fixed_t_cdf, 0, -INFINITY, INFINITY, false},
+    {"Student-t, learnt", build_learnt_t, learnt_t_cdf, 0.7, -INFINITY, INFINITY, false},
+    {"Student-t, learnt and moved", build_moved_t, moved_t_cdf, 0.4, -INFINITY, INFINITY, false},
+    {"logistic", nf_logistic, logistic_cdf, 0, -INFINITY, INFINITY, false},
+    {"uniform", build_uniform, uniform_cdf, 0, (double)LOW, (double)HIGH, false},
+};
+enum { N_DIST_ROWS = sizeof dist_rows / sizeof *dist_rows };
+
+#endif
