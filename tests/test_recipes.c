@@ -604,7 +604,7 @@ static double fitted(const recipe *r, const nf_data *data, nf_dist *base)
 
 /* A banana, x_1 = x_0^2 + 0.3 e with x_0, e normal: no uncorrelated normal has a mean -log p below
    log(2 pi e) + log(sd(x_0) sd(x_1)), about 3.2; the truth's is log(2 pi e) + log 0.3 = 1.63. */
-Test(recipes, learn_a_density)
+Test(recipes, learn_a_density, .disabled = NFLOW_THIN)
 {
     nf_real e[2 * ROWS], x[2 * ROWS];
     normals(11, 2 * ROWS, e);
@@ -627,7 +627,7 @@ Test(recipes, learn_a_density)
 }
 
 /* One row given two: x = sin(2 c_0) + c_1 + 0.2 e. What the context says is log(sd(x) / 0.2) nats, about 2. */
-Test(recipes, learn_from_the_context)
+Test(recipes, learn_from_the_context, .disabled = NFLOW_THIN)
 {
     nf_real e[ROWS], x[ROWS], ctx[2 * ROWS];
     normals(12, ROWS, e);

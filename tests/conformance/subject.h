@@ -20,7 +20,7 @@ enum { N_DIMS = sizeof dims / sizeof *dims };
 
 /* What sanitizers see in small dimensions and few teams of threads they need not see again (NFLOW_THIN): that every row
    runs in every dimension, each hook of it, is the other tests' part. */
-#ifdef NFLOW_THIN
+#if NFLOW_THIN
 enum { MOST_DIMS_OF_DERIVATIVES = 5, N_TEAMS = 2 };
 #else
 enum { MOST_DIMS_OF_DERIVATIVES = 64, N_TEAMS = 4 };
