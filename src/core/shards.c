@@ -5,7 +5,8 @@
 #include "core/kernel.h"
 #include <string.h>
 
-enum { SMALL_BYTES = 1 << 16, MIDDLE_BYTES = 1 << 20, MIDDLE_SHARDS = 16, FEW_SHARDS = 8 };
+/* The longer the gradient, the fewer of it: what a large batch adds to the memory of a small one stays small. */
+enum { SMALL_BYTES = 1 << 14, MIDDLE_BYTES = 1 << 20, MIDDLE_SHARDS = 16, FEW_SHARDS = 8 };
 _Static_assert(NFI_MAX_PARTS == 8, "add_parts knows 1, 2, 4 and 8 parts");
 
 size_t nfi_shard_count(size_t n_tiles, size_t bytes)
@@ -22,22 +23,22 @@ nf_status nfi_sum_begin(nfi_sum *s, const nfi_tiling *t, size_t length, size_t t
     s->tiling = *t;
     s->length = length;
     s->n_shards = nfi_shard_count(t->n_tiles, length * sizeof(nf_real));
-    size_t levels = 1;
-    for (size_t k = s->n_shards; k > 1; k /= 2)
-        levels++;
     s->n_parts = s->n_shards < NFI_MAX_PARTS ? s->n_shards : NFI_MAX_PARTS;
+    size_t levels = 0;
+    for (size_t k = s->n_shards; k > s->n_parts; k /= 2)
+        levels++;
     s->n_buffers = s->n_parts + threads * levels < s->n_shards ? s->n_parts + threads * levels : s->n_shards;
+    const size_t stride = (length + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
+    nf_real *buffers = nf_arena_reals(memory, s->n_buffers, stride); /* at once: a chunk that fits */
+    if (!buffers)
+        return NF_ENOMEM;
     atomic_init(&s->next, 0);
     for (size_t i = 0; i < s->n_shards; i++)
         atomic_init(&s->waiting[i], NULL);
     for (size_t i = 0; i < NFI_MAX_PARTS; i++)
         s->part[i] = NULL;
-    for (size_t i = 0; i < s->n_buffers; i++) {
-        nf_real *buffer = nf_arena_reals(memory, 1, length);
-        if (!buffer)
-            return NF_ENOMEM;
-        atomic_init(&s->pool[i], buffer);
-    }
+    for (size_t i = 0; i < s->n_buffers; i++)
+        atomic_init(&s->pool[i], buffers + i * stride);
     return NF_OK;
 }
 

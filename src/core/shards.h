@@ -1,7 +1,8 @@
 /* Sums over tiles that do not depend on the number of threads: S = 2^m shards of consecutive tiles, each summed in
    order by one thread, combined by a fixed binary tree: as they come in, up to the tree's NFI_MAX_PARTS nodes near the
    root, which are left to be added at one go, block by block, by all threads. S follows from the tiles and the length
-   alone. In-order dispatch bounds the buffers alive by parts + threads (log2 S + 1). */
+   alone. In-order dispatch bounds the buffers alive: a part that is done or begun holds one, and below a begun one each
+   thread at work in it log2(S / parts) more, its path's waiting halves. */
 #ifndef NFI_SHARDS_H
 #define NFI_SHARDS_H
 #include "core/tiles.h"

@@ -12,9 +12,9 @@ enum {
     WIDTH_MIN = 64, /* of vectors; big images go below */
     WIDTH_MAX = 256,
     WIDTH_FLOOR = 8,
-    CACHED_BYTES = 1 << 20, /* a tile's activations had best stay in a second-level cache, */
-    TAPE_BYTES = 1 << 25,   /* but every tile reads all weights, so that it is narrow only beyond this */
-    TILES_WANTED = 8        /* enough for the threads of a small machine */
+    WIDE_BYTES = 1 << 18, /* of a tape, up to which wider tiles pay: light layers cost their calls, nets do not */
+    TAPE_BYTES = 1 << 25, /* and from which tiles are narrow: each reads all weights */
+    TILES_WANTED = 8      /* enough for the threads of a small machine */
 };
 
 static size_t clamp(size_t x, size_t lo, size_t hi)
@@ -26,7 +26,8 @@ nfi_tiling nfi_tile_batch(size_t n, size_t reals_per_sample)
 {
     size_t bytes = (reals_per_sample ? reals_per_sample : 1) * sizeof(nf_real);
     size_t least = clamp(TAPE_BYTES / bytes, WIDTH_FLOOR, WIDTH_MIN);
-    size_t width = clamp((n + TILES_WANTED - 1) / TILES_WANTED, least, clamp(CACHED_BYTES / bytes, least, WIDTH_MAX));
+    size_t most = clamp(WIDE_BYTES / bytes / NFI_LANES * NFI_LANES, least, WIDTH_MAX);
+    size_t width = clamp((n + TILES_WANTED - 1) / TILES_WANTED, least, most);
     nfi_tiling t = {.n = n, .n_tiles = (n + width - 1) / width};
     size_t widest = (n + t.n_tiles - 1) / t.n_tiles;
     t.ld = (widest + NFI_LANES - 1) / NFI_LANES * NFI_LANES;

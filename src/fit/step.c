@@ -186,20 +186,19 @@ nf_status nfi_step_begin(nfi_engine *e, const nf_step *step)
         return status;
     nfi_tiling tiling = nfi_tile_batch(step->n, shape->n_saved);
     size_t length = step->gradient ? shape->n_params + shape->n_prep : 0;
-    if (nfi_sum_begin(&e->sum, &tiling, length, e->ws->n_threads, memory) != NF_OK)
-        return NF_ENOMEM;
-    size_t shards = e->sum.n_shards, n_stats = step->gradient ? shards * shape->n_state : 0;
+    size_t shards = nfi_shard_count(tiling.n_tiles, length * sizeof(nf_real));
+    size_t n_stats = step->gradient ? shards * shape->n_state : 0;
     e->n_blocks = (length + NFI_BLOCK - 1) / NFI_BLOCK;
     e->sums = nf_arena_alloc(memory, shards * sizeof *e->sums);
     e->square = nf_arena_alloc(memory, e->n_blocks * sizeof *e->square);
     double *stats = nf_arena_alloc(memory, n_stats * sizeof *stats);
-    nfi_held *held = nf_arena_alloc(memory, tiling.n_tiles * sizeof *held);
-    if (!e->sums || !e->square || !stats || !held)
+    e->held = e->o->type->gather ? nf_arena_alloc(memory, tiling.n_tiles * sizeof *e->held) : NULL;
+    if (!e->sums || !e->square || !stats || (e->o->type->gather && !e->held) ||
+        nfi_sum_begin(&e->sum, &tiling, length, e->ws->n_threads, memory) != NF_OK)
         return NF_ENOMEM;
     memset(e->sums, 0, shards * sizeof *e->sums);
     memset(stats, 0, n_stats * sizeof *stats);
     e->stats = n_stats ? stats : NULL;
-    e->held = e->o->type->gather ? held : NULL;
     return NF_OK;
 }
 

@@ -12,7 +12,8 @@ void __wrap_free(void *p);
 
 enum { SLOTS = 1 << 16 };
 static void *slot[SLOTS];
-static size_t live, count, remaining;
+static size_t size_of[SLOTS];
+static size_t live, bytes, peak, count, remaining;
 static enum { OFF, ALWAYS, ONCE } mode;
 static bool failed;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -22,7 +23,7 @@ static size_t home(const void *p)
     return (size_t)((uint64_t)(uintptr_t)p * 0x9e3779b97f4a7c15u >> 48) % SLOTS;
 }
 
-static void insert(void *p)
+static void insert(void *p, size_t size)
 {
     if (live + 1 >= SLOTS)
         abort();
@@ -30,7 +31,9 @@ static void insert(void *p)
     while (slot[i])
         i = (i + 1) % SLOTS;
     slot[i] = p;
+    size_of[i] = size;
     live++;
+    bytes += size;
 }
 
 static void erase(void *p)
@@ -42,11 +45,13 @@ static void erase(void *p)
         return; /* the test's own block */
     slot[i] = NULL;
     live--;
+    bytes -= size_of[i];
     for (size_t j = (i + 1) % SLOTS; slot[j]; j = (j + 1) % SLOTS) { /* close the gap */
         void *q = slot[j];
         slot[j] = NULL;
         live--;
-        insert(q);
+        bytes -= size_of[j];
+        insert(q, size_of[j]);
     }
 }
 
@@ -60,7 +65,8 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
     failed |= fail;
     void *p = fail ? NULL : __real_aligned_alloc(alignment, size);
     if (p)
-        insert(p);
+        insert(p, size);
+    peak = bytes > peak ? bytes : peak;
     pthread_mutex_unlock(&lock);
     return p;
 }
@@ -115,6 +121,23 @@ size_t alloc_count(void)
 {
     pthread_mutex_lock(&lock);
     size_t result = count;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+size_t alloc_bytes(void)
+{
+    pthread_mutex_lock(&lock);
+    size_t result = bytes;
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+size_t alloc_peak(void)
+{
+    pthread_mutex_lock(&lock);
+    size_t result = peak;
+    peak = bytes;
     pthread_mutex_unlock(&lock);
     return result;
 }

@@ -27,5 +27,8 @@ bool fail_alloc_off(void);
 size_t alloc_live(void);
 /* Allocations the library has made since the program started. */
 size_t alloc_count(void);
+/* Bytes the library has allocated and not freed; the most it held since alloc_peak was last called. */
+size_t alloc_bytes(void);
+size_t alloc_peak(void);
 
 #endif
