@@ -110,18 +110,19 @@ static void stop(subject *s)
 
 /* ---- gradients ---- */
 
-/* What is differentiated: <gx, x> + <g_log, log q> of samples; <g_log, score> at x. */
+/* What is differentiated: <gx, x> + <g_log, log q> + <g_log_weight, log weight> of samples; <g_log, score> at x. */
 typedef struct loss {
     subject *s;
     bool of_samples;
-    nf_real *x, *gx, *g_log;
+    nf_real *x, *gx, *g_log, *g_log_weight;
 } loss;
 
 static double loss_at(loss *L)
 {
     subject *s = L->s;
-    double log_q[LD] = {0}, sum = 0;
+    double log_q[LD] = {0}, log_weight[LD] = {0}, sum = 0;
     void *saved = NULL;
+    s->p.log_weight = log_weight;
     nf_mark tape = nf_arena_mark(&s->memory.tape);
     cr_assert_eq(nf_model_update(s->m, NF_EVAL), NF_OK);
     cr_assert_eq(L->of_samples ? nf_dist_sample(nf_model_object(s->m), &s->p, L->x, log_q, &saved)
@@ -129,7 +130,7 @@ static double loss_at(loss *L)
                  NF_OK, "%s", nf_error_message());
     nf_arena_rewind(&s->memory.tape, tape);
     for (size_t i = 0; i < N; i++)
-        sum += (double)L->g_log[i] * log_q[i];
+        sum += (double)L->g_log[i] * log_q[i] + (L->of_samples ? (double)L->g_log_weight[i] * log_weight[i] : 0);
     return sum + (L->of_samples ? dot(s->dim * LD, L->gx, L->x) : 0);
 }
 
@@ -169,9 +170,11 @@ static void check_all(loss *L)
     nf_real *g_x = calloc(s->dim * LD, sizeof *g_x);
     const nf_object *o = nf_model_object(s->m);
     nf_grad grad = {.theta = g, .prep = g + s->n_params, .ctx = s->n_ctx ? g_ctx : NULL};
-    double log_q[LD] = {0};
+    double log_q[LD] = {0}, log_weight[LD] = {0};
     void *saved = NULL;
     if (L->of_samples) {
+        s->p.log_weight = log_weight;
+        s->p.g_log_weight = L->g_log_weight;
         cr_assert_eq(nf_dist_sample(o, &s->p, L->x, log_q, &saved), NF_OK);
         cr_assert_eq(nf_dist_sample_vjp(o, &s->p, L->x, saved, L->gx, L->g_log, &grad), NF_OK, "%s",
                      nf_error_message());
@@ -194,16 +197,21 @@ static void check_all(loss *L)
 
 static void sample_gradient(subject *s)
 {
-    loss L = {s, true, tile_of(1, s->dim, 1, false), tile_of(29, s->dim, 1, true), tile_of(31, 1, 1, true)};
+    loss L = {s,
+              true,
+              tile_of(1, s->dim, 1, false),
+              tile_of(29, s->dim, 1, true),
+              tile_of(31, 1, 1, true),
+              tile_of(33, 1, 1, true)};
     check_all(&L);
-    free(L.x), free(L.gx), free(L.g_log);
+    free(L.x), free(L.gx), free(L.g_log), free(L.g_log_weight);
 }
 EACH_ROW(sample_gradient)
 
 static void score_gradient(subject *s)
 {
     const bool bounded = isfinite(s->row->low);
-    loss L = {s, false, tile_of(37, s->dim, bounded ? 0.3 : 1.7, false), NULL, tile_of(41, 1, 1, true)};
+    loss L = {s, false, tile_of(37, s->dim, bounded ? 0.3 : 1.7, false), NULL, tile_of(41, 1, 1, true), NULL};
     check_all(&L);
     free(L.x), free(L.g_log);
 }

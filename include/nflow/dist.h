@@ -13,9 +13,17 @@ typedef struct nf_dist nf_dist; /**< a distribution over R^dim_out, perhaps give
 typedef struct nf_dist_type {
     nf_part part; /**< name and common hooks */
     size_t abi;   /**< sizeof(nf_dist_type) */
-    /** x ~ q, a smooth function of the noise p->noise; log_q[s] += log q(x_s). x [dim x ld]. */
+    /**
+     * x ~ q, a smooth function of the noise p->noise; log_q[s] += log q(x_s). x [dim x ld]. Where p->log_weight is
+     * given, x may come from another distribution instead, as smooth a function: then p->log_weight[s] += the log of
+     * the weight that makes E[weight f(x)] the mean of f under q. log_q is of q either way.
+     */
     nf_status (*sample)(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved);
-    /** Gradient of <gx, x> + <g_log_q, log_q> with the noise held: g += parameters', context's. */
+    /**
+     * Gradient of <gx, x> + <g_log_q, log_q> + <p->g_log_weight, log_weight> with the noise held: g += parameters',
+     * context's. p->log_weight is not read: what was asked for while sampling is what counts. NF_EUNSUPPORTED if those
+     * samples have no such gradient.
+     */
     nf_status (*sample_vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
                             const nf_real *g_log_q, const nf_grad *g);
     /** log_p[s] += log q(x_s). */
@@ -91,6 +99,15 @@ NF_API nf_dist *nf_logistic(size_t dim);
  * @return NULL on NF_EARG (dim 0; not low < high, or not finite), NF_ENOMEM.
  */
 NF_API nf_dist *nf_uniform(size_t dim, double low, double high);
+/**
+ * A mixture of diagonal normals with learnt weights, means and scales. theta: logits [n_components], whose softmax are
+ * the weights, means [n_components x dim], log-scales [n_components x dim]; the weights start equal, means as N(0, 1)
+ * and scales at 1. Scores are exact, with all gradients. nf_sample() draws components at random; nf_elbo, whose
+ * gradient cannot pass through that choice, deals them in turn (stratified) and weights the samples, see there. No
+ * other objective samples it with gradients: in a VAE or nf_posterior_backward it gives NF_EUNSUPPORTED.
+ * @return NULL on NF_EARG (no dimension or component, or more numbers than fit), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_mixture(size_t dim, size_t n_components);
 /**
  * The distribution of flow(z), z ~ base: log q(x) = log base(z) - log|det d flow/dz|. Contexts must be equal or 0.
  */

@@ -67,6 +67,13 @@ typedef struct nf_pass {
     nf_arena *tape;        /**< where to save what a VJP needs; NULL: no gradient will be asked */
     nf_arena *scratch;     /**< for temporaries: take nf_arena_mark() first and nf_arena_rewind() before returning */
     double *log_det_total; /**< [ld] or NULL: pushforwards add their flows' forward log-det here, for diagnostics */
+    /**
+     * [ld] or NULL. Given while sampling: the caller takes weighted samples, whose weighted means over all samples of a
+     * step are unbiased; a distribution that stratifies (nf_mixture) adds the logs of its samples' weights here. NULL:
+     * samples are plain draws.
+     */
+    double *log_weight;
+    const nf_real *g_log_weight; /**< [ld] or NULL (zeros): in nf_dist_type.sample_vjp, the cotangent of log_weight */
 } nf_pass;
 
 /**

@@ -118,8 +118,12 @@ typedef struct nf_elbo_options {
 
 /**
  * Variational inference: loss = kl_t log q(x) - beta_t log p(x), x ~ q, with the reparameterised gradient. The mean
- * loss at weights 1 is -ELBO. Rejected draws are left out of means and gradients. Terms: "log_q", "log_p" (unweighted).
- * `model` must be of a distribution of the target's dimension; both are borrowed.
+ * loss at weights 1 is -ELBO. Rejected draws are left out of means and gradients. Terms: "log_q", "log_p" (without
+ * kl_t, beta_t). `model` must be of a distribution of the target's dimension; both are borrowed.
+ *
+ * Mixtures are sampled component by component: draw i comes from component (i + a random offset) mod K with the weight
+ * K w_k, which multiplies its loss and terms; means and gradients, those in the weights w included, are unbiased for
+ * any number of draws, and of least variance for multiples of K. (Means stay those over the number of accepted draws.)
  */
 NF_API nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options);
 

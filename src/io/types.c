@@ -20,7 +20,7 @@ static const nf_flow_type *const flows[] = {
     &nfi_radial_type,         &nfi_householder_type, &nfi_sylvester_type,
 };
 static const nf_dist_type *const dists[] = {
-    &nfi_normal_type, &nfi_student_t_type, &nfi_logistic_type, &nfi_uniform_type, &nfi_pushforward_type,
+    &nfi_normal_type, &nfi_student_t_type, &nfi_logistic_type, &nfi_uniform_type, &nfi_mixture_type, &nfi_pushforward_type,
 };
 
 /* The type of that name among the caller's n, then the library's. */

@@ -5,6 +5,9 @@
  *     loss = w_t log q(x) - beta_t log p(x),
  *     d loss / d theta = (-beta_t grad log p(x))^T dx/d theta + w_t d log q / d theta    with the noise held.
  *
+ * A distribution that stratifies (a mixture) gives weighted samples, E[weight f(x)] = E_q[f]: the loss is
+ * weight (w_t log q - beta_t log p), whose derivative in log weight is itself.
+ *
  * A thread-safe target is called once a tile, between the tile's sampling and its gradient. A serial one is called
  * once for the whole batch: the tiles write their draws into shared arrays, and read the answers from them. Either way
  * the same numbers are computed in the same order.
@@ -19,7 +22,7 @@
 /* Draws and the target's answers, in double: of the whole batch, or of one tile on scratch. */
 typedef struct draws {
     double *x, *grad; /* [n x d]; grad NULL: not wanted */
-    double *log_q, *log_p, *log_det;
+    double *log_q, *log_p, *log_det, *weight;
     unsigned char *rejected;
 } draws;
 
@@ -44,7 +47,7 @@ enum { LOG_Q, LOG_P };
 /* Doubles a draw needs, the flag included. */
 static size_t doubles(size_t d, bool gradient)
 {
-    return (gradient ? 2 : 1) * d + 4;
+    return (gradient ? 2 : 1) * d + 5;
 }
 
 static draws share_out(double *memory, size_t n, size_t d, bool gradient)
@@ -52,8 +55,9 @@ static draws share_out(double *memory, size_t n, size_t d, bool gradient)
     draws w = {.x = memory, .log_q = memory + n * d};
     w.log_p = w.log_q + n;
     w.log_det = w.log_p + n;
-    w.rejected = (unsigned char *)(w.log_det + n);
-    w.grad = gradient ? w.log_det + 2 * n : NULL;
+    w.weight = w.log_det + n;
+    w.rejected = (unsigned char *)(w.weight + n);
+    w.grad = gradient ? w.weight + 2 * n : NULL;
     return w;
 }
 
@@ -65,23 +69,26 @@ static nf_status begin(void *self, const nf_step *step)
     return NF_OK;
 }
 
-/* Samples a tile: x and what the gradient needs into *t on `keep`; x, log q and log-dets into `to`. */
+/* Samples a tile: x and what the gradient needs into *t on `keep`; x, log q, log-dets and weights into `to`. */
 static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, const draws *to)
 {
     size_t d = e->d, n = p->n, ld = p->ld;
     t->saved = NULL;
     t->x = nf_arena_reals(keep, d, ld);
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *log_q = nf_arena_alloc(p->scratch, 2 * ld * sizeof *log_q);
+    double *log_q = nf_arena_alloc(p->scratch, 3 * ld * sizeof *log_q);
     if (!t->x || !log_q)
         return NF_ENOMEM;
-    memset(log_q, 0, 2 * ld * sizeof *log_q);
+    memset(log_q, 0, 3 * ld * sizeof *log_q);
     nf_pass pass = *p;
+    double *log_weight = pass.log_weight = log_q + 2 * ld;
     pass.log_det_total = log_q + ld;
     nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
     if (!st) {
         memcpy(to->log_q, log_q, n * sizeof *log_q);
         memcpy(to->log_det, log_q + ld, n * sizeof *log_q);
+        for (size_t s = 0; s < n; s++)
+            to->weight[s] = log_weight[s] == 0 ? 1 : exp(log_weight[s]);
         for (size_t r = 0; r < d; r++)
             for (size_t s = 0; s < n; s++)
                 to->x[s * d + r] = (double)t->x[r * ld + s];
@@ -102,15 +109,25 @@ NFI_CLONES static double poison(size_t n, size_t ld, size_t d, const nf_real *gx
     return (double)sum;
 }
 
-/* The loss of a tile, and its gradient in x and log q: gx [d x ld], g_log_q [ld], with zeros for rejected draws. */
-static void cotangents(const elbo *e, size_t n, size_t ld, const draws *w, nf_real *gx, nf_real *g_log_q)
+static double loss_of(const elbo *e, const draws *w, size_t s)
+{
+    return w->weight[s] * (e->weight * w->log_q[s] - e->beta * w->log_p[s]);
+}
+
+/* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld], with zeros for rejected
+   draws. */
+static void cotangents(const elbo *e, size_t n, size_t ld, const draws *w, nf_real *gx, nf_real *g_log_q,
+                       nf_real *g_log_weight)
 {
     size_t d = e->d;
-    for (size_t s = 0; s < ld; s++)
-        g_log_q[s] = s < n && !w->rejected[s] ? (nf_real)e->weight : 0;
+    for (size_t s = 0; s < ld; s++) {
+        bool counts = s < n && !w->rejected[s];
+        g_log_q[s] = counts ? (nf_real)(w->weight[s] * e->weight) : 0;
+        g_log_weight[s] = counts ? (nf_real)loss_of(e, w, s) : 0;
+    }
     for (size_t r = 0; r < d; r++) {
         for (size_t s = 0; s < n; s++)
-            gx[r * ld + s] = (nf_real)(-e->beta * w->grad[s * d + r]);
+            gx[r * ld + s] = (nf_real)(-e->beta * w->weight[s] * w->grad[s * d + r]);
         for (size_t s = n; s < ld; s++)
             gx[r * ld + s] = 0;
     }
@@ -125,9 +142,9 @@ static void add_up(const elbo *e, size_t n, const draws *w, nf_sums *sums)
             sums->rejected++;
             continue;
         }
-        sums->loss += e->weight * w->log_q[s] - e->beta * w->log_p[s];
-        sums->term[LOG_Q] += w->log_q[s];
-        sums->term[LOG_P] += w->log_p[s];
+        sums->loss += loss_of(e, w, s);
+        sums->term[LOG_Q] += w->weight[s] * w->log_q[s];
+        sums->term[LOG_P] += w->weight[s] * w->log_p[s];
     }
 }
 
@@ -138,13 +155,15 @@ static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const dr
     if (!g)
         return NF_OK;
     nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *gx = nf_arena_reals(p->scratch, e->d + 1, p->ld);
+    nf_real *gx = nf_arena_reals(p->scratch, e->d + 2, p->ld);
     if (!gx)
         return NF_ENOMEM;
-    nf_real *g_log_q = gx + e->d * p->ld;
-    cotangents(e, p->n, p->ld, w, gx, g_log_q);
+    nf_real *g_log_q = gx + e->d * p->ld, *g_log_weight = g_log_q + p->ld;
+    cotangents(e, p->n, p->ld, w, gx, g_log_q, g_log_weight);
+    nf_pass pass = *p;
+    pass.g_log_weight = g_log_weight;
     sums->loss += poison(p->n, p->ld, e->d, gx);
-    nf_status st = nf_dist_sample_vjp(e->dist, p, t->x, t->saved, gx, g_log_q, g);
+    nf_status st = nf_dist_sample_vjp(e->dist, &pass, t->x, t->saved, gx, g_log_q, g);
     nf_arena_rewind(p->scratch, mark);
     return st;
 }
@@ -181,6 +200,7 @@ static draws part_of(const elbo *e, size_t first)
                    .log_q = b->log_q + first,
                    .log_p = b->log_p + first,
                    .log_det = b->log_det + first,
+                   .weight = b->weight + first,
                    .rejected = b->rejected + first};
 }
 

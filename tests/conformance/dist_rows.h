@@ -96,6 +96,40 @@ static inline double uniform_cdf(size_t dim, size_t d, const nf_real *theta, dou
     return gsl_cdf_flat_P(x, (double)LOW, (double)HIGH);
 }
 
+static inline nf_dist *build_mixture(size_t dim)
+{
+    return nf_mixture(dim, 3);
+}
+
+static inline nf_dist *build_moved_mixture(size_t dim)
+{
+    return nf_pushforward(nf_mixture(dim, 4), nf_affine(dim));
+}
+
+/* K components: logits, means, log-scales. */
+static inline double mixture_cdf_of(size_t K, size_t dim, size_t d, const nf_real *theta, double x)
+{
+    double all = 0, sum = 0;
+    for (size_t k = 0; k < K; k++) {
+        const double m = (double)theta[K + k * dim + d], s = (double)theta[K + (K + k) * dim + d];
+        const double w = exp((double)theta[k]);
+        all += w;
+        sum += w * gsl_cdf_ugaussian_P((x - m) * exp(-s));
+    }
+    return sum / all;
+}
+
+static inline double mixture_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    return mixture_cdf_of(3, dim, d, theta, x);
+}
+
+static inline double moved_mixture_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    const nf_real *affine = theta + 4 + 8 * dim;
+    return mixture_cdf_of(4, dim, d, theta, (x - (double)affine[d]) * exp(-(double)affine[dim + d]));
+}
+
 static const dist_row dist_rows[] = {
     {"normal", nf_normal, normal_cdf, 0, -INFINITY, INFINITY, false},
     {"diagonal normal", nf_diagonal_normal, diagonal_cdf, 0.4, -INFINITY, INFINITY, false},
@@ -105,6 +139,8 @@ static const dist_row dist_rows[] = {
     {"Student-t, learnt", build_learnt_t, learnt_t_cdf, 0.7, -INFINITY, INFINITY, false},
     {"Student-t, learnt and moved", build_moved_t, moved_t_cdf, 0.4, -INFINITY, INFINITY, false},
     {"logistic", nf_logistic, logistic_cdf, 0, -INFINITY, INFINITY, false},
+    {"mixture", build_mixture, mixture_cdf, 0.4, -INFINITY, INFINITY, true},
+    {"mixture, moved", build_moved_mixture, moved_mixture_cdf, 0.4, -INFINITY, INFINITY, true},
     {"uniform", build_uniform, uniform_cdf, 0, (double)LOW, (double)HIGH, false},
 };
 enum { N_DIST_ROWS = sizeof dist_rows / sizeof *dist_rows };

@@ -1,0 +1,116 @@
+/* The score of a mixture of K diagonal normals and its gradients:
+
+       log q(x) = log sum_k exp l_k,    l_k = log w_k - sum_d (z_kd^2 / 2 + s_kd + log(2 pi) / 2),
+       z_kd = (x_d - m_kd) exp(-s_kd),    r_k = exp(l_k - log q):
+       d/d log w_k = r_k,  d/dm_kd = r_k z_kd e^-s_kd,  d/ds_kd = r_k (z_kd^2 - 1),  d/dx_d = -sum_k r_k z_kd e^-s_kd.
+
+   All in double also in the float build: a narrow component's z^2 far away is beyond a float, though its r is 0. */
+#include "dist/mixture.h"
+#include "core/vec.h"
+#include <float.h>
+
+static const double half_log_2pi = 0.91893853320467274178;
+
+NFI_CLONES static void terms_kernel(nfi_mixture q, const nf_real *x, double *l)
+{
+    size_t ld = nfi_lanes(q.ld);
+    for (size_t k = 0; k < q.K; k++) {
+        double *lk = l + k * ld, constant = (double)q.log_w[k];
+        for (size_t d = 0; d < q.dim; d++)
+            constant -= half_log_2pi + (double)q.s[k * q.dim + d];
+        for (size_t i = 0; i < ld; i++)
+            lk[i] = constant;
+        for (size_t d = 0; d < q.dim; d++) {
+            const nf_real *xd = x + d * ld;
+            double m = (double)q.m[k * q.dim + d], precision = nfi_exp_d(-(double)q.s[k * q.dim + d]);
+            NFI_SIMD
+            for (size_t i = 0; i < ld; i++) {
+                double z = ((double)xd[i] - m) * precision;
+                lk[i] -= 0.5 * z * z;
+            }
+        }
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++)
+            lk[i] = lk[i] < -DBL_MAX ? -DBL_MAX : lk[i];
+    }
+}
+
+NFI_CLONES static void sum_kernel(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
+{
+    size_t ld = nfi_lanes(q.ld);
+    memcpy(most, l, ld * sizeof *most);
+    memset(sum, 0, ld * sizeof *sum);
+    for (size_t k = 1; k < q.K; k++) {
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++)
+            most[i] = l[k * ld + i] > most[i] ? l[k * ld + i] : most[i];
+    }
+    for (size_t k = 0; k < q.K; k++) {
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++)
+            sum[i] += nfi_exp_d(l[k * ld + i] - most[i]);
+    }
+    NFI_SIMD
+    for (size_t i = 0; i < ld; i++) {
+        most[i] += nfi_log_d(sum[i]);
+        log_q[i] += most[i];
+    }
+    for (size_t k = 0; r && k < q.K; k++) {
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++)
+            r[k * ld + i] = (nf_real)nfi_exp_d(l[k * ld + i] - most[i]);
+    }
+}
+
+NFI_CLONES static void gradient_kernel(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log,
+                                       nf_real *gx, nf_real *g_theta, nf_real *g_log_w)
+{
+    size_t ld = nfi_lanes(q.ld);
+    nf_real *g_m = g_theta ? g_theta + q.K : NULL, *g_s = g_theta ? g_m + q.K * q.dim : NULL;
+    for (size_t k = 0; k < q.K; k++) {
+        const nf_real *rk = r + k * ld;
+        double all = 0;
+        NFI_SIMD_SUM(all)
+        for (size_t i = 0; i < ld; i++)
+            all += (double)g_log[i] * (double)rk[i];
+        if (g_log_w)
+            g_log_w[k] += (nf_real)all;
+        for (size_t d = 0; d < q.dim; d++) {
+            const nf_real *xd = x + d * ld;
+            double m = (double)q.m[k * q.dim + d], precision = nfi_exp_d(-(double)q.s[k * q.dim + d]);
+            double sum_m = 0, sum_s = 0;
+            NFI_SIMD_SUM(sum_m, sum_s)
+            for (size_t i = 0; i < ld; i++) {
+                double z = ((double)xd[i] - m) * precision, u = (double)g_log[i] * (double)rk[i] * z;
+                sum_m += u;
+                sum_s += u * z;
+            }
+            if (g_theta) {
+                g_m[k * q.dim + d] += (nf_real)(sum_m * precision);
+                g_s[k * q.dim + d] += (nf_real)(sum_s - all);
+            }
+            if (!gx)
+                continue;
+            NFI_SIMD
+            for (size_t i = 0; i < ld; i++)
+                gx[d * ld + i] -=
+                    (nf_real)((double)g_log[i] * (double)rk[i] * ((double)xd[i] - m) * precision * precision);
+        }
+    }
+}
+
+void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
+{
+    terms_kernel(q, x, l);
+}
+
+void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
+{
+    sum_kernel(q, l, most, sum, log_q, r);
+}
+
+void nfi_mixture_gradient(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log, nf_real *gx,
+                          nf_real *g_theta, nf_real *g_log_w)
+{
+    gradient_kernel(q, x, r, g_log, gx, g_theta, g_log_w);
+}
