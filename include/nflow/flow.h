@@ -229,6 +229,20 @@ NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
  */
 NF_API nf_flow *nf_lu_linear(size_t dim, uint64_t seed);
 #define NF_LU_IDENTITY UINT64_MAX /**< the seed of an nf_lu_linear without permutation and signs */
+/**
+ * y = m + L x, L lower triangular with diagonal exp(s): a standard normal becomes any normal, of covariance L L^T. Both
+ * directions are exact: products and substitution. theta: m [dim], s [dim], l: the rows of L below the diagonal, 1, 2,
+ * ... dim - 1 numbers. Starts as the identity. NF_PER_SAMPLE: amortised full covariances.
+ */
+NF_API nf_flow *nf_full_affine(size_t dim);
+/**
+ * y = m + exp(s) (x + W W^T x), W [dim x rank]: a standard normal becomes any normal of covariance D^2 + U U^T, D
+ * diagonal and U [dim x rank] (factor analysis), at a cost of dim rank a sample. The log-det is sum s + log det(I + W^T
+ * W), and the inverse is Woodbury's, which loses about log10(1 + |W|^2) digits; |W|^2 must not overflow. theta: m
+ * [dim], s [dim], W by rows. Starts near the identity with small random W, since W = 0 has no gradient. NF_PER_SAMPLE.
+ * @param rank from 1 to dim
+ */
+NF_API nf_flow *nf_low_rank_affine(size_t dim, size_t rank);
 /** y[i] = x[order[i]]; order [dim] is copied and must be a permutation of 0..dim-1. */
 NF_API nf_flow *nf_permutation(size_t dim, const size_t *order);
 /**

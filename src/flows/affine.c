@@ -3,34 +3,21 @@
        gx = gy e^s,   gm += gy,   gs += gy (y - m) + g_log_det           (forward; y - m = x e^s)
        gx = gy e^-s,  gm -= gx,   gs -= gy y + g_log_det                 (inverse; y is the base side)
 
-   e^s x is taken as (e^(s/2) x) e^(s/2), so that neither factor overflows or vanishes where the product does not.
+   e^s x is taken as (e^(s/2) x) e^(s/2), see root_scale.h.
    A row of the tile needs m and s only, shared or one a sample (theta_stride 1: the amortised posterior of a VAE).
    Conditioning: both directions are exact to rounding of x e^s and m. */
 #include "core/kernel.h"
-#include "core/vec.h"
 #include "flows/affine.h"
+#include "flows/root_scale.h"
 #include "flows/types.h"
-
-#ifdef NF_SINGLE
-#define MOST_HALF_LOG 87 /* whose exponential and its inverse are normal numbers */
-#else
-#define MOST_HALF_LOG 708
-#endif
-
-/* e^(s/2) */
-NFI_INLINE nf_real root_scale(nf_real s)
-{
-    const nf_real half = NF_R(0.5) * s, least = half < -MOST_HALF_LOG ? -MOST_HALF_LOG : half;
-    return nfi_exp(least > MOST_HALF_LOG ? MOST_HALF_LOG : least);
-}
 
 NFI_INLINE void apply_row(size_t ld, bool forward, bool per_sample, const nf_real *m, const nf_real *s,
                           const nf_real *restrict x, nf_real *restrict y, double *restrict log_det)
 {
-    nf_real sign = forward ? 1 : -1, scale = root_scale(sign * s[0]);
+    nf_real sign = forward ? 1 : -1, scale = nfi_root_scale(sign * s[0]);
     NFI_SIMD
     for (size_t i = 0; i < ld; i++) {
-        nf_real e = per_sample ? root_scale(sign * s[i]) : scale, shift = m[per_sample ? i : 0];
+        nf_real e = per_sample ? nfi_root_scale(sign * s[i]) : scale, shift = m[per_sample ? i : 0];
         y[i] = forward ? x[i] * e * e + shift : (x[i] - shift) * e * e;
         log_det[i] += (double)(sign * s[per_sample ? i : 0]);
     }
@@ -49,10 +36,10 @@ NFI_INLINE void apply_rows(size_t dim, size_t ld, bool forward, bool per_sample,
 NFI_INLINE void scale_row(size_t ld, nf_real sign, bool per_sample, const nf_real *s, const nf_real *restrict gy,
                           nf_real *restrict gx)
 {
-    nf_real scale = root_scale(sign * s[0]);
+    nf_real scale = nfi_root_scale(sign * s[0]);
     NFI_SIMD
     for (size_t i = 0; i < ld; i++) {
-        nf_real e = per_sample ? root_scale(sign * s[i]) : scale;
+        nf_real e = per_sample ? nfi_root_scale(sign * s[i]) : scale;
         gx[i] = gy[i] * e * e;
     }
 }

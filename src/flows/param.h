@@ -14,6 +14,22 @@ NFI_INLINE nf_real nfi_param(const nf_real *theta, size_t stride, size_t ld, siz
 #define NFI_PARAM_LANES(theta, stride, ld, i, s) \
     ((stride) ? NFI_CONST_LANES_AT((theta) + (i) * (ld) + (s)) : (nfi_vec){0} + (theta)[i])
 
+/* Adds to a parameter's gradient, g [1] or [ld], over samples or sample by sample: row a, or the products of rows a, b.
+ */
+NFI_INLINE void nfi_param_add(size_t stride, size_t ld, const nf_real *a, const nf_real *b, nf_real *g)
+{
+    nfi_vec sum = {0};
+    for (size_t s = 0; s < ld; s += NFI_LANES) {
+        const nfi_vec v = NFI_CONST_LANES_AT(a + s), ab = b ? v * NFI_CONST_LANES_AT(b + s) : v;
+        if (stride)
+            NFI_LANES_AT(g + s) += ab;
+        else
+            sum += ab;
+    }
+    if (!stride)
+        *g += nfi_vec_sum(&sum);
+}
+
 /* How many columns a quantity derived from parameters alone has. */
 NFI_INLINE size_t nfi_param_columns(size_t stride, size_t ld)
 {

@@ -24,6 +24,7 @@ typedef struct row {
     }
 WITHOUT_CONTEXT(affine)
 WITHOUT_CONTEXT(actnorm)
+WITHOUT_CONTEXT(full_affine)
 WITHOUT_CONTEXT(planar)
 WITHOUT_CONTEXT(radial)
 
@@ -31,6 +32,12 @@ static inline nf_flow *build_batch_norm(size_t dim, size_t n_ctx)
 {
     (void)n_ctx;
     return nf_batch_norm(dim, &(nf_batch_norm_options){.eps = 0.0173});
+}
+
+static inline nf_flow *build_low_rank_affine(size_t dim, size_t n_ctx)
+{
+    (void)n_ctx;
+    return nf_low_rank_affine(dim, dim < 3 ? dim : 3);
 }
 
 static inline nf_flow *build_lu_linear(size_t dim, size_t n_ctx)
@@ -78,6 +85,8 @@ static const row rows[] = {{"affine", build_affine, 0.5, 1, false, false},
                            {"actnorm", build_actnorm, 0.5, 1, false, false},
                            {"batch_norm", build_batch_norm, 0, 1, false, false},
                            {"lu_linear", build_lu_linear, 0.15, 10, false, false},
+                           {"full_affine", build_full_affine, 0.15, 10, false, false},
+                           {"low_rank_affine", build_low_rank_affine, 0.3, 10, false, false},
                            {"permutation", build_permutation, 0, 1, false, false},
                            {"planar", build_planar, 0.4, 1, false, false},
                            {"radial", build_radial, 0.4, 1, false, false},
