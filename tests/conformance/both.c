@@ -25,19 +25,19 @@ static int run_case(both_case *c, bool draw)
     const nf_direction d = (nf_direction)c->direction;
     if (!make_subject(&s, &rows[c->row], dims[c->dim], (guise)c->guise, POINTS))
         return 0;
-    const size_t n = POINTS, size = n * s.dim;
-    nf_real *gy = normals(101, size, 1), *g_l = normals(103, n, 1), *y = reals(size), *gx = reals(size);
+    const size_t n = POINTS, in = n * s.rows[d], out = n * rows_out(&s, d);
+    nf_real *gy = normals(101, out, 1), *g_l = normals(103, n, 1), *y = reals(out), *gx = reals(in);
     nf_real *g_ctx = reals(n * s.n_ctx), *g_theta = reals(s.n_params);
     nf_real *const input[] = {[X] = s.x[d], [CTX] = s.ctx, [THETA] = nf_model_theta(s.m), [GY] = gy, [G_L] = g_l};
-    const size_t sizes[] = {[X] = size, [CTX] = n * s.n_ctx, [THETA] = s.n_params, [GY] = size, [G_L] = n};
+    const size_t sizes[] = {[X] = in, [CTX] = n * s.n_ctx, [THETA] = s.n_params, [GY] = out, [G_L] = n};
     for (int k = 0; k < N_INPUTS; k++)
         draw ? take(c, k, sizes[k], input[k]) : put(c, k, input[k]);
     cr_assert_eq(nf_model_update(s.m, NF_EVAL), NF_OK);
     double *log_det = calloc(n, sizeof *log_det);
     run(&s, d, n, s.x[d], s.ctx, y, log_det);
     run_vjp(&s, d, gy, g_l, gx, s.n_ctx ? g_ctx : NULL, g_theta);
-    take(c, Y, size, y);
-    take(c, GX, size, gx);
+    take(c, Y, out, y);
+    take(c, GX, in, gx);
     take(c, G_CTX, n * s.n_ctx, g_ctx);
     take(c, G_THETA, s.n_params, g_theta);
     c->size[LOG_DET] = n;

@@ -29,10 +29,12 @@ enum { MOST_DIMS_OF_DERIVATIVES = 64, N_TEAMS = 4 };
 typedef struct subject {
     const row *row;
     guise guise;
+    const chart *chart; /* NULL: from R^dim to R^dim */
     size_t dim, n, n_ctx, n_params;
+    size_t rows[2]; /* that enter, by direction; the other's leave */
     nf_model *m;
     nf_workspace *ws;
-    nf_real *x[2]; /* points [n x dim], by direction: x[NF_INVERSE] are images of x[NF_FORWARD] */
+    nf_real *x[2]; /* points [n x rows], by direction: x[NF_INVERSE] are images of x[NF_FORWARD] */
     nf_real *ctx;
 } subject;
 
@@ -135,11 +137,20 @@ static inline bool make_subject(subject *s, const row *r, size_t dim, guise g, s
     cr_assert(s->m && s->ws, "%s", nf_error_message());
     s->n_ctx = nf_model_shape(s->m)->n_ctx;
     s->n_params = nf_model_shape(s->m)->n_params;
+    s->rows[NF_FORWARD] = nf_model_shape(s->m)->dim_in;
+    s->rows[NF_INVERSE] = nf_model_shape(s->m)->dim_out;
+    s->chart = find_chart(r->build);
     set_parameters(s);
-    s->x[NF_FORWARD] = normals(31, n * dim, 1.3);
-    s->x[NF_INVERSE] = reals(n * dim);
+    s->x[NF_FORWARD] = normals(31, n * s->rows[NF_FORWARD], 1.3 * (s->chart ? s->chart->scale : 1));
+    s->x[NF_INVERSE] = reals(n * s->rows[NF_INVERSE]);
     run(s, NF_FORWARD, n, s->x[NF_FORWARD], s->ctx, s->x[NF_INVERSE], NULL);
     return true;
+}
+
+/* Rows that leave in direction d. */
+static inline size_t rows_out(const subject *s, nf_direction d)
+{
+    return s->rows[d == NF_FORWARD ? NF_INVERSE : NF_FORWARD];
 }
 
 static inline void free_subject(subject *s)
