@@ -1,6 +1,6 @@
 /* The fit loop: what it moves, when it stops, what it keeps, what it says. */
+#include "expect.h"
 #include "fail_alloc.h"
-#include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
 #include <stdlib.h>
@@ -93,12 +93,6 @@ static nf_model *four_numbers(void)
     nf_model *m = nf_model_new(nf_diagonal_normal(P / 2), NULL);
     cr_assert_eq(nf_model_shape(m)->n_params, P);
     return m;
-}
-
-static void expect(nf_status status, nf_status wanted, const char *words)
-{
-    cr_assert_eq(status, wanted, "%s: %s", nf_status_text(status), nf_error_message());
-    cr_assert(strstr(nf_error_message(), words), "%s", nf_error_message());
 }
 
 /* ---- what it moves ---- */

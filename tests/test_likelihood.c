@@ -1,19 +1,7 @@
 /* Minibatches (every row once an epoch, whatever came before), binarisation, and maximum likelihood. */
 #include "fail_alloc.h"
 #include "fit/minibatch.h"
-#include <criterion/criterion.h>
-#include <math.h>
-#include <nflow/nflow.h>
-#include <stdlib.h>
-#include <string.h>
-
-#ifdef NF_SINGLE
-static const double rounding = 2e-6, difference = 2e-2;
-#define RADIUS NF_R(1e-2)
-#else
-static const double rounding = 1e-13, difference = 2e-7;
-#define RADIUS NF_R(1e-5)
-#endif
+#include "objective_fixture.h"
 
 /* ---- minibatches ---- */
 
@@ -217,26 +205,26 @@ Test(minibatch, binarisation)
     }
 }
 
-static void expect(const void *object, nf_status wanted, const char *words)
+static void expect_null(const void *object, nf_status wanted, const char *words)
 {
     cr_assert_null(object);
-    cr_assert_eq(nf_error_status(), wanted, "%s", nf_error_message());
-    cr_assert(strstr(nf_error_message(), words), "%s", nf_error_message());
+    expect(nf_error_status(), wanted, words);
 }
 
 Test(minibatch, arguments)
 {
     nf_real x[4] = {0};
     unsigned char bytes[4] = {0};
-    expect(nfi_rows_new(NULL, 1, "me"), NF_EARG, "me: data is NULL");
-    expect(nfi_rows_new(&(nf_data){.dim = 2, .x = x}, 1, "me"), NF_EDIM, "0 rows and 2 columns");
-    expect(nfi_rows_new(&(nf_data){.n = 2, .x = x}, 1, "me"), NF_EDIM, "2 rows and 0 columns");
-    expect(nfi_rows_new(&(nf_data){.n = 2, .dim = 2}, 1, "me"), NF_EARG, "neither");
-    expect(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .bytes = bytes}, 1, "me"), NF_EARG, "both");
-    expect(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .n_ctx = 1}, 1, "me"), NF_EDIM, "n_ctx is 1");
-    expect(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .ctx = x}, 1, "me"), NF_EDIM, "n_ctx is 0");
-    expect(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .binarise = (nf_binarise)9}, 1, "me"), NF_EARG, "is 9");
-    expect(nfi_rows_new(&(nf_data){.n = SIZE_MAX / 2, .dim = 3, .x = x}, 1, "me"), NF_EARG, "do not fit");
+    expect_null(nfi_rows_new(NULL, 1, "me"), NF_EARG, "me: data is NULL");
+    expect_null(nfi_rows_new(&(nf_data){.dim = 2, .x = x}, 1, "me"), NF_EDIM, "0 rows and 2 columns");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .x = x}, 1, "me"), NF_EDIM, "2 rows and 0 columns");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2}, 1, "me"), NF_EARG, "neither");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .bytes = bytes}, 1, "me"), NF_EARG, "both");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .n_ctx = 1}, 1, "me"), NF_EDIM, "n_ctx is 1");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .ctx = x}, 1, "me"), NF_EDIM, "n_ctx is 0");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .binarise = (nf_binarise)9}, 1, "me"), NF_EARG,
+                "is 9");
+    expect_null(nfi_rows_new(&(nf_data){.n = SIZE_MAX / 2, .dim = 3, .x = x}, 1, "me"), NF_EARG, "do not fit");
 }
 
 /* ---- maximum likelihood ---- */
@@ -255,24 +243,15 @@ static void make_points(nf_real *x, nf_real *ctx)
     }
 }
 
-static nf_model *stir(nf_model *m)
-{
-    cr_assert_not_null(m, "%s", nf_error_message());
-    for (size_t i = 0; i < nf_model_shape(m)->n_params; i++)
-        nf_model_theta(m)[i] += (nf_real)(0.3 * sin(2.63 * (double)i + 0.71));
-    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-    return m;
-}
-
 static nf_model *layered(void)
 {
     nf_flow *f[] = {nf_planar(DIM), nf_affine(DIM), nf_radial(DIM), nf_lu_linear(DIM, 17)};
-    return stir(nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 4)), NULL));
+    return stir(nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 4)), NULL), 0.3);
 }
 
 static nf_model *conditional(void)
 {
-    return stir(nf_model_new(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL));
+    return stir(nf_model_new(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL), 0.3);
 }
 
 Test(likelihood, loss_is_the_mean_score_and_the_gradient_its_slope)
@@ -287,29 +266,14 @@ Test(likelihood, loss_is_the_mean_score_and_the_gradient_its_slope)
         cr_assert_not_null(o, "%s", nf_error_message());
         cr_assert_eq(nf_objective_batch(o), POINTS);
         cr_assert_str_eq(nf_objective_get_type(o)->terms[0], "log_p");
-        size_t n = nf_model_shape(m)->n_params;
-        nf_real *g = calloc(n, sizeof *g), *theta = nf_model_theta(m);
-        nf_step_report r, side[2];
         cr_assert_eq(nf_log_prob(m, NULL, POINTS, x, d.ctx, log_p), NF_OK);
         double mean = 0;
         for (size_t i = 0; i < POINTS; i++)
             mean += log_p[i] / POINTS;
-        cr_assert_eq(nf_objective_gradient(o, NULL, 0, 0, &r, g), NF_OK, "%s", nf_error_message());
+        const nf_step_report r = check_gradient(m, o);
         cr_assert_float_eq(r.loss, -mean, 100 * rounding);
         cr_assert_float_eq(r.term[0], mean, 100 * rounding);
         cr_assert(r.worst_log_det > 0.01);
-        for (size_t i = 0; i < n; i++) {
-            nf_real was = theta[i];
-            for (int k = 0; k < 2; k++) {
-                theta[i] = k ? was + RADIUS : was - RADIUS;
-                cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-                cr_assert_eq(nf_objective_value(o, NULL, 0, 0, &side[k]), NF_OK);
-            }
-            theta[i] = was;
-            double central = (side[1].loss - side[0].loss) / ((double)(was + RADIUS) - (double)(was - RADIUS));
-            cr_assert_float_eq(g[i], central, difference * (1 + fabs(central)), "%zu: %g %g", i, (double)g[i], central);
-        }
-        free(g);
         nf_objective_free(o);
         nf_model_free(m);
     }
@@ -396,13 +360,13 @@ Test(likelihood, arguments)
     c.ctx = ctx;
     empty.n = 0;
     wide.dim = 3;
-    expect(nf_maximum_likelihood(NULL, &d, NULL), NF_EARG, "model is NULL");
-    expect(nf_maximum_likelihood(m, NULL, NULL), NF_EARG, "data is NULL");
-    expect(nf_maximum_likelihood(flow, &d, NULL), NF_EARG, "`affine`, not of a distribution");
-    expect(nf_maximum_likelihood(m, &empty, NULL), NF_EDIM, "0 rows");
-    expect(nf_maximum_likelihood(m, &wide, NULL), NF_EDIM, "3 columns and 0 of context, but the model 2 and 0");
-    expect(nf_maximum_likelihood(m, &c, NULL), NF_EDIM, "2 columns and 1 of context, but the model 2 and 0");
-    expect(nf_maximum_likelihood(with, &d, NULL), NF_EDIM, "2 columns and 0 of context, but the model 2 and 1");
+    expect_null(nf_maximum_likelihood(NULL, &d, NULL), NF_EARG, "model is NULL");
+    expect_null(nf_maximum_likelihood(m, NULL, NULL), NF_EARG, "data is NULL");
+    expect_null(nf_maximum_likelihood(flow, &d, NULL), NF_EARG, "`affine`, not of a distribution");
+    expect_null(nf_maximum_likelihood(m, &empty, NULL), NF_EDIM, "0 rows");
+    expect_null(nf_maximum_likelihood(m, &wide, NULL), NF_EDIM, "3 columns and 0 of context, but the model 2 and 0");
+    expect_null(nf_maximum_likelihood(m, &c, NULL), NF_EDIM, "2 columns and 1 of context, but the model 2 and 0");
+    expect_null(nf_maximum_likelihood(with, &d, NULL), NF_EDIM, "2 columns and 0 of context, but the model 2 and 1");
     nf_model_free(m);
     nf_model_free(with);
     nf_model_free(flow);

@@ -1,6 +1,6 @@
 /* Targets: callbacks of both kinds, finite differences, the checker, and every way they can fail. */
+#include "expect.h"
 #include "fail_alloc.h"
-#include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
 #include <string.h>
@@ -51,13 +51,6 @@ static int bumps_point(void *user, size_t d, const double *x, double *log_p, dou
 static bumps plain(void)
 {
     return (bumps){.limit = 100, .flip = 1};
-}
-
-static void expect(nf_status status, nf_status wanted, const char *words)
-{
-    cr_assert_eq(status, wanted, "%s: %s", nf_status_text(status), nf_error_message());
-    cr_assert_eq(nf_error_status(), wanted);
-    cr_assert(strstr(nf_error_message(), words), "%s", nf_error_message());
 }
 
 Test(target, callbacks_of_both_kinds_agree)

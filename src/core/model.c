@@ -221,12 +221,11 @@ nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real
 
 nf_status nfi_for_batch(const nf_model *m, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user)
 {
-    nf_workspace *mine = ws ? ws : nf_workspace_new(0);
+    nf_workspace *mine = nfi_workspace_borrow(ws);
     if (!mine)
         return NF_ENOMEM;
     nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
     nf_status status = nfi_for_tiles(mine, &tiling, f, user);
-    if (!ws)
-        nf_workspace_free(mine);
+    nfi_workspace_return(ws, mine);
     return status;
 }

@@ -35,6 +35,17 @@ struct nf_workspace {
     nf_arena plugin_tape; /* of its own, so that other calls may come in between */
 };
 
+/* The caller's workspace, or a temporary one where he has none (NULL: out of memory); and its end. */
+static inline nf_workspace *nfi_workspace_borrow(nf_workspace *ws)
+{
+    return ws ? ws : nf_workspace_new(0);
+}
+static inline void nfi_workspace_return(const nf_workspace *ws, nf_workspace *borrowed)
+{
+    if (borrowed != ws)
+        nf_workspace_free(borrowed);
+}
+
 /* f(user, tile's first sample, samples, ld, thread's memory). Its arenas are rewound after each tile. */
 typedef nf_status nfi_tile_fn(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory);
 /* Runs f over all tiles, on the workspace's threads; BLAS is single-threaded inside. Of several errors the lowest

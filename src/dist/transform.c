@@ -172,11 +172,10 @@ nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, nf_direction d, 
     nf_status status = begin(&j, n);
     if (status != NF_OK)
         return status;
-    nf_workspace *mine = ws ? ws : nf_workspace_new(0);
+    nf_workspace *mine = nfi_workspace_borrow(ws);
     if (!mine)
         return NF_ENOMEM;
     status = sum_tiles(&j, mine, n, g_theta);
-    if (!ws)
-        nf_workspace_free(mine);
+    nfi_workspace_return(ws, mine);
     return status;
 }

@@ -61,7 +61,7 @@ const nf_objective_type *nf_objective_get_type(const nf_objective *o)
 static nf_status evaluate(nf_objective *o, nf_workspace *ws, const nf_step *step, nfi_finish_fn *finish, void *user,
                           nf_step_report *report)
 {
-    nf_workspace *mine = ws ? ws : nf_workspace_new(0);
+    nf_workspace *mine = nfi_workspace_borrow(ws);
     if (!mine)
         return NF_ENOMEM;
     nfi_engine e;
@@ -70,8 +70,7 @@ static nf_status evaluate(nf_objective *o, nf_workspace *ws, const nf_step *step
         status = nfi_step(&e, step, report);
         nfi_engine_end(&e);
     }
-    if (!ws)
-        nf_workspace_free(mine);
+    nfi_workspace_return(ws, mine);
     return status;
 }
 

@@ -153,14 +153,14 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
     if (data->dim != vae->total.dim_in)
         status = nf_error(NF_EDIM, "nf_vae_score: the data have %zu columns, but the encoder takes %zu rows", data->dim,
                           vae->total.dim_in);
-    nf_workspace *own = ws || status != NF_OK ? NULL : nf_workspace_new(0);
-    if (status == NF_OK && !ws && !own)
+    nf_workspace *mine = nfi_workspace_borrow(ws);
+    if (!mine)
         status = NF_ENOMEM;
     if (status == NF_OK) {
         score_job job = {.m = m, .rows = rows, .seed = seed, .samples = samples};
-        status = score_rows(&job, ws ? ws : own, data->n, progress, user, scores);
+        status = score_rows(&job, mine, data->n, progress, user, scores);
     }
-    nf_workspace_free(own);
+    nfi_workspace_return(ws, mine);
     nfi_rows_free(rows);
     return status;
 }

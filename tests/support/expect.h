@@ -1,0 +1,15 @@
+/* A status, and words of the message that goes with it. */
+#ifndef EXPECT_H
+#define EXPECT_H
+#include <criterion/criterion.h>
+#include <nflow/base.h>
+#include <string.h>
+
+static inline void expect(nf_status status, nf_status wanted, const char *words)
+{
+    cr_assert_eq(status, wanted, "%s: %s", nf_status_text(status), nf_error_message());
+    cr_assert_eq(nf_error_status(), wanted);
+    cr_assert(strstr(nf_error_message(), words), "%s", nf_error_message());
+}
+
+#endif
