@@ -68,6 +68,11 @@ NF_API nf_dist *nf_normal(size_t dim);
  */
 NF_API nf_dist *nf_diagonal_normal(size_t dim);
 /**
+ * A normal with learnt mean and covariance L L^T: nf_pushforward(nf_normal(dim), nf_full_affine(dim)), theta: mean
+ * [dim], log-diagonal of L [dim], rows of L below the diagonal [dim (dim - 1) / 2]. It starts as the standard normal.
+ */
+NF_API nf_dist *nf_full_normal(size_t dim);
+/**
  * A diagonal normal whose mean [dim] and log-scale [dim] are head(context), head's 2 dim rows in that order:
  * nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head)).
  */

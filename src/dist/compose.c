@@ -7,6 +7,11 @@ nf_dist *nf_diagonal_normal(size_t dim)
     return nf_pushforward(nf_normal(dim), nf_affine(dim));
 }
 
+nf_dist *nf_full_normal(size_t dim)
+{
+    return nf_pushforward(nf_normal(dim), nf_full_affine(dim));
+}
+
 nf_dist *nf_conditional_normal(size_t dim, nf_net *head)
 {
     return nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head));

@@ -67,6 +67,16 @@ static inline double diagonal_cdf(size_t dim, size_t d, const nf_real *theta, do
     return gsl_cdf_ugaussian_P((x - (double)theta[d]) * exp(-(double)theta[dim + d]));
 }
 
+/* theta: m, s, the rows of L below the diagonal. */
+static inline double full_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    const nf_real *l = theta + 2 * dim + d * (d - 1) / 2;
+    double variance = exp(2 * (double)theta[dim + d]);
+    for (size_t j = 0; j < d; j++)
+        variance += (double)l[j] * (double)l[j];
+    return gsl_cdf_ugaussian_P((x - (double)theta[d]) / sqrt(variance));
+}
+
 static inline double fixed_t_cdf(size_t dim, size_t d, const nf_real *theta, double x)
 {
     (void)dim, (void)theta;
@@ -133,6 +143,7 @@ static inline double moved_mixture_cdf(size_t dim, size_t d, const nf_real *thet
 static const dist_row dist_rows[] = {
     {"normal", nf_normal, normal_cdf, 0, -INFINITY, INFINITY, false},
     {"diagonal normal", nf_diagonal_normal, diagonal_cdf, 0.4, -INFINITY, INFINITY, false},
+    {"full normal", nf_full_normal, full_cdf, 0.4, -INFINITY, INFINITY, true},
     {"conditional normal", build_conditional, NULL, 0.3, -INFINITY, INFINITY, false},
     {"posterior", build_posterior, NULL, 0, -INFINITY, INFINITY, false},
     {"Student-t", build_fixed_t, fixed_t_cdf, 0, -INFINITY, INFINITY, false},
