@@ -404,6 +404,27 @@ Test(linear, permutation)
     nf_model_free(m);
 }
 
+Test(linear, permutations_in_reverse_and_at_random)
+{
+    enum { DIM = 9 };
+    size_t order[DIM], other[DIM];
+    nf_real x[DIM], y[DIM];
+    draw(x, DIM, 1, 75);
+    nf_model *m = nf_model_of_flow(nf_reverse(DIM), NULL);
+    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
+    for (size_t i = 0; i < DIM; i++)
+        cr_assert_eq(y[i], x[DIM - 1 - i]);
+    nf_model_free(m);
+    nf_noise_permutation(&(nf_noise){.seed = 2385}, DIM, order);
+    nf_noise_permutation(&(nf_noise){.seed = 2386}, DIM, other);
+    cr_assert_neq(memcmp(order, other, sizeof order), 0);
+    m = nf_model_of_flow(nf_random_permutation(DIM, 2385), NULL);
+    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
+    for (size_t i = 0; i < DIM; i++)
+        cr_assert_eq(y[i], x[order[i]]);
+    nf_model_free(m);
+}
+
 /* ---- refusals ---- */
 
 static void refused(nf_flow *f, const char *words)
@@ -425,6 +446,8 @@ Test(linear, bad_arguments_are_refused)
     refused(nf_permutation(SIZE_MAX, (size_t[]){0}), "nf_permutation: `dim` is");
     refused(nf_permutation(4, (size_t[]){1, 0, 3, 4}), "order[3] is 4, but `dim` is 4");
     refused(nf_permutation(4, (size_t[]){1, 0, 1, 3}), "order[2] is 1, which an earlier entry is already");
+    refused(nf_reverse(0), "nf_reverse: `dim` is 0");
+    refused(nf_random_permutation(0, 5), "nf_random_permutation: `dim` is 0");
     cr_assert_eq(alloc_live(), live);
 }
 
@@ -433,10 +456,19 @@ Test(linear, every_allocation_may_fail)
     for (size_t k = 0;; k++) {
         size_t before = alloc_live();
         fail_alloc_after(k);
-        nf_flow *flow[] = {nf_affine(3), nf_lu_linear(3, 1), nf_permutation(3, (size_t[]){2, 0, 1})};
-        bool failed = fail_alloc_off();
-        cr_assert_eq(failed, !flow[0] || !flow[1] || !flow[2]);
-        for (size_t i = 0; i < 3; i++)
+        nf_flow *flow[] = {nf_affine(3),
+                           nf_lu_linear(3, 1),
+                           nf_permutation(3, (size_t[]){2, 0, 1}),
+                           nf_reverse(3),
+                           nf_random_permutation(3, 1),
+                           nf_full_affine(3),
+                           nf_low_rank_affine(3, 2)};
+        enum { FLOWS = sizeof flow / sizeof *flow };
+        bool failed = fail_alloc_off(), whole = true;
+        for (size_t i = 0; i < FLOWS; i++)
+            whole = whole && flow[i];
+        cr_assert_eq(failed, !whole);
+        for (size_t i = 0; i < FLOWS; i++)
             nf_flow_free(flow[i]);
         cr_assert_eq(alloc_live(), before);
         if (!failed)

@@ -225,7 +225,8 @@ NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
  * y = W x + b, W = P L (U + diag(sign exp(s))) with P a fixed permutation, L unit lower, U strictly upper triangular
  * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: W, W^-1, log-det,
  * and room for a row. P and the signs are drawn from `seed`; W starts as P diag(sign). With the seed NF_LU_IDENTITY
- * there is neither: W = L U starts as the identity (Durkan et al. 2019).
+ * there is neither: W = L U starts as the identity (Durkan et al. 2019). The learnt permutation of Glow: it starts as a
+ * permutation and moves away from it.
  */
 NF_API nf_flow *nf_lu_linear(size_t dim, uint64_t seed);
 #define NF_LU_IDENTITY UINT64_MAX /**< the seed of an nf_lu_linear without permutation and signs */
@@ -245,6 +246,26 @@ NF_API nf_flow *nf_full_affine(size_t dim);
 NF_API nf_flow *nf_low_rank_affine(size_t dim, size_t rank);
 /** y[i] = x[order[i]]; order [dim] is copied and must be a permutation of 0..dim-1. */
 NF_API nf_flow *nf_permutation(size_t dim, const size_t *order);
+/** The permutation y[i] = x[dim - 1 - i]. */
+NF_API nf_flow *nf_reverse(size_t dim);
+/** A permutation drawn from `seed`, the same in both precisions. A learnt one is nf_lu_linear. */
+NF_API nf_flow *nf_random_permutation(size_t dim, uint64_t seed);
+
+/** Options of nf_soft_log; zero means the default. */
+typedef struct nf_soft_log_options {
+    double threshold; /**< t, up to which the layer is the identity; 100 */
+} nf_soft_log_options;
+
+/**
+ * The soft-log tail layer for posteriors with heavy tails (Andrade 2024, LOFT), elementwise: forward, from base to
+ * target, y = sign(x) (min(|x|, t) + log(1 + max(|x| - t, 0))), so that the draws of the layers before it, however far
+ * they went, grow as a logarithm beyond t and stay finite. Put it behind the layers that may run away and before a last
+ * nf_affine, which gives the target's location and scale. The inverse is the exponential, exact, and overflows to
+ * infinity beyond t + 709 (float: t + 88); nf_invert makes that the forward direction. No parameters.
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, a threshold that is not above 0 or is above 1e15), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_soft_log(size_t dim, const nf_soft_log_options *options);
 /**
  * y = x + u^ tanh(w.x + b) (Rezende & Mohamed 2015, eq. 10), u^ = u + (m(w.u) - w.u) w / |w|^2, m(a) = -1 + log(1+e^a)
  * (appendix A.1). theta: w [dim], u [dim], b. The inverse is a bracketed Newton iteration on w.x, to rounding.

@@ -101,3 +101,29 @@ nf_flow *nf_permutation(size_t dim, const size_t *order)
     nf_shape shape = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE | NF_VOLUME_PRESERVING};
     return nf_flow_new(&nfi_permutation_type, &shape, q, NULL, 0);
 }
+
+/* The permutation of `order`, which is released; NULL: out of memory, or dim was 0. */
+static nf_flow *permutation_by(size_t dim, size_t *order, const char *who)
+{
+    nf_flow *f = order && dim ? nf_permutation(dim, order) : NULL;
+    if (dim == 0)
+        nf_error(NF_EARG, "%s: `dim` is 0", who);
+    nfi_free(order);
+    return f;
+}
+
+nf_flow *nf_reverse(size_t dim)
+{
+    size_t *order = nfi_calloc(dim, sizeof *order);
+    for (size_t i = 0; order && i < dim; i++)
+        order[i] = dim - 1 - i;
+    return permutation_by(dim, order, "nf_reverse");
+}
+
+nf_flow *nf_random_permutation(size_t dim, uint64_t seed)
+{
+    size_t *order = nfi_calloc(dim, sizeof *order);
+    if (order)
+        nf_noise_permutation(&(nf_noise){.seed = seed}, dim, order);
+    return permutation_by(dim, order, "nf_random_permutation");
+}
