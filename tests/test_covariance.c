@@ -286,16 +286,11 @@ Test(covariance, a_chain_of_affine_layers_fits_any_normal)
 {
     nf_real numbers[DIM * DIM];
     double factor[DIM * DIM];
-    size_t reverse[DIM];
     draw(numbers, DIM * DIM, 0.25, 77);
     for (size_t i = 0; i < DIM * DIM; i++)
         factor[i] = (double)numbers[i] + (i % (DIM + 1) ? 0 : 0.9);
-    for (size_t i = 0; i < DIM; i++)
-        reverse[i] = DIM - 1 - i;
     gaussian p = make_gaussian(DIM, factor, 0.3);
-    fit(nf_chain((nf_flow *[]){nf_low_rank_affine(DIM, 2), nf_permutation(DIM, reverse), nf_full_affine(DIM),
-                               nf_actnorm(DIM)},
-                 4),
+    fit(nf_chain((nf_flow *[]){nf_low_rank_affine(DIM, 2), nf_reverse(DIM), nf_full_affine(DIM), nf_actnorm(DIM)}, 4),
         &p, "chain");
 }
 

@@ -21,6 +21,7 @@ extern const nf_flow_type nfi_scaled_affine_type;
 extern const nf_flow_type nfi_spline_type;
 extern const nf_flow_type nfi_lu_linear_type;
 extern const nf_flow_type nfi_permutation_type;
+extern const nf_flow_type nfi_soft_log_type;
 extern const nf_flow_type nfi_planar_type;
 extern const nf_flow_type nfi_radial_type;
 extern const nf_flow_type nfi_householder_type;

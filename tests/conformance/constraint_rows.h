@@ -1,5 +1,5 @@
-/* Rows of the constraints and of blocks. A constraint's row has a chart beside it: in which of y's entries its log-det
-   is meant, and which points suit it. */
+/* Rows of the constraints and of blocks. A constraint's row (and any whose inverse grows as fast) has a chart beside
+   it: in which of y's entries its log-det is meant, and which points suit it. */
 #ifndef CONFORMANCE_CONSTRAINT_ROWS_H
 #define CONFORMANCE_CONSTRAINT_ROWS_H
 #include "conditioned_rows.h"
@@ -121,7 +121,8 @@ static inline void two_columns(size_t in, size_t out, double *C)
     triangle(out, 2, false, C);
 }
 
-static const chart charts[] = {{build_bounds, 1, {40, 300}, NULL},
+static const chart charts[] = {{build_soft_log, 1, {1e15, 1e15}, NULL},
+                               {build_bounds, 1, {40, 300}, NULL},
                                {build_ordered, 0.5, {40, 300}, NULL},
                                {build_positive_ordered, 0.5, {40, 300}, NULL},
                                {build_simplex_stick, 1, {1e15, 1e15}, first_entries},

@@ -28,6 +28,7 @@ WITH_OPTIONS(scaled_affine, scale_softplus, .scale = NF_SCALE_SOFTPLUS, .bias = 
 WITH_OPTIONS(spline, spline, .bins = 0)
 WITH_OPTIONS(spline, small_spline, .bins = 5, .box = 1.37, .min_width = 0.021, .min_height = 0.013)
 WITH_OPTIONS(spline, circular_spline, .bins = 4, .box = 1.91, .circular = true)
+WITH_OPTIONS(soft_log, soft_log, .threshold = 0.917)
 
 #define TRANSFORM_ROWS                                                                                           \
     {"shift", build_shift, 0.5, 1, false, false}, {"scaled affine, exp", build_scale_exp, 0.5, 1, false, false}, \
@@ -41,6 +42,7 @@ WITH_OPTIONS(spline, circular_spline, .bins = 4, .box = 1.91, .circular = true)
         {"scaled affine, softplus", build_scale_softplus, 0.5, 1, false, false},                                 \
         {"spline", build_spline, 0.2, 10, false, true},                                                          \
         {"spline in a small box", build_small_spline, 0.2, 10, false, true},                                     \
-        {"circular spline", build_circular_spline, 0.2, 10, false, true},
+        {"circular spline", build_circular_spline, 0.2, 10, false, true},                                        \
+        {"soft-log", build_soft_log, 0, 1, false, true},
 
 #endif
