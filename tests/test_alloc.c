@@ -62,6 +62,52 @@ static nf_status fit_serial(void)
     return fit(NF_SERIAL);
 }
 
+/* An ELBO of a distribution, and draws and scores of it. */
+static nf_status distribution(nf_dist *dist)
+{
+    nf_model *q = nf_model_new(dist, NULL);
+    if (!q)
+        return failed_constructor();
+    nf_target *target = nf_target_callback(3, gaussian, NULL, NF_THREADSAFE);
+    nf_objective *elbo = target ? nf_elbo(q, target, NULL) : NULL;
+    nf_status status = elbo ? nf_fit(elbo, &(nf_fit_options){.steps = 3, .threads = 1}, NULL) : failed_constructor();
+    nf_real x[6];
+    double log_q[2];
+    if (status == NF_OK)
+        status = nf_sample(q, NULL, &(nf_noise){.seed = 1}, 2, NULL, x, log_q);
+    if (status == NF_OK)
+        status = nf_log_prob(q, NULL, 2, x, NULL, log_q);
+    nf_objective_free(elbo);
+    nf_target_free(target);
+    nf_model_free(q);
+    return status;
+}
+
+static nf_status student_t(void)
+{
+    return distribution(nf_student_t(3, &(nf_student_t_options){.learn = true}));
+}
+
+static nf_status mixture(void)
+{
+    return distribution(nf_mixture(3, 2));
+}
+
+static nf_status full_normal(void)
+{
+    return distribution(nf_full_normal(3));
+}
+
+static nf_status logistic(void)
+{
+    return distribution(nf_pushforward(nf_logistic(3), nf_affine(3)));
+}
+
+static nf_status uniform(void)
+{
+    return distribution(nf_pushforward(nf_uniform(3, -0.5, 0.5), nf_affine(3)));
+}
+
 static nf_status finite_difference(void)
 {
     nf_target *target = nf_target_finite_difference(2, gaussian, NULL, NF_SERIAL, 0);
@@ -231,6 +277,11 @@ Test(alloc, nothing_is_allocated_after_the_first_steps)
     }
 EACH(fit_threadsafe)
 EACH(fit_serial)
+EACH(student_t)
+EACH(mixture)
+EACH(full_normal)
+EACH(logistic)
+EACH(uniform)
 EACH(finite_difference)
 EACH(score_and_transform)
 EACH(vae)
