@@ -34,8 +34,9 @@ static nf_flow *every_flow(void)
     const size_t order[] = {2, 0, 1};
     return nf_chain((nf_flow *[]){nf_planar(3), nf_invert(nf_radial(3)), nf_affine(3), nf_permutation(3, order),
                                   nf_lu_linear(3, 1), nf_shift(3), nf_scaled_affine(3, NULL), nf_spline(3, NULL),
-                                  nf_householder(3, 2), nf_sylvester(3, NULL)},
-                    10);
+                                  nf_householder(3, 2), nf_sylvester(3, NULL), nf_actnorm(3), nf_batch_norm(3, NULL),
+                                  nf_full_affine(3), nf_low_rank_affine(3, 2), nf_soft_log(3, NULL)},
+                    15);
 }
 
 static nf_status fit(nf_thread_rule rule)
@@ -125,7 +126,7 @@ static nf_status score_and_transform(void)
     nf_model *q = nf_model_new(nf_pushforward(nf_normal(3), every_flow()), NULL);
     if (!q)
         return failed_constructor();
-    nf_real x[6] = {NF_R(0.1), NF_R(0.2), NF_R(0.3), NF_R(0.4), NF_R(0.5), NF_R(0.6)}, y[6], g[200] = {0};
+    nf_real x[6] = {NF_R(0.1), NF_R(0.2), NF_R(0.3), NF_R(0.4), NF_R(0.5), NF_R(0.6)}, y[6], g[400] = {0};
     double log_p[2];
     nf_noise noise = {.seed = 1};
     nf_check_report report;
