@@ -225,6 +225,34 @@ static nf_status save_and_load(void)
     return status;
 }
 
+static nf_flow *every_constraint(void)
+{
+    return nf_blocks((nf_flow *[]){nf_interval(1, -1, 2), nf_offset_multiplier(1, NULL, NULL), nf_ordered(2),
+                                   nf_simplex_stick(3), nf_simplex_ilr(3), nf_sum_to_zero(3), nf_corr_matrix(3),
+                                   nf_cov_matrix(2)},
+                     8);
+}
+
+static nf_status constraints(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/nflow-alloc-constraints-%ld-%zu.safetensors", (long)getpid(), sizeof(nf_real));
+    nf_model *m = nf_model_of_flow(every_constraint(), NULL);
+    nf_check_report report;
+    nf_status status = m ? nf_check_flow(m, &(nf_check_options){.n = 2}, &report) : failed_constructor();
+#ifdef NFI_JANSSON
+    if (status == NF_OK)
+        status = nf_save(m, path);
+    nf_model *back = status == NF_OK ? nf_load(path, NULL) : NULL;
+    if (status == NF_OK && !back)
+        status = failed_constructor();
+    nf_model_free(back);
+    remove(path);
+#endif
+    nf_model_free(m);
+    return status;
+}
+
 static void fail_each(scenario *run)
 {
     size_t failures = 0;
@@ -289,3 +317,4 @@ EACH(vae)
 EACH(plug_in)
 EACH(likelihood)
 EACH(save_and_load)
+EACH(constraints)

@@ -14,10 +14,11 @@
  * The inverse reads the entries that its function names, in a way that is exact on the set and extends smoothly beside
  * it; its gradient is that of this extension, 0 in entries that are not read.
  *
- * Numbers that are too large. Log-dets and gradients are finite wherever unconstrained numbers are; values that
- * overflow are infinite. Outside of its set the inverse's log-det is -infinity, so that a density is 0 there, and its
- * value that of a point near the edge. On the edge itself, where the unconstrained number would be infinite, distances
- * from it below 1e-290 (float: 1e-30) are taken for that, which a gradient takes for a constant.
+ * Extremes. Log-dets are finite wherever unconstrained numbers are, and gradients where values are, too. Values that
+ * overflow are infinite; a cotangent of 0, as of a draw that the target rejects, stays 0 there. Outside of its set the
+ * inverse's log-det is -infinity, so that a density is 0, and its value that of a point near the edge. On the edge
+ * itself, where the unconstrained number would be infinite, distances from it below 1e-290 (float: 1e-30) are taken for
+ * that, which a gradient takes for a constant.
  */
 #ifndef NFLOW_CONSTRAINTS_H
 #define NFLOW_CONSTRAINTS_H
