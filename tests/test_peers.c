@@ -273,6 +273,7 @@ Test(peers, realnvp)
 Test(peers, maf)
 {
     check("maf-nflows");
+    check("maf_residual-nflows");
     check("maf-zuko");
 }
 
@@ -292,6 +293,7 @@ Test(peers, spline_couplings)
 Test(peers, autoregressive_splines)
 {
     check("nsf_autoregressive-nflows");
+    check("nsf_autoregressive_context-nflows");
     check("nsf_autoregressive-normflows");
 }
 #endif

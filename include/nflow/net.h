@@ -151,11 +151,13 @@ typedef struct nf_masked_options {
     nf_activation activation; /**< of hidden units */
     nf_initialisation init;   /**< of all layers; the second layers of blocks start at NF_INIT_SMALL */
     double last_scale;        /**< of the last layer: multiplies its initial numbers; 0 means 1, negative means 0 */
+    double dropout; /**< probability, in [0, 1), that training drops a hidden unit; of blocks, the unit inside */
 } nf_masked_options;
 
 /**
  * A masked net for autoregressive flows (MADE, Germain et al. 2015; residual: Durkan et al. 2019): outputs i P .. i P +
- * P - 1, P = n_per_dim, depend on x_0 .. x_(i-1) and on the context, which enters the first layer.
+ * P - 1, P = n_per_dim, depend on x_0 .. x_(i-1) and on the context, which enters the first layer and, as in
+ * nf_residual_mlp, gates what each residual block adds: h += t * sigmoid(Wc context + bc).
  *
  * Hidden units are sorted by degree: 1 .. dim-1, or 0 .. dim-1 with context or where dim is 1, shared out evenly, one
  * more to the first degrees where it does not divide. A unit of degree t sees inputs 0 .. t-1 and, below it, the units
@@ -163,7 +165,9 @@ typedef struct nf_masked_options {
  * @param dim inputs, >= 1; outputs: dim n_per_dim
  * @param options NULL: outputs are affine in the inputs
  * Parameters, layer by layer: the weights that are not masked, row by row without gaps (inputs in order, in the first
- * layer then the context's); the biases.
+ * layer then the context's); the biases; after a block's second layer with context its gate's Wc [width x n_ctx],
+ * row-major, and bc. In NF_TRAIN with dropout, masks are noise of the pass, as in nf_mlp; both directions of an
+ * autoregressive flow draw the same ones for the same noise, and remain each other's inverse.
  * @return NULL on NF_EARG, NF_ENOMEM.
  */
 NF_API nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options);

@@ -131,7 +131,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_arena *memory = p->tape ? p->tape : p->scratch;
     record *r = nf_arena_alloc(memory, sizeof *r + a->dim * sizeof *r->transform);
-    if (!r || nfi_masked_begin(net_of(o), p, memory, &r->run) != NF_OK ||
+    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
+    if (!r || nfi_masked_begin(net_of(o), &net, memory, &r->run) != NF_OK ||
         !(r->theta = nf_arena_reals(memory, a->dim * a->per_dim, p->ld)))
         return NF_ENOMEM;
     for (size_t t = 0; t < a->dim; t++)
@@ -149,7 +150,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
 typedef struct back {
     const nf_real *u; /* [dim x ld] the net's input */
     nf_real *g_theta; /* [dim P x ld] */
-    nf_real *g;       /* [hidden units x ld] */
+    nf_real *g;       /* [nfi_masked_gradients x ld] */
     nf_real *gu;      /* [dim x ld] in order */
     nf_real *row;     /* [ld] */
 } back;
@@ -158,7 +159,7 @@ static bool begin_back(const nf_object *o, nf_direction d, const nf_pass *p, con
                        back *b)
 {
     const autoregressive *a = o->self;
-    const size_t units = ((const nfi_masked *)net_of(o)->self)->n_units;
+    const size_t units = nfi_masked_gradients(net_of(o));
     b->u = in_order(a, p, d == a->parallel ? x : y);
     b->g_theta = nfi_zeros(p->scratch, a->dim * a->per_dim, p->ld);
     b->g = nf_arena_reals(p->scratch, units, p->ld);

@@ -8,7 +8,11 @@ static inline bool nfi_drops(const nf_pass *p, double dropout)
 {
     return dropout > 0 && p->mode == NF_TRAIN;
 }
-/* h [rows x ld] *= mask [rows x ld], which is drawn: the net's layer numbers its noise sites. */
+/* Draws a mask [rows x ld], of 0 and 1 / (1 - dropout): the net's layer numbers its noise sites. */
+void nfi_dropout_mask(const nf_pass *p, size_t layer, double dropout, size_t rows, nf_real *mask);
+/* h [rows x ld] *= mask. */
+void nfi_dropout_apply(size_t rows, size_t ld, const nf_real *mask, nf_real *h);
+/* Both. */
 void nfi_dropout(const nf_pass *p, size_t layer, double dropout, size_t rows, nf_real *mask, nf_real *h);
 /* g *= mask. y [rows x ld], written: h before it was multiplied, where the mask is not 0. */
 void nfi_dropout_vjp(double dropout, size_t rows, size_t ld, const nf_real *mask, const nf_real *h, nf_real *g,

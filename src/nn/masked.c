@@ -1,30 +1,31 @@
 /* MADE (Germain et al. 2015) with hidden units sorted by degree, and its residual form (Durkan et al. 2019).
 
-       h_1 = f(W_1 (x, context) + b_1),   h_l = f(W_l h_(l-1) + b_l),   y = W_L h_(L-1) + b_L;
-       residual: s = W_1 (x, context) + b_1; blocks add W_2 f(W_1 f(s) + b_1) + b_2 to s; y = W_L s + b_L.
+       h_1 = drop(f(W_1 (x, context) + b_1)),   h_l = drop(f(W_l h_(l-1) + b_l)),   y = W_L h_(L-1) + b_L;
+       residual: s = W_1 (x, context) + b_1; blocks add t = W_2 drop(f(W_1 f(s) + b_1)) + b_2 to s, where there is
+       context t sigmoid(Wc context + bc) (Dauphin et al. 2017, eq. 1); y = W_L s + b_L.
 
    A unit of degree t sees x_0 .. x_(t-1) and, below it, the units of degree <= t; output rows t P .. t P + P - 1 see
    the units of degree <= t. Sorted, every unit sees the first so many rows below: matrices are ragged, only what is not
    masked is stored and multiplied, and units of degree t can be computed when x_(t-1) becomes known. */
 #include "nn/masked.h"
-#include "core/kernel.h"
 #include "core/tiles.h"
 #include "nn/activation.h"
-#include "nn/dense.h"
-
-static bool is_last(const nfi_masked *m, size_t l)
-{
-    return l + 1 == m->n_layers;
-}
+#include "nn/dropout.h"
+#include "nn/units.h"
+#include <string.h>
 
 /* Residual: even hidden layers add to the stream; all but the last of them are read through a unit. */
 static bool on_stream(const nfi_masked *m, size_t l)
 {
-    return m->residual && l % 2 == 0 && !is_last(m, l);
+    return m->residual && l % 2 == 0 && !nfi_masked_last(m, l);
 }
 static bool has_units(const nfi_masked *m, size_t l)
 {
-    return !is_last(m, l) && !(m->residual && l + 2 == m->n_layers);
+    return !nfi_masked_last(m, l) && !(m->residual && l + 2 == m->n_layers);
+}
+static bool has_gate(const nfi_masked *m, size_t l)
+{
+    return m->layer[l].gate.n_rows > 0;
 }
 
 /* What layer l reads. */
@@ -35,15 +36,56 @@ static const nf_real *below(const nfi_masked *m, const nfi_masked_run *run, size
     return has_units(m, l - 1) ? run->unit + m->layer[l - 1].unit * ld : run->stream;
 }
 
+/* The mask of a layer's rows from `first` on; NULL: nothing is dropped. */
+static const nf_real *mask_of(const nfi_masked_layer *layer, const nfi_masked_run *run, size_t first, size_t ld)
+{
+    return run->mask && layer->drop_layer != NFI_KEPT ? run->mask + (layer->dropped + first) * ld : NULL;
+}
+
+static nf_status draw_masks(const nfi_masked *m, const nf_pass *p, nf_arena *a, nfi_masked_run *run)
+{
+    run->mask = nf_arena_reals(a, m->n_dropped, p->ld);
+    if (!run->mask)
+        return NF_ENOMEM;
+    for (size_t l = 0; l < m->n_layers; l++) {
+        const nfi_masked_layer *layer = &m->layer[l];
+        if (layer->drop_layer != NFI_KEPT)
+            nfi_dropout_mask(p, layer->drop_layer, m->dropout, layer->inputs.n_rows,
+                             run->mask + layer->dropped * p->ld);
+    }
+    return NF_OK;
+}
+
 nf_status nfi_masked_begin(const nf_object *net, const nf_pass *p, nf_arena *a, nfi_masked_run *run)
 {
     const nfi_masked *m = nf_self(net);
+    const size_t width = m->residual ? m->widest : 0;
+    nf_real *none = nf_arena_reals(a, 1, width);
     run->unit = nf_arena_reals(a, m->n_units, p->ld);
-    run->stream = m->residual ? nf_arena_reals(a, m->layer[0].inputs.n_rows, p->ld) : NULL;
-    return run->unit && (run->stream || !m->residual) ? NF_OK : NF_ENOMEM;
+    run->stream = nf_arena_reals(a, width, p->ld);
+    run->value = nf_arena_reals(a, 2 * m->n_gated, p->ld);
+    run->mask = NULL;
+    if (!none || !run->unit || !run->stream || !run->value)
+        return NF_ENOMEM;
+    run->open = run->value + m->n_gated * p->ld;
+    run->no_bias = memset(none, 0, width * sizeof *none);
+    return m->n_dropped && nfi_drops(p, m->dropout) ? draw_masks(m, p, a, run) : NF_OK;
 }
 
 /* ---- forward ---- */
+
+/* The stream += as much of z, a block's rows first .. last-1, as their gates let through. */
+static void gate_rows(const nfi_masked_layer *layer, const nf_pass *p, const nfi_masked_run *run, size_t first,
+                      size_t last, nf_real *z)
+{
+    const size_t ld = p->ld, rows = last - first;
+    nf_real *open = run->open + layer->gated * ld;
+    nfi_times(&layer->gate, p->theta + layer->gate_weights, first, last, p->n, ld, p->ctx, false, open);
+    open += first * ld;
+    nfi_pad(rows, p->n, ld, open);
+    nfi_gate(rows, ld, p->theta + layer->biases + first, p->theta + layer->gate_biases + first, z, open, true,
+             run->stream + first * ld);
+}
 
 /* Rows first .. last-1 of layer l. */
 static void layer_rows(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t first,
@@ -52,17 +94,30 @@ static void layer_rows(const nfi_masked *m, const nf_pass *p, const nfi_masked_r
     const nfi_masked_layer *layer = &m->layer[l];
     const size_t n = p->n, ld = p->ld, rows = last - first;
     const nf_real *w = p->theta + layer->weights, *bias = p->theta + layer->biases + first;
-    const bool stream = on_stream(m, l);
-    nf_real *unit = run->unit + layer->unit * ld, *z = is_last(m, l) ? y : stream ? run->stream : unit;
-    nfi_times(&layer->inputs, w, first, last, n, ld, below(m, run, l, ld, x), stream && l > 0, z);
+    const nf_real *mask = mask_of(layer, run, first, ld);
+    const bool stream = on_stream(m, l), gate = has_gate(m, l);
+    nf_real *unit = run->unit + layer->unit * ld, *z = unit;
+    if (stream)
+        z = gate ? run->value + layer->gated * ld : run->stream;
+    else if (nfi_masked_last(m, l))
+        z = y;
+    nfi_times(&layer->inputs, w, first, last, n, ld, below(m, run, l, ld, x), stream && l > 0 && !gate, z);
     if (layer->context.n_rows)
         nfi_times(&layer->context, w, first, last, n, ld, p->ctx, true, z);
     z += first * ld;
     unit += first * ld;
     nfi_pad(rows, n, ld, z);
+    if (gate) {
+        gate_rows(layer, p, run, first, last, z);
+        z = run->stream + first * ld;
+        bias = run->no_bias;
+    }
     if (stream && has_units(m, l))
         nfi_activate_to(m->activation, rows, ld, bias, z, unit);
-    nfi_activate(stream || is_last(m, l) ? NF_IDENTITY : m->activation, rows, ld, bias, z);
+    if (!gate)
+        nfi_activate(stream || nfi_masked_last(m, l) ? NF_IDENTITY : m->activation, rows, ld, bias, z);
+    if (mask)
+        nfi_dropout_apply(rows, ld, mask, unit);
 }
 
 void nfi_masked_times(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
@@ -78,17 +133,17 @@ void nfi_masked_times(const nf_object *net, const nf_pass *p, const nfi_masked_r
 
 /* ---- backward ---- */
 
-/* The gradient in what layer l computes before its unit; gy for the last. */
+/* The gradient in layer l's product: gy for the last; in the stream, of a layer that adds to it as it is. */
 static const nf_real *gradient_of(const nfi_masked *m, size_t l, size_t ld, const nf_real *gy, const nf_real *g)
 {
-    return is_last(m, l) ? gy : g + m->layer[l].unit * ld;
+    if (nfi_masked_last(m, l))
+        return gy;
+    return g + (has_gate(m, l) ? m->n_units + m->layer[l].gated : m->layer[l].unit) * ld;
 }
-
-NFI_CLONES static void masked_add(size_t n, const nf_real *from, nf_real *to)
+/* The gradient in the product of its gate. */
+static const nf_real *gradient_of_gate(const nfi_masked *m, size_t l, size_t ld, const nf_real *g)
 {
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++)
-        to[i] += from[i];
+    return g + (m->n_units + m->n_gated + m->layer[l].gated) * ld;
 }
 
 static void layer_rows_back(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t first,
@@ -96,15 +151,26 @@ static void layer_rows_back(const nfi_masked *m, const nf_pass *p, const nfi_mas
 {
     const nfi_masked_layer *layer = &m->layer[l], *above = layer + 1;
     const size_t n = p->n, ld = p->ld, rows = last - first, at = (layer->unit + first) * ld;
-    nf_real *gz = g + layer->unit * ld;
+    const nf_real *unit = run->unit + at, *mask = mask_of(layer, run, first, ld);
+    const bool skips = on_stream(m, l) && has_units(m, l);
+    nf_real *spare = g + (m->n_units + 2 * m->n_gated) * ld, *gu = skips ? spare : g + layer->unit * ld;
     nfi_times_transposed(&above->inputs, p->theta + above->weights, first, last, n, ld,
-                         gradient_of(m, l + 1, ld, gy, g), false, gz);
-    nfi_pad_zero(rows, n, ld, gz + first * ld);
-    if (!has_units(m, l))
-        return;
-    nfi_activate_vjp(m->activation, rows, ld, run->unit + at, g + at, g + at, NULL);
-    if (on_stream(m, l)) /* the stream goes on, to the layer after the next */
-        masked_add(rows * ld, g + (m->layer[l + 2].unit + first) * ld, g + at);
+                         gradient_of(m, l + 1, ld, gy, g), false, gu);
+    gu += first * ld;
+    nfi_pad_zero(rows, n, ld, gu);
+    if (skips) { /* the stream goes on, to the layer after the next */
+        memcpy(g + at, g + (m->layer[l + 2].unit + first) * ld, rows * ld * sizeof *g);
+        nfi_activate_vjp_add(m->activation, rows, ld, unit, gu, g + at, NULL);
+    } else if (has_units(m, l)) {
+        if (mask)
+            nfi_dropout_vjp(m->dropout, rows, ld, mask, unit, gu, spare);
+        nfi_activate_vjp(m->activation, rows, ld, mask ? spare : unit, gu, gu, NULL);
+    }
+    if (has_gate(m, l)) {
+        const size_t gated = (layer->gated + first) * ld;
+        nf_real *g_value = g + m->n_units * ld + gated, *g_open = g_value + m->n_gated * ld;
+        nfi_gate_vjp(rows, ld, run->value + gated, run->open + gated, g + at, g_value, g_open, NULL, NULL);
+    }
 }
 
 void nfi_masked_back(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
@@ -126,6 +192,17 @@ void nfi_masked_back_input(const nf_object *net, const nf_pass *p, size_t first,
     nfi_times_transposed(&layer->inputs, p->theta + layer->weights, first, last, p->n, p->ld, g, true, gx);
 }
 
+static nf_status gate_numbers(const nfi_masked *m, size_t l, const nf_pass *p, const nf_real *g_open,
+                              const nf_grad *grad)
+{
+    const nfi_masked_layer *layer = &m->layer[l];
+    const nfi_dense gate = nfi_masked_gate(m, l);
+    if (grad->theta)
+        nfi_dense_bias_vjp(gate.out, p->ld, g_open, grad->theta + layer->gate_biases);
+    return nfi_dense_vjp(&gate, p, p->theta + layer->gate_weights, NULL, g_open,
+                         grad->theta ? grad->theta + layer->gate_weights : NULL, NULL, grad->ctx);
+}
+
 nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, const nf_real *x,
                                   const nf_real *gy, const nf_real *g, const nf_grad *grad)
 {
@@ -137,7 +214,9 @@ nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const 
         if (layer->context.n_rows && grad->ctx)
             nfi_times_transposed(&layer->context, p->theta + layer->weights, 0, m->n_ctx, p->n, p->ld, gz, true,
                                  grad->ctx);
-        if (!grad->theta)
+        if (has_gate(m, l))
+            status = gate_numbers(m, l, p, gradient_of_gate(m, l, p->ld, g), grad);
+        if (!grad->theta || status != NF_OK)
             continue;
         nf_real *gw = grad->theta + layer->weights;
         nfi_dense_bias_vjp(layer->inputs.n_rows, p->ld, gz, grad->theta + layer->biases);

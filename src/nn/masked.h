@@ -5,41 +5,76 @@
 #define NFI_MASKED_H
 #include "core/product.h"
 #include "core/tree.h"
+#include "nn/dense.h"
 
 /* One masked layer, rows sorted by degree. */
 typedef struct nfi_masked_layer {
     nfi_matrix inputs, context; /* ragged: columns of what is below; of context, in the first layer only (n_rows 0) */
+    nfi_matrix gate;            /* of context, dense: of a block's second layer, n_rows 0 elsewhere */
     size_t weights, biases;     /* where its numbers begin */
-    size_t unit;                /* first row among the hidden units */
-    size_t *start;              /* [dim + 1]: rows start[t] .. start[t + 1] - 1 belong to time t */
+    size_t gate_weights, gate_biases;
+    size_t unit;       /* first row among the hidden units */
+    size_t gated;      /* first row among the gated ones */
+    size_t dropped;    /* first row among those that training drops */
+    size_t drop_layer; /* which of the layers that are dropped from; NFI_KEPT: none is */
+    size_t *start;     /* [dim + 1]: rows start[t] .. start[t + 1] - 1 belong to time t */
 } nfi_masked_layer;
+
+#define NFI_KEPT SIZE_MAX
 
 typedef struct nfi_masked {
     size_t dim, per_dim, n_ctx;
     size_t n_layers; /* hidden layers and the last */
-    size_t n_units;  /* hidden units of all layers */
+    size_t n_params;
+    size_t n_units, n_gated, n_dropped, n_drop_layers; /* rows of all layers; layers that are dropped from */
+    size_t widest;                                     /* rows of the widest hidden layer */
     bool residual;
     nf_activation activation;
     nf_initialisation init;
-    double last_scale;
+    double last_scale, dropout;
     size_t *tables;           /* what the layers' pointers point into */
     nfi_masked_layer layer[]; /* [n_layers] */
 } nfi_masked;
 
+/* The structure of a net (masked_layout.c) from options that have been checked; NULL with a message. */
+nfi_masked *nfi_masked_new(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options);
+void nfi_masked_free(void *m);
+
+static inline bool nfi_masked_last(const nfi_masked *m, size_t l)
+{
+    return l + 1 == m->n_layers;
+}
+/* The affine map that gates layer l. */
+static inline nfi_dense nfi_masked_gate(const nfi_masked *m, size_t l)
+{
+    return (nfi_dense){.n_ctx = m->n_ctx, .out = m->layer[l].gate.n_rows};
+}
+
 /* The numbers of one pass: on the tape where gradients will be asked. */
 typedef struct nfi_masked_run {
-    nf_real *unit;   /* [n_units x ld], hidden layer by hidden layer */
-    nf_real *stream; /* [width x ld], residual: the sum that the blocks add to */
+    nf_real *unit;          /* [n_units x ld], hidden layer by hidden layer; as they are after dropout */
+    nf_real *stream;        /* [width x ld], residual: the sum that the blocks add to */
+    nf_real *value, *open;  /* [n_gated x ld] of each gated block: what it would add, and the share that it may */
+    nf_real *mask;          /* [n_dropped x ld] 0 or 1 / (1 - dropout); NULL where nothing is dropped */
+    const nf_real *no_bias; /* [width] zeros */
 } nfi_masked_run;
 
 bool nfi_is_masked(const nf_object *net);
 
+/* p: the net's own pass. While training, what is dropped at all times is drawn here: a name of noise gives the same
+   masks all at once and step by step. */
 nf_status nfi_masked_begin(const nf_object *net, const nf_pass *p, nf_arena *a, nfi_masked_run *run);
 /* Units and outputs of the times first <= t < last; those before have been computed. x [dim x ld], y [dim P x ld]. */
 void nfi_masked_times(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
                       const nf_real *x, nf_real *y);
 
-/* g [n_units x ld] of the times first <= t < last from gy [dim P x ld]; those after have been computed. */
+/* Rows of g below: units, the gated blocks' values and gates, a layer's scratch. */
+static inline size_t nfi_masked_gradients(const nf_object *net)
+{
+    const nfi_masked *m = net->self;
+    return m->n_units + 2 * m->n_gated + (m->residual || m->n_dropped ? m->widest : 0);
+}
+/* g of the times first <= t < last from gy [dim P x ld]; those after have been computed. */
 void nfi_masked_back(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
                      const nf_real *gy, nf_real *g);
 /* gx[t] += for first <= t < last, from g of the later times. */

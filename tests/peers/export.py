@@ -128,6 +128,12 @@ class Masked:
         bias[self.place] = b
         return self.emit(full, bias, self.degree <= self.degree[:, None])
 
+    def gate(self, w, b):
+        full, bias = np.zeros((self.hidden, self.n_ctx)), np.zeros(self.hidden)
+        full[self.place] = w
+        bias[self.place] = b
+        return [full.ravel(), bias]
+
     def last(self, linear):
         """Rows in order of rank, per_dim a dimension."""
         full = np.zeros((self.dim * self.per_dim, self.hidden))
@@ -140,8 +146,8 @@ def made(net, dim, n_ctx, per_dim, last_order, scale=None, shift=None):
     """
     nflows' and normflows' MADE; last_order, scale and shift are of the last layer's rows. Returns theta and net.
 
-    Their residual blocks multiply by sigmoid(Wc context + bc), nflow's masked ones do not: Wc is set to 0 and the
-    constant goes into the weights before it.
+    normflows' residual blocks are gated by the context, as nflow's. Those of nflows add Wc context + bc inside instead:
+    Wc is set to 0, bc goes into the bias before it, and nflow's gates are open.
     """
     def weights(layer):
         return array(layer.weight * layer.mask), array(layer.bias)
@@ -152,16 +158,20 @@ def made(net, dim, n_ctx, per_dim, last_order, scale=None, shift=None):
         out = units.initial(w, b + array(net.context_layer.bias), array(net.context_layer.weight))
     else:
         out = units.initial(w, b)
-    is_residual = hasattr(net.blocks[0], "linear_layers")
+    is_residual, gated = hasattr(net.blocks[0], "linear_layers"), type(net).__module__.startswith("normflows")
     for block in net.blocks:
-        layers = [weights(layer) for layer in (block.linear_layers if is_residual else [block.linear])]
-        if hasattr(block, "context_layer"):
+        layers, gate = [weights(layer) for layer in (block.linear_layers if is_residual else [block.linear])], None
+        if is_residual and n_ctx and gated:
+            gate = array(block.context_layer.weight), array(block.context_layer.bias)
+        elif is_residual and n_ctx:
             with torch.no_grad():
                 block.context_layer.weight.zero_()
-            gate, (w, b) = array(torch.sigmoid(block.context_layer.bias)), layers[-1]
-            layers[-1] = w * gate[:, None], b * gate
+            layers[0] = layers[0][0], layers[0][1] + array(block.context_layer.bias)
+            gate = 0, 64  # sigmoid(64) is 1 in both precisions
         for w, b in layers:
             out += units.between(w, b)
+        if gate:
+            out += units.gate(*gate)
     with torch.no_grad():
         net.final_layer.weight.mul_(net.final_layer.mask)
     out += units.last(rows(net.final_layer, last_order, scale, shift))
@@ -257,18 +267,23 @@ def nflows_realnvp(dim, n_ctx):
     return layers, *nflows_flow(dim, transforms)
 
 
-def nflows_autoregressive(dim, n_ctx, inverse):
+def positive_context(net):
+    """nflows puts a ReLU on the first layer's share of the context: keep it positive, as the context is."""
+    if hasattr(net, "context_layer"):
+        with torch.no_grad():
+            net.context_layer.weight.abs_()
+            net.context_layer.bias.abs_()
+
+
+def nflows_autoregressive(dim, n_ctx, inverse, residual=False):
     from nflows.transforms import InverseTransform, MaskedAffineAutoregressiveTransform
     transforms, layers = [], []
     for k in range(2):
-        t = MaskedAffineAutoregressiveTransform(dim, 12, n_ctx or None, num_blocks=1, use_residual_blocks=False)
+        t = MaskedAffineAutoregressiveTransform(dim, 12, n_ctx or None, num_blocks=1, use_residual_blocks=residual)
         randomise(t)
         net = t.autoregressive_net
         calm(net.final_layer)
-        if n_ctx:  # nflows puts a ReLU on the first layer's share of the context: keep it positive
-            with torch.no_grad():
-                net.context_layer.weight.abs_()
-                net.context_layer.bias.abs_()
+        positive_context(net)
         theta, spec = made(net, dim, n_ctx, 2, swap_pairs(dim))
         transforms.append(InverseTransform(t) if inverse else t)
         layers.append(layer("autoregressive", theta, order=list(range(dim)), invert=not inverse,
@@ -318,6 +333,7 @@ def nflows_nsf_autoregressive(dim, n_ctx):
         t = MaskedPiecewiseRationalQuadraticAutoregressiveTransform(dim, 8, n_ctx or None, BINS, "linear", BOX,
                                                                     num_blocks=1)
         randomise(t)
+        positive_context(t.autoregressive_net)
         transforms.append(t)
         layers.append(spline_autoregressive(t, dim, n_ctx))
         if k == 0:
@@ -504,6 +520,7 @@ FLOWS = [  # package, family, dim, n_ctx, builder
     ("zuko", "realnvp", 6, 3, zuko_realnvp),
     ("normflows", "realnvp", 4, 0, normflows_realnvp),
     ("nflows", "maf", 4, 2, lambda d, c: nflows_autoregressive(d, c, False)),
+    ("nflows", "maf_residual", 4, 2, lambda d, c: nflows_autoregressive(d, c, False, residual=True)),
     ("zuko", "maf", 4, 0, lambda d, c: zuko_autoregressive(d, c, False)),
     ("nflows", "iaf", 5, 0, lambda d, c: nflows_autoregressive(d, c, True)),
     ("zuko", "iaf", 4, 2, lambda d, c: zuko_autoregressive(d, c, True)),
@@ -511,6 +528,7 @@ FLOWS = [  # package, family, dim, n_ctx, builder
     ("nflows", "nsf_coupling", 4, 2, nflows_nsf_coupling),
     ("normflows", "nsf_coupling", 3, 0, normflows_nsf_coupling),
     ("nflows", "nsf_autoregressive", 4, 0, nflows_nsf_autoregressive),
+    ("nflows", "nsf_autoregressive_context", 3, 2, nflows_nsf_autoregressive),
     ("normflows", "nsf_autoregressive", 3, 2, normflows_nsf_autoregressive),
 ]
 
@@ -527,7 +545,7 @@ def points(dim, spread, splines):
 
 
 def context(n):
-    """Positive, see nflows_autoregressive."""
+    """Positive, see positive_context."""
     return grid(np.abs(random.standard_normal((POINTS, n))), 1024) if n else None
 
 
