@@ -469,3 +469,38 @@ static void extremes(subject *s)
     free(x), free(gx), free(g_log), free(g);
 }
 EACH_ROW(extremes)
+
+/* ---- what the table does not ask: the covariance L L^T ---- */
+
+Test(dists, covariance_of_a_full_normal)
+{
+    enum { D = 3 };
+    const double L[D][D] = {{0.7, 0, 0}, {-1.2, 0.9, 0}, {0.4, 1.7, 1.3}}, mean[D] = {1.1, -0.3, 2.6};
+    nf_model *m = nf_model_new(nf_full_normal(D), NULL);
+    cr_assert_not_null(m, "%s", nf_error_message());
+    cr_assert_eq(nf_model_shape(m)->n_params, D * (D + 3) / 2);
+    nf_real *theta = nf_model_theta(m), *x = calloc(DRAWS * D, sizeof *x);
+    for (size_t i = 0, k = 2 * D; i < D; i++) {
+        theta[i] = (nf_real)mean[i];
+        theta[D + i] = (nf_real)log(L[i][i]);
+        for (size_t j = 0; j < i; j++)
+            theta[k++] = (nf_real)L[i][j];
+    }
+    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+    cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 14}, DRAWS, NULL, x, NULL), NF_OK);
+    for (size_t i = 0; i < D; i++)
+        for (size_t j = 0; j < D; j++) {
+            double sum = 0, exact = 0, si = 0, sj = 0;
+            for (size_t n = 0; n < DRAWS; n++)
+                sum += ((double)x[n * D + i] - mean[i]) * ((double)x[n * D + j] - mean[j]) / DRAWS;
+            for (size_t k = 0; k < D; k++) {
+                exact += L[i][k] * L[j][k];
+                si += L[i][k] * L[i][k];
+                sj += L[j][k] * L[j][k];
+            }
+            cr_assert_float_eq(sum, exact, 4 * sqrt((exact * exact + si * sj) / DRAWS), "%zu, %zu: %g, but %g", i, j,
+                               sum, exact);
+        }
+    free(x);
+    nf_model_free(m);
+}
