@@ -66,28 +66,50 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
     printf("conformance: %zu cases in all, of %d rows, in %s\n", total, N_ROWS, is_double ? "double" : "float");
 }
 
-/* All rows, or those whose names contain $NFLOW_TEST_ROWS. */
-static struct criterion_test_params chosen_rows(void)
+/* The rows, or those whose names contain $NFLOW_TEST_ROWS, are dealt out to tests, each a process of its own: one a
+   row, or a few where sanitizers make processes dear. */
+enum { SHARES = NFLOW_THIN ? 8 : N_ROWS };
+
+static bool is_chosen(size_t row)
 {
-    static size_t index[N_ROWS];
     const char *part = getenv("NFLOW_TEST_ROWS");
-    size_t n = 0;
-    for (size_t i = 0; i < N_ROWS; i++)
-        if (!part || strstr(rows[i].name, part))
-            index[n++] = i;
-    return cr_make_param_array(size_t, index, n);
+    return !part || strstr(rows[row].name, part);
 }
 
-/* One test a row and property. */
-#define PROPERTY(property, most_dims, points)                                   \
-    ParameterizedTestParameters(conformance, property)                          \
-    {                                                                           \
-        return chosen_rows();                                                   \
-    }                                                                           \
-    ParameterizedTest(size_t *index, conformance, property)                     \
-    {                                                                           \
-        const size_t cases = for_subjects(*index, most_dims, points, property); \
-        count_cases(*index, cases - n_skipped);                                 \
+static struct criterion_test_params shares(void)
+{
+    static size_t share[SHARES];
+    size_t n = 0;
+    for (size_t i = 0; i < SHARES; i++) {
+        size_t k = i;
+        while (k < N_ROWS && !is_chosen(k))
+            k += SHARES;
+        if (k < N_ROWS)
+            share[n++] = i;
+    }
+    return cr_make_param_array(size_t, share, n);
+}
+
+static void run_share(size_t share, size_t most_dims, size_t points, visit_fn *property)
+{
+    for (size_t k = share; k < N_ROWS; k += SHARES) {
+        n_skipped = 0;
+        if (is_chosen(k)) {
+            const size_t cases = for_subjects(k, most_dims, points, property);
+            count_cases(k, cases - n_skipped);
+        }
+    }
+}
+
+/* The tests of a property. */
+#define PROPERTY(property, most_dims, points)               \
+    ParameterizedTestParameters(conformance, property)      \
+    {                                                       \
+        return shares();                                    \
+    }                                                       \
+    ParameterizedTest(size_t *share, conformance, property) \
+    {                                                       \
+        run_share(*share, most_dims, points, property);     \
     }
 
 static double dot(size_t n, const nf_real *a, const nf_real *b)
