@@ -172,6 +172,22 @@ Test(actnorm, ends_every_composition_standardised)
     free(x);
 }
 
+Test(actnorm, blocks_see_their_own_rows)
+{
+    nf_real *x = make_data(N, DIM), y[N * DIM];
+    for (int turned = 0; turned < 2; turned++) {
+        nf_flow *first = nf_blocks((nf_flow *[]){nf_actnorm(1), nf_actnorm(2)}, 2);
+        nf_flow *last = nf_blocks((nf_flow *[]){nf_lu_linear(2, 4), nf_actnorm(1)}, 2);
+        nf_flow *f =
+            turned ? nf_invert(nf_chain((nf_flow *[]){last, first}, 2)) : nf_chain((nf_flow *[]){first, last}, 2);
+        nf_model *m = from_data(f, N, x, NULL);
+        push(m, NF_INVERSE, N, x, NULL, y);
+        is_standard(N, DIM, y, 1000, turned ? "forward" : "inverse");
+        nf_model_free(m);
+    }
+    free(x);
+}
+
 /* A flow's data go on to the base: two pushforwards are one with a chain. */
 Test(actnorm, data_reach_the_base)
 {
