@@ -88,15 +88,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    const size_t n = nf_read_n_children(r);
-    nf_flow **f = nfi_calloc(n, sizeof(nf_flow *));
-    if (!f)
-        return NULL;
-    for (size_t i = 0; i < n; i++)
-        f[i] = nfi_read_flow(r, i);
-    nf_flow *blocks = nf_blocks(f, n);
-    nfi_free(f);
-    return blocks;
+    return nfi_read_list(r, nf_blocks);
 }
 
 const nf_flow_type nfi_blocks_type = {
@@ -108,40 +100,14 @@ const nf_flow_type nfi_blocks_type = {
     .rebuild = rebuild,
 };
 
-/* Adds block i's shape to the whole's. */
 static nf_status add_block(nf_shape *own, const nf_shape *s, size_t i)
 {
     if (!nfi_add(own->dim_in, s->dim_in, &own->dim_in) || !nfi_add(own->dim_out, s->dim_out, &own->dim_out))
         return nf_error(NF_EARG, "nf_blocks: the sizes overflow at block %zu", i);
-    if (s->n_ctx && own->n_ctx && s->n_ctx != own->n_ctx)
-        return nf_error(NF_EDIM, "nf_blocks: block %zu reads %zu rows of context, but an earlier one reads %zu", i,
-                        s->n_ctx, own->n_ctx);
-    own->n_ctx = s->n_ctx ? s->n_ctx : own->n_ctx;
-    own->flags = (own->flags & s->flags) | ((own->flags | s->flags) & NF_STOCHASTIC);
     return NF_OK;
 }
 
 nf_flow *nf_blocks(nf_flow *const *f, size_t n)
 {
-    if (!f || n == 0) {
-        nf_error(NF_EARG, f ? "nf_blocks: `n` is 0" : "nf_blocks: `f` is NULL");
-        return NULL;
-    }
-    nf_object **children = nfi_calloc(n, sizeof(nf_object *));
-    nf_shape own = {.flags = NFI_INHERITED & ~(unsigned)NF_STOCHASTIC};
-    nf_status status = children ? NF_OK : NF_ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        if (children)
-            children[i] = nf_flow_object(f[i]);
-        if (f[i] && status == NF_OK)
-            status = add_block(&own, nf_flow_shape(f[i]), i);
-    }
-    nf_flow *blocks = NULL;
-    if (status == NF_OK)
-        blocks = nf_flow_new(&nfi_blocks_type, &own, NULL, children, n); /* which deals with missing flows */
-    else
-        for (size_t i = 0; i < n; i++)
-            nf_flow_free(f[i]);
-    nfi_free(children);
-    return blocks;
+    return nfi_flow_of_list(&nfi_blocks_type, "block", add_block, f, n);
 }

@@ -136,15 +136,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    const size_t n = nf_read_n_children(r);
-    nf_flow **f = nfi_calloc(n, sizeof(nf_flow *));
-    if (!f)
-        return NULL;
-    for (size_t i = 0; i < n; i++)
-        f[i] = nfi_read_flow(r, i);
-    nf_flow *chain = nf_chain(f, n);
-    nfi_free(f);
-    return chain;
+    return nfi_read_list(r, nf_chain);
 }
 
 const nf_flow_type nfi_chain_type = {
@@ -156,50 +148,20 @@ const nf_flow_type nfi_chain_type = {
     .rebuild = rebuild,
 };
 
-/* Adds flow i's shape to the chain's; whether it fits. */
 static nf_status link_flow(nf_shape *own, const nf_shape *s, size_t i)
 {
-    if (i == 0) {
-        *own = (nf_shape){.dim_in = s->dim_in, .flags = s->flags & NFI_INHERITED};
-    } else {
-        if (s->dim_in != own->dim_out)
-            return nf_error(NF_EDIM, "nf_chain: flow %zu takes %zu rows, but flow %zu gives %zu", i, s->dim_in, i - 1,
-                            own->dim_out);
-        if (!nfi_add(own->n_saved, s->dim_in, &own->n_saved))
-            return nf_error(NF_EARG, "nf_chain: the sizes overflow at flow %zu", i);
-    }
-    if (s->n_ctx && own->n_ctx && s->n_ctx != own->n_ctx)
-        return nf_error(NF_EDIM, "nf_chain: flow %zu reads %zu rows of context, but an earlier one reads %zu", i,
-                        s->n_ctx, own->n_ctx);
-    own->n_ctx = s->n_ctx ? s->n_ctx : own->n_ctx;
+    if (i == 0)
+        own->dim_in = s->dim_in;
+    else if (s->dim_in != own->dim_out)
+        return nf_error(NF_EDIM, "nf_chain: flow %zu takes %zu rows, but flow %zu gives %zu", i, s->dim_in, i - 1,
+                        own->dim_out);
+    else if (!nfi_add(own->n_saved, s->dim_in, &own->n_saved))
+        return nf_error(NF_EARG, "nf_chain: the sizes overflow at flow %zu", i);
     own->dim_out = s->dim_out;
-    own->flags = (own->flags & s->flags) | ((own->flags | s->flags) & NF_STOCHASTIC);
     return NF_OK;
 }
 
 nf_flow *nf_chain(nf_flow *const *f, size_t n)
 {
-    if (!f || n == 0) {
-        nf_error(NF_EARG, f ? "nf_chain: `n` is 0" : "nf_chain: `f` is NULL");
-        return NULL;
-    }
-    nf_object **children = nfi_calloc(n, sizeof(nf_object *));
-    nf_shape own = {.n_saved = 0};
-    nf_status status = children ? NF_OK : NF_ENOMEM;
-    bool whole = true;
-    for (size_t i = 0; i < n; i++) {
-        whole = whole && f[i];
-        if (children)
-            children[i] = nf_flow_object(f[i]);
-    }
-    for (size_t i = 0; i < n && whole && status == NF_OK; i++)
-        status = link_flow(&own, nf_flow_shape(f[i]), i);
-    nf_flow *chain = NULL;
-    if (status == NF_OK)
-        chain = nf_flow_new(&nfi_chain_type, &own, NULL, children, n); /* which deals with missing flows */
-    else
-        for (size_t i = 0; i < n; i++)
-            nf_flow_free(f[i]);
-    nfi_free(children);
-    return chain;
+    return nfi_flow_of_list(&nfi_chain_type, "flow", link_flow, f, n);
 }

@@ -35,6 +35,13 @@ nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_ba
 /* Properties that a flow passes on to one that wraps it. */
 enum { NFI_INHERITED = NF_PER_SAMPLE | NF_STOCHASTIC | NF_VOLUME_PRESERVING };
 
+/* What flow i of a list adds to the whole's shape: dimensions, room; whether it fits. */
+typedef nf_status nfi_link_fn(nf_shape *own, const nf_shape *s, size_t i);
+/* A flow of the n flows f, which it takes over. Messages call a flow of the list `part`. */
+nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_fn *link, nf_flow *const *f, size_t n);
+/* All children of a description, handed to the constructor. */
+nf_flow *nfi_read_list(nf_reader *r, nf_flow *(*make)(nf_flow *const *f, size_t n));
+
 /* Child i of a description as a new reference to a flow; NULL with NF_EFORMAT if it is not one. */
 nf_flow *nfi_read_flow(nf_reader *r, size_t i);
 

@@ -108,36 +108,3 @@ nf_status nf_flow_solve_jt(const nf_object *flow, nf_direction d, const nf_pass 
         return nf_error(NF_EUNSUPPORTED, "nf_flow_solve_jt: type %s has no solve_jt", type->part.name);
     return type->solve_jt(flow, d, p, x, y, saved, gx, gy);
 }
-
-nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
-                      nf_arena *memory)
-{
-    const nf_object *flow = o->children[i];
-    memory->end = (nf_mark){0};
-    nf_real *y = nf_arena_reals(memory, nfi_rows_out(flow, b->direction), b->ld);
-    double *log_det = nf_arena_alloc(memory, b->ld * sizeof *log_det);
-    if (!y || !log_det)
-        return NF_ENOMEM;
-    for (size_t s = 0; s < b->ld; s++)
-        log_det[s] = 0;
-    nf_pass p;
-    void *none = NULL;
-    nf_status status = nfi_init_pass(o, i, noise, b, theta, state, memory, &p);
-    if (status == NF_OK)
-        status = nf_flow_apply(flow, b->direction, &p, b->x, y, log_det, &none);
-    b->x = y;
-    return status;
-}
-
-nf_flow *nfi_read_flow(nf_reader *r, size_t i)
-{
-    nf_object *o = nf_read_child(r, i);
-    if (o && !nfi_as_flow(o)) {
-        nf_error(NF_EFORMAT, "nf_load: part %zu is a %s where a flow is needed", i, nf_object_name(o));
-        nf_object_free(o);
-        return NULL;
-    }
-    if (!o)
-        nf_error(NF_EFORMAT, "nf_load: part %zu, a flow, is missing", i);
-    return (nf_flow *)o;
-}

@@ -1,0 +1,93 @@
+/* What flows made of flows share: construction from a list, its way back from a description, and data handed from child
+   to child while they are initialised. */
+#include "flows/compose.h"
+#include "core/memory.h"
+
+/* Adds flow i's shape to the whole's: what is particular to the type, then context and properties. */
+static nf_status link_flow(const char *type, const char *part, nfi_link_fn *link, nf_shape *own, const nf_shape *s,
+                           size_t i)
+{
+    nf_status status = link(own, s, i);
+    if (status != NF_OK)
+        return status;
+    if (s->n_ctx && own->n_ctx && s->n_ctx != own->n_ctx)
+        return nf_error(NF_EDIM, "nf_%s: %s %zu reads %zu rows of context, but an earlier one reads %zu", type, part, i,
+                        s->n_ctx, own->n_ctx);
+    own->n_ctx = s->n_ctx ? s->n_ctx : own->n_ctx;
+    own->flags = (own->flags & s->flags) | ((own->flags | s->flags) & NF_STOCHASTIC);
+    return NF_OK;
+}
+
+nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_fn *link, nf_flow *const *f, size_t n)
+{
+    const char *name = type->part.name;
+    if (!f || n == 0) {
+        nf_error(NF_EARG, f ? "nf_%s: `n` is 0" : "nf_%s: `f` is NULL", name);
+        return NULL;
+    }
+    nf_object **children = nfi_calloc(n, sizeof(nf_object *));
+    nf_shape own = {.flags = NFI_INHERITED & ~(unsigned)NF_STOCHASTIC};
+    nf_status status = children ? NF_OK : NF_ENOMEM;
+    bool whole = true;
+    for (size_t i = 0; i < n; i++) {
+        whole = whole && f[i];
+        if (children)
+            children[i] = nf_flow_object(f[i]);
+    }
+    for (size_t i = 0; i < n && whole && status == NF_OK; i++)
+        status = link_flow(name, part, link, &own, nf_flow_shape(f[i]), i);
+    nf_flow *flow = NULL;
+    if (status == NF_OK)
+        flow = nf_flow_new(type, &own, NULL, children, n); /* which deals with missing flows */
+    else
+        for (size_t i = 0; i < n; i++)
+            nf_flow_free(f[i]);
+    nfi_free(children);
+    return flow;
+}
+
+nf_flow *nfi_read_list(nf_reader *r, nf_flow *(*make)(nf_flow *const *f, size_t n))
+{
+    const size_t n = nf_read_n_children(r);
+    nf_flow **f = nfi_calloc(n, sizeof(nf_flow *));
+    if (!f)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        f[i] = nfi_read_flow(r, i);
+    nf_flow *flow = make(f, n);
+    nfi_free(f);
+    return flow;
+}
+
+nf_flow *nfi_read_flow(nf_reader *r, size_t i)
+{
+    nf_object *o = nf_read_child(r, i);
+    if (o && !nfi_as_flow(o)) {
+        nf_error(NF_EFORMAT, "nf_load: part %zu is a %s where a flow is needed", i, nf_object_name(o));
+        nf_object_free(o);
+        return NULL;
+    }
+    if (!o)
+        nf_error(NF_EFORMAT, "nf_load: part %zu, a flow, is missing", i);
+    return (nf_flow *)o;
+}
+
+nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
+                      nf_arena *memory)
+{
+    const nf_object *flow = o->children[i];
+    memory->end = (nf_mark){0};
+    nf_real *y = nf_arena_reals(memory, nfi_rows_out(flow, b->direction), b->ld);
+    double *log_det = nf_arena_alloc(memory, b->ld * sizeof *log_det);
+    if (!y || !log_det)
+        return NF_ENOMEM;
+    for (size_t s = 0; s < b->ld; s++)
+        log_det[s] = 0;
+    nf_pass p;
+    void *none = NULL;
+    nf_status status = nfi_init_pass(o, i, noise, b, theta, state, memory, &p);
+    if (status == NF_OK)
+        status = nf_flow_apply(flow, b->direction, &p, b->x, y, log_det, &none);
+    b->x = y;
+    return status;
+}
