@@ -1,5 +1,6 @@
 /* Distributions: dispatch of tile calls. A hook that is NULL means that the direction is not offered. */
 #include "core/tree.h"
+#include "dist/types.h"
 
 static const nf_dist_type *type_of(const nf_object *dist)
 {
@@ -36,4 +37,11 @@ nf_status nf_dist_score_vjp(const nf_object *dist, const nf_pass *p, const nf_re
 {
     const nf_dist_type *t = type_of(dist);
     return t->score_vjp ? t->score_vjp(dist, p, x, saved, g_log_p, gx, g) : refuse(dist, "give gradients of scores");
+}
+
+nf_status nfi_sample_vjp_none(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
+                              const nf_real *g_log_q, const nf_grad *g)
+{
+    (void)o, (void)p, (void)x, (void)saved, (void)gx, (void)g_log_q, (void)g;
+    return NF_OK;
 }

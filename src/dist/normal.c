@@ -28,14 +28,6 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
     return NF_OK;
 }
 
-static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
-                            const nf_real *g_log_q, const nf_grad *g)
-{
-    /* With the noise held, neither x nor log q depends on anything. */
-    (void)o, (void)p, (void)x, (void)saved, (void)gx, (void)g_log_q, (void)g;
-    return NF_OK;
-}
-
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
     (void)saved;
@@ -65,7 +57,7 @@ const nf_dist_type nfi_normal_type = {
     .part = {.name = "normal"},
     .abi = sizeof(nf_dist_type),
     .sample = sample,
-    .sample_vjp = sample_vjp,
+    .sample_vjp = nfi_sample_vjp_none,
     .score = score,
     .score_vjp = score_vjp,
     .rebuild = rebuild,

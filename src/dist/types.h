@@ -1,4 +1,4 @@
-/* The type tables of the built-in distributions, for model files. */
+/* The type tables of the built-in distributions, for model files; and a hook that several have. */
 #ifndef NFI_DIST_TYPES_H
 #define NFI_DIST_TYPES_H
 #include <nflow/dist.h>
@@ -9,5 +9,9 @@ extern const nf_dist_type nfi_logistic_type;
 extern const nf_dist_type nfi_uniform_type;
 extern const nf_dist_type nfi_mixture_type;
 extern const nf_dist_type nfi_pushforward_type;
+
+/* sample_vjp without parameters: with the noise held, neither x nor log q depends on anything. */
+nf_status nfi_sample_vjp_none(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
+                              const nf_real *g_log_q, const nf_grad *g);
 
 #endif
