@@ -191,6 +191,7 @@ Test(masked, errors)
     refuse_net(nf_masked_net(3, 1, 0, &(nf_masked_options){.hidden = widths, .n_hidden = 2, .n_blocks = 1}),
                "residual blocks have one width");
     refuse_net(nf_masked_net(3, 1, 0, &(nf_masked_options){.last_scale = NAN}), "`last_scale`");
+    refuse_net(nf_masked_net(3, 1, 0, &(nf_masked_options){.dropout = 1}), "`dropout` is 1");
     refuse_net(nf_masked_net(3, 1, 0, &(nf_masked_options){.activation = (nf_activation)99}), "activation");
     refuse_net(nf_masked_net(SIZE_MAX / 2, 3, 0, NULL), "overflow");
     refuse_net(nf_masked_net(3, 1, 0, &(nf_masked_options){.hidden = widths, .n_hidden = 1, .n_blocks = SIZE_MAX / 2}),

@@ -224,8 +224,21 @@ static nf_net *net(size_t k)
                                                           .dropout = 0.5});
     case 3:
         return nf_residual_mlp(4, 2, 0, &(nf_residual_mlp_options){.width = 5, .block_scale = -1, .last_scale = -1});
-    default:
+    case 4:
         return nf_mlp(0, 2, 0, &o);
+    case 5:
+        return nf_masked_net(4, 3, 0,
+                             &(nf_masked_options){.hidden = (size_t[]){9, 7},
+                                                  .n_hidden = 2,
+                                                  .activation = NF_TANH,
+                                                  .init = NF_INIT_LECUN,
+                                                  .last_scale = -1,
+                                                  .dropout = 0.3});
+    default:
+        return nf_masked_net(
+            4, 2, 3,
+            &(nf_masked_options){
+                .hidden = (size_t[]){9}, .n_hidden = 1, .n_blocks = 2, .last_scale = 0.3, .dropout = 0.1});
     }
 }
 
@@ -244,7 +257,7 @@ static nf_dist *amortised_posterior(size_t dim, size_t n_ctx)
     return nf_posterior(dim, nf_chain((nf_flow *[]){nf_on_context(amortised, n_ctx + 2, 1), nf_radial(dim)}, 2));
 }
 
-enum { FIRST_NET = 13, N_MODELS = 18 };
+enum { FIRST_NET = 13, N_MODELS = 20 };
 
 static nf_model *make(size_t k)
 {
@@ -943,6 +956,11 @@ Test(model_file, sizes_are_not_believed)
          "\"width\":" width ",\"n_blocks\":" blocks ",\"activation\":" unit    \
          ",\"init\":0,\"block_scale\":0.0,\"last_scale\":1.0,\"dropout\":0.0", \
          "")
+#define MASKED(dim, out, hidden, per_dim, blocks)                               \
+    NODE("net", "masked_net", dim, out, "0",                                    \
+         "\"hidden\":[" hidden "],\"per_dim\":" per_dim ",\"n_blocks\":" blocks \
+         ",\"activation\":0,\"init\":0,\"last_scale\":1.0,\"dropout\":0.0",     \
+         "")
 #define LU(dim) NODE("flow", "lu_linear", dim, dim, "0", "\"seed\":7", "")
 #define PLANAR(dim) NODE("flow", "planar", dim, dim, "0", "", "")
     static const char *const architecture[] = {
@@ -961,6 +979,11 @@ Test(model_file, sizes_are_not_believed)
         RESIDUAL("5", "\"18446744073709551615\"", "0"),
         RESIDUAL("5", "1000000000", "0"),
         RESIDUAL("4000000000", "2", "0"),
+        MASKED("3", "6", "1000000000", "2", "0"),
+        MASKED("3", "6", "\"18446744073709551615\",2", "2", "0"),
+        MASKED("3", "6", "7", "2", "1000000000"),
+        MASKED("3", "6", "7", "1000000000", "1"),
+        MASKED("4194304", "4194304", "7", "1", "1"),
         LU("4194304"),
         LU("4194305"),
         LU("0"),

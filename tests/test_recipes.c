@@ -483,6 +483,23 @@ static void refused(const recipe *r, nf_recipe_options o, nf_status status, cons
     cr_assert_eq(alloc_live(), live);
 }
 
+/* Two hidden layers have two masks, which are noise of sites of their own. */
+Test(recipes, dropout_is_every_nets)
+{
+    enum { D = 4, LAYERS = 3 };
+    const nf_recipe_options none = {.hidden = (size_t[]){8, 8}, .n_hidden = 2, .n_layers = LAYERS};
+    nf_recipe_options some = none;
+    some.dropout = 0.4;
+    for (size_t i = 0; i < N_RECIPES; i++) {
+        nf_flow *without = recipes[i].build(D, &none), *with = recipes[i].build(D, &some);
+        cr_assert(without && with, "%s", nf_error_message());
+        cr_assert_eq(nf_flow_shape(with)->n_sites, nf_flow_shape(without)->n_sites + LAYERS, "%s", recipes[i].name);
+        cr_assert_eq(nf_flow_shape(with)->n_params, nf_flow_shape(without)->n_params);
+        nf_flow_free(without);
+        nf_flow_free(with);
+    }
+}
+
 Test(recipes, refuse_options_by_name)
 {
     const size_t widths[] = {5, 0};
@@ -504,7 +521,6 @@ Test(recipes, refuse_options_by_name)
             refused(r, (nf_recipe_options){.mixing = NF_MIX_REVERSE}, NF_EARG, "NF_MIX_REVERSE");
             refused(r, (nf_recipe_options){.parallel = NF_PARALLEL_FORWARD}, NF_EARG, "parallel");
         } else {
-            refused(r, (nf_recipe_options){.dropout = 0.2}, NF_EUNSUPPORTED, "dropout");
             refused(r, (nf_recipe_options){.parallel = (nf_parallel)5}, NF_EARG, "`parallel` is 5");
         }
         if (splines)

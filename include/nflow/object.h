@@ -209,6 +209,8 @@ NF_API size_t nf_read_dim_in(nf_reader *r);
 NF_API size_t nf_read_dim_out(nf_reader *r);
 /** See nf_read_dim_in(). */
 NF_API size_t nf_read_n_ctx(nf_reader *r);
+/** How many parameters the file holds: what an object cannot exceed, before memory is taken for its structure. */
+NF_API size_t nf_read_n_numbers(nf_reader *r);
 /** The number of children in the file. */
 NF_API size_t nf_read_n_children(nf_reader *r);
 /** Child i, already rebuilt; a new reference, NULL if there is none. */

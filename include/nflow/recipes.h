@@ -47,7 +47,7 @@ typedef struct nf_recipe_options {
     size_t n_hidden;          /**< their number; where there are residual blocks, 1: the width of all */
     size_t n_blocks;          /**< residual blocks; 0 means the recipe's, but none if n_hidden is above 1 */
     nf_activation activation; /**< of hidden units; NF_RELU (zero) means NF_ELU in nf_iaf */
-    double dropout;           /**< of couplings' nets, in [0, 1); autoregressive recipes have none */
+    double dropout;           /**< of the nets, in [0, 1) */
     double last_scale;        /**< of the nets' last layers, see nf_mlp_options; 0 means 0.01, negative means 0 */
     const nf_scaled_affine_options *scale; /**< of nf_realnvp, nf_made, nf_maf and nf_iaf */
     const nf_spline_options *spline;       /**< of the nf_nsf recipes */
@@ -61,8 +61,7 @@ typedef struct nf_recipe_options {
  * (with a shift: nf_affine) at the base. Only that changes volumes.
  * @param dim     rows, >= 1. Of one row, couplings shift it by what their nets make of the context
  * @param options NULL: the paper's
- * @return NULL on NF_EARG (the message names the recipe and the option), NF_EUNSUPPORTED (dropout where there is none),
- * NF_ENOMEM. So do all recipes.
+ * @return NULL on NF_EARG (the message names the recipe and the option), NF_ENOMEM. So do all recipes.
  */
 NF_API nf_flow *nf_nice(size_t dim, const nf_recipe_options *options);
 /**

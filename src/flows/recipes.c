@@ -107,7 +107,7 @@ static nf_status check_transform(const char *who, const nf_recipe_options *q)
     return nf_error(nf_error_status(), "%s: `%s`: %s", who, q->spline ? "spline" : "scale", why);
 }
 
-static nf_status check_nets(const char *who, bool autoregressive, const nf_recipe_options *q)
+static nf_status check_nets(const char *who, const nf_recipe_options *q)
 {
     if (nfi_check_units(who, q->activation, NF_IDENTITY, NF_INIT_AUTO) != NF_OK ||
         nfi_check_dropout(who, q->dropout) != NF_OK || nfi_check_scale(who, "last_scale", q->last_scale) != NF_OK ||
@@ -116,8 +116,6 @@ static nf_status check_nets(const char *who, bool autoregressive, const nf_recip
     if (q->n_blocks && q->n_hidden > 1)
         return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but residual blocks (`n_blocks` is %zu) have one width", who,
                         q->n_hidden, q->n_blocks);
-    if (q->dropout > 0 && autoregressive)
-        return nf_error(NF_EUNSUPPORTED, "%s: `dropout` is %g, but masked nets have none", who, q->dropout);
     return NF_OK;
 }
 
@@ -139,7 +137,7 @@ static nf_status check(const recipe *r, size_t dim, const nf_recipe_options *giv
         return nf_error(NF_EARG, "%s: `mixing` is NF_MIX_REVERSE, but couplings have no order", who);
     if (r->mask && given && given->parallel)
         return nf_error(NF_EARG, "%s: `parallel` is given, but both directions of a coupling are one pass", who);
-    if (check_nets(who, !r->mask, q) != NF_OK)
+    if (check_nets(who, q) != NF_OK)
         return nf_error_status();
     return check_transform(who, q);
 }
@@ -187,7 +185,8 @@ static nf_flow *autoregressive(const nf_recipe_options *q, size_t dim, size_t k)
                                    .n_hidden = q->n_hidden,
                                    .n_blocks = q->n_blocks,
                                    .activation = q->activation,
-                                   .last_scale = q->last_scale};
+                                   .last_scale = q->last_scale,
+                                   .dropout = q->dropout};
     const nf_direction parallel = q->parallel == NF_PARALLEL_FORWARD ? NF_FORWARD : NF_INVERSE;
     const nf_noise noise = order_noise(q, k);
     size_t *order = nfi_calloc(dim, sizeof *order);

@@ -157,7 +157,7 @@ static nf_object *call_hook(nf_reader *r, const rebuilding *b)
 
 static nf_object *rebuild(const json_t *node, const rebuilding *b, size_t depth)
 {
-    nf_reader r = {0};
+    nf_reader r = {.n_numbers = b->n_numbers};
     if (read_node(node, b, depth, &r) != NF_OK)
         return NULL;
     const json_t *children = json_object_get(node, "children");

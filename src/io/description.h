@@ -18,6 +18,7 @@ struct nf_writer {
 struct nf_reader {
     const char *kind, *type;
     size_t dim_in, dim_out, n_ctx; /* what the file says */
+    size_t n_numbers;              /* in the file */
     const struct json_t *fields;
     nf_object **children; /* [n_children], the reader's references */
     size_t n_children;

@@ -191,6 +191,11 @@ size_t nf_read_n_ctx(nf_reader *r)
     return r ? r->n_ctx : 0;
 }
 
+size_t nf_read_n_numbers(nf_reader *r)
+{
+    return r ? r->n_numbers : 0;
+}
+
 size_t nf_read_n_children(nf_reader *r)
 {
     return r ? r->n_children : 0;

@@ -86,6 +86,7 @@ nf_object *nf_read_child(nf_reader *r, size_t i)
 NO_SIZE(nf_read_dim_in)
 NO_SIZE(nf_read_dim_out)
 NO_SIZE(nf_read_n_ctx)
+NO_SIZE(nf_read_n_numbers)
 NO_SIZE(nf_read_n_children)
 
 size_t nf_read_length(nf_reader *r, const char *name)

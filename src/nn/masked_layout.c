@@ -29,6 +29,7 @@ static size_t lay_out(nfi_masked *m, size_t l, size_t n_rows, size_t at, size_t 
     nfi_masked_layer *layer = &m->layer[l];
     const size_t *under = l ? m->layer[l - 1].start : NULL, n_ctx = l == 0 ? m->n_ctx : 0;
     layer->weights = at;
+    layer->drop_layer = NFI_KEPT;
     size_t weights = 0;
     bool fits = true;
     for (size_t t = 0; t < m->dim; t++) {
@@ -56,7 +57,6 @@ static size_t lay_out_rest(nfi_masked *m, size_t l, size_t n_rows, size_t at)
     layer->unit = m->n_units;
     layer->gated = m->n_gated;
     layer->dropped = m->n_dropped;
-    layer->drop_layer = NFI_KEPT;
     m->n_units += n_rows;
     m->widest = n_rows > m->widest ? n_rows : m->widest;
     if (second && m->n_ctx) {

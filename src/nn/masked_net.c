@@ -109,6 +109,22 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     return status;
 }
 
+/* Whether there are biases in the file for all units: tables of the net are as long. */
+static bool has_room(nf_reader *r, size_t per_dim, size_t n_blocks, size_t n_hidden, const size_t *hidden)
+{
+    size_t rows, layers = 1;
+    bool fits =
+        nfi_mul(nf_read_dim_in(r), per_dim, &rows) && nfi_mul(n_blocks, 2, &layers) && nfi_add(layers, 1, &layers);
+    for (size_t l = 0; l < n_hidden && fits; l++) {
+        size_t units;
+        fits = nfi_mul(hidden[l], layers, &units) && nfi_add(rows, units, &rows);
+    }
+    if (fits && rows <= nf_read_n_numbers(r))
+        return true;
+    nf_error(NF_EFORMAT, "more units than the file has numbers, which are %zu", nf_read_n_numbers(r));
+    return false;
+}
+
 static nf_net *rebuild(nf_reader *r)
 {
     uint64_t per_dim = 0, n_blocks = 0;
@@ -121,7 +137,8 @@ static nf_net *rebuild(nf_reader *r)
         nf_read_integer(r, "per_dim", &per_dim) == NF_OK && nf_read_integer(r, "n_blocks", &n_blocks) == NF_OK &&
         nfi_read_choice(r, "activation", NF_IDENTITY, &activation) &&
         nfi_read_choice(r, "init", NF_INIT_SMALL, &initialisation) &&
-        nf_read_number(r, "last_scale", &scale) == NF_OK && nf_read_number(r, "dropout", &dropout) == NF_OK) {
+        nf_read_number(r, "last_scale", &scale) == NF_OK && nf_read_number(r, "dropout", &dropout) == NF_OK &&
+        has_room(r, (size_t)per_dim, (size_t)n_blocks, n_hidden, hidden)) {
         const nf_masked_options options = {.hidden = hidden,
                                            .n_hidden = n_hidden,
                                            .n_blocks = (size_t)n_blocks,
