@@ -1079,6 +1079,7 @@ Test(model_file, bad_calls)
     cr_assert_eq(nf_read_numbers(NULL, "a", 1, &(double){0}), NF_EARG);
     cr_assert_eq(nf_read_length(NULL, "a"), 0);
     cr_assert_eq(nf_read_n_children(NULL), 0);
+    cr_assert_eq(nf_read_n_numbers(NULL), 0);
     cr_assert_null(nf_read_child(NULL, 0));
     nf_model_free(m);
 }

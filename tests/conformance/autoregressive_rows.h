@@ -32,6 +32,12 @@ static inline nf_flow *build_maf_in_order(size_t dim, size_t n_ctx)
     return nf_autoregressive(bounded_affine(), build_masked(dim, 2, n_ctx, 2), order, NF_INVERSE);
 }
 
+/* The context gates the blocks; the sequential direction is the inverse. */
+static inline nf_flow *build_residual_iaf(size_t dim, size_t n_ctx)
+{
+    return nf_autoregressive(bounded_affine(), build_masked(dim, 2, n_ctx, 1), NULL, NF_FORWARD);
+}
+
 static inline nf_flow *build_linear_iaf(size_t dim, size_t n_ctx)
 {
     nf_net *net = nf_masked_net(dim, 2, n_ctx, &(nf_masked_options){.last_scale = 0.3});
@@ -40,6 +46,7 @@ static inline nf_flow *build_linear_iaf(size_t dim, size_t n_ctx)
 
 #define AUTOREGRESSIVE_ROWS                                                                                \
     {"IAF", build_iaf, 0.1, 10, true, false}, {"MAF, residual", build_maf_in_order, 0.1, 10, true, false}, \
+        {"IAF, residual", build_residual_iaf, 0.1, 10, true, false},                                       \
         {"IAF without hidden layers", build_linear_iaf, 0.1, 10, true, false},
 
 #endif
