@@ -76,14 +76,21 @@ static void threads(const subject *s, nf_direction d)
     const size_t length = size + in + s->n * s->n_ctx + s->n_params;
     static const size_t teams[] = {1, 3, 2, 8};
     nf_real *gy = normals(71, size, 1), *g_l = normals(73, s->n, 1), *first = NULL;
+    nf_real *nan = reals(size), *spare = reals(s->n_params);
     double *first_l = NULL;
+    for (size_t i = 0; i < size; i++)
+        nan[i] = (nf_real)NAN;
     for (size_t t = 0; t < N_TEAMS; t++) {
         nf_workspace *ws = nf_workspace_new(teams[t]);
         nf_real *all = reals(length), *gx = all + size, *g_theta = gx + in, *g_ctx = g_theta + s->n_params;
         double *l = calloc(s->n, sizeof *l);
         cr_assert_eq(nf_transform(s->m, ws, d, s->n, s->x[d], s->ctx, all, l), NF_OK);
+        /* what the workspace holds must not matter: first a call that fills it with NaN */
+        cr_assert_eq(nf_transform_vjp(s->m, ws, d, s->n, s->x[d], s->ctx, nan, g_l, gx, NULL, spare), NF_OK);
         cr_assert_eq(
             nf_transform_vjp(s->m, ws, d, s->n, s->x[d], s->ctx, gy, g_l, gx, s->n_ctx ? g_ctx : NULL, g_theta), NF_OK);
+        for (size_t i = 0; i < s->n_params; i++)
+            cr_assert(isfinite(g_theta[i]), "%s: gradient %zu is not written", title(s, d), i);
         nf_workspace_free(ws);
         if (!first) {
             first = all;
@@ -96,7 +103,7 @@ static void threads(const subject *s, nf_direction d)
                      teams[t]);
         free(all), free(l);
     }
-    free(gy), free(g_l), free(first), free(first_l);
+    free(gy), free(g_l), free(nan), free(spare), free(first), free(first_l);
 }
 PROPERTY(threads, 5, 700)
 

@@ -246,9 +246,11 @@ Test(tiles, packing_round_trips_and_pads)
 enum { LENGTH = 301 };
 /* Numbers of very different size, so that another order of summation would give other bits. */
 static nf_status contribute(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
-                            size_t shard, nf_real *g)
+                            size_t shard, bool fresh, nf_real *g)
 {
     (void)ld, (void)memory, (void)shard, (void)user;
+    for (size_t i = 0; fresh && i < LENGTH; i++)
+        g[i] = 0;
     for (size_t i = 0; i < LENGTH; i++)
         for (size_t s = first; s < first + n; s++)
             g[i] += NF_R(1) / (nf_real)(1 + (s * 7919 + i * 31) % 10007) * ((tile + i) % 2 ? NF_R(1e4) : NF_R(-1e-3));

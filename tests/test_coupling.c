@@ -118,10 +118,10 @@ Test(coupling, inherits_flags)
     const size_t order[] = {1, 0};
     nf_mask_alternating(4, 0, mask);
     nf_flow *f = nf_coupling(4, mask, nf_affine(2), small_net(2, 4, 0, 1));
-    cr_assert_eq(nf_flow_shape(f)->flags, 0);
+    cr_assert_eq(nf_flow_shape(f)->flags, NF_WRITES_GRADIENT);
     nf_flow_free(f);
     f = nf_coupling(4, mask, nf_chain((nf_flow *[]){nf_permutation(2, order), nf_affine(2)}, 2), small_net(2, 4, 5, 1));
-    cr_assert_eq(nf_flow_shape(f)->flags, 0);
+    cr_assert_eq(nf_flow_shape(f)->flags, NF_WRITES_GRADIENT);
     cr_assert_eq(nf_flow_shape(f)->n_ctx, 5);
     nf_flow_free(f);
 }

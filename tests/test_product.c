@@ -112,17 +112,17 @@ static void check_transposed(const subject *s, size_t first, size_t last, size_t
     free(g), free(gx), free(before);
 }
 
-static void check_outer(const subject *s, size_t n)
+static void check_outer(const subject *s, size_t n, bool add)
 {
     const size_t ld = (n + 15) / 16 * 16, ldt = (s->W.width + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
     nf_real *g = draw(6, s->W.n_rows * ld), *xt = draw(7, n * ldt), *gw = draw(8, s->n_numbers),
             *before = draw(8, s->n_numbers);
     unsigned char *touched = calloc(s->n_numbers, 1);
-    nfi_outer(&s->W, n, ld, g, ldt, xt, gw);
+    nfi_outer(&s->W, n, ld, g, ldt, xt, add, gw);
     for (size_t r = 0; r < s->W.n_rows; r++)
         for (size_t k = 0; k < (s->W.length ? s->length[r] : s->W.width); k++) {
             const size_t at = (s->W.offset ? s->offset[r] : r * s->W.stride) + k;
-            long double sum = before[at], size = fabsl(sum);
+            long double sum = add ? before[at] : 0, size = fabsl(sum);
             for (size_t i = 0; i < n; i++) {
                 const long double term = (long double)g[r * ld + i] * xt[i * ldt + k];
                 sum += term;
@@ -146,7 +146,8 @@ static void check_all(size_t rows, size_t width, size_t n, bool ragged)
         check_transposed(&s, 0, width, n, add);
         check_transposed(&s, width / 3, width - width / 4, n, add);
     }
-    check_outer(&s, n);
+    check_outer(&s, n, false);
+    check_outer(&s, n, true);
     free(s.w);
 }
 

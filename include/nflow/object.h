@@ -29,11 +29,17 @@ typedef enum nf_mode { NF_EVAL, NF_TRAIN } nf_mode;
 
 /** Properties of an object, ORed into nf_shape.flags. */
 enum {
-    NF_PER_SAMPLE = 1u,        /**< kernels accept theta_stride = 1, so it can be amortised; demands n_prep == 0 */
-    NF_STOCHASTIC = 2u,        /**< draws noise in apply (its log-det may be an estimate) */
-    NF_IMPLICIT_FORWARD = 4u,  /**< the library derives the VJP of forward from vjp and solve_jt of inverse */
-    NF_IMPLICIT_INVERSE = 8u,  /**< the library derives the VJP of inverse from vjp and solve_jt of forward */
-    NF_VOLUME_PRESERVING = 16u /**< log-det is identically 0 */
+    NF_PER_SAMPLE = 1u,         /**< kernels accept theta_stride = 1, so it can be amortised; demands n_prep == 0 */
+    NF_STOCHASTIC = 2u,         /**< draws noise in apply (its log-det may be an estimate) */
+    NF_IMPLICIT_FORWARD = 4u,   /**< the library derives the VJP of forward from vjp and solve_jt of inverse */
+    NF_IMPLICIT_INVERSE = 8u,   /**< the library derives the VJP of inverse from vjp and solve_jt of forward */
+    NF_VOLUME_PRESERVING = 16u, /**< log-det is identically 0 */
+    /**
+     * Vector-Jacobian products heed nf_grad.fresh: with it they write each of theta's numbers, where else they add. Of
+     * an object with children: it has no parameters of its own, and each child's product is called exactly once with
+     * the child's nf_child_grad(). Nothing is lost without the flag: the library then clears the numbers first.
+     */
+    NF_WRITES_GRADIENT = 32u
 };
 
 /** What one object asks of its surroundings. For nf_*_new: its own needs, children excluded. */
@@ -85,6 +91,7 @@ typedef struct nf_grad {
     nf_real *prep;  /**< [n_prep], summed over samples */
     nf_real *ctx;   /**< [n_ctx x ld], per sample */
     double *stats;  /**< [n_state], sums that nf_part.end_step turns into new state */
+    bool fresh;     /**< theta's numbers are undefined as yet; only types with NF_WRITES_GRADIENT see it */
 } nf_grad;
 
 /** Data that enters an object while it is initialised: one big tile, feature-major. */

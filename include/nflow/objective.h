@@ -50,6 +50,11 @@ typedef struct nf_objective_type {
     nf_status (*backward)(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g);
     /** Releases self. */
     void (*destroy)(void *self);
+    /**
+     * backward hands g, or the nf_child_grad() of each of the model's children, to exactly one vector-Jacobian product.
+     * Then g->fresh may be set; without the flag the library clears the gradient first.
+     */
+    bool hands_gradient_on;
 } nf_objective_type;
 
 /**

@@ -201,19 +201,19 @@ void nfi_times_transposed(const nfi_matrix *W, const nf_real *w, size_t first, s
     all_panels(transposed_panels, W, w, first, last, n, ld, g, add, gx);
 }
 
-/* ---- gW += g x^T: a block of R rows and V vectors of columns; samples are summed ---- */
+/* ---- gW = g x^T or += it: a block of R rows and V vectors of columns; samples are summed ---- */
 
-NFI_INLINE void add_to_row(size_t length, size_t column, const vec *sum, nf_real *row)
+NFI_INLINE void to_row(size_t length, size_t column, bool add, const vec *sum, nf_real *row)
 {
     if (column + VEC <= length)
-        STORE(vec, row + column, LOAD(vec, row + column) + *sum);
+        STORE(vec, row + column, add ? LOAD(vec, row + column) + *sum : *sum);
     else
         for (size_t j = column; j < length; j++)
-            row[j] += (*sum)[j - column];
+            row[j] = (add ? row[j] : 0) + (*sum)[j - column];
 }
 
 NFI_INLINE void outer(const size_t R, const size_t V, const nfi_matrix *W, size_t first, size_t column, size_t n,
-                      size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, nf_real *gw)
+                      size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add, nf_real *gw)
 {
     vec sum[ROWS][VECS];
     const nf_real *in_g = g + first * ld, *at = xt + column;
@@ -226,36 +226,37 @@ NFI_INLINE void outer(const size_t R, const size_t V, const nfi_matrix *W, size_
         EACH(v, V) in[v] = LOAD(vec, at + v * VEC);
         EACH(r, R) EACH(v, V) sum[r][v] += in_g[r * ld + s] * in[v];
     }
-    EACH(r, R) EACH(v, V) add_to_row(row_length(W, first + r), column + v * VEC, &sum[r][v], row[r]);
+    EACH(r, R) EACH(v, V) to_row(row_length(W, first + r), column + v * VEC, add, &sum[r][v], row[r]);
 }
 
 /* All rows of V vectors of columns: what is read of xt stays in the first-level cache. */
 NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t column, size_t n, size_t ld, const nf_real *g,
-                            size_t ldt, const nf_real *xt, nf_real *gw)
+                            size_t ldt, const nf_real *xt, bool add, nf_real *gw)
 {
     size_t r = first_longer(W, column);
     for (; r + 6 <= W->n_rows; r += 6)
-        outer(6, V, W, r, column, n, ld, g, ldt, xt, gw);
+        outer(6, V, W, r, column, n, ld, g, ldt, xt, add, gw);
     for (; r + 2 <= W->n_rows; r += 2)
-        outer(2, V, W, r, column, n, ld, g, ldt, xt, gw);
+        outer(2, V, W, r, column, n, ld, g, ldt, xt, add, gw);
     for (; r < W->n_rows; r++)
-        outer(1, V, W, r, column, n, ld, g, ldt, xt, gw);
+        outer(1, V, W, r, column, n, ld, g, ldt, xt, add, gw);
 }
 
 NFI_CLONES static void outer_all(const nfi_matrix *W, size_t most, size_t n, size_t ld, const nf_real *g, size_t ldt,
-                                 const nf_real *xt, nf_real *gw)
+                                 const nf_real *xt, bool add, nf_real *gw)
 {
     const size_t width = W->n_rows ? row_length(W, W->n_rows - 1) : 0;
     size_t c = 0;
     for (; most >= 4 && c + 3 * VEC < width; c += 4 * VEC)
-        outer_panel(4, W, c, n, ld, g, ldt, xt, gw);
+        outer_panel(4, W, c, n, ld, g, ldt, xt, add, gw);
     for (; most >= 2 && c + VEC < width; c += 2 * VEC)
-        outer_panel(2, W, c, n, ld, g, ldt, xt, gw);
+        outer_panel(2, W, c, n, ld, g, ldt, xt, add, gw);
     for (; c < width; c += VEC)
-        outer_panel(1, W, c, n, ld, g, ldt, xt, gw);
+        outer_panel(1, W, c, n, ld, g, ldt, xt, add, gw);
 }
 
-void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, nf_real *gw)
+void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add,
+               nf_real *gw)
 {
-    outer_all(W, most_vectors(), n, ld, g, ldt, xt, gw);
+    outer_all(W, most_vectors(), n, ld, g, ldt, xt, add, gw);
 }

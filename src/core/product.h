@@ -19,8 +19,9 @@ void nfi_times(const nfi_matrix *W, const nf_real *w, size_t first, size_t last,
 void nfi_times_transposed(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld,
                           const nf_real *g, bool add, nf_real *gx);
 
-/* gW += g x^T, summed over the n samples. g [n_rows x ld]; xt = x transposed, [n x ldt], ldt a multiple of NFI_LANES
-   and at least `width` (of a ragged matrix: the last row's length). */
-void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, nf_real *gw);
+/* gW = g x^T, or +=, summed over the n samples. g [n_rows x ld]; xt = x transposed, [n x ldt], ldt a multiple of
+   NFI_LANES and at least `width` (of a ragged matrix: the last row's length). */
+void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add,
+               nf_real *gw);
 
 #endif

@@ -3,7 +3,6 @@
    up. */
 #include "core/shards.h"
 #include "core/kernel.h"
-#include <string.h>
 
 /* The longer the gradient, the fewer of it: what a large batch adds to the memory of a small one stays small. */
 enum { SMALL_BYTES = 1 << 14, MIDDLE_BYTES = 1 << 20, MIDDLE_SHARDS = 16, FEW_SHARDS = 8 };
@@ -87,11 +86,11 @@ void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi
     nf_mark scratch = nf_arena_mark(&memory->scratch), tape = nf_arena_mark(&memory->tape);
     for (size_t shard; (shard = atomic_fetch_add(&s->next, 1)) < s->n_shards;) {
         nf_real *g = take(s);
-        memset(g, 0, s->length * sizeof *g);
-        size_t end = (shard + 1) * t->n_tiles / s->n_shards;
-        for (size_t tile = shard * t->n_tiles / s->n_shards; tile < end; tile++) {
+        size_t begin = shard * t->n_tiles / s->n_shards, end = (shard + 1) * t->n_tiles / s->n_shards;
+        for (size_t tile = begin; tile < end; tile++) {
             size_t first = nfi_tile_first(t, tile);
-            nf_status status = f(user, tile, first, nfi_tile_first(t, tile + 1) - first, t->ld, memory, shard, g);
+            nf_status status =
+                f(user, tile, first, nfi_tile_first(t, tile + 1) - first, t->ld, memory, shard, tile == begin, g);
             if (status != NF_OK)
                 nfi_team_error(team, tile, status);
             nf_arena_rewind(&memory->scratch, scratch);

@@ -23,9 +23,9 @@ size_t nfi_shard_count(size_t n_tiles, size_t bytes);
 /* Prepares a sum of `length` numbers (0 is allowed) over a tiling, buffers on `memory`. */
 nf_status nfi_sum_begin(nfi_sum *s, const nfi_tiling *t, size_t length, size_t threads, nf_arena *memory);
 
-/* A tile's contribution: g [length] +=. */
+/* A tile's contribution: g [length] +=, or, if g is fresh (undefined as yet), g =. */
 typedef nf_status nfi_sum_fn(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
-                             size_t shard, nf_real *g);
+                             size_t shard, bool fresh, nf_real *g);
 /* One thread's work, inside a parallel region, until no shard is left. The arenas are rewound after each tile. */
 void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi_team *team);
 /* Leaves the result in part[0][i] for first <= i < last: after all threads are done. */

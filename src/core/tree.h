@@ -50,6 +50,8 @@ nf_flow *nfi_as_flow(nf_object *o);
 nf_dist *nfi_as_dist(nf_object *o);
 nf_vae *nfi_as_vae(nf_object *o);
 
+/* The gradients as o's type takes them: a fresh one is cleared here if the type only adds. */
+nf_grad nfi_grad_of(const nf_object *o, const nf_grad *g);
 /* Walks; numbers are those of the whole subtree. */
 nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);
 nf_status nfi_tree_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,

@@ -27,6 +27,17 @@ nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, const nf_g
     return c;
 }
 
+nf_grad nfi_grad_of(const nf_object *o, const nf_grad *g)
+{
+    nf_grad c = *g;
+    if (c.fresh && !(o->own.flags & NF_WRITES_GRADIENT)) {
+        if (c.theta)
+            memset(c.theta, 0, o->total.n_params * sizeof *c.theta);
+        c.fresh = false;
+    }
+    return c;
+}
+
 nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
 {
     nf_status status = o->part->prepare ? o->part->prepare(o, mode, theta, state, prep) : NF_OK;

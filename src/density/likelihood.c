@@ -70,7 +70,8 @@ static const nf_objective_type likelihood_type = {.name = "maximum likelihood",
                                                   .terms = {"log_p"},
                                                   .begin = begin,
                                                   .backward = backward,
-                                                  .destroy = destroy};
+                                                  .destroy = destroy,
+                                                  .hands_gradient_on = true};
 
 nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options)
 {

@@ -22,7 +22,8 @@ nf_status nf_dist_sample_vjp(const nf_object *dist, const nf_pass *p, const nf_r
                              const nf_real *g_log_q, const nf_grad *g)
 {
     const nf_dist_type *t = type_of(dist);
-    return t->sample_vjp ? t->sample_vjp(dist, p, x, saved, gx, g_log_q, g)
+    const nf_grad own = nfi_grad_of(dist, g);
+    return t->sample_vjp ? t->sample_vjp(dist, p, x, saved, gx, g_log_q, &own)
                          : refuse(dist, "give reparameterised gradients of its samples");
 }
 
@@ -36,7 +37,8 @@ nf_status nf_dist_score_vjp(const nf_object *dist, const nf_pass *p, const nf_re
                             const nf_real *g_log_p, nf_real *gx, const nf_grad *g)
 {
     const nf_dist_type *t = type_of(dist);
-    return t->score_vjp ? t->score_vjp(dist, p, x, saved, g_log_p, gx, g) : refuse(dist, "give gradients of scores");
+    const nf_grad own = nfi_grad_of(dist, g);
+    return t->score_vjp ? t->score_vjp(dist, p, x, saved, g_log_p, gx, &own) : refuse(dist, "give gradients of scores");
 }
 
 nf_status nfi_sample_vjp_none(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,

@@ -106,11 +106,14 @@ static nf_real *load_cotangent(const nf_pass *p, size_t first, size_t rows, cons
 }
 
 static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n, size_t ld, nfi_thread *memory,
-                          size_t shard, nf_real *g)
+                          size_t shard, bool fresh, nf_real *g)
 {
     (void)tile_index, (void)shard;
     const job *j = user;
     const nf_shape *model = &j->m->o->total, *flow = &j->flow->total;
+    const bool whole = flow->n_params == model->n_params;
+    if (fresh) /* what the flow does not write */
+        memset(g + (whole ? model->n_params : 0), 0, (model->n_prep + (whole ? 0 : model->n_params)) * sizeof *g);
     tile t = {0};
     nf_status status = apply(j, first, n, ld, memory, true, &t);
     if (status != NF_OK)
@@ -123,6 +126,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
         return status;
     nf_grad grad = {.ctx = g_ctx};
     if (g) {
+        grad.fresh = fresh && whole;
         grad.theta = g + (t.p.theta - j->m->theta);
         grad.prep = g + model->n_params + (t.p.prep - j->m->prep);
     }

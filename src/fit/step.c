@@ -54,7 +54,7 @@ static void forward_phase(nfi_engine *e, nfi_thread *memory, size_t thread, size
 /* ---- backward ---- */
 
 static nf_status backward_tile(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
-                               size_t shard, nf_real *g)
+                               size_t shard, bool fresh, nf_real *g)
 {
     nfi_engine *e = user;
     const nf_objective_type *type = e->o->type;
@@ -68,7 +68,11 @@ static nf_status backward_tile(void *user, size_t tile, size_t first, size_t n, 
         if (status != NF_OK)
             return status;
     }
-    nf_grad grad = {.theta = g, .prep = g + shape->n_params};
+    nf_grad grad = {.theta = g, .prep = g + shape->n_params, .fresh = fresh && type->hands_gradient_on};
+    if (fresh && e->step.gradient) { /* what nobody else writes */
+        const size_t kept = grad.fresh ? shape->n_params : 0;
+        memset(g + kept, 0, (e->sum.length - kept) * sizeof *g);
+    }
     grad.stats = e->stats ? e->stats + shard * shape->n_state : NULL;
     return type->backward(e->o->self, &p, first, saved, &e->sums[shard], e->step.gradient ? &grad : NULL);
 }

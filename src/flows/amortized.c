@@ -109,7 +109,7 @@ static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
                       .dim_out = s->dim_out,
                       .n_ctx = n_ctx,
                       .n_saved = n_saved,
-                      .flags = s->flags & NFI_INHERITED & ~(unsigned)NF_PER_SAMPLE};
+                      .flags = (s->flags & NFI_PASSED_ON) | NF_WRITES_GRADIENT};
 }
 
 nf_flow *nf_amortized(nf_flow *f, nf_net *head)

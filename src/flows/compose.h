@@ -33,7 +33,10 @@ nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_ba
                       nf_arena *memory);
 
 /* Properties that a flow passes on to one that wraps it. */
-enum { NFI_INHERITED = NF_PER_SAMPLE | NF_STOCHASTIC | NF_VOLUME_PRESERVING };
+enum {
+    NFI_INHERITED = NF_PER_SAMPLE | NF_STOCHASTIC | NF_VOLUME_PRESERVING,
+    NFI_PASSED_ON = NF_STOCHASTIC | NF_VOLUME_PRESERVING
+};
 
 /* What flow i of a list adds to the whole's shape: dimensions, room; whether it fits. */
 typedef nf_status nfi_link_fn(nf_shape *own, const nf_shape *s, size_t i);

@@ -237,7 +237,7 @@ nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, 
                               .dim_out = dim,
                               .n_ctx = n->n_ctx,
                               .n_saved = t->n_params,
-                              .flags = t->flags & NFI_INHERITED & ~(unsigned)NF_PER_SAMPLE};
+                              .flags = (t->flags & NFI_PASSED_ON) | NF_WRITES_GRADIENT};
         return nfi_flow_new_detached(&nfi_coupling_type, &own, c,
                                      (nf_object *[]){nf_flow_object(transform), nf_net_object(net)}, 2, 1);
     }

@@ -83,10 +83,11 @@ static nf_status implicit_vjp(const nf_object *flow, nf_direction d, const nf_pa
 nf_status nf_flow_vjp(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
                       void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
+    const nf_grad own = nfi_grad_of(flow, g);
     if (!is_implicit(flow, d))
-        return type_of(flow)->vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, g);
+        return type_of(flow)->vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, &own);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_status status = implicit_vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, g);
+    nf_status status = implicit_vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, &own);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

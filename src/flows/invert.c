@@ -53,7 +53,9 @@ nf_flow *nf_invert(nf_flow *f)
     if (!f)
         return NULL;
     const nf_shape *s = nf_flow_shape(f);
-    const nf_shape own = {
-        .dim_in = s->dim_out, .dim_out = s->dim_in, .n_ctx = s->n_ctx, .flags = s->flags & NFI_INHERITED};
+    const nf_shape own = {.dim_in = s->dim_out,
+                          .dim_out = s->dim_in,
+                          .n_ctx = s->n_ctx,
+                          .flags = (s->flags & NFI_INHERITED) | NF_WRITES_GRADIENT};
     return nf_flow_new(&nfi_invert_type, &own, NULL, (nf_object *[]){nf_flow_object(f)}, 1);
 }

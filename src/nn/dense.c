@@ -42,7 +42,7 @@ void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, con
 }
 
 nf_status nfi_weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows, const nf_real *h, const nf_real *gz,
-                              nf_real *gw)
+                              bool add, nf_real *gw)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
     const size_t ldt = ((rows + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES; /* odd: rows fall into different sets */
@@ -50,23 +50,25 @@ nf_status nfi_weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows
     if (!transposed)
         return NF_ENOMEM;
     nfi_transpose(rows, p->n, h, p->ld, transposed, ldt);
-    nfi_outer(W, p->n, p->ld, gz, ldt, transposed, gw);
+    nfi_outer(W, p->n, p->ld, gz, ldt, transposed, add, gw);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
 
-nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
-                        nf_real *gw, nf_real *gx, nf_real *g_ctx)
+nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, size_t at, const nf_real *x, const nf_real *gz,
+                        nf_real *gx, const nf_grad *g)
 {
+    const nf_real *w = p->theta + at;
+    nf_real *gw = g->theta ? g->theta + at : NULL;
     const nfi_matrix of_x = columns(d, d->in), of_ctx = columns(d, d->n_ctx);
     const size_t ld = p->ld, n = p->n;
     nf_status status = NF_OK;
     if (gw && d->in)
-        status = nfi_weight_gradient(p, &of_x, d->in, x, gz, gw);
+        status = nfi_weight_gradient(p, &of_x, d->in, x, gz, !g->fresh, gw);
     if (gw && d->n_ctx && status == NF_OK)
-        status = nfi_weight_gradient(p, &of_ctx, d->n_ctx, p->ctx, gz, gw + d->in);
-    if (g_ctx && d->n_ctx)
-        nfi_times_transposed(&of_ctx, w + d->in, 0, d->n_ctx, n, ld, gz, true, g_ctx);
+        status = nfi_weight_gradient(p, &of_ctx, d->n_ctx, p->ctx, gz, !g->fresh, gw + d->in);
+    if (g->ctx && d->n_ctx)
+        nfi_times_transposed(&of_ctx, w + d->in, 0, d->n_ctx, n, ld, gz, true, g->ctx);
     if (gx && d->in) {
         nfi_times_transposed(&of_x, w, 0, d->in, n, ld, gz, false, gx);
         nfi_pad_zero(d->in, n, ld, gx);
@@ -84,6 +86,13 @@ NFI_CLONES static void add_sums(size_t rows, size_t ld, const nf_real *gz, nf_re
             sum += gz[s];
         g_bias[r] += sum;
     }
+}
+
+nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows)
+{
+    if (g->theta && g->fresh)
+        memset(g->theta + at, 0, rows * sizeof *g->theta);
+    return g->theta ? g->theta + at : NULL;
 }
 
 void nfi_dense_bias_vjp(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias)

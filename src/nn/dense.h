@@ -28,12 +28,15 @@ bool nfi_dense_count(const nfi_dense *d, size_t *total);
 
 /* z = W (x, p->ctx), or z += it; w: the layer's numbers. z's padding repeats column n-1. */
 void nfi_dense_apply(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, bool add, nf_real *z);
-/* gW += gz h^T of a matrix that was multiplied with h [rows x ld]. NF_ENOMEM, or NF_OK. */
+/* gW = gz h^T, or +=, of a matrix that was multiplied with h [rows x ld]. NF_ENOMEM, or NF_OK. */
 nf_status nfi_weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows, const nf_real *h, const nf_real *gz,
-                              nf_real *gw);
-/* From gz: gw [W] += gz (x, ctx)^T, g_ctx += and gx = W^T gz, with zeros as padding of gx. NULL: not wanted. */
-nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, const nf_real *w, const nf_real *x, const nf_real *gz,
-                        nf_real *gw, nf_real *gx, nf_real *g_ctx);
+                              bool add, nf_real *gw);
+/* From gz, for the layer whose numbers begin at theta[at]: the gradient of W, and of the context; gx = W^T gz with
+   zeros as padding. NULL: not wanted. */
+nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, size_t at, const nf_real *x, const nf_real *gz,
+                        nf_real *gx, const nf_grad *g);
+/* Where the gradient of the biases theta[at ...] is to be added, cleared if it is fresh: ask once. NULL: not wanted. */
+nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows);
 /* g_bias [rows] += sums over the samples of gz [rows x ld], for affine outputs. */
 void nfi_dense_bias_vjp(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias);
 

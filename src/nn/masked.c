@@ -198,9 +198,8 @@ static nf_status gate_numbers(const nfi_masked *m, size_t l, const nf_pass *p, c
     const nfi_masked_layer *layer = &m->layer[l];
     const nfi_dense gate = nfi_masked_gate(m, l);
     if (grad->theta)
-        nfi_dense_bias_vjp(gate.out, p->ld, g_open, grad->theta + layer->gate_biases);
-    return nfi_dense_vjp(&gate, p, p->theta + layer->gate_weights, NULL, g_open,
-                         grad->theta ? grad->theta + layer->gate_weights : NULL, NULL, grad->ctx);
+        nfi_dense_bias_vjp(gate.out, p->ld, g_open, nfi_bias_gradient(grad, layer->gate_biases, gate.out));
+    return nfi_dense_vjp(&gate, p, layer->gate_weights, NULL, g_open, NULL, grad);
 }
 
 nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, const nf_real *x,
@@ -219,11 +218,13 @@ nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const 
         if (!grad->theta || status != NF_OK)
             continue;
         nf_real *gw = grad->theta + layer->weights;
-        nfi_dense_bias_vjp(layer->inputs.n_rows, p->ld, gz, grad->theta + layer->biases);
+        nfi_dense_bias_vjp(layer->inputs.n_rows, p->ld, gz,
+                           nfi_bias_gradient(grad, layer->biases, layer->inputs.n_rows));
         if (layer->inputs.width)
-            status = nfi_weight_gradient(p, &layer->inputs, layer->inputs.width, below(m, run, l, p->ld, x), gz, gw);
+            status = nfi_weight_gradient(p, &layer->inputs, layer->inputs.width, below(m, run, l, p->ld, x), gz,
+                                         !grad->fresh, gw);
         if (layer->context.n_rows && status == NF_OK)
-            status = nfi_weight_gradient(p, &layer->context, m->n_ctx, p->ctx, gz, gw);
+            status = nfi_weight_gradient(p, &layer->context, m->n_ctx, p->ctx, gz, !grad->fresh, gw);
     }
     return status;
 }

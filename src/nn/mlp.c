@@ -129,7 +129,7 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
     for (size_t l = m->n_layers; l-- > 0 && status == NF_OK;) {
         const nfi_dense d = nfi_mlp_layer(m, l);
         first -= nfi_dense_size(&d);
-        nf_real *gw = g->theta ? g->theta + first : NULL, *g_bias = gw ? gw + nfi_dense_bias(&d) : NULL;
+        nf_real *g_bias = nfi_bias_gradient(g, first + nfi_dense_bias(&d), d.out);
         if (l)
             below = block_at(m, drops, at -= kept * d.in * ld, d.in, ld);
         nf_real *g_below = l ? gh : gx;
@@ -140,7 +140,7 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
                 nfi_dropout_vjp(m->dropout, above.width, ld, above.mask, above.h, g_above, undropped);
             units_vjp(m, ld, &above, drops ? undropped : above.h, g_above, gz, g_bias);
         }
-        status = nfi_dense_vjp(&d, p, p->theta + first, l ? below.h : x, gz, gw, g_below, g->ctx);
+        status = nfi_dense_vjp(&d, p, first, l ? below.h : x, gz, g_below, g);
         above = below;
         g_above = g_below;
         if (m->kind == NFI_PLAIN) { /* the next gz replaces gh in place */

@@ -19,5 +19,8 @@ nf_status nf_net_vjp(const nf_object *net, const nf_pass *p, const nf_real *x, c
                      const nf_real *gy, nf_real *gx, const nf_grad *g)
 {
     const nf_net_type *type = type_of(net, "nf_net_vjp");
-    return type ? type->vjp(net, p, x, y, saved, gy, gx, g) : NF_EARG;
+    if (!type)
+        return NF_EARG;
+    const nf_grad own = nfi_grad_of(net, g);
+    return type->vjp(net, p, x, y, saved, gy, gx, &own);
 }

@@ -117,9 +117,9 @@ static nf_net *perceptron(nfi_unit_kind kind, size_t pieces, size_t in, size_t o
     for (size_t l = 0; l < options->n_hidden; l++)
         m->width[l + 1] = options->hidden[l];
     m->width[m->n_layers] = out;
-    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx};
+    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NF_WRITES_GRADIENT};
     if (m->dropout > 0 && m->n_layers > 1) {
-        shape.flags = NF_STOCHASTIC;
+        shape.flags |= NF_STOCHASTIC;
         shape.n_sites = (uint32_t)(m->n_layers - 1); /* one a hidden layer */
     }
     if (!count(m, &shape)) {

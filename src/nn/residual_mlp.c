@@ -175,14 +175,14 @@ nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_m
                       .block_scale = nfi_scale_of(q->block_scale, 0.001),
                       .last_scale = nfi_scale_of(q->last_scale, 1),
                       .dropout = q->dropout};
-    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx};
+    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NF_WRITES_GRADIENT};
     if (!count(r, &shape)) {
         nf_error(NF_EARG, "nf_residual_mlp: the sizes overflow");
         nfi_free(r);
         return NULL;
     }
     if (r->dropout > 0) {
-        shape.flags = NF_STOCHASTIC;
+        shape.flags |= NF_STOCHASTIC;
         shape.n_sites = (uint32_t)r->n_blocks; /* one a block */
     }
     return nf_net_new(&nfi_residual_mlp_type, &shape, r, NULL, 0);

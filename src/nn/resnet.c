@@ -40,12 +40,6 @@ static places places_of(const nfi_resnet *r, size_t block)
                     .bias_2 = second + bias};
 }
 
-/* A place in a gradient that may not be wanted. */
-static nf_real *at_or_null(nf_real *g_theta, size_t place)
-{
-    return g_theta ? g_theta + place : NULL;
-}
-
 /* In memory: the blocks, after h. */
 static arrays arrays_of(const nfi_resnet *r, bool drops, nf_real *h, size_t block, size_t ld)
 {
@@ -115,23 +109,21 @@ static nf_status block_vjp(const nfi_resnet *r, const nf_pass *p, bool drops, si
     nf_status status = NF_OK;
     if (r->context.n_ctx) {
         nf_real *g_open = gu;
-        nfi_gate_vjp(width, ld, at.t, at.gate, gh, gt, g_open, at_or_null(g->theta, w.bias_2),
-                     at_or_null(g->theta, w.bias_c));
-        status = nfi_dense_vjp(&r->context, p, p->theta + w.context, NULL, g_open, at_or_null(g->theta, w.context),
-                               NULL, g->ctx);
+        nfi_gate_vjp(width, ld, at.t, at.gate, gh, gt, g_open, nfi_bias_gradient(g, w.bias_2, width),
+                     nfi_bias_gradient(g, w.bias_c, width));
+        status = nfi_dense_vjp(&r->context, p, w.context, NULL, g_open, NULL, g);
         g_second = gt;
     }
     if (status == NF_OK)
-        status =
-            nfi_dense_vjp(&r->block, p, p->theta + w.second, at.u, g_second, at_or_null(g->theta, w.second), gu, NULL);
+        status = nfi_dense_vjp(&r->block, p, w.second, at.u, g_second, gu, g);
     if (status != NF_OK)
         return status;
     if (drops) {
         nfi_dropout_vjp(r->dropout, width, ld, at.mask, at.u, gu, gt);
         u = gt;
     }
-    nfi_activate_vjp(r->activation, width, ld, u, gu, gu, at_or_null(g->theta, w.bias_1));
-    status = nfi_dense_vjp(&r->block, p, p->theta + w.first, at.a, gu, at_or_null(g->theta, w.first), gt, NULL);
+    nfi_activate_vjp(r->activation, width, ld, u, gu, gu, nfi_bias_gradient(g, w.bias_1, width));
+    status = nfi_dense_vjp(&r->block, p, w.first, at.a, gu, gt, g);
     if (status == NF_OK)
         nfi_activate_vjp_add(r->activation, width, ld, at.a, gt, gh, g_bias);
     return status;
@@ -152,20 +144,20 @@ nf_status nfi_resnet_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
     }
     const size_t last = places_of(r, r->n_blocks).context;
     if (g->theta)
-        nfi_dense_bias_vjp(r->final.out, ld, gy, g->theta + last + nfi_dense_bias(&r->final));
-    nf_status status = nfi_dense_vjp(&r->final, p, p->theta + last, h, gy, at_or_null(g->theta, last), gh, NULL);
+        nfi_dense_bias_vjp(r->final.out, ld, gy, nfi_bias_gradient(g, last + nfi_dense_bias(&r->final), r->final.out));
+    nf_status status = nfi_dense_vjp(&r->final, p, last, h, gy, gh, g);
     if (g->theta && !gated && status == NF_OK)
-        nfi_dense_bias_vjp(width, ld, gh, g->theta + places_of(r, r->n_blocks - 1).bias_2);
+        nfi_dense_bias_vjp(width, ld, gh, nfi_bias_gradient(g, places_of(r, r->n_blocks - 1).bias_2, width));
     for (size_t k = r->n_blocks; k-- > 0 && status == NF_OK;) {
         nf_real *g_bias = NULL;
         if (k == 0)
-            g_bias = at_or_null(g->theta, nfi_dense_bias(&r->initial));
+            g_bias = nfi_bias_gradient(g, nfi_dense_bias(&r->initial), width);
         else if (!gated)
-            g_bias = at_or_null(g->theta, places_of(r, k - 1).bias_2);
+            g_bias = nfi_bias_gradient(g, places_of(r, k - 1).bias_2, width);
         status = block_vjp(r, p, drops, k, arrays_of(r, drops, h, k, ld), gh, gh + size, gh + 2 * size, g_bias, g);
     }
     if (status == NF_OK)
-        status = nfi_dense_vjp(&r->initial, p, p->theta, x, gh, g->theta, gx, g->ctx);
+        status = nfi_dense_vjp(&r->initial, p, 0, x, gh, gx, g);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

@@ -139,6 +139,7 @@ static const nf_objective_type vae_elbo_type = {
     .begin = begin,
     .backward = backward,
     .destroy = destroy,
+    .hands_gradient_on = true,
 };
 
 nf_objective *nf_vae_elbo(nf_model *model, const nf_data *data, const nf_vae_options *options)

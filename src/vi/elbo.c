@@ -239,7 +239,7 @@ static void destroy(void *self)
 
 #define COMMON                                                                                                         \
     .name = "elbo", .abi = sizeof(nf_objective_type), .terms = {[LOG_Q] = "log_q", [LOG_P] = "log_p"}, .begin = begin, \
-    .destroy = destroy
+    .destroy = destroy, .hands_gradient_on = true
 static const nf_objective_type fused_type = {COMMON, .backward = fused};
 static const nf_objective_type serial_type = {COMMON, .forward = draw_tile, .gather = ask, .backward = finish_tile};
 
