@@ -1,5 +1,6 @@
 /* Noise: Random123's known answers, names and words, invariance to the cutting of batches, moments, distribution and
    independence by fixed-seed statistics in standard errors, and the GSL generator. */
+#include "core/noise.h"
 #include <criterion/criterion.h>
 #include <gsl/gsl_cdf.h>
 #include <gsl/gsl_sort.h>
@@ -257,6 +258,24 @@ Test(noise, uniforms_stay_inside)
     free(x);
     cr_assert(low > 0 && high < 1);
     cr_assert(low < 1e-6 && high > 1 - (nf_real)1e-6);
+}
+
+/* What distributions with tails draw from: the same numbers before rounding, odd multiples of 2^-53 below 1. */
+Test(noise, wide_uniforms_are_the_unrounded_ones)
+{
+    const nf_noise noise = {0x8d3c52f1a6b47e09, 91731, 58121, 17};
+    enum { dim = 3, n = 301, ld = 304 };
+    static double wide[dim * ld];
+    static nf_real rounded[dim * ld];
+    nfi_noise_uniform_d(&noise, dim, n, ld, wide);
+    nf_noise_uniform(&noise, dim, n, ld, rounded);
+    for (size_t i = 0; i < dim * ld; i++) {
+        const double m = ldexp(wide[i], 53);
+        cr_assert(wide[i] > 0 && wide[i] < 1 && fmod(m, 2) == 1, "%.17g", wide[i]);
+        cr_assert_eq((nf_real)wide[i], rounded[i]);
+        if (i % ld >= n)
+            cr_assert_eq(wide[i], wide[i / ld * ld + n - 1], "padding");
+    }
 }
 
 Test(noise, permutations)
