@@ -382,7 +382,7 @@ Test(constraints, blocks_are_their_parts)
     nf_flow *all = nf_blocks((nf_flow *[]){nf_flow_ref(f[0]), nf_flow_ref(f[1]), nf_flow_ref(f[2])}, 3);
     cr_assert_eq(nf_flow_shape(all)->dim_in, 6);
     cr_assert_eq(nf_flow_shape(all)->dim_out, 7);
-    cr_assert_eq(nf_flow_shape(all)->flags, NF_PER_SAMPLE);
+    cr_assert_eq(nf_flow_shape(all)->flags, NF_PER_SAMPLE | NF_WRITES_GRADIENT);
     transform(nf_flow_ref(all), NF_FORWARD, 2, x, y, l);
     transform(all, NF_INVERSE, 2, y, back, NULL);
     for (size_t s = 0; s < 2; s++) {
