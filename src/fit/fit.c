@@ -46,24 +46,23 @@ static bool usable(const nf_step_report *r)
     return isfinite(r->loss) && isfinite(r->grad_norm);
 }
 
-/* The step's last phase, on every thread: clips and updates this thread's blocks. */
+/* The step's last phase, on every thread: clips and updates this thread's share of the blocks. */
 static void update(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads)
 {
     fit *f = user;
     if (!gradient->finite)
         return;
-    size_t n = f->m->o->total.n_params;
-    double norm = gradient->report->grad_norm, limit = f->options.clip_norm;
-    nf_real shrink = limit > 0 && norm > limit ? (nf_real)(limit / norm) : 1;
-    for (size_t first = thread * NFI_BLOCK; first < n; first += n_threads * NFI_BLOCK) {
-        size_t count = n - first < NFI_BLOCK ? n - first : NFI_BLOCK;
-        nf_real *g = gradient->g + first, *slot[NF_MAX_SLOTS] = {0};
-        for (size_t i = 0; shrink < 1 && i < count; i++)
-            g[i] *= shrink;
-        for (size_t k = 0; k < f->options.optimizer->n_slots; k++)
-            slot[k] = f->slot[k] + first;
+    const size_t n = f->m->o->total.n_params, first = nfi_shared_parameter(n, thread, n_threads);
+    const size_t count = nfi_shared_parameter(n, thread + 1, n_threads) - first;
+    const double norm = gradient->report->grad_norm, limit = f->options.clip_norm;
+    const nf_real shrink = limit > 0 && norm > limit ? (nf_real)(limit / norm) : 1;
+    nf_real *g = gradient->g + first, *slot[NF_MAX_SLOTS] = {0};
+    for (size_t i = 0; shrink < 1 && i < count; i++)
+        g[i] *= shrink;
+    for (size_t k = 0; k < f->options.optimizer->n_slots; k++)
+        slot[k] = f->slot[k] + first;
+    if (count)
         f->options.optimizer->update(&f->rule, f->rate, f->moves + 1, count, g, slot, f->m->theta + first);
-    }
 }
 
 static nf_status begin_step(fit *f)

@@ -14,6 +14,13 @@ struct nf_objective {
 
 enum { NFI_BLOCK = 4096 }; /* parameters are combined, scaled and updated in blocks, shared out among the threads */
 
+/* The first of n parameters that is thread k's; those up to thread k + 1's are. */
+static inline size_t nfi_shared_parameter(size_t n, size_t thread, size_t n_threads)
+{
+    const size_t first = nfi_team_share((n + NFI_BLOCK - 1) / NFI_BLOCK, thread, n_threads) * NFI_BLOCK;
+    return first < n ? first : n;
+}
+
 /* What a step's last phase sees. */
 typedef struct nfi_gradient {
     nf_real *g;                   /* the mean gradient [n_params] */
@@ -21,7 +28,7 @@ typedef struct nfi_gradient {
     bool finite;                  /* loss and gradient */
 } nfi_gradient;
 
-/* Called by every thread of the team inside the parallel region. Thread k of n owns blocks k, k + n, ... */
+/* Called by every thread of the team inside the parallel region; nfi_shared_parameter says whose is what. */
 typedef void nfi_finish_fn(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads);
 
 /* A tile between its two phases. */

@@ -133,7 +133,8 @@ static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
     nf_real *g = e->sum.part[0];
     double accepted = (double)(e->step.n - e->report.rejected);
     nf_real scale = accepted > 0 ? (nf_real)(1 / accepted) : 0;
-    for (size_t b = thread; b < e->n_blocks; b += n_threads) {
+    const size_t end = nfi_team_share(e->n_blocks, thread + 1, n_threads);
+    for (size_t b = nfi_team_share(e->n_blocks, thread, n_threads); b < end; b++) {
         size_t first = b * NFI_BLOCK, last = block_end(b, e->sum.length);
         nfi_sum_finish(&e->sum, first, last);
         e->square[b] = scale_and_square(last - first, scale, g + first);
