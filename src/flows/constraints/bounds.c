@@ -1,26 +1,9 @@
-/* Elementwise constraints, each row with its own (Stan Reference Manual, "Constraint Transforms"):
-
-       identity   y = x                    l = 0
-       lower      y = a + e^x              l = x
-       upper      y = b - e^x              l = x
-       interval   y = a + w sigmoid(x)     l = log w - |x| - 2 log(1 + e^-|x|),   w = b - a
-       scaled     y = a + w x              l = log w
-
-   Kernels are one loop over y, l, dy/dx and dl/dx of one number, in either direction. An interval's y starts from the
-   nearer end: with t = e^-|x|, y = a + w t / (1 + t) or b - w t / (1 + t), dy/dx = w t / (1 + t)^2, and
-   dl/dx = -sign(x) (1 - t) / (1 + t). Inverse: x = log(y - a) - log(b - y), l = log w - log(y - a) - log(b - y). */
+/* Elementwise constraints, each row with its own (Stan Reference Manual, "Constraint Transforms"): none, a lower or an
+   upper bound, both, offset and multiplier. bounds_maps.h has the formulas. */
 #include "core/memory.h"
-#include "flows/constraints/constraint.h"
+#include "flows/constraints/bounds_maps.h"
 #include <math.h>
 #include <string.h>
-
-typedef enum kind { IDENTITY, LOWER, UPPER, INTERVAL, SCALED, N_KINDS } kind;
-
-/* a: the lower bound or offset; b: the upper bound; w: b - a or the multiplier. Unused ones are 0. */
-typedef struct limits {
-    nf_real a, b, w;
-    double log_w;
-} limits;
 
 typedef struct row {
     kind is;
@@ -32,52 +15,6 @@ typedef struct bounds {
     size_t dim;
     row row[];
 } bounds;
-
-/* The image, l, and their derivatives. */
-typedef struct point {
-    nf_real y;
-    double l;
-    nf_real dy, dl;
-} point;
-
-NFI_INLINE point forward_point(kind is, limits q, nf_real x)
-{
-    if (is == LOWER || is == UPPER) {
-        const nf_real e = nfi_exp(x), slope = nfi_slope_exp(x);
-        return (point){is == LOWER ? q.a + e : q.b - e, (double)x, is == LOWER ? slope : -slope, 1};
-    }
-    if (is == INTERVAL) {
-        const nf_real size = nfi_abs(x), t = nfi_exp(-size), p = 1 / (1 + t), part = q.w * t * p;
-        const nf_real tilt = (1 - t) * p;
-        return (point){x < 0 ? q.a + part : q.b - part, q.log_w - (double)(size + 2 * nfi_log1p(t)), part * p,
-                       x < 0 ? tilt : -tilt};
-    }
-    if (is == SCALED)
-        return (point){q.a + q.w * x, q.log_w, q.w, 0};
-    return (point){x, 0, 1, 0};
-}
-
-NFI_INLINE point inverse_point(kind is, limits q, nf_real y)
-{
-    if (is == LOWER || is == UPPER) {
-        const nf_real u = is == LOWER ? y - q.a : q.b - y, x = nfi_log(nfi_inside(u)), slope = nfi_inside_slope(u);
-        return (point){x, nfi_support(u) - (double)x, is == LOWER ? slope : -slope, is == LOWER ? -slope : slope};
-    }
-    if (is == INTERVAL) {
-        const nf_real u = y - q.a, v = q.b - y, log_u = nfi_log(nfi_inside(u)), log_v = nfi_log(nfi_inside(v));
-        const nf_real du = nfi_inside_slope(u), dv = nfi_inside_slope(v);
-        return (point){log_u - log_v, q.log_w - (double)(log_u + log_v) + nfi_support(u) + nfi_support(v), du + dv,
-                       dv - du};
-    }
-    if (is == SCALED)
-        return (point){(y - q.a) / q.w, -q.log_w, 1 / q.w, 0};
-    return (point){y, 0, 1, 0};
-}
-
-NFI_INLINE point point_at(kind is, nf_direction d, limits q, nf_real x)
-{
-    return d == NF_FORWARD ? forward_point(is, q, x) : inverse_point(is, q, x);
-}
 
 NFI_INLINE void apply_row(kind is, nf_direction d, limits q, size_t ld, const nf_real *restrict x, nf_real *restrict y,
                           double *restrict log_det)
