@@ -10,6 +10,7 @@
 #include "common/cli.h"
 #include "common/images.h"
 #include "common/output.h"
+#include "common/vae_pictures.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
     "nice|realnvp|iaf|nsf-coupling"
 /* In that order; the Sylvester flows in the order of nf_sylvester_kind. */
 enum { DIAGONAL, PLANAR, RADIAL, HOUSEHOLDER, SYLVESTER, NICE = SYLVESTER + 3, REALNVP, IAF, NSF_COUPLING };
-static const char *data, *json_path, *plot, *save;
+static const char *data, *json_path, *plot, *save, *load;
 static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
 static size_t anneal, binarise, test_rows, context = 64, columns;
 static cli_sizes hidden = {3, {400, 400, 400}}, flow_hidden = {2, {320, 320}};
@@ -50,6 +51,7 @@ static const cli_option options[] = {
     {"json", "FILE", "write the results there", .text = &json_path},
     {"plot", "PREFIX", "draw PREFIX-curves.png, -reconstructions.png, -samples.png", .text = &plot},
     {"save", "FILE", "write the model there", .text = &save},
+    {"load", "FILE", "score the model of an earlier --save, untrained", .text = &load},
     {0},
 };
 
@@ -121,18 +123,13 @@ static nf_model *build(size_t dim)
 
 /* ---- training ---- */
 
-typedef struct curve {
-    size_t n, room;
-    double (*point)[3]; /* update, training loss, validation loss */
-} curve;
-
 static int on_step(void *user, const nf_progress *p)
 {
     curve *c = user;
     size_t every = (size_t)(p->steps + 99) / 100;
     cli_progress(posterior_name(), (double)p->step, (double)p->steps, "elbo %.2f, validation %.2f", -p->loss,
                  -p->validation);
-    if (p->step % every == 0 && c->n < c->room) {
+    if (p->step % every == 0 && c->n < sizeof c->point / sizeof *c->point) {
         c->point[c->n][0] = (double)p->step;
         c->point[c->n][1] = -p->loss;
         c->point[c->n++][2] = -p->validation;
@@ -192,56 +189,17 @@ static nf_vae_scores score(nf_model *m, nf_workspace *ws, const images *d)
     return scores;
 }
 
-/* ---- pictures ---- */
-
-enum { COLUMNS = 10, ROWS = 6 };
-
-static void draw(const nf_model *m, nf_workspace *ws, const images *d, const curve *c)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s-curves.png", plot);
-    FILE *p = plot_open(path, 720, 420);
-    fprintf(p, "set xlabel 'updates'\nset ylabel 'ELBO (nats)'\nset key bottom right\nset grid\n"
-               "plot '-' using 1:2 with lines lw 2 title 'training, running mean', "
-               "'-' using 1:3 with lines lw 2 title 'validation'\n");
-    for (int twice = 0; twice < 2; twice++) {
-        for (size_t i = 0; i < c->n; i++)
-            fprintf(p, "%g %g %g\n", c->point[i][0], c->point[i][1], c->point[i][2]);
-        fputs("e\n", p);
-    }
-    plot_close(p);
-
-    size_t dim = d->test.dim, n = COLUMNS * ROWS, shown = d->test.n < COLUMNS * ROWS / 2 ? d->test.n : n / 2;
-    nf_real *x = calloc(n * dim, sizeof *x), *in = calloc(n * dim, sizeof *in), *z = calloc(n * latent, sizeof *z);
-    if (!x || !in || !z)
-        cli_fail(1, "out of memory");
-    nf_noise noise = {.seed = seed, .step = 1};
-    for (size_t i = 0; i < shown; i++)
-        images_row(&d->test, i * d->test.n / shown, in + i * dim); /* from all over: the set may be sorted */
-    cli_ok(nf_vae_encode(m, ws, &noise, shown, in, z, NULL));
-    cli_ok(nf_vae_decode(m, ws, NULL, shown, z, x));
-    for (size_t r = ROWS / 2; r-- > 0;) { /* rows of pictures: images and, under each, its reconstruction */
-        memcpy(in + 2 * r * COLUMNS * dim, in + r * COLUMNS * dim, COLUMNS * dim * sizeof *in);
-        memcpy(in + (2 * r + 1) * COLUMNS * dim, x + r * COLUMNS * dim, COLUMNS * dim * sizeof *in);
-    }
-    snprintf(path, sizeof path, "%s-reconstructions.png", plot);
-    images_draw(path, "Test images, reconstructions below", ROWS, COLUMNS, d->height, d->width, in);
-
-    cli_ok(nf_vae_decode(m, ws, &noise, n, NULL, x));
-    snprintf(path, sizeof path, "%s-samples.png", plot);
-    images_draw(path, "Draws from the prior", ROWS, COLUMNS, d->height, d->width, x);
-    free(x);
-    free(in);
-    free(z);
-}
-
 static void write_json(const images *d, const nf_vae_scores *s, const nf_fit_report *r, double seconds)
 {
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
-    js_text(j, "posterior", posterior_name());
-    js_integer(j, "length", length);
-    js_integer(j, "context", posterior < NICE || length == 0 ? 0 : context);
+    js_text(j, "posterior", load ? "loaded" : posterior_name());
+    if (load) {
+        js_text(j, "model", load);
+    } else {
+        js_integer(j, "length", length);
+        js_integer(j, "context", posterior < NICE || length == 0 ? 0 : context);
+    }
     js_integer(j, "updates", r->steps);
     js_number(j, "elbo", s->elbo);
     js_number(j, "elbo_se", s->elbo_se);
@@ -252,7 +210,8 @@ static void write_json(const images *d, const nf_vae_scores *s, const nf_fit_rep
     js_integer(j, "importance_samples", samples);
     js_integer(j, "seed", seed);
     js_number(j, "seconds", seconds);
-    js_number(j, "updates_per_second", (double)r->steps / r->seconds);
+    if (!load)
+        js_number(j, "updates_per_second", (double)r->steps / r->seconds);
     js_end(j);
     js_close(j);
 }
@@ -261,43 +220,42 @@ int main(int argc, char **argv)
 {
     double start = cli_seconds();
     cli_parse(argc, argv, "Trains a VAE with a normalizing flow as its posterior, and scores it.", options);
-    char path[4096];
+    static char path[4096], folder[4096];
     if (!data && getenv("NFLOW_DATA")) {
-        snprintf(path, sizeof path, "%s/binarized_mnist", getenv("NFLOW_DATA"));
-        data = path;
+        snprintf(folder, sizeof folder, "%s/binarized_mnist", getenv("NFLOW_DATA"));
+        data = folder;
     }
     if (!data)
         cli_fail(2, "no data: give --data DIR");
     if (posterior == DIAGONAL)
         length = 0;
-    static const char *const pictures[] = {"curves", "reconstructions", "samples"};
     cli_writable(json_path);
     cli_writable(save);
-    for (size_t i = 0; plot && i < 3; i++) {
-        char png[4096];
-        snprintf(png, sizeof png, "%s-%s.png", plot, pictures[i]);
-        cli_writable(png);
+    for (size_t k = 0; plot && k < VAE_PICTURES; k++) {
+        vae_picture_path(plot, k, path);
+        cli_writable(path);
     }
     images d;
     images_read(&d, data, (nf_binarise)(NF_BINARISE_STATIC + binarise), seed);
     cli_catch_interrupt();
-    nf_model *m = build(d.train.dim);
+    nf_model *m = load ? cli_made(nf_load(load, NULL)) : build(d.train.dim);
     nf_workspace *ws = cli_made(nf_workspace_new(threads));
-    curve c = {.room = 128};
-    c.point = calloc(c.room, sizeof *c.point);
-    if (!c.point)
-        cli_fail(1, "out of memory");
+    static curve c;
     printf("%zu training, %zu validation, %zu test images of %zu x %zu, binarisation: %s\n", d.train.n, d.valid.n,
            d.test.n, d.height, d.width, d.binarisation);
-    printf("%s posterior, K = %zu, %zu latent dimensions, %zu parameters\n", posterior_name(), length, latent,
-           nf_model_shape(m)->n_params);
+    if (load)
+        printf("the model in %s, ", load);
+    else
+        printf("%s posterior, K = %zu, ", posterior_name(), length);
+    printf("%zu latent dimensions, %zu parameters\n", nf_model_shape(m)->dim_out, nf_model_shape(m)->n_params);
     fflush(stdout);
 
-    nf_fit_report r = train(m, &d, &c);
+    nf_fit_report r = load ? (nf_fit_report){.steps = 0} : train(m, &d, &c);
     if (save)
         cli_ok(nf_save(m, save));
-    printf("%llu updates in %.1f s (%.0f a second), validation ELBO %.2f\n", (unsigned long long)r.steps, r.seconds,
-           (double)r.steps / r.seconds, -r.best);
+    if (!load)
+        printf("%llu updates in %.1f s (%.0f a second), validation ELBO %.2f\n", (unsigned long long)r.steps, r.seconds,
+               (double)r.steps / r.seconds, -r.best);
     fflush(stdout);
     nf_vae_scores s = score(m, ws, &d);
     double seconds = cli_seconds() - start;
@@ -305,9 +263,8 @@ int main(int argc, char **argv)
            s.elbo_se, s.kl, -s.log_px, s.log_px_se, samples, seconds);
     write_json(&d, &s, &r, seconds);
     if (plot)
-        draw(m, ws, &d, &c);
+        vae_pictures(plot, m, ws, &d, &c, seed);
 
-    free(c.point);
     nf_workspace_free(ws);
     nf_model_free(m);
     images_free(&d);

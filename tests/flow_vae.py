@@ -145,9 +145,26 @@ with tempfile.TemporaryDirectory() as tmp:
     assert (row['length'], row['context']) == (0, 0), row
     # one width: residual nets; longer than the encoder; saved
     saved = os.path.join(tmp, 'nsf.safetensors')
-    succeeds(flow_vae, *small, '--data', good, '--posterior', 'nsf-coupling', '--flow-hidden', 8, '--length', 5,
-             '--updates', 3, '--save', saved)
+    row, _ = json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', 'nsf-coupling',
+                     '--flow-hidden', 8, '--length', 5, '--updates', 3, '--save', saved)
     assert os.path.getsize(saved) > 1000
+    # loaded, it has the same scores; damaged files and files of other things are refused
+    again, text = json_of(os.path.join(tmp, 'again.json'), *small, '--data', good, '--load', saved)
+    assert f'the model in {saved}, 3 latent dimensions' in text and again['posterior'] == 'loaded', (again, text)
+    assert all(again[key] == row[key] for key in ('elbo', 'nll', 'kl')), (again, row)
+    with open(saved, 'rb') as f:
+        model = f.read()
+    for name, content in {'cut': model[:-5], 'short': model[:100], 'none': b'', 'text': b'not a model\n' * 40,
+                          'length': b'\xff' * 8 + model[8:], 'sizes': model.replace(b'dim_out', b'dim_uot', 1),
+                          }.items():
+        assert content != model, name
+        broken = os.path.join(tmp, f'{name}.safetensors')
+        with open(broken, 'wb') as f:
+            f.write(content)
+        fails(1, r'nf_load|safetensors', *small, '--data', good, '--load', broken)
+    fails(1, 'nothing.safetensors', *small, '--data', good, '--load', os.path.join(tmp, 'nothing.safetensors'))
+    other = folder(tmp, 'other', {train: idx(0x803, 300, 4, 4), test: idx(0x803, 70, 4, 4)})
+    fails(1, 'nf_vae_score: .*16 columns, .*30 rows', *small, '--data', other, '--load', saved)
 
     # packed bits, found through the environment
     rng = random.Random(2)
@@ -209,6 +226,8 @@ with tempfile.TemporaryDirectory() as tmp:
     where = folder(tmp, 'bits', {f'binarized_mnist_{p}.bits': b[:-1] for p, b in rows.items()})
     fails(1, 'binarized_mnist_train.bits', *small, '--data', where)
 
+r = subprocess.run([plugin_vae, '--steps', '0'], capture_output=True, text=True, timeout=60)
+assert r.returncode == 2 and re.fullmatch(r'plugin_vae: --steps must be .*\n', r.stderr), r
 # the plug-in's example: a right gradient, and an ELBO that rises
 text = succeeds(plugin_vae, '--check', '--steps', 800)
 elbo = [float(x) for x in re.findall(r'elbo +(-?[0-9.]+)', text)]
