@@ -176,6 +176,35 @@ Test(constraints, covariances)
     }
 }
 
+/* Log-dets where diagonals of the factor are small, but their logarithms are not, against the formulas of the header.
+ */
+Test(constraints, small_factors)
+{
+    const double far = sizeof(nf_real) == 8 ? -690 : -80;
+    nf_real x[3] = {(nf_real)far, NF_R(0.3), NF_R(0.1)}, y[9], g[9] = {0}, gx[3], gl = 1;
+    double l, want = 2 * log(2) + 3 * far + 2 * (double)x[2];
+    transform(nf_cov_matrix(2), NF_FORWARD, 1, x, y, &l);
+    cr_assert_float_eq(l, want, tolerance * fabs(want), "%.17g for %.17g", l, want);
+    nf_model *m = bind(nf_cov_matrix(2));
+    cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, x, NULL, g, &gl, gx, NULL, NULL), NF_OK);
+    cr_assert_float_eq(gx[0], 3, 1e-5);
+    nf_model_free(m);
+
+    x[0] = (nf_real)-far; /* z = tanh x, rows of the lower triangle column by column */
+    const double power[3] = {1.5, 1.5, 1};
+    want = 0;
+    for (int i = 0; i < 3; i++)
+        want += power[i] * 2 * (log(2) - fabs((double)x[i]) - log1p(exp(-2 * fabs((double)x[i]))));
+    transform(nf_corr_matrix(3), NF_FORWARD, 1, x, y, &l);
+    cr_assert_float_eq(l, want, tolerance * fabs(want), "%.17g for %.17g", l, want);
+
+    x[0] = sizeof(nf_real) == 8 ? NF_R(1e305) : NF_R(3e38); /* what a float cannot hold, a log-det can */
+    transform(nf_simplex_stick(4), NF_FORWARD, 1, x, y, &l);
+    cr_assert(isfinite(l) && l < -2.9 * (double)x[0], "%g", l);
+    transform(nf_cholesky_corr(3), NF_FORWARD, 1, x, y, &l);
+    cr_assert(isfinite(l) && l < -1.9 * (double)x[0], "%g", l);
+}
+
 /* Rows and columns are simplexes; an isometric log-ratio is the softmax of a vector with sum 0. */
 Test(constraints, simplexes)
 {

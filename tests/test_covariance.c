@@ -315,6 +315,23 @@ static void refused(nf_flow *f, const char *words)
     cr_assert_not_null(strstr(nf_error_message(), words), "'%s' lacks '%s'", nf_error_message(), words);
 }
 
+/* Two columns in one direction, long ones: I + W^T W rounds to a singular matrix, but its pivots are 1 at least. */
+Test(covariance, parallel_columns_leave_the_log_det_finite)
+{
+    const double size = sizeof(nf_real) == 8 ? 1e9 : 1e4;
+    nf_model *m = nf_model_of_flow(nf_low_rank_affine(3, 2), NULL);
+    nf_real x[3] = {NF_R(0.3), NF_R(-1.2), NF_R(0.7)}, y[3], back[3];
+    double log_det;
+    for (size_t i = 0; i < 3; i++)
+        nf_model_theta(m)[6 + 2 * i] = nf_model_theta(m)[7 + 2 * i] = (nf_real)(size * (1 + (double)i / 3));
+    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
+    const double most = log(1 + 2 * size * size * (1 + 16.0 / 9 + 25.0 / 9));
+    cr_assert(log_det > 0.7 * most && log_det < 1.01 * most, "%g, not %g", log_det, most);
+    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, 1, y, NULL, back, &log_det), NF_OK);
+    cr_assert(isfinite(log_det) && isfinite(back[0]) && isfinite(back[1]) && isfinite(back[2]));
+    nf_model_free(m);
+}
+
 Test(covariance, bad_arguments_are_refused)
 {
     refused(nf_full_affine(0), "nf_full_affine: `dim` is 0");
@@ -322,4 +339,6 @@ Test(covariance, bad_arguments_are_refused)
     refused(nf_low_rank_affine(0, 1), "`dim` is 0");
     refused(nf_low_rank_affine(4, 0), "`rank` is 0");
     refused(nf_low_rank_affine(4, 5), "`dim` is 4 and `rank` is 5");
+    refused(nf_full_affine(SIZE_MAX - 2), "nf_full_affine: `dim` is");
+    refused(nf_low_rank_affine(SIZE_MAX, SIZE_MAX - 1), "nf_low_rank_affine: `dim` is");
 }

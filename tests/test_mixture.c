@@ -335,6 +335,20 @@ Test(mixture, far_narrow_and_weightless)
     nf_model_free(m);
 }
 
+/* A component that has collapsed on a sample: its density there is e^-s, whose square overflows before it does. */
+Test(mixture, collapsed)
+{
+    const double s = sizeof(nf_real) == 8 ? -800 : -760, theta[6] = {0, 0, 1.5, -40, s, 0};
+    nf_model *m = with_theta(nf_mixture(1, 2), theta);
+    const nf_real x[2] = {NF_R(1.5), -40};
+    double log_q[2];
+    cr_assert_eq(nf_log_prob(m, NULL, 2, x, NULL, log_q), NF_OK);
+    const double constant = 0.5 * log(2 * M_PI) + log(2);
+    cr_assert_float_eq(log_q[0], -s - constant, 1e-5 * fabs(s), "%.12g", log_q[0]);
+    cr_assert_float_eq(log_q[1], -constant, 1e-5, "%.12g", log_q[1]);
+    nf_model_free(m);
+}
+
 /* ---- a bimodal target's weights ---- */
 
 /* 0.27 N((-3, 1), 0.8^2) + 0.73 N((2.5, -1), diag(1.2^2, 0.5^2)), times 7.3 */

@@ -432,6 +432,17 @@ Test(batch_norm, statistics_stay_finite)
     for (size_t i = 0; i < 6; i++)
         cr_assert_eq(y[i], 0);
     cr_assert_float_eq(log_det[0], -log(eps), 10 * rounding);
+    const double far = 31234567.7;
+    double alike[5] = {0}; /* a variance that rounding takes below 0 */
+    for (size_t i = 0; i < 64; i++) {
+        alike[0] += far;
+        alike[2] += far * far;
+        alike[4]++;
+    }
+    cr_assert_lt(alike[2] / 64, alike[0] / 64 * (alike[0] / 64));
+    cr_assert_eq(nf_model_init(m, 1, 0, NULL, NULL), NF_OK);
+    cr_assert_eq(nfi_tree_end_step(nf_model_object(m), alike, 64, state), NF_OK);
+    cr_assert(state[2] >= 0 && state[3] >= 0, "%g", (double)state[2]);
     nf_model_free(m);
 }
 

@@ -14,11 +14,13 @@
  * The inverse reads the entries that its function names, in a way that is exact on the set and extends smoothly beside
  * it; its gradient is that of this extension, 0 in entries that are not read.
  *
- * Extremes. Log-dets are finite wherever unconstrained numbers are, and gradients where values are, too. Values that
+ * Extremes. Log-dets are finite wherever they are representable, and gradients where values are, too. Values that
  * overflow are infinite; a cotangent of 0, as of a draw that the target rejects, stays 0 there. Outside of its set the
  * inverse's log-det is -infinity, so that a density is 0, and its value that of a point near the edge. On the edge
  * itself, where the unconstrained number would be infinite, distances from it below 1e-290 (float: 1e-30) are taken for
- * that, which a gradient takes for a constant.
+ * that, which a gradient takes for a constant. (Diagonals of Cholesky factors that nf_corr_matrix and nf_cov_matrix go
+ * through have 1e-306, float 1e-36, for that.) Bounds are rounded to nf_real, and where exp(x) is less than rounding y
+ * is the bound itself.
  */
 #ifndef NFLOW_CONSTRAINTS_H
 #define NFLOW_CONSTRAINTS_H
@@ -107,8 +109,8 @@ NF_API nf_flow *nf_cholesky_corr(size_t K);
 /**
  * K (K - 1) / 2 rows to a correlation matrix L L^T. L is that of nf_cholesky_corr, but x fills it column by column: in
  * Stan, too, the two orders differ. Chart: the strict lower triangle; log-det: sum over i > j of
- * (1 + (K - 2 - j) / 2) log(1 - z[i][j]^2), j from 0. dim_out: K^2. The inverse reads the strict lower triangle. K
- * >= 2.
+ * (1 + (K - 2 - j) / 2) log(1 - z[i][j]^2), j from 0. dim_out: K^2. The inverse reads the strict lower triangle;
+ * it is as badly conditioned as the matrix, whose condition is that of L squared. K >= 2.
  */
 NF_API nf_flow *nf_corr_matrix(size_t K);
 /**
@@ -119,8 +121,8 @@ NF_API nf_flow *nf_corr_matrix(size_t K);
 NF_API nf_flow *nf_cholesky_cov(size_t M, size_t N);
 /**
  * K (K + 1) / 2 rows to a covariance matrix L L^T, L = nf_cholesky_cov(K, K). Chart: the lower triangle; log-det:
- * K log 2 + sum over k of (K + 1 - k) x[k][k], k from 0. dim_out: K^2. The inverse reads the lower triangle. Entries of
- * L beyond 1e150 (float: 1e18) are taken for that. K >= 1.
+ * K log 2 + sum over k of (K + 1 - k) x[k][k], k from 0. dim_out: K^2. The inverse reads the lower triangle;
+ * it is as badly conditioned as the matrix, whose condition is that of L squared. Entries of L beyond 1e150 (float: 1e18) are taken for that. K >= 1.
  */
 NF_API nf_flow *nf_cov_matrix(size_t K);
 

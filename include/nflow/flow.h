@@ -148,7 +148,9 @@ typedef struct nf_batch_norm_options {
  *
  * No parameters: follow it by nf_affine for a learnt scale and shift (Papamakarios et al. 2017, appendix B). State:
  * mean [dim], variance [dim], steps; the first steps' batches weigh the same until r is reached. An initial batch that
- * comes in inverse (nf_model_init) sets mean and variance; without, the first step sees the identity. nf_fit and
+ * comes in inverse (nf_model_init) sets mean and variance; without, the first step sees the identity, and the variance
+ * of data that lie 1e8 deviations (float: 1e4) or more from 0 is lost in rounding at first. A row with a sum that is not
+ * finite keeps its statistics. nf_fit and
  * nf_objective_gradient move the state. Cannot be amortised.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a momentum or eps not between 0 and 1), NF_ENOMEM. Initialisation fails with
@@ -239,7 +241,8 @@ NF_API nf_flow *nf_full_affine(size_t dim);
 /**
  * y = m + exp(s) (x + W W^T x), W [dim x rank]: a standard normal becomes any normal of covariance D^2 + U U^T, D
  * diagonal and U [dim x rank] (factor analysis), at a cost of dim rank a sample. The log-det is sum s + log det(I + W^T
- * W), and the inverse is Woodbury's, which loses about log10(1 + |W|^2) digits; |W|^2 must not overflow. theta: m
+ * W), and the inverse is Woodbury's, which loses about log10(1 + |W|^2) digits, as the log-det does where columns of W are
+ * nearly parallel; |W|^2 must not overflow. theta: m
  * [dim], s [dim], W by rows. Starts near the identity with small random W, since W = 0 has no gradient. NF_PER_SAMPLE.
  * @param rank from 1 to dim
  */
@@ -279,7 +282,8 @@ NF_API nf_flow *nf_radial(size_t dim);
 /**
  * y = H_{n-1} ... H_0 x, H_j = I - 2 v_j v_j^T / |v_j|^2, a chain of reflections (Tomczak & Welling 2016).
  * theta: v [n x dim]. log-det 0; the inverse is the chain from the other end. A v whose squared length is below the
- * normal numbers, 0 above all, reflects nothing and has no gradient. Starts with random directions.
+ * normal numbers, 0 above all, or overflows reflects nothing and has no gradient; v.x must not overflow. Starts with
+ * random directions.
  * @param n reflections, >= 1; with n = dim every orthogonal map of determinant (-1)^dim is one
  * @return NULL on NF_EARG (dim or n is 0, or too large), NF_ENOMEM.
  */
@@ -310,7 +314,7 @@ typedef struct nf_sylvester_options {
  * the orthogonal kind, where the paper orthogonalises a matrix of as many numbers by iteration, and 0 in the triangular
  * one.
  *
- * The inverse solves a monotone equation a row of Q^T x, to rounding. Starts near the identity, Q drawn uniformly.
+ * The inverse solves a monotone equation a row of Q^T x, to rounding. Starts near the identity, Q drawn at random.
  * @param options NULL: orthogonal, M = 8
  * @return NULL on NF_EARG (dim 0, more columns than rows, an option of another kind, overflow), NF_ENOMEM.
  */

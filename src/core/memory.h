@@ -23,7 +23,6 @@ struct nf_arena {
 };
 void nfi_arena_clear(nf_arena *a);                                    /* frees all; a zeroed struct is an empty arena */
 size_t nfi_arena_bytes(const nf_arena *a);                            /* held */
-size_t nfi_arena_used(const nf_arena *a); /* up to the present end */ /* held */
 size_t nfi_arena_used(const nf_arena *a);                             /* up to the present end */
 
 #endif

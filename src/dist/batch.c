@@ -1,4 +1,4 @@
-/* Whole batches, row-major: sampling, scoring, transforming. Each is one loop over tiles. */
+/* Whole batches, row-major: draws and densities of distributions, values of nets. Each is one loop over tiles. */
 #include "core/model.h"
 #include <math.h>
 #include <string.h>

@@ -7,9 +7,15 @@
    All in double also in the float build: a narrow component's z^2 far away is beyond a float, though its r is 0. */
 #include "dist/mixture.h"
 #include "core/vec.h"
+#include "dist/types.h"
 #include <float.h>
 
-static const double half_log_2pi = 0.91893853320467274178;
+/* e^(-s/2), twice of which neither overflows nor vanishes where e^-s times a small difference does not. */
+NFI_INLINE double root_precision(nf_real s)
+{
+    const double half = -0.5 * (double)s, most = 700;
+    return nfi_exp_d(half > most ? most : half < -most ? -most : half);
+}
 
 NFI_CLONES static void terms_kernel(nfi_mixture q, const nf_real *x, double *l)
 {
@@ -17,15 +23,15 @@ NFI_CLONES static void terms_kernel(nfi_mixture q, const nf_real *x, double *l)
     for (size_t k = 0; k < q.K; k++) {
         double *lk = l + k * ld, constant = (double)q.log_w[k];
         for (size_t d = 0; d < q.dim; d++)
-            constant -= half_log_2pi + (double)q.s[k * q.dim + d];
+            constant -= NFI_HALF_LOG_2PI + (double)q.s[k * q.dim + d];
         for (size_t i = 0; i < ld; i++)
             lk[i] = constant;
         for (size_t d = 0; d < q.dim; d++) {
             const nf_real *xd = x + d * ld;
-            double m = (double)q.m[k * q.dim + d], precision = nfi_exp_d(-(double)q.s[k * q.dim + d]);
+            double m = (double)q.m[k * q.dim + d], root = root_precision(q.s[k * q.dim + d]);
             NFI_SIMD
             for (size_t i = 0; i < ld; i++) {
-                double z = ((double)xd[i] - m) * precision;
+                double z = ((double)xd[i] - m) * root * root;
                 lk[i] -= 0.5 * z * z;
             }
         }
@@ -77,16 +83,16 @@ NFI_CLONES static void gradient_kernel(nfi_mixture q, const nf_real *x, const nf
             g_log_w[k] += (nf_real)all;
         for (size_t d = 0; d < q.dim; d++) {
             const nf_real *xd = x + d * ld;
-            double m = (double)q.m[k * q.dim + d], precision = nfi_exp_d(-(double)q.s[k * q.dim + d]);
+            double m = (double)q.m[k * q.dim + d], root = root_precision(q.s[k * q.dim + d]);
             double sum_m = 0, sum_s = 0;
             NFI_SIMD_SUM(sum_m, sum_s)
             for (size_t i = 0; i < ld; i++) {
-                double z = ((double)xd[i] - m) * precision, u = (double)g_log[i] * (double)rk[i] * z;
+                double z = ((double)xd[i] - m) * root * root, u = (double)g_log[i] * (double)rk[i] * z;
                 sum_m += u;
                 sum_s += u * z;
             }
             if (g_theta) {
-                g_m[k * q.dim + d] += (nf_real)(sum_m * precision);
+                g_m[k * q.dim + d] += (nf_real)(sum_m * root * root);
                 g_s[k * q.dim + d] += (nf_real)(sum_s - all);
             }
             if (!gx)
@@ -94,7 +100,7 @@ NFI_CLONES static void gradient_kernel(nfi_mixture q, const nf_real *x, const nf
             NFI_SIMD
             for (size_t i = 0; i < ld; i++)
                 gx[d * ld + i] -=
-                    (nf_real)((double)g_log[i] * (double)rk[i] * ((double)xd[i] - m) * precision * precision);
+                    (nf_real)((double)g_log[i] * (double)rk[i] * ((double)xd[i] - m) * root * root * root * root);
         }
     }
 }

@@ -5,14 +5,12 @@
 #include "dist/types.h"
 #include <string.h>
 
-static const double half_log_2pi = 0.91893853320467274178;
-
 /* log_p[s] -= |x_s|^2 / 2 + d log(2 pi) / 2, x [dim x ld]; squares are summed in double. */
 NFI_CLONES static void normal_score(size_t dim, size_t ld, const nf_real *x, double *log_p)
 {
     ld = nfi_lanes(ld);
     for (size_t s = 0; s < ld; s++)
-        log_p[s] -= half_log_2pi * (double)dim;
+        log_p[s] -= NFI_HALF_LOG_2PI * (double)dim;
     for (size_t d = 0; d < dim; d++) {
         NFI_SIMD
         for (size_t s = 0; s < ld; s++)
@@ -69,6 +67,6 @@ nf_dist *nf_normal(size_t dim)
         nf_error(NF_EARG, "nf_normal: `dim` is 0");
         return NULL;
     }
-    nf_shape own = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
+    const nf_shape own = {.dim_in = dim, .dim_out = dim};
     return nf_dist_new(&nfi_normal_type, &own, NULL, NULL, 0);
 }

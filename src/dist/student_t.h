@@ -2,6 +2,7 @@
 #ifndef NFI_STUDENT_T_H
 #define NFI_STUDENT_T_H
 #include "core/vec.h"
+#include "dist/types.h"
 
 /* Below this a draw from the smallest uniform, 2^-53, would overflow a float: R < sqrt(df) 2^(53 / df). */
 #define NFI_LEAST_DF 0.5
@@ -14,7 +15,7 @@
    in c' has one sign, whereas a difference of digammas would cancel. */
 static inline double nfi_t_constant(double df, double *slope)
 {
-    double c = -0.91893853320467274178, dc = 0; /* -log(2 pi) / 2 */
+    double c = -NFI_HALF_LOG_2PI, dc = 0;
     for (; df < 40; df += 2) {
         double m = df + 1;
         c += 0.5 * log1p(-1 / (m * m));

@@ -10,6 +10,8 @@ extern const nf_dist_type nfi_uniform_type;
 extern const nf_dist_type nfi_mixture_type;
 extern const nf_dist_type nfi_pushforward_type;
 
+#define NFI_HALF_LOG_2PI 0.91893853320467274178 /* log(2 pi) / 2 */
+
 /* sample_vjp without parameters: with the noise held, neither x nor log q depends on anything. */
 nf_status nfi_sample_vjp_none(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
                               const nf_real *g_log_q, const nf_grad *g);

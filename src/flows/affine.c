@@ -8,6 +8,7 @@
    Conditioning: both directions are exact to rounding of x e^s and m. */
 #include "core/kernel.h"
 #include "flows/affine.h"
+#include "flows/compose.h"
 #include "flows/root_scale.h"
 #include "flows/types.h"
 
@@ -135,8 +136,7 @@ nf_status nfi_affine_solve_jt(const nf_object *o, nf_direction d, const nf_pass 
                               void *saved, const nf_real *gx, nf_real *gy)
 {
     (void)x, (void)y, (void)saved;
-    nf_direction other = d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
-    scale_tile(other, nf_object_shape(o)->dim_in, p->ld, p->theta_stride, p->theta, gx, gy);
+    scale_tile(nfi_opposite(d), nf_object_shape(o)->dim_in, p->ld, p->theta_stride, p->theta, gx, gy);
     return NF_OK;
 }
 

@@ -96,7 +96,8 @@ static nf_status end_step(const nf_object *o, const double *stats, size_t n, nf_
         if (!isfinite(square) || !isfinite(delta))
             continue;
         state[i] = (nf_real)((double)state[i] + (1 - r) * delta);
-        state[dim + i] = (nf_real)(r * (double)state[dim + i] + (1 - r) * (square - (1 - r) * delta * delta));
+        const double variance = r * (double)state[dim + i] + (1 - r) * (square - (1 - r) * delta * delta);
+        state[dim + i] = (nf_real)fmax(variance, 0); /* equal numbers far from the mean: rounding may go below */
     }
     state[2 * dim] = (nf_real)(t + 1);
     return NF_OK;

@@ -194,7 +194,7 @@ const nf_flow_type nfi_full_affine_type = {
 nf_flow *nf_full_affine(size_t dim)
 {
     size_t square;
-    if (dim == 0 || !nfi_mul(dim, dim + 3, &square)) {
+    if (dim == 0 || !nfi_add(dim, 3, &square) || !nfi_mul(dim, square, &square)) {
         nf_error(NF_EARG, "nf_full_affine: `dim` is %zu", dim);
         return NULL;
     }

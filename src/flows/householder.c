@@ -1,6 +1,7 @@
 /* The Householder flow (Tomczak & Welling 2016): y = H_{n-1} ... H_0 x with H_j = I - 2 v_j v_j^T / |v_j|^2, a
    rotation or reflection, |det| = 1. The inverse is the same chain from the other end, and J^-T = J. */
 #include "core/memory.h"
+#include "flows/compose.h"
 #include "flows/lane_sums.h"
 #include "flows/reflections.h"
 #include "flows/types.h"
@@ -56,7 +57,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
         nfi_reflect_vjp(&q, d, y, dim, gy, dim, gx, sums, work);
         nfi_add_lane_sums(p, n_params, sums, g->theta);
     } else {
-        nfi_reflect(&q, d == NF_FORWARD ? NF_INVERSE : NF_FORWARD, dim, gy, dim, gx, work);
+        nfi_reflect(&q, nfi_opposite(d), dim, gy, dim, gx, work);
     }
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;

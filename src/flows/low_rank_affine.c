@@ -131,7 +131,7 @@ const nf_flow_type nfi_low_rank_affine_type = {
 nf_flow *nf_low_rank_affine(size_t dim, size_t rank)
 {
     size_t n_params;
-    if (dim == 0 || rank == 0 || rank > dim || !nfi_mul(dim, rank + 2, &n_params)) {
+    if (dim == 0 || rank == 0 || rank > dim || !nfi_add(rank, 2, &n_params) || !nfi_mul(dim, n_params, &n_params)) {
         nf_error(NF_EARG, "nf_low_rank_affine: `dim` is %zu and `rank` is %zu, which must be from 1 to dim", dim, rank);
         return NULL;
     }

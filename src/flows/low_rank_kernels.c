@@ -15,7 +15,7 @@
        gW += u t^T + x q^T + 2 g_l W C^-1,   g_l the log-det's cotangent (inverse: its negative).
 
    W = 0 is a saddle of every loss in W; so W starts small, but not there. Conditioning: cond(M) = 1 + |W|^2, of which
-   the inverse loses the digits; |W|^2 must not overflow. */
+   the inverse loses the digits, and log det C where columns of W are nearly parallel; |W|^2 must not overflow. */
 #include "flows/low_rank.h"
 #include "flows/param.h"
 #include "flows/root_scale.h"
@@ -49,8 +49,8 @@ NFI_INLINE void prepare(size_t stride, nfi_low_rank n, size_t ld, const nf_real 
             }
             const nf_real *pivot = R + nfi_low_rank_factor(l, l) * c;
             NFI_SIMD
-            for (size_t s = 0; s < c; s++)
-                to[s] = k == l ? nfi_sqrt(to[s]) : to[s] / pivot[s];
+            for (size_t s = 0; s < c; s++) /* pivots of I + W^T W are 1 at least, also where rounding says less */
+                to[s] = k == l ? nfi_sqrt(to[s] < 1 ? 1 : to[s]) : to[s] / pivot[s];
         }
 }
 

@@ -17,8 +17,9 @@
 
 /* ---- initial parameters ---- */
 
-/* v_j of unit length that takes a normal vector's rows j.. to a multiple of e_j: so Q is uniform among all (Stewart
-   1980). v [dim] holds normal numbers. */
+/* v_j of unit length that takes a normal vector's rows j.. to a multiple of e_j: so Q, if all columns are drawn, is
+   uniform but for its columns' signs (Stewart 1980), which R, whose start is symmetric, makes up for. v [dim] holds
+   normal numbers. */
 static void draw_reflection(size_t j, size_t dim, nf_real *v)
 {
     const size_t first = j < dim ? j : 0;
@@ -136,8 +137,8 @@ static nf_status check(size_t dim, const nf_sylvester_options *q)
 static bool count_params(size_t dim, size_t n, size_t m, size_t *n_params)
 {
     size_t v, square, bytes;
-    return nfi_mul(n, dim, &v) && nfi_mul(m, m + 2, &square) && nfi_add(v, square, n_params) &&
-           nfi_mul(*n_params, NFI_LANES * sizeof(nf_real), &bytes);
+    return nfi_mul(n, dim, &v) && nfi_add(m, 2, &square) && nfi_mul(m, square, &square) &&
+           nfi_add(v, square, n_params) && nfi_mul(*n_params, NFI_LANES * sizeof(nf_real), &bytes);
 }
 
 nf_flow *nf_sylvester(size_t dim, const nf_sylvester_options *options)

@@ -5,9 +5,8 @@
 #include "vae/vae.h"
 #include "core/kernel.h"
 #include "core/vec.h"
+#include "dist/types.h"
 #include <string.h>
-
-static const double half_log_2pi = 0.91893853320467274178;
 
 size_t nfi_likelihood_rows(nf_likelihood kind, size_t dim)
 {
@@ -53,7 +52,7 @@ NFI_CLONES static void gaussian_log(size_t dim, size_t stride, const nf_real *re
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             nf_real e = (xr[s] - mr[s]) * nfi_exp(-tr[s]);
-            log_p[s] -= (double)(NF_R(0.5) * e * e + tr[s]) + half_log_2pi;
+            log_p[s] -= (double)(NF_R(0.5) * e * e + tr[s]) + NFI_HALF_LOG_2PI;
         }
     }
 }
@@ -95,7 +94,7 @@ NFI_CLONES static void prior_log(size_t dim, size_t stride, const nf_real *restr
 {
     size_t ld = nfi_lanes(stride);
     for (size_t s = 0; s < ld; s++)
-        log_p[s] = -half_log_2pi * (double)dim;
+        log_p[s] = -NFI_HALF_LOG_2PI * (double)dim;
     for (size_t r = 0; r < dim; r++) {
         const nf_real *zr = z + r * ld;
         NFI_SIMD

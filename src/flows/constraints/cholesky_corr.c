@@ -39,7 +39,7 @@ NFI_CLONES static void cholesky_corr_forward(size_t i, size_t step, size_t ld, c
             const nf_real from = x[j * ld + s], size = nfi_abs(from), e = nfi_exp(-2 * size);
             L[j * step + s] = w[s] * nfi_tanh(from);
             w[s] *= sech(from);
-            log_det[s] += (double)(2 * c * (NF_R(0.69314718055994531) - size - nfi_log1p(e)));
+            log_det[s] += 2 * (double)c * ((double)(NF_R(0.69314718055994531) - nfi_log1p(e)) - (double)size);
         }
     }
 }

@@ -11,10 +11,12 @@
 
 #ifdef NF_SINGLE
 #define NFI_LEAST 1e-30F
+#define NFI_TINY 1e-36F      /* whose inverse, times what a net may send, is finite */
 #define NFI_MOST 1e18F       /* whose square is far from overflow */
 #define NFI_MOST_LOG 88.722F /* whose exponential is finite */
 #else
 #define NFI_LEAST 1e-290
+#define NFI_TINY 1e-306
 #define NFI_MOST 1e150
 #define NFI_MOST_LOG 709.78
 #endif

@@ -65,7 +65,7 @@ NFI_CLONES static void gram_add_log(size_t ld, double c, const nf_real *restrict
     ld = nfi_lanes(ld);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        log_det[s] += c * (double)nfi_log(nfi_inside(limited(L[s])));
+        log_det[s] += c * (double)nfi_log(L[s] < NFI_TINY ? NFI_TINY : limited(L[s]));
 }
 
 /* gL_jj += gl c / L_jj */
@@ -75,7 +75,7 @@ NFI_CLONES static void gram_add_slope(size_t ld, nf_real c, const nf_real *restr
     ld = nfi_lanes(ld);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        gL[s] += L[s] > NFI_MOST ? 0 : c * gl[s] * nfi_inside_slope(L[s]);
+        gL[s] += L[s] > NFI_MOST || L[s] < NFI_TINY ? 0 : c * gl[s] / L[s];
 }
 
 /* sum [ld] */
@@ -260,8 +260,8 @@ static nf_flow *rebuild(nf_reader *r)
     size_t q[2], entries;
     if (nf_read_integers(r, "gram", 2, q) != NF_OK)
         return NULL;
-    if (q[0] == 0 || !nfi_mul(q[0], q[0], &entries)) {
-        nf_error(NF_EFORMAT, "gram: %zu rows", q[0]);
+    if (q[0] == 0 || q[1] > 1 || !nfi_mul(q[0], q[0], &entries)) {
+        nf_error(NF_EFORMAT, "gram: %zu rows of kind %zu", q[0], q[1]);
         return NULL;
     }
     return nfi_gram(q[0], q[1] != 0);

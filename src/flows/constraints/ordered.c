@@ -147,6 +147,10 @@ static nf_flow *rebuild(nf_reader *r)
     uint64_t positive = 0;
     if (nf_read_integer(r, "positive", &positive) != NF_OK)
         return NULL;
+    if (positive > 1) {
+        nf_error(NF_EFORMAT, "ordered: `positive` is %llu", (unsigned long long)positive);
+        return NULL;
+    }
     return (positive ? nf_positive_ordered : nf_ordered)(nf_read_dim_in(r));
 }
 

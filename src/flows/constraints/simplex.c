@@ -70,8 +70,9 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 
 static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf_simplex_form form)
 {
-    size_t dim_out;
-    if (K < 2 || n == 0 || !nfi_mul(K, n, &dim_out) || (form != NF_SIMPLEX_STICK && form != NF_SIMPLEX_ILR)) {
+    size_t dim_out, rows;
+    if (K < 2 || !nfi_add(K, 2, &rows) || n == 0 || !nfi_mul(K, n, &dim_out) ||
+        (form != NF_SIMPLEX_STICK && form != NF_SIMPLEX_ILR)) {
         nf_error(NF_EARG, "%s: %zu simplexes of %zu entries in form %d", who, n, K, (int)form);
         return NULL;
     }
@@ -87,7 +88,11 @@ static nf_flow *rebuild(nf_reader *r)
     size_t q[4];
     if (nf_read_integers(r, "simplex", 4, q) != NF_OK)
         return NULL;
-    return new_simplex("nf_load", q[0], q[1], q[2] != 0, q[3] == 0 ? NF_SIMPLEX_STICK : NF_SIMPLEX_ILR);
+    if (q[2] > 1 || q[3] > NF_SIMPLEX_ILR) {
+        nf_error(NF_EFORMAT, "simplex: unknown form %zu, or neither by row nor by column", q[3]);
+        return NULL;
+    }
+    return new_simplex("nf_load", q[0], q[1], q[2] != 0, (nf_simplex_form)q[3]);
 }
 
 const nf_flow_type nfi_simplex_type = {

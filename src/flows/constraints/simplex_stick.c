@@ -27,7 +27,7 @@ NFI_CLONES static void simplex_stick_forward(size_t K, size_t step, size_t ld, c
             const nf_real both = -nfi_log1p(e);
             y[k * step + s] = r[s] * (t < 0 ? q : p);
             r[s] *= t < 0 ? p : q;
-            log_det[s] += (double)((t < 0 ? t : -m * t) + (m + 1) * both);
+            log_det[s] += (t < 0 ? 1 : -(double)m) * (double)t + (double)((m + 1) * both);
         }
     }
 }
