@@ -1,21 +1,30 @@
-/* Stands between the library and aligned_alloc / free (linked with --wrap). Blocks are told from the test's own by a
-   set of live addresses: a hash table with linear probing under one lock. */
+/* Stands between the library and aligned_alloc / free / nf_arena_alloc (linked with --wrap). Blocks are told from the
+   test's own by a set of live addresses: a hash table with linear probing under one lock. */
 #include "fail_alloc.h"
+#include <nflow/object.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+
+/* The symbol is another one in float. */
+#define GLUE(a, b) a##b
+#define SYMBOL(prefix, name) GLUE(prefix, name)
+#define real_arena_alloc SYMBOL(__real_, nf_arena_alloc)
+#define wrap_arena_alloc SYMBOL(__wrap_, nf_arena_alloc)
 
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void __real_free(void *p);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *p);
+void *real_arena_alloc(nf_arena *a, size_t bytes);
+void *wrap_arena_alloc(nf_arena *a, size_t bytes);
 
 enum { SLOTS = 1 << 16 };
 static void *slot[SLOTS];
 static size_t size_of[SLOTS];
 static size_t live, bytes, peak, count, remaining;
 static enum { OFF, ALWAYS, ONCE } mode;
-static bool failed;
+static bool failed, arenas; /* whether one was failed; whether arenas' pieces are to fail, not blocks */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static size_t home(const void *p)
@@ -55,14 +64,21 @@ static void erase(void *p)
     }
 }
 
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
+/* Whether it is this allocation's turn to fail; under the lock. */
+static bool turn(void)
 {
-    pthread_mutex_lock(&lock);
-    count++;
     bool fail = mode != OFF && remaining == 0 && !(mode == ONCE && failed);
     if (mode != OFF && remaining > 0)
         remaining--;
     failed |= fail;
+    return fail;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    pthread_mutex_lock(&lock);
+    count++;
+    bool fail = !arenas && turn();
     void *p = fail ? NULL : __real_aligned_alloc(alignment, size);
     if (p)
         insert(p, size);
@@ -81,29 +97,50 @@ void __wrap_free(void *p)
     __real_free(p);
 }
 
-static void start(size_t k, int how)
+void *wrap_arena_alloc(nf_arena *a, size_t bytes)
+{
+    if (arenas) {
+        pthread_mutex_lock(&lock);
+        bool fail = turn();
+        pthread_mutex_unlock(&lock);
+        if (fail) {
+            nf_error(NF_ENOMEM, "out of memory: %zu bytes of an arena", bytes);
+            return NULL;
+        }
+    }
+    return real_arena_alloc(a, bytes);
+}
+
+static void start(size_t k, int how, bool of_arenas)
 {
     pthread_mutex_lock(&lock);
     remaining = k;
     failed = false;
+    arenas = of_arenas;
     mode = how == ONCE ? ONCE : ALWAYS;
     pthread_mutex_unlock(&lock);
 }
 
 void fail_alloc_after(size_t k)
 {
-    start(k, ALWAYS);
+    start(k, ALWAYS, false);
 }
 
 void fail_alloc_once(size_t k)
 {
-    start(k, ONCE);
+    start(k, ONCE, false);
+}
+
+void fail_arena_once(size_t k)
+{
+    start(k, ONCE, true);
 }
 
 bool fail_alloc_off(void)
 {
     pthread_mutex_lock(&lock);
     mode = OFF;
+    arenas = false;
     bool result = failed;
     pthread_mutex_unlock(&lock);
     return result;

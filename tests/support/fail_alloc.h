@@ -21,6 +21,8 @@
 void fail_alloc_after(size_t k);
 /* The same, but only one allocation fails. */
 void fail_alloc_once(size_t k);
+/* The same for nf_arena_alloc: one piece of an arena is not to be had, though most come from a chunk with room left. */
+void fail_arena_once(size_t k);
 /* Allocations succeed again; true if one was failed. */
 bool fail_alloc_off(void);
 /* Blocks the library has allocated and not freed. */
