@@ -436,7 +436,7 @@ Test(model, bad_arguments_are_named)
     cr_assert_eq(nf_sample(q, NULL, &noise, 2, NULL, NULL, log_q), NF_EARG);
     cr_assert_eq(nf_sample(net, NULL, &noise, 2, NULL, x, log_q), NF_EARG);
     cr_assert_eq(nf_log_prob(q, NULL, 2, x, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_evaluate(net, NULL, 2, x, NULL, x), NF_EDIM);
+    cr_assert_eq(nf_evaluate(net, NULL, 2, x, NULL, x), NF_EARG);
     cr_assert(strstr(nf_error_message(), "ctx"));
     cr_assert_eq(nf_transform(q, NULL, NF_FORWARD, 2, x, NULL, x, NULL), NF_EARG);
     cr_assert_eq(nf_model_update(NULL, NF_EVAL), NF_EARG);

@@ -216,12 +216,12 @@ Test(minibatch, arguments)
     nf_real x[4] = {0};
     unsigned char bytes[4] = {0};
     expect_null(nfi_rows_new(NULL, 1, "me"), NF_EARG, "me: data is NULL");
-    expect_null(nfi_rows_new(&(nf_data){.dim = 2, .x = x}, 1, "me"), NF_EDIM, "0 rows and 2 columns");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .x = x}, 1, "me"), NF_EDIM, "2 rows and 0 columns");
+    expect_null(nfi_rows_new(&(nf_data){.dim = 2, .x = x}, 1, "me"), NF_EARG, "0 rows and 2 columns");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .x = x}, 1, "me"), NF_EARG, "2 rows and 0 columns");
     expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2}, 1, "me"), NF_EARG, "neither");
     expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .bytes = bytes}, 1, "me"), NF_EARG, "both");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .n_ctx = 1}, 1, "me"), NF_EDIM, "n_ctx is 1");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .ctx = x}, 1, "me"), NF_EDIM, "n_ctx is 0");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .n_ctx = 1}, 1, "me"), NF_EARG, "n_ctx is 1");
+    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .ctx = x}, 1, "me"), NF_EARG, "n_ctx is 0");
     expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .binarise = (nf_binarise)9}, 1, "me"), NF_EARG,
                 "is 9");
     expect_null(nfi_rows_new(&(nf_data){.n = SIZE_MAX / 2, .dim = 3, .x = x}, 1, "me"), NF_EARG, "do not fit");
@@ -363,7 +363,7 @@ Test(likelihood, arguments)
     expect_null(nf_maximum_likelihood(NULL, &d, NULL), NF_EARG, "model is NULL");
     expect_null(nf_maximum_likelihood(m, NULL, NULL), NF_EARG, "data is NULL");
     expect_null(nf_maximum_likelihood(flow, &d, NULL), NF_EARG, "`affine`, not of a distribution");
-    expect_null(nf_maximum_likelihood(m, &empty, NULL), NF_EDIM, "0 rows");
+    expect_null(nf_maximum_likelihood(m, &empty, NULL), NF_EARG, "0 rows");
     expect_null(nf_maximum_likelihood(m, &wide, NULL), NF_EDIM, "3 columns and 0 of context, but the model 2 and 0");
     expect_null(nf_maximum_likelihood(m, &c, NULL), NF_EDIM, "2 columns and 1 of context, but the model 2 and 0");
     expect_null(nf_maximum_likelihood(with, &d, NULL), NF_EDIM, "2 columns and 0 of context, but the model 2 and 1");

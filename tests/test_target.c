@@ -163,7 +163,7 @@ Test(target, failures)
     double log_p[N], grad[N * D];
     nf_target_report r;
     cr_assert_null(nf_target_callback(0, bumps_batch, &b, NF_SERIAL));
-    expect(nf_error_status(), NF_EDIM, "d is 0");
+    expect(nf_error_status(), NF_EARG, "d is 0");
     cr_assert_null(nf_target_callback(D, NULL, &b, NF_SERIAL));
     expect(nf_error_status(), NF_EARG, "f is NULL");
     cr_assert_null(nf_target_point_callback(D, NULL, &b, NF_SERIAL));

@@ -510,19 +510,19 @@ Test(vae, arguments_are_checked)
     cr_assert_eq(nf_vae_score(NULL, NULL, &data, 1, 1, NULL, NULL, &s), NF_EARG);
     cr_assert_eq(nf_vae_score(normal, NULL, &data, 1, 1, NULL, NULL, &s), NF_EARG);
     cr_assert_eq(nf_vae_score(m, NULL, NULL, 1, 1, NULL, NULL, &s), NF_EARG);
-    cr_assert_eq(nf_vae_score(m, NULL, &none, 1, 1, NULL, NULL, &s), NF_EDIM);
+    cr_assert_eq(nf_vae_score(m, NULL, &none, 1, 1, NULL, NULL, &s), NF_EARG);
     cr_assert_eq(nf_vae_score(m, NULL, &wide, 1, 1, NULL, NULL, &s), NF_EDIM);
     cr_assert_eq(nf_vae_score(m, NULL, &data, 0, 1, NULL, NULL, &s), NF_EARG);
     cr_assert_eq(nf_vae_score(m, NULL, &data, 1, 1, NULL, NULL, NULL), NF_EARG);
     cr_assert_eq(nf_vae_decode(normal, NULL, &noise, 5, z, x), NF_EARG);
     cr_assert_eq(nf_vae_decode(m, NULL, NULL, 5, NULL, x), NF_EARG);
     cr_assert_eq(nf_vae_decode(m, NULL, &noise, 5, z, NULL), NF_EARG);
-    cr_assert_eq(nf_vae_decode(m, NULL, &noise, 0, z, x), NF_EDIM);
+    cr_assert_eq(nf_vae_decode(m, NULL, &noise, 0, z, x), NF_EARG);
     cr_assert_eq(nf_vae_encode(normal, NULL, &noise, 5, x, z, NULL), NF_EARG);
     cr_assert_eq(nf_vae_encode(m, NULL, NULL, 5, x, z, NULL), NF_EARG);
     cr_assert_eq(nf_vae_encode(m, NULL, &noise, 5, NULL, z, NULL), NF_EARG);
     cr_assert_eq(nf_vae_encode(m, NULL, &noise, 5, x, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_vae_encode(m, NULL, &noise, 0, x, z, NULL), NF_EDIM);
+    cr_assert_eq(nf_vae_encode(m, NULL, &noise, 0, x, z, NULL), NF_EARG);
     nf_model_free(m);
     nf_model_free(normal);
 }

@@ -41,6 +41,7 @@ typedef double nf_real; /**< the number type of parameters and samples */
 
 /**
  * Every status: name, pinned value, text. Values never change; new ones are appended.
+ * NF_EARG: a NULL or a 0 where something is needed, or a value out of range. NF_EDIM: two shapes that do not agree.
  */
 #define NF_STATUS_LIST(X)                                                       \
     X(NF_OK, 0, "success")                                                      \

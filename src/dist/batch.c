@@ -43,7 +43,7 @@ static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t
     if (!x)
         return nf_error(NF_EARG, "%s: `%s` is NULL", who, x_name);
     if (m->o->total.n_ctx && !ctx)
-        return nf_error(NF_EDIM, "%s: `ctx` is NULL, but the model reads %zu rows of context", who, m->o->total.n_ctx);
+        return nf_error(NF_EARG, "%s: `ctx` is NULL, but the model reads %zu rows of context", who, m->o->total.n_ctx);
     return NF_OK;
 }
 

@@ -67,12 +67,14 @@ static nf_status begin(job *j, size_t n)
     j->flow = nfi_model_flow(j->m, &root);
     if (!j->flow)
         return nf_error(NF_EARG, "%s: the model is of a `%s`, which has no flow", j->who, j->m->o->part->name);
+    if (j->direction != NF_FORWARD && j->direction != NF_INVERSE)
+        return nf_error(NF_EARG, "%s: `d` is %d, neither NF_FORWARD nor NF_INVERSE", j->who, (int)j->direction);
     if (n == 0)
         return nf_error(NF_EARG, "%s: `n` is 0", j->who);
     if (!j->x)
         return nf_error(NF_EARG, "%s: `x` is NULL", j->who);
     if (j->flow->total.n_ctx && !j->ctx)
-        return nf_error(NF_EDIM, "%s: `ctx` is NULL, but the flow reads %zu rows of context", j->who,
+        return nf_error(NF_EARG, "%s: `ctx` is NULL, but the flow reads %zu rows of context", j->who,
                         j->flow->total.n_ctx);
     const nf_shape *s = &j->flow->total;
     j->rows_in = j->direction == NF_FORWARD ? s->dim_in : s->dim_out;

@@ -31,14 +31,14 @@ static nf_status check(const nf_data *d, const char *who)
     if (!d)
         return nf_error(NF_EARG, "%s: data is NULL", who);
     if (d->n == 0 || d->dim == 0)
-        return nf_error(NF_EDIM, "%s: data has %zu rows and %zu columns, but needs at least 1 of each", who, d->n,
+        return nf_error(NF_EARG, "%s: data has %zu rows and %zu columns, but needs at least 1 of each", who, d->n,
                         d->dim);
     if (!nfi_mul(d->n, d->dim, &cells) || !nfi_mul(cells, sizeof(nf_real), &cells))
         return nf_error(NF_EARG, "%s: data of %zu x %zu numbers do not fit in memory", who, d->n, d->dim);
     if (!d->x == !d->bytes)
         return nf_error(NF_EARG, "%s: data needs either x or bytes, and has %s", who, d->x ? "both" : "neither");
     if (!d->ctx != !d->n_ctx)
-        return nf_error(NF_EDIM, "%s: data->n_ctx is %zu, but data->ctx is %s", who, d->n_ctx,
+        return nf_error(NF_EARG, "%s: data->n_ctx is %zu, but data->ctx is %s", who, d->n_ctx,
                         d->ctx ? "given" : "NULL");
     if ((int)d->binarise < NF_GREY || d->binarise > NF_BINARISE_THRESHOLD)
         return nf_error(NF_EARG, "%s: data->binarise is %d, which is no way to binarise", who, (int)d->binarise);

@@ -85,7 +85,7 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
                         : !z         ? "z"
                                      : "log_q");
     if (n == 0)
-        return nf_error(NF_EDIM, "nf_posterior_forward: `n` is 0");
+        return nf_error(NF_EARG, "nf_posterior_forward: `n` is 0");
     size_t n_flow = m->o->total.n_ctx - 2 * m->o->total.dim_out;
     if (n_flow && !ctx)
         return nf_error(NF_EARG, "nf_posterior_forward: `ctx` is NULL, but the flow takes %zu rows of context", n_flow);

@@ -214,7 +214,7 @@ nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noi
     if (!x || (!z && !noise))
         return nf_error(NF_EARG, "nf_vae_decode: `%s` is NULL", x ? "noise` and `z" : "x");
     if (n == 0)
-        return nf_error(NF_EDIM, "nf_vae_decode: `n` is 0");
+        return nf_error(NF_EARG, "nf_vae_decode: `n` is 0");
     return run(m, ws, noise, n, z, x, NULL, decode_tile);
 }
 
@@ -250,6 +250,6 @@ nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noi
     if (!noise || !x || !z)
         return nf_error(NF_EARG, "nf_vae_encode: `%s` is NULL", !noise ? "noise" : !x ? "x" : "z");
     if (n == 0)
-        return nf_error(NF_EDIM, "nf_vae_encode: `n` is 0");
+        return nf_error(NF_EARG, "nf_vae_encode: `n` is 0");
     return run(m, ws, noise, n, x, z, log_q, encode_tile);
 }

@@ -25,7 +25,7 @@ static int each_point(void *user, size_t n, size_t d, const double *x, double *l
 static nf_target *target_new(const nf_target *as, bool callback, const char *who)
 {
     if (as->d == 0) {
-        nf_error(NF_EDIM, "%s: d is 0, but must be at least 1", who);
+        nf_error(NF_EARG, "%s: d is 0, but must be at least 1", who);
         return NULL;
     }
     if (!callback) {
