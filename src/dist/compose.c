@@ -2,23 +2,41 @@
    VAE's posterior is a conditional normal followed by a flow that reads the rest of the context. */
 #include <nflow/dist.h>
 
+/* Whether there are dimensions, else a message. */
+static bool some(size_t dim, const char *who)
+{
+    if (dim == 0)
+        nf_error(NF_EARG, "%s: `dim` is 0", who);
+    return dim != 0;
+}
+
 nf_dist *nf_diagonal_normal(size_t dim)
 {
+    if (!some(dim, "nf_diagonal_normal"))
+        return NULL;
     return nf_pushforward(nf_normal(dim), nf_affine(dim));
 }
 
 nf_dist *nf_full_normal(size_t dim)
 {
+    if (!some(dim, "nf_full_normal"))
+        return NULL;
     return nf_pushforward(nf_normal(dim), nf_full_affine(dim));
 }
 
 nf_dist *nf_conditional_normal(size_t dim, nf_net *head)
 {
+    if (head && !some(dim, "nf_conditional_normal")) {
+        nf_net_free(head);
+        return NULL;
+    }
     return nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head));
 }
 
 nf_dist *nf_diagonal_posterior(size_t dim)
 {
+    if (!some(dim, "nf_diagonal_posterior"))
+        return NULL;
     return nf_pushforward(nf_normal(dim), nf_amortized_by_context(nf_affine(dim)));
 }
 
@@ -26,6 +44,10 @@ nf_dist *nf_posterior(size_t dim, nf_flow *flow)
 {
     if (!flow)
         return NULL;
+    if (!some(dim, "nf_posterior")) {
+        nf_flow_free(flow);
+        return NULL;
+    }
     size_t n_ctx = nf_flow_shape(flow)->n_ctx, all = 2 * dim + n_ctx;
     nf_flow *base = nf_on_context(nf_amortized_by_context(nf_affine(dim)), all, 0);
     return nf_pushforward(nf_pushforward(nf_normal(dim), base), n_ctx ? nf_on_context(flow, all, 2 * dim) : flow);
