@@ -115,11 +115,13 @@ NF_API nf_dist *nf_uniform(size_t dim, double low, double high);
 NF_API nf_dist *nf_mixture(size_t dim, size_t n_components);
 /**
  * The distribution of flow(z), z ~ base: log q(x) = log base(z) - log|det d flow/dz|. Contexts must be equal or 0.
+ * @return NULL on NF_EDIM (dimensions or contexts that do not meet), NF_ENOMEM.
  */
 NF_API nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow);
 /**
  * The posterior of a VAE over z in R^dim: a diagonal normal whose mean [dim] and log-scale [dim] are the first rows of
  * the context, pushed through `flow`, which reads the remaining rows. Context: 2 dim + flow's n_ctx rows.
+ * @return NULL on NF_EARG (dim 0), NF_EDIM (a flow that does not start from dim rows), NF_ENOMEM.
  */
 NF_API nf_dist *nf_posterior(size_t dim, nf_flow *flow);
 /** The same without a flow: mean [dim] and log-scale [dim] are the context's 2 dim rows. */

@@ -71,12 +71,16 @@ NF_API NF_CHECKED nf_status nf_flow_solve_jt(const nf_object *flow, nf_direction
 
 /* ---- composition ---- */
 
-/** f[n-1] o ... o f[0], f[0] nearest the base. n >= 1; dimensions must meet, contexts be equal or 0. */
+/**
+ * f[n-1] o ... o f[0], f[0] nearest the base. n >= 1; dimensions must meet, contexts be equal or 0.
+ * @return NULL on NF_EARG (n 0, `f` NULL), NF_EDIM (dimensions or contexts that do not meet), NF_ENOMEM.
+ */
 NF_API nf_flow *nf_chain(nf_flow *const *f, size_t n);
 /**
  * Flows side by side: block i takes its dim_in rows and gives its dim_out rows, stacked in order; log-dets add. So
  * parameters with different constraints (nflow/constraints.h), or any other flows, become one. n >= 1; contexts, which
  * all blocks share, must be equal or 0.
+ * @return NULL on NF_EARG (n 0, `f` NULL), NF_EDIM (contexts that differ), NF_ENOMEM.
  */
 NF_API nf_flow *nf_blocks(nf_flow *const *f, size_t n);
 /** Forward and inverse swapped. */

@@ -85,10 +85,15 @@ NF_API size_t nf_workspace_bytes(const nf_workspace *ws);
  * @param ctx   [n x n_ctx], NULL if n_ctx is 0
  * @param x     [n x dim], written
  * @param log_q [n], log q(x), written; NULL: not wanted
+ * @return NF_EARG (a model of no distribution, n 0, `ctx` NULL where it is needed), NF_EUNSUPPORTED (it cannot be
+ * sampled), NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                       const nf_real *ctx, nf_real *x, double *log_q);
-/** log_p[i] = log q(x_i), [n]; x [n x dim], ctx [n x n_ctx] or NULL. */
+/**
+ * log_p[i] = log q(x_i), [n]; x [n x dim], ctx [n x n_ctx] or NULL.
+ * @return as nf_sample(); NF_EUNSUPPORTED where it cannot be scored.
+ */
 NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x,
                                         const nf_real *ctx, double *log_p);
 /**
@@ -96,6 +101,8 @@ NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, siz
  * @param x [n x dim_in] for NF_FORWARD, [n x dim_out] for NF_INVERSE
  * @param y the other side's rows, written
  * @param log_det [n], of the direction taken, written; NULL: not wanted
+ * @return NF_EARG (a model without a flow, no such direction, n 0, `ctx` NULL where it is needed), NF_ENOMEM; what
+ * users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n,
                                          const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det);
@@ -104,11 +111,15 @@ NF_API NF_CHECKED nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf
  * @param gy  like y; NULL: zeros.  @param g_log_det [n]; NULL: zeros
  * @param gx  like x, written; NULL: not wanted.  @param g_ctx [n x n_ctx], written; NULL: not wanted
  * @param g_theta [n_params], += ; NULL: not wanted
+ * @return as nf_transform(); NF_EUNSUPPORTED where a type without solve_jt leaves this direction to the library.
  */
 NF_API NF_CHECKED nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n,
                                              const nf_real *x, const nf_real *ctx, const nf_real *gy,
                                              const nf_real *g_log_det, nf_real *gx, nf_real *g_ctx, nf_real *g_theta);
-/** Runs a model of a net on a batch: x [n x dim_in], ctx or NULL, y [n x dim_out]. */
+/**
+ * Runs a model of a net on a batch: x [n x dim_in], ctx or NULL, y [n x dim_out].
+ * @return NF_EARG (a model of no net, n 0, `ctx` NULL where it is needed), NF_ENOMEM; what users' own hooks return.
+ */
 NF_API NF_CHECKED nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x,
                                         const nf_real *ctx, nf_real *y);
 

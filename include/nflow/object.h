@@ -25,7 +25,10 @@ typedef enum nf_direction {
 } nf_direction;
 
 /** Whether a step is part of training (state may advance, dropout is on) or not. */
-typedef enum nf_mode { NF_EVAL, NF_TRAIN } nf_mode;
+typedef enum nf_mode {
+    NF_EVAL, /**< use: state stays, no dropout */
+    NF_TRAIN /**< a step of training */
+} nf_mode;
 
 /** Properties of an object, ORed into nf_shape.flags. */
 enum {

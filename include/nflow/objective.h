@@ -129,6 +129,8 @@ typedef struct nf_elbo_options {
  * Mixtures are sampled component by component: draw i comes from component (i + a random offset) mod K with the weight
  * K w_k, which multiplies its loss and terms; means and gradients, those in the weights w included, are unbiased for
  * any number of draws, and of least variance for multiples of K. (Means stay those over the number of accepted draws.)
+ * @return NULL on NF_EARG (NULL, a model of no distribution), NF_EDIM (dimensions that differ, a model that reads a
+ * context), NF_ENOMEM.
  */
 NF_API nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options);
 
@@ -160,6 +162,8 @@ typedef struct nf_likelihood_options {
 /**
  * Maximum likelihood: loss = -log q(x) over minibatches. Terms: "log_p". Rows are shuffled anew each epoch from the
  * seed; the last, shorter remainder of an epoch is carried over into the next. `model` and `data` are borrowed.
+ * @return NULL on NF_EARG (NULL, a model of no distribution, data without rows or with both or none of x and bytes),
+ * NF_EDIM (columns of data or context that are not the model's), NF_ENOMEM.
  */
 NF_API nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options);
 

@@ -15,6 +15,8 @@ NF_BEGIN_DECLS
  * @param ws    this thread's workspace; keeps the tape for nf_posterior_backward
  * @param mean, log_scale [n x d].  @param ctx [n x n_ctx of the flow], NULL if that is 0
  * @param z     [n x d], written.   @param log_q [n], log q(z), written
+ * @return NF_EARG (NULL where something is needed, n 0), NF_EDIM (a model of fewer than 2 d rows of context),
+ * NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                                  const nf_real *mean, const nf_real *log_scale, const nf_real *ctx,
@@ -24,6 +26,7 @@ NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace
  * @param gz [n x d].  @param g_log_q [n].  n is that of the forward call
  * @param g_mean, g_log_scale [n x d], g_ctx [n x n_ctx]: written; NULL: not wanted
  * @param g nf_model_gradient_size(m) numbers, +=; NULL: not wanted. Pull back once a step: nf_model_pull_gradient
+ * @return NF_EARG (no such forward call before), NF_EUNSUPPORTED (a mixture); else as nf_posterior_forward().
  */
 NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_real *gz,
                                                   const nf_real *g_log_q, nf_real *g_mean, nf_real *g_log_scale,
@@ -41,7 +44,7 @@ typedef enum nf_likelihood {
  * A VAE with prior N(0, I): encoder(x) gives the posterior's context (means, log-scales, the flow's context),
  * decoder(z) the likelihood's parameters. Consumes its three parts. encoder: x_dim -> posterior's n_ctx; posterior:
  * nf_posterior(z_dim, flow) or any nf_dist with context; decoder: z_dim -> x_dim (Bernoulli) or 2 x_dim (Gaussian).
- * @return NULL on NF_EDIM (message with both shapes), NF_ENOMEM.
+ * @return NULL on NF_EARG (no such likelihood), NF_EDIM (message with both shapes), NF_ENOMEM.
  */
 NF_API nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_likelihood likelihood);
 /** The VAE as a node; borrowed. Its shape: dim_in = x_dim, dim_out = z_dim. */
@@ -61,6 +64,8 @@ typedef struct nf_vae_options {
 /**
  * loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), one z a row: -ELBO at weights 1.
  * Terms: "log_px", "kl" (log q(z|x) - log p(z)), both unweighted. `model` must be of a VAE; borrowed, as is `data`.
+ * @return NULL on NF_EARG (NULL, a model of no VAE, data without rows or with both or none of x and bytes), NF_EDIM
+ * (columns that are not the encoder's rows), NF_ENOMEM.
  */
 NF_API nf_objective *nf_vae_elbo(nf_model *model, const nf_data *data, const nf_vae_options *options);
 
@@ -77,14 +82,22 @@ typedef struct nf_vae_scores {
  * Scores rows: log p(x) ~ log mean_k p(x, z_k) / q(z_k | x), z_k ~ q, by a streaming log-sum-exp (constant memory in
  * k).
  * @param progress called with rows done so far, from the calling thread; NULL: not. Anything but 0 stops: NF_ESTOP
+ * @return NF_EARG (also samples 0), NF_EDIM (columns that are not the encoder's rows), NF_ESTOP, NF_ENOMEM; what users'
+ * own hooks return. `scores` is written on NF_OK only.
  */
 NF_API NF_CHECKED nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples,
                                          uint64_t seed, int (*progress)(void *user, size_t done), void *user,
                                          nf_vae_scores *scores);
-/** Likelihood means E[x | z] for z [n x z_dim]: x [n x x_dim]. z NULL: z is drawn from the prior by `noise`. */
+/**
+ * Likelihood means E[x | z] for z [n x z_dim]: x [n x x_dim]. z NULL: z is drawn from the prior by `noise`.
+ * @return NF_EARG (a model of no VAE, n 0, `z` and `noise` NULL), NF_ENOMEM; what users' own hooks return.
+ */
 NF_API NF_CHECKED nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                           const nf_real *z, nf_real *x);
-/** z ~ q(z | x): x [n x x_dim], z [n x z_dim], log_q [n] or NULL. */
+/**
+ * z ~ q(z | x): x [n x x_dim], z [n x z_dim], log_q [n] or NULL.
+ * @return NF_EARG (a model of no VAE, n 0, `noise` NULL), NF_ENOMEM; what users' own hooks return.
+ */
 NF_API NF_CHECKED nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                           const nf_real *x, nf_real *z, double *log_q);
 
