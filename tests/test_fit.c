@@ -230,6 +230,44 @@ Test(fit, bad_steps_move_nothing)
     nf_model_free(m);
 }
 
+/* The same with statistics for a batch normalisation of two rows: sums of y, of its square, and the rows. */
+static nf_status backward_with_stats(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums,
+                                     const nf_grad *g)
+{
+    for (size_t k = 0; g && k < P; k++)
+        g->stats[k] += (double)p->n * (k < 2 ? 0.3 : 0.7);
+    if (g)
+        g->stats[P] += (double)p->n;
+    return backward(self, p, first, saved, sums, g);
+}
+
+typedef struct states {
+    nf_model *m;
+    nf_real state[8][P + 1];
+} states;
+
+static int note_state(void *user, const nf_progress *p)
+{
+    states *s = user;
+    memcpy(s->state[p->step], nf_model_state(s->m), sizeof s->state[0]);
+    return 0;
+}
+
+Test(fit, bad_steps_leave_the_state)
+{
+    nf_objective_type type = scripted;
+    type.backward = backward_with_stats;
+    script s = {.bad_from = 3, .bad_to = 4, .bad_gradient = 5};
+    states all = {.m = nf_model_new(nf_pushforward(nf_diagonal_normal(2), nf_batch_norm(2, NULL)), NULL)};
+    cr_assert(nf_model_shape(all.m)->n_params == P && nf_model_shape(all.m)->n_state == P + 1);
+    nf_objective *o = nf_objective_new(&type, all.m, DRAWS, &s);
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 7, .callback = note_state, .user = &all}, NULL), NF_OK);
+    for (int t = 1; t < 7; t++)
+        cr_assert_eq(memcmp(all.state[t + 1], all.state[t], sizeof all.state[0]) == 0, t == 3 || t == 5, "step %d", t);
+    nf_objective_free(o);
+    nf_model_free(all.m);
+}
+
 /* Down at first, then up, faster and faster. */
 static double turns(void *user, uint64_t t)
 {

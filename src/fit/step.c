@@ -231,7 +231,7 @@ void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads)
 static nf_status end_statistics(nfi_engine *e)
 {
     const nf_shape *shape = &e->o->model->o->total;
-    if (!e->stats || !isfinite(e->report.loss))
+    if (!e->stats || !isfinite(e->report.loss) || !isfinite(e->report.grad_norm))
         return NF_OK;
     for (size_t i = 1; i < e->sum.n_shards; i++)
         for (size_t k = 0; k < shape->n_state; k++)
