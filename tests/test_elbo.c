@@ -5,15 +5,17 @@
 
 /* ---- targets ---- */
 
-/* N(mean, P^-1) in two dimensions, normalised; draws with x0 > limit are rejected, or NaN beyond `broken`. */
+/* N(mean, P^-1) in two dimensions, normalised; draws with x0 > limit are rejected, gradients NaN beyond `broken`, log
+   densities beyond `nowhere`. */
 typedef struct gauss {
-    double mean[2], precision[2][2], limit, broken;
+    double mean[2], precision[2][2], limit, broken, nowhere;
     pthread_t caller;
     int calls, strangers;
     size_t last_n;
 } gauss;
 
-static const gauss bent = {.mean = {0.31, -0.74}, .precision = {{2.1, -0.6}, {-0.6, 1.3}}, .limit = 1e9, .broken = 1e9};
+static const gauss bent = {
+    .mean = {0.31, -0.74}, .precision = {{2.1, -0.6}, {-0.6, 1.3}}, .limit = 1e9, .broken = 1e9, .nowhere = 1e9};
 
 static int gauss_batch(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
                        unsigned char *rejected)
@@ -30,7 +32,7 @@ static int gauss_batch(void *user, size_t n, size_t d, const double *x, double *
             grad[i * d + 1] = x[i * d] > t->broken ? NAN : gv;
         }
         rejected[i] = x[i * d] > t->limit;
-        if (rejected[i]) /* what stands here must not matter */
+        if (rejected[i] || x[i * d] > t->nowhere) /* rejected: what stands here must not matter */
             log_p[i] = NAN;
     }
     return 0;
@@ -61,7 +63,7 @@ static nf_model *layered(void)
 /* KL(N(0, diag(1, 2)) || N(0, [[1, 1], [1, 2]])) = (tr(P S) - 2 + log det ratio) / 2 = (2 - log 2) / 2. */
 Test(elbo, divergence_of_two_gaussians)
 {
-    gauss g = {.precision = {{2, -1}, {-1, 1}}, .limit = 1e9, .broken = 1e9};
+    gauss g = {.precision = {{2, -1}, {-1, 1}}, .limit = 1e9, .broken = 1e9, .nowhere = 1e9};
     nf_target *t = nf_target_callback(2, gauss_batch, &g, NF_THREADSAFE);
     nf_model *m = nf_model_new(nf_diagonal_normal(2), NULL);
     const nf_real theta[] = {0, 0, 0, (nf_real)(0.5 * log(2))};
@@ -86,7 +88,7 @@ Test(elbo, divergence_of_two_gaussians)
 /* q = p: the loss is 0 at every draw, and the ELBO of a target 0.37 higher is 0.37. */
 Test(elbo, no_divergence_from_itself)
 {
-    gauss g = {.mean = {0.4, -1.7}, .precision = {{4, 0}, {0, 0.25}}, .limit = 1e9, .broken = 1e9};
+    gauss g = {.mean = {0.4, -1.7}, .precision = {{4, 0}, {0, 0.25}}, .limit = 1e9, .broken = 1e9, .nowhere = 1e9};
     nf_target *t = nf_target_callback(2, gauss_batch, &g, NF_THREADSAFE);
     nf_model *m = nf_model_new(nf_diagonal_normal(2), NULL);
     const nf_real theta[] = {NF_R(0.4), NF_R(-1.7), (nf_real)log(0.5), (nf_real)log(2)};
@@ -455,6 +457,69 @@ Test(elbo, broken_gradient_shows_in_the_loss)
         nf_target_free(t);
         nf_model_free(m);
     }
+}
+
+/* A fit whose target breaks after so many steps, for two steps and then for good; theta after each step. */
+enum { PAUSE = 25, END = 40, BAD = 5, MOST = 64 };
+typedef struct breaking {
+    nf_model *m;
+    double *where;
+    nf_real theta[END + BAD + 1][MOST];
+} breaking;
+
+static int breaks(void *user, const nf_progress *p)
+{
+    breaking *b = user;
+    bool broken = (p->step >= PAUSE && p->step < PAUSE + 2) || p->step >= END;
+    *b->where = broken ? -1e9 : 1e9;
+    memcpy(b->theta[p->step], nf_model_theta(b->m), nf_model_shape(b->m)->n_params * sizeof(nf_real));
+    return 0;
+}
+
+static void ends_with_the_best(nf_thread_rule rule, bool in_gradient)
+{
+    gauss g = bent;
+    breaking *b = calloc(1, sizeof *b);
+    b->m = layered();
+    b->where = in_gradient ? &g.broken : &g.nowhere;
+    const size_t bytes = nf_model_shape(b->m)->n_params * sizeof(nf_real);
+    cr_assert_leq(bytes, sizeof b->theta[0]);
+    nf_target *t = nf_target_callback(2, gauss_batch, &g, rule);
+    nf_objective *o = nf_elbo(b->m, t, NULL);
+    nf_fit_options options = {.steps = 500, .rate = 0.01, .max_bad_steps = BAD, .validate_every = 10};
+    options.callback = breaks;
+    options.user = b;
+    nf_fit_report r;
+    expect(nf_fit(o, &options, &r), NF_ENOTFINITE, "nf_fit: 5 steps in a row");
+    cr_assert_eq(r.reason, NF_STOP_NOTFINITE);
+    cr_assert_eq(r.steps, END + BAD);
+    cr_assert_eq(r.skipped, 2 + BAD);
+    cr_assert_eq(r.rejected, 0);
+    cr_assert_eq(r.warnings, NF_WARN_SKIPPED);
+    cr_assert(isfinite(r.best) && isfinite(r.loss));
+    cr_assert(r.best_step % 10 == 0 && r.best_step > 0 && r.best_step <= END, "step %d", (int)r.best_step);
+    cr_assert_eq(memcmp(nf_model_theta(b->m), b->theta[r.best_step], bytes), 0);
+    cr_assert_eq(memcmp(b->theta[PAUSE], b->theta[PAUSE + 2], bytes), 0);
+    cr_assert_neq(memcmp(b->theta[PAUSE + 2], b->theta[PAUSE + 3], bytes), 0);
+    *b->where = -1e9; /* from the first step: nothing moves */
+    memcpy(b->theta[0], nf_model_theta(b->m), bytes);
+    expect(nf_fit(o, &(nf_fit_options){.max_bad_steps = BAD}, &r), NF_ENOTFINITE, "nf_fit: 5 steps in a row");
+    cr_assert(r.steps == BAD && r.skipped == BAD);
+    cr_assert_eq(memcmp(nf_model_theta(b->m), b->theta[0], bytes), 0);
+    nf_real x[2];
+    double log_q;
+    cr_assert_eq(nf_sample(b->m, NULL, &(nf_noise){.seed = 1}, 1, NULL, x, &log_q), NF_OK);
+    cr_assert(isfinite(x[0]) && isfinite(x[1]) && isfinite(log_q));
+    nf_objective_free(o);
+    nf_target_free(t);
+    nf_model_free(b->m);
+    free(b);
+}
+
+Test(elbo, fits_end_with_the_best_where_the_target_is_no_number)
+{
+    for (int k = 0; k < 4; k++)
+        ends_with_the_best(k % 2 ? NF_SERIAL : NF_THREADSAFE, k / 2);
 }
 
 /* ---- failures ---- */
