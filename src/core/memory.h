@@ -21,8 +21,17 @@ struct nf_arena {
     size_t n_chunks; /* allocated */
     nf_mark end;     /* the first free byte */
 };
-void nfi_arena_clear(nf_arena *a);                                    /* frees all; a zeroed struct is an empty arena */
-size_t nfi_arena_bytes(const nf_arena *a);                            /* held */
-size_t nfi_arena_used(const nf_arena *a);                             /* up to the present end */
+void nfi_arena_clear(nf_arena *a);         /* frees all; a zeroed struct is an empty arena */
+size_t nfi_arena_bytes(const nf_arena *a); /* held */
+size_t nfi_arena_used(const nf_arena *a);  /* up to the present end */
+
+/* n zeros from an arena; NULL when out of memory. */
+static inline double *nfi_zero_doubles(nf_arena *a, size_t n)
+{
+    double *v = nf_arena_alloc(a, n * sizeof *v);
+    for (size_t i = 0; v && i < n; i++)
+        v[i] = 0;
+    return v;
+}
 
 #endif

@@ -12,16 +12,6 @@ typedef struct job {
     double *log; /* log-density or log-det, [n] or NULL */
 } job;
 
-static double *zeros(const nf_pass *p, nf_status *status)
-{
-    double *v = nf_arena_alloc(p->scratch, p->ld * sizeof *v);
-    if (v)
-        memset(v, 0, p->ld * sizeof *v);
-    else
-        *status = NF_ENOMEM;
-    return v;
-}
-
 static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, nf_status *status)
 {
     nf_pass p = nfi_model_pass(j->m, memory, j->noise, first, n, ld, NF_EVAL, false);
@@ -30,8 +20,7 @@ static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_th
     return p;
 }
 
-static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t n, const void *x, const char *x_name,
-                       const nf_real *ctx)
+static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t n, const void *x, const nf_real *ctx)
 {
     if (!m)
         return nf_error(NF_EARG, "%s: `m` is NULL", who);
@@ -41,7 +30,7 @@ static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t
     if (n == 0)
         return nf_error(NF_EARG, "%s: `n` is 0", who);
     if (!x)
-        return nf_error(NF_EARG, "%s: `%s` is NULL", who, x_name);
+        return nf_error(NF_EARG, "%s: `x` is NULL", who);
     if (m->o->total.n_ctx && !ctx)
         return nf_error(NF_EARG, "%s: `ctx` is NULL, but the model reads %zu rows of context", who, m->o->total.n_ctx);
     return NF_OK;
@@ -56,8 +45,10 @@ static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_
     nf_pass p = tile_pass(j, first, n, ld, memory, &status);
     size_t dim = j->m->o->total.dim_out;
     nf_real *x = nfi_load_tile(&p, first, dim, NULL, &status);
-    double *log_q = zeros(&p, &status);
+    double *log_q = nfi_zero_doubles(p.scratch, ld);
     void *saved = NULL;
+    if (status == NF_OK)
+        status = log_q ? NF_OK : NF_ENOMEM;
     if (status == NF_OK)
         status = nf_dist_sample(j->m->o, &p, x, log_q, &saved);
     if (status != NF_OK)
@@ -71,7 +62,7 @@ static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_
 nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *ctx,
                     nf_real *x, double *log_q)
 {
-    nf_status status = check("nf_sample", m, NFI_DIST, n, x, "x", ctx);
+    nf_status status = check("nf_sample", m, NFI_DIST, n, x, ctx);
     if (status == NF_OK && !noise)
         status = nf_error(NF_EARG, "nf_sample: `noise` is NULL");
     job j = {.m = m, .noise = noise, .ctx = ctx, .y = x, .log = log_q};
@@ -84,8 +75,10 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
     nf_status status = NF_OK;
     nf_pass p = tile_pass(j, first, n, ld, memory, &status);
     const nf_real *x = nfi_load_tile(&p, first, j->m->o->total.dim_out, j->x, &status);
-    double *log_p = zeros(&p, &status);
+    double *log_p = nfi_zero_doubles(p.scratch, ld);
     void *saved = NULL;
+    if (status == NF_OK)
+        status = log_p ? NF_OK : NF_ENOMEM;
     if (status == NF_OK)
         status = nf_dist_score(j->m->o, &p, x, log_p, &saved);
     if (status == NF_OK)
@@ -96,7 +89,7 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
 nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x, const nf_real *ctx,
                       double *log_p)
 {
-    nf_status status = check("nf_log_prob", m, NFI_DIST, n, x, "x", ctx);
+    nf_status status = check("nf_log_prob", m, NFI_DIST, n, x, ctx);
     if (status == NF_OK && !log_p)
         status = nf_error(NF_EARG, "nf_log_prob: `log_p` is NULL");
     job j = {.m = m, .x = x, .ctx = ctx, .log = log_p};
@@ -123,7 +116,7 @@ static nf_status net_tile(void *user, size_t first, size_t n, size_t ld, nfi_thr
 
 nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y)
 {
-    nf_status status = check("nf_evaluate", m, NFI_NET, n, x, "x", ctx);
+    nf_status status = check("nf_evaluate", m, NFI_NET, n, x, ctx);
     if (status == NF_OK && !y)
         status = nf_error(NF_EARG, "nf_evaluate: `y` is NULL");
     job j = {.m = m, .x = x, .ctx = ctx, .y = y};

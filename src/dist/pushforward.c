@@ -39,10 +39,9 @@ static nf_status run_flow(const nf_object *o, nf_direction d, const nf_pass *p, 
                           double sign, double *log_q, void **saved)
 {
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *log_det = nf_arena_alloc(p->scratch, p->ld * sizeof *log_det);
+    double *log_det = nfi_zero_doubles(p->scratch, p->ld);
     if (!log_det)
         return NF_ENOMEM;
-    memset(log_det, 0, p->ld * sizeof *log_det);
     nf_pass flow_pass = nf_child_pass(o, FLOW, p);
     nf_status status = nf_flow_apply(nf_child(o, FLOW), d, &flow_pass, x, y, log_det, saved);
     if (status == NF_OK) {
@@ -134,10 +133,9 @@ static nf_status draw_base(const nf_object *o, const nf_noise *noise, nf_batch *
                            nf_arena *memory)
 {
     nf_real *z = nf_arena_reals(memory, nf_child(o, BASE)->total.dim_out, b->ld);
-    double *log_q = nf_arena_alloc(memory, b->ld * sizeof *log_q);
+    double *log_q = nfi_zero_doubles(memory, b->ld);
     if (!z || !log_q)
         return NF_ENOMEM;
-    memset(log_q, 0, b->ld * sizeof *log_q);
     nf_pass p;
     void *none = NULL;
     nf_status status = nfi_init_pass(o, BASE, noise, b, theta, state, memory, &p);

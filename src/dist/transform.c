@@ -16,7 +16,7 @@ typedef struct job {
     nf_real *y;
     double *log_det;
     const nf_real *gy, *g_log_det;
-    nf_real *gx, *g_ctx;
+    nf_real *gx, *g_ctx, *g_theta;
 } job;
 
 /* One tile of the flow: its pass, and the arrays that both directions of differentiation need. */
@@ -38,10 +38,9 @@ static nf_status apply(const job *j, size_t first, size_t n, size_t ld, nfi_thre
         t->p.ctx = nfi_load_tile(&root, first, j->flow->total.n_ctx, j->ctx, &status);
     t->x = nfi_load_tile(&root, first, j->rows_in, j->x, &status);
     t->y = nfi_load_tile(&root, first, j->rows_out, NULL, &status);
-    t->log_det = nf_arena_alloc(root.scratch, ld * sizeof *t->log_det);
+    t->log_det = nfi_zero_doubles(root.scratch, ld);
     if (status != NF_OK || !t->log_det)
         return NF_ENOMEM;
-    memset(t->log_det, 0, ld * sizeof *t->log_det);
     return nf_flow_apply(j->flow, j->direction, &t->p, t->x, t->y, t->log_det, &t->saved);
 }
 
@@ -114,7 +113,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     const job *j = user;
     const nf_shape *model = &j->m->o->total, *flow = &j->flow->total;
     const bool whole = flow->n_params == model->n_params;
-    if (fresh) /* what the flow does not write */
+    if (fresh && j->g_theta) /* what the flow does not write */
         memset(g + (whole ? model->n_params : 0), 0, (model->n_prep + (whole ? 0 : model->n_params)) * sizeof *g);
     tile t = {0};
     nf_status status = apply(j, first, n, ld, memory, true, &t);
@@ -127,7 +126,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     if (status != NF_OK)
         return status;
     nf_grad grad = {.ctx = g_ctx};
-    if (g) {
+    if (j->g_theta) {
         grad.fresh = fresh && whole;
         grad.theta = g + (t.p.theta - j->m->theta);
         grad.prep = g + model->n_params + (t.p.prep - j->m->prep);
@@ -141,14 +140,14 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
 }
 
 /* All tiles, summed in shards. */
-static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n, nf_real *g_theta)
+static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
 {
     nfi_tiling tiling = nfi_tile_batch(n, j->m->o->total.n_saved);
     nfi_team team;
     if (nfi_team_begin(&team) != NF_OK)
         return NF_ENOMEM;
     nf_mark mark = nf_arena_mark(&ws->shared);
-    size_t length = nf_model_gradient_size(j->m);
+    const size_t length = j->g_theta ? nf_model_gradient_size(j->m) : 0;
     nfi_sum sum;
     nf_status status = nfi_sum_begin(&sum, &tiling, length, ws->n_threads, &ws->shared);
     if (status == NF_OK) {
@@ -160,9 +159,9 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n, nf_real *g_
         }
         status = nfi_team_result(&team);
     }
-    if (status == NF_OK && g_theta) {
+    if (status == NF_OK && j->g_theta) {
         nfi_sum_finish(&sum, 0, length);
-        status = nf_model_pull_gradient(j->m, sum.part[0], g_theta);
+        status = nf_model_pull_gradient(j->m, sum.part[0], j->g_theta);
     }
     nf_arena_rewind(&ws->shared, mark);
     nfi_team_end(&team);
@@ -174,14 +173,14 @@ nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, nf_direction d, 
                            nf_real *g_theta)
 {
     job j = {.who = "nf_transform_vjp", .m = m, .direction = d, .x = x, .ctx = ctx};
-    j.gy = gy, j.g_log_det = g_log_det, j.gx = gx, j.g_ctx = g_ctx;
+    j.gy = gy, j.g_log_det = g_log_det, j.gx = gx, j.g_ctx = g_ctx, j.g_theta = g_theta;
     nf_status status = begin(&j, n);
     if (status != NF_OK)
         return status;
     nf_workspace *mine = nfi_workspace_borrow(ws);
     if (!mine)
         return NF_ENOMEM;
-    status = sum_tiles(&j, mine, n, g_theta);
+    status = sum_tiles(&j, mine, n);
     nfi_workspace_return(ws, mine);
     return status;
 }

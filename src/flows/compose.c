@@ -78,11 +78,9 @@ nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_ba
     const nf_object *flow = o->children[i];
     memory->end = (nf_mark){0};
     nf_real *y = nf_arena_reals(memory, nfi_rows_out(flow, b->direction), b->ld);
-    double *log_det = nf_arena_alloc(memory, b->ld * sizeof *log_det);
+    double *log_det = nfi_zero_doubles(memory, b->ld);
     if (!y || !log_det)
         return NF_ENOMEM;
-    for (size_t s = 0; s < b->ld; s++)
-        log_det[s] = 0;
     nf_pass p;
     void *none = NULL;
     nf_status status = nfi_init_pass(o, i, noise, b, theta, state, memory, &p);

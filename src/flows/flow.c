@@ -31,11 +31,9 @@ static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_p
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *x = nf_arena_reals(p->scratch, nfi_rows_in(flow, d), p->ld);
-    double *log_det = nf_arena_alloc(p->scratch, p->ld * sizeof *log_det);
+    double *log_det = nfi_zero_doubles(p->scratch, p->ld);
     if (!x || !log_det)
         return NF_ENOMEM;
-    for (size_t s = 0; s < p->ld; s++)
-        log_det[s] = 0;
     nf_status status = type_of(flow)->apply(flow, nfi_opposite(d), p, y, x, log_det, saved);
     nf_arena_rewind(p->scratch, mark);
     return status;
