@@ -11,6 +11,7 @@
  * that all pictures share, whose parameters live in this program's own vector.
  */
 #include "common/cli.h"
+#include "common/output.h"
 #include <math.h>
 #include <nflow/nflow.h>
 #include <stdio.h>
@@ -73,7 +74,7 @@ static double *theta, *gradient;
 static nf_model *posterior;
 static nf_workspace *workspace;
 
-static void build(uint64_t seed)
+static void build(uint64_t seed, size_t threads)
 {
     nf_flow *planar[K];
     for (size_t k = 0; k < K; k++)
@@ -104,7 +105,7 @@ static void build(uint64_t seed)
     cli_ok(nf_start_context(nf_dist_object(q), &(nf_noise){.seed = seed}, start));
     memcpy(net[CONTEXT].w + CTX * H, start + 2 * Z, CTX * sizeof *start);
     posterior = cli_made(nf_model_new(q, &(nf_model_options){.theta = w}));
-    workspace = cli_made(nf_workspace_new(1));
+    workspace = cli_made(nf_workspace_new(threads));
 }
 
 /* Mean ELBO of BATCH pictures; the gradient of its negative into `gradient`. */
@@ -207,22 +208,26 @@ static void adam(size_t t, double rate, double *m, double *v)
 int main(int argc, char **argv)
 {
     static uint64_t seed = 1;
-    static size_t steps = 2000;
+    static size_t steps = 2000, threads = 1;
+    static const char *json;
     static bool check;
     static const cli_option options[] = {
         {"steps", "N", "updates", .size = &steps, .min = 1},
         {"seed", "S", "of parameters, data and noise", .seed = &seed},
+        {"threads", "N", "of the posterior; 0: as many as the machine has", .size = &threads, .max = 1024},
+        {"json", "FILE", "write the last ELBO there", .text = &json},
         {"check", NULL, "compare the gradient with finite differences before and after training", .flag = &check},
         {0},
     };
     cli_parse(argc, argv, "A VAE in plain C with a normalizing flow as its posterior.", options);
+    cli_writable(json);
     cli_catch_interrupt();
-    build(seed);
+    build(seed, threads);
     static double x[BATCH * X];
     double *m = calloc(n_params, sizeof *m), *v = calloc(n_params, sizeof *v);
     if (!m || !v)
         cli_fail(1, "out of memory");
-    double mean = 0, first = 0, worst = 0;
+    double mean = 0, worst = 0;
     for (size_t t = 1; t <= steps && !cli_interrupted; t++) {
         nf_noise noise = {.seed = seed, .step = t};
         draw_pictures(seed, t, x);
@@ -230,14 +235,24 @@ int main(int argc, char **argv)
             worst = fmax(worst, check_gradient(x, &noise));
         mean += elbo(x, &noise);
         adam(t, 0.003, m, v);
+        cli_progress("training", (double)t, (double)steps, "%zu steps", steps);
         if (t % 200 == 0 || t == steps) {
             mean /= (double)((t - 1) % 200 + 1);
+            cli_progress_clear();
             printf("step %5zu  elbo %8.3f\n", t, mean);
-            first = first != 0 ? first : mean;
             if (t < steps)
                 mean = 0;
         }
     }
+    cli_progress_clear();
+    js_file *j = js_open(json);
+    js_begin(j, NULL, '{');
+    js_integer(j, "steps", steps);
+    js_number(j, "elbo", mean);
+    if (check)
+        js_number(j, "gradient_error", worst);
+    js_end(j);
+    js_close(j);
     if (check)
         printf("gradient: largest difference from central differences %.1e\n", worst);
     nf_workspace_free(workspace);

@@ -229,7 +229,15 @@ with tempfile.TemporaryDirectory() as tmp:
 r = subprocess.run([plugin_vae, '--steps', '0'], capture_output=True, text=True, timeout=60)
 assert r.returncode == 2 and re.fullmatch(r'plugin_vae: --steps must be .*\n', r.stderr), r
 # the plug-in's example: a right gradient, and an ELBO that rises
-text = succeeds(plugin_vae, '--check', '--steps', 800)
-elbo = [float(x) for x in re.findall(r'elbo +(-?[0-9.]+)', text)]
-assert len(elbo) == 4 and elbo[-1] > elbo[0] + 5, text
+with tempfile.TemporaryDirectory() as tmp:
+    found = []
+    for threads in 1, 2:
+        out = os.path.join(tmp, f'{threads}.json')
+        text = succeeds(plugin_vae, '--check', '--steps', 800, '--threads', threads, '--json', out)
+        elbo = [float(x) for x in re.findall(r'elbo +(-?[0-9.]+)', text)]
+        assert len(elbo) == 4 and elbo[-1] > elbo[0] + 5, text
+        with open(out, encoding='utf-8') as f:
+            found.append(json.load(f))
+        assert abs(found[-1]['elbo'] - elbo[-1]) < 1e-3 and found[-1]['gradient_error'] < 1e-6, found
+    assert found[0] == found[1], found
 print('ok')
