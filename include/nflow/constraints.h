@@ -122,7 +122,8 @@ NF_API nf_flow *nf_cholesky_cov(size_t M, size_t N);
 /**
  * K (K + 1) / 2 rows to a covariance matrix L L^T, L = nf_cholesky_cov(K, K). Chart: the lower triangle; log-det:
  * K log 2 + sum over k of (K + 1 - k) x[k][k], k from 0. dim_out: K^2. The inverse reads the lower triangle;
- * it is as badly conditioned as the matrix, whose condition is that of L squared. Entries of L beyond 1e150 (float: 1e18) are taken for that. K >= 1.
+ * it is as badly conditioned as the matrix, whose condition is that of L squared. Entries of L beyond 1e150 (float:
+ * 1e18) are taken for that. K >= 1.
  */
 NF_API nf_flow *nf_cov_matrix(size_t K);
 

@@ -89,7 +89,8 @@ typedef struct nf_student_t_options {
  * Independent Student's t in every dimension, location 0 and scale 1; push it through nf_affine for others. Parameters:
  * none, or theta [dim] if learnt. Samples are Bailey's (1994) exact function of two uniforms, smooth in the degrees of
  * freedom, whose gradient is therefore that of any reparameterisation. Scores and gradients are finite at every finite
- * x (below 1 degree of freedom, where x / sqrt(df) is), and so are samples: no uniform leads to more than a float holds. `options` is copied.
+ * x (below 1 degree of freedom, where x / sqrt(df) is), and so are samples: no uniform leads to more than a float
+ * holds. `options` is copied.
  * @return NULL on NF_EARG (dim 0, degrees of freedom out of range, or not above `least` if learnt), NF_ENOMEM.
  */
 NF_API nf_dist *nf_student_t(size_t dim, const nf_student_t_options *options);

@@ -153,9 +153,8 @@ typedef struct nf_batch_norm_options {
  * No parameters: follow it by nf_affine for a learnt scale and shift (Papamakarios et al. 2017, appendix B). State:
  * mean [dim], variance [dim], steps; the first steps' batches weigh the same until r is reached. An initial batch that
  * comes in inverse (nf_model_init) sets mean and variance; without, the first step sees the identity, and the variance
- * of data that lie 1e8 deviations (float: 1e4) or more from 0 is lost in rounding at first. A row with a sum that is not
- * finite keeps its statistics. nf_fit and
- * nf_objective_gradient move the state. Cannot be amortised.
+ * of data that lie 1e8 deviations (float: 1e4) or more from 0 is lost in rounding at first. A row with a sum that is
+ * not finite keeps its statistics. nf_fit and nf_objective_gradient move the state. Cannot be amortised.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a momentum or eps not between 0 and 1), NF_ENOMEM. Initialisation fails with
  * NF_ENOTFINITE where data are not finite.
@@ -245,9 +244,9 @@ NF_API nf_flow *nf_full_affine(size_t dim);
 /**
  * y = m + exp(s) (x + W W^T x), W [dim x rank]: a standard normal becomes any normal of covariance D^2 + U U^T, D
  * diagonal and U [dim x rank] (factor analysis), at a cost of dim rank a sample. The log-det is sum s + log det(I + W^T
- * W), and the inverse is Woodbury's, which loses about log10(1 + |W|^2) digits, as the log-det does where columns of W are
- * nearly parallel; |W|^2 must not overflow. theta: m
- * [dim], s [dim], W by rows. Starts near the identity with small random W, since W = 0 has no gradient. NF_PER_SAMPLE.
+ * W), and the inverse is Woodbury's, which loses about log10(1 + |W|^2) digits, as the log-det does where columns of W
+ * are nearly parallel; |W|^2 must not overflow. theta: m [dim], s [dim], W by rows. Starts near the identity with small
+ * random W, since W = 0 has no gradient. NF_PER_SAMPLE.
  * @param rank from 1 to dim
  */
 NF_API nf_flow *nf_low_rank_affine(size_t dim, size_t rank);
