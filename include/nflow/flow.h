@@ -100,7 +100,8 @@ NF_API nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first);
 /**
  * Coupling layer (Dinh et al. 2014, 2017; Durkan et al. 2019): rows i with mask[i] = 0 pass unchanged, the others are
  * transformed, y_b = transform(x_b; net(x_a, context)), and so with the inverse. The net gives the transform's
- * parameters sample by sample and is initialised so that they start about the transform's own initial ones.
+ * parameters sample by sample and is initialised so that they start about the transform's own initial ones. It reads
+ * numbers beyond +-2^500 (float: 2^60), and so rows that have overflowed, as that.
  * @param dim       rows, >= 1
  * @param mask      [dim], copied; nonzero: transformed. Not all 0; all nonzero: the net takes no rows
  * @param transform takes as many rows as are transformed; NF_PER_SAMPLE, with parameters, without context and state
@@ -123,7 +124,15 @@ NF_API size_t nf_mask_random(size_t dim, size_t k, uint64_t seed, unsigned char 
 
 /* ---- layers ---- */
 
-/** y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity. */
+/**
+ * y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity.
+ *
+ * Overflow: exp(s) alone may overflow where y does not. A y beyond the largest number is infinite, with its sign; the
+ * log-det is exact all the same, so that a log-density there is finite or -infinity. Elementwise layers, couplings and
+ * autoregressive flows make no NaN of an infinite row: values stay numbers or infinite. But the gradients of a sample
+ * that has overflowed can be infinite or NaN, and so the sums over samples; nf_fit skips such a step. In y, |s| above
+ * 1416 (float: 173) counts as that.
+ */
 NF_API nf_flow *nf_affine(size_t dim);
 /**
  * Activation normalisation (Kingma & Dhariwal 2018, section 3.1): y = x exp(s) + m, elementwise, with m and s from the
@@ -169,14 +178,15 @@ NF_API nf_flow *nf_shift(size_t dim);
  * All are smooth, except that NF_SCALE_CLAMP has no gradient outside its limits.
  */
 typedef enum nf_scale {
-    NF_SCALE_EXP,        /**< log s = t, unbounded; the default */
+    NF_SCALE_EXP,        /**< log s = t, unbounded; the default. Overflows to infinity, see nf_affine() */
     NF_SCALE_TANH,       /**< log s = u tanh(t / u) (Dinh et al. 2017, Real NVP) */
     NF_SCALE_CLAMP,      /**< log s = t clipped to [-l, u] */
     NF_SCALE_SOFTSIGN,   /**< log s = t / (1 + |t| / u) (zuko's form) */
     NF_SCALE_ATAN,       /**< log s = (2 u / pi) atan(t / u) (Ardizzone et al. 2019) */
     NF_SCALE_ASYMMETRIC, /**< the same with u where t >= 0 and l where t < 0 (Andrade 2024) */
-    NF_SCALE_SIGMOID,    /**< s = sigmoid(t) + floor (Kingma et al. 2016, IAF; there floor is 0) */
-    NF_SCALE_SOFTPLUS    /**< s = log(1 + exp t) + floor */
+    NF_SCALE_SIGMOID,    /**< s = sigmoid(t) + floor (Kingma et al. 2016, IAF; there floor is 0). The inverse can
+                            overflow as with NF_SCALE_EXP if floor is 0 */
+    NF_SCALE_SOFTPLUS    /**< s = log(1 + exp t) + floor; its inverse likewise */
 } nf_scale;
 
 /** Options of nf_scaled_affine; zero means the default. */
@@ -275,11 +285,13 @@ NF_API nf_flow *nf_soft_log(size_t dim, const nf_soft_log_options *options);
 /**
  * y = x + u^ tanh(w.x + b) (Rezende & Mohamed 2015, eq. 10), u^ = u + (m(w.u) - w.u) w / |w|^2, m(a) = -1 + log(1+e^a)
  * (appendix A.1). theta: w [dim], u [dim], b. The inverse is a bracketed Newton iteration on w.x, to rounding.
+ * |w|^2, w.u and w.x must not overflow; a w whose squared length is below the normal numbers counts as 0.
  */
 NF_API nf_flow *nf_planar(size_t dim);
 /**
  * y = x + beta (x - z0) / (alpha + |x - z0|) (Rezende & Mohamed 2015, eq. 14), alpha = exp(a),
- * beta = -alpha + log(1+e^b) (appendix A.2). theta: z0 [dim], a, b. The inverse is in closed form.
+ * beta = -alpha + log(1+e^b) (appendix A.2). theta: z0 [dim], a, b. The inverse is in closed form. alpha and alpha +
+ * beta are kept between 2^-500 and 2^500 (float: 2^-60, 2^60), so that their quotients are numbers.
  */
 NF_API nf_flow *nf_radial(size_t dim);
 /**
@@ -328,6 +340,7 @@ NF_API nf_flow *nf_sylvester(size_t dim, const nf_sylvester_options *options);
  * net computes from the dimensions before it and the context. In the direction `parallel` that is one pass of the net;
  * in the other, dimension after dimension, the sum of the steps is one pass too, since every hidden unit is computed
  * once. NF_FORWARD is IAF (Kingma et al. 2016): fast sampling with log q; NF_INVERSE is MAF (Papamakarios et al. 2017).
+ * The net reads numbers as nf_coupling()'s does.
  * @param transform of one dimension, NF_PER_SAMPLE: nf_affine(1), nf_scaled_affine(1, ...), nf_spline(1, ...)
  * @param masked an nf_masked_net whose n_per_dim is the transform's n_params; its inputs are the rows in order
  * @param order [dim]: the row that comes t-th; copied. NULL: ascending

@@ -89,7 +89,6 @@ static nfi_autoregressive *new_autoregressive(size_t dim, size_t per_dim, const 
     for (size_t t = 0; a && seen && t < dim; t++) {
         a->order[t] = order ? order[t] : t;
         valid = valid && a->order[t] < dim && !seen[a->order[t]]++;
-        a->natural = valid && (t ? a->natural : true) && a->order[t] == t;
     }
     if (a && seen && valid) {
         a->dim = dim;

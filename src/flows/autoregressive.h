@@ -7,7 +7,6 @@
 typedef struct nfi_autoregressive {
     size_t dim, per_dim;
     nf_direction parallel;
-    bool natural;   /* row t is the t-th dimension */
     size_t order[]; /* [dim]: the row of the t-th dimension */
 } nfi_autoregressive;
 

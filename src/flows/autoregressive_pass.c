@@ -18,7 +18,6 @@
    T^-1's product (dT^-1/dtheta)^T e. */
 #include "flows/autoregressive.h"
 #include "nn/masked.h"
-#include <string.h>
 
 typedef struct record {
     nfi_masked_run run;
@@ -73,14 +72,12 @@ static nf_status transform_solve(const nf_object *o, nf_direction d, const nf_pa
                             r->transform[t], gx, gy);
 }
 
-/* The rows of a tile in order: itself, or a copy in scratch. NULL when out of memory. */
+/* The rows of a tile in order, as the net reads them; in scratch. NULL when out of memory. */
 static const nf_real *in_order(const nfi_autoregressive *a, const nf_pass *p, const nf_real *tile)
 {
-    if (a->natural)
-        return tile;
     nf_real *u = nf_arena_reals(p->scratch, a->dim, p->ld);
     for (size_t t = 0; u && t < a->dim; t++)
-        memcpy(u + t * p->ld, row_of(a, t, p->ld, tile), p->ld * sizeof *u);
+        nfi_readable(p->ld, row_of(a, t, p->ld, tile), u + t * p->ld);
     return u;
 }
 
@@ -105,13 +102,12 @@ static nf_status apply_stepwise(const nf_object *o, nf_direction d, const nf_pas
 {
     const nfi_autoregressive *a = o->self;
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
-    nf_real *u = a->natural ? y : nf_arena_reals(p->scratch, a->dim, p->ld);
+    nf_real *u = nf_arena_reals(p->scratch, a->dim, p->ld);
     nf_status status = u ? NF_OK : NF_ENOMEM;
     for (size_t t = 0; t < a->dim && status == NF_OK; t++) {
         nfi_masked_times(net_of(o), &net, &r->run, t, t + 1, u, r->theta);
         status = transform_apply(o, d, p, r, t, x, y, log_det);
-        if (!a->natural)
-            memcpy(u + t * p->ld, row_of(a, t, p->ld, y), p->ld * sizeof *u);
+        nfi_readable(p->ld, row_of(a, t, p->ld, y), u + t * p->ld);
     }
     return status;
 }

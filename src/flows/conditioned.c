@@ -3,7 +3,14 @@
 
        g_in = (d theta / d in)^T g_theta,   g_theta = (dT/dtheta)^T gy + g_log_det d(log_det)/dtheta. */
 #include "flows/conditioned.h"
+#include "core/kernel.h"
 #include "core/memory.h"
+
+#ifdef NF_SINGLE
+static const nf_real most_read = 0x1p60f;
+#else
+static const nf_real most_read = 0x1p500;
+#endif
 
 typedef struct record {
     const nf_real *theta;  /* [n_params x ld] */
@@ -53,6 +60,20 @@ nf_status nfi_conditioned_init(const nf_object *o, const nf_noise *noise, const 
         status = nfi_shift_child(o, NFI_CONDITIONER, start, theta);
     nfi_free(start);
     return status;
+}
+
+NFI_CLONES static void clip(size_t count, const nf_real *restrict x, nf_real *restrict to)
+{
+    NFI_SIMD
+    for (size_t i = 0; i < count; i++) { /* comparisons are turned so that a NaN passes through */
+        const nf_real least = x[i] < -most_read ? -most_read : x[i];
+        to[i] = least > most_read ? most_read : least;
+    }
+}
+
+void nfi_readable(size_t count, const nf_real *x, nf_real *to)
+{
+    clip(count, x, to);
 }
 
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,

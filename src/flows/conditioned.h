@@ -20,6 +20,9 @@ nf_status nfi_transform_start(const nf_object *o, const nf_noise *noise, nf_real
 nf_status nfi_conditioned_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                nf_real *state);
 
+/* Numbers as nets read them: what is beyond +-2^500 (float: 2^60), so all that has overflowed, as that, so that their
+   sums are numbers too. NaN stays. x, to [count] */
+void nfi_readable(size_t count, const nf_real *x, nf_real *to);
 /* As nf_flow_type.apply, of the transform; net: the net's pass. *saved is written if p->tape is not NULL. */
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
                                 const nf_real *in, const nf_real *x, nf_real *y, double *log_det, void **saved);

@@ -62,13 +62,22 @@ static const nf_real *get_rows(const rows *r, const nf_pass *p, const nf_real *t
     return packed;
 }
 
+/* The rows of `tile` as the net reads them [n x ld]; in scratch. NULL when out of memory. */
+static const nf_real *read_rows(const rows *r, const nf_pass *p, const nf_real *tile)
+{
+    nf_real *packed = nf_arena_reals(p->scratch, r->n, p->ld);
+    for (size_t i = 0; packed && i < r->n; i++)
+        nfi_readable(p->ld, tile + r->row[i] * p->ld, packed + i * p->ld);
+    return packed;
+}
+
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
     const coupling *c = o->self;
     const nf_mark mark = nf_arena_mark(p->scratch);
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
-    const nf_real *x_a = get_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x);
+    const nf_real *x_a = read_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x);
     nf_real *y_b = place_rows(&c->b, p, y);
     if (!x_a || !x_b || !y_b)
         return NF_ENOMEM;
@@ -87,7 +96,7 @@ static nf_status pull_back(const nf_object *o, nf_direction d, const nf_pass *p,
     const coupling *c = o->self;
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
     const nf_grad g_net = nf_child_grad(o, NFI_CONDITIONER, p, g);
-    const nf_real *x_a = get_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x), *y_b = get_rows(&c->b, p, y);
+    const nf_real *x_a = read_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x), *y_b = get_rows(&c->b, p, y);
     if (!x_a || !x_b || !y_b)
         return NF_ENOMEM;
     return nfi_conditioned_vjp(o, d, p, &net, x_a, x_b, y_b, saved, gy_b, g_log_det, gx_b, c->a.n ? g_a : NULL, &g_net);

@@ -2,8 +2,9 @@
 
        gx = gy + w ga,   gb = ga,   gw = x ga + (through u^),   gu^ = h gy,   gsp = g_l (1 - h^2) / det
 
-   through u^: gu = gu^ + gwu w, gw = c gu^ + gwu u + 2 gq w, where q = |w|^2, gc = w.gu^ = h (w.gy),
-       gq = -gc c / q,   gwu = (gsp + gc / q) sigmoid(w.u) - gc / q.
+   through u^: gu = gu^ + gwu w, gw = c (gu^ - 2 k w) + gwu u, where k = w.gu^ / |w|^2 = h (w.gy) / |w|^2,
+       gwu = (gsp + k) sigmoid(w.u) - k.
+   Of 1 / det, as large as numbers are, only h / det and sigmoid(w.u) / det are needed, which are not.
 
    The inverse's gradient is derived by the library from J^-T g = g - w (1 - h^2) (u^.g) / det (Sherman & Morrison). */
 #include "flows/planar.h"
@@ -36,16 +37,16 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
     ld = nfi_lanes(ld);
     const nf_real *restrict w = theta, *restrict u = theta + dim;
     const nf_real c = coef[C], sp = coef[SP], sigma = coef[SIGMA], inv_q = coef[INV_Q];
-    nf_real gsp = 0, gb = 0;
+    nf_real g_sigma = 0, gb = 0;
     dots(0, dim, ld, theta, coef, gy, ga, NULL);
-    NFI_SIMD_SUM(gsp, gb)
+    NFI_SIMD_SUM(g_sigma, gb)
     for (size_t s = 0; s < ld; s++) {
-        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
-        ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
-        gsp += slope * g_det;
+        const nf_real slope = (1 - h[s]) * (1 + h[s]), inv_det = 1 / nfi_planar_det(h[s], sp);
+        ga[s] = slope * (ga[s] - 2 * (sp - 1) * (h[s] * inv_det) * g_log_det[s]);
+        g_sigma += slope * (sigma * inv_det) * g_log_det[s];
         gb += ga[s];
     }
-    nf_real gc = 0;
+    nf_real k = 0;
     for (size_t i = 0; i < dim; i++) {
         const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld;
         nf_real *restrict gxi = gx + i * ld;
@@ -58,7 +59,7 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
             h_sum += NFI_CONST_LANES_AT(h + s) * g;
         }
         const nf_real x_ga = nfi_vec_sum(&x_sum), gu_hat = nfi_vec_sum(&h_sum);
-        gc += wi * gu_hat;
+        k += wi * gu_hat;
         if (g_theta) {
             g_theta[i] += x_ga + c * gu_hat;
             g_theta[dim + i] += gu_hat;
@@ -66,9 +67,10 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
     }
     if (!g_theta)
         return;
-    const nf_real gq = -gc * c * inv_q, gwu = (gsp + gc * inv_q) * sigma - gc * inv_q;
+    k *= inv_q;
+    const nf_real gwu = g_sigma + k * sigma - k;
     for (size_t i = 0; i < dim; i++) {
-        g_theta[i] += gwu * u[i] + 2 * gq * w[i];
+        g_theta[i] += gwu * u[i] - 2 * c * (k * w[i]);
         g_theta[dim + i] += gwu * w[i];
     }
     g_theta[2 * dim] += gb;
@@ -81,16 +83,15 @@ NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, c
                          nf_real *restrict work)
 {
     ld = nfi_lanes(ld);
-    nf_real *restrict ga = work, *restrict gwu = work + ld, *restrict gq = work + 2 * ld;
+    nf_real *restrict ga = work, *restrict gwu = work + ld, *restrict k = work + 2 * ld;
     dots(1, dim, ld, theta, coef, gy, ga, gwu);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nf_real sp = coef[SP * ld + s], inv_q = coef[INV_Q * ld + s];
-        const nf_real slope = (1 - h[s]) * (1 + h[s]), g_det = g_log_det[s] / nfi_planar_det(h[s], sp);
-        const nf_real gc_q = h[s] * gwu[s] * inv_q;
-        ga[s] = slope * (ga[s] - 2 * h[s] * (sp - 1) * g_det);
-        gq[s] = -gc_q * coef[C * ld + s];
-        gwu[s] = (slope * g_det + gc_q) * coef[SIGMA * ld + s] - gc_q;
+        const nf_real sp = coef[SP * ld + s], sigma = coef[SIGMA * ld + s];
+        const nf_real slope = (1 - h[s]) * (1 + h[s]), inv_det = 1 / nfi_planar_det(h[s], sp);
+        ga[s] = slope * (ga[s] - 2 * (sp - 1) * (h[s] * inv_det) * g_log_det[s]);
+        k[s] = h[s] * gwu[s] * coef[INV_Q * ld + s];
+        gwu[s] = slope * (sigma * inv_det) * g_log_det[s] + k[s] * sigma - k[s];
     }
     for (size_t i = 0; i < dim; i++) {
         const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld, *restrict w = theta + i * ld;
@@ -105,7 +106,7 @@ NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, c
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const nf_real gu_hat = h[s] * gyi[s];
-            g_w[s] += xi[s] * ga[s] + c[s] * gu_hat + gwu[s] * u[s] + 2 * gq[s] * w[s];
+            g_w[s] += xi[s] * ga[s] + c[s] * (gu_hat - 2 * (k[s] * w[s])) + gwu[s] * u[s];
             g_u[s] += gu_hat + gwu[s] * w[s];
         }
     }

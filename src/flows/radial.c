@@ -17,6 +17,19 @@
 #include "flows/types.h"
 #include <math.h>
 
+/* Bounds of alpha and sp, whose quotients are then numbers. */
+#ifdef NF_SINGLE
+static const nf_real least = 0x1p-60f, most = 0x1p60f;
+#else
+static const nf_real least = 0x1p-500, most = 0x1p500;
+#endif
+
+NFI_INLINE nf_real bounded(nf_real v)
+{
+    const nf_real up = v > least ? v : least;
+    return up < most ? up : most;
+}
+
 NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
                              nf_real *restrict coef)
 {
@@ -25,8 +38,8 @@ NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real
     for (size_t s = 0; s < m; s++) {
         const nf_real alpha = nfi_exp(nfi_param(theta, stride, ld, dim, s));
         const nf_real b = nfi_param(theta, stride, ld, dim + 1, s), sp = nfi_softplus(b);
-        coef[ALPHA * m + s] = alpha > NFI_MIN_NORMAL ? alpha : NFI_MIN_NORMAL;
-        coef[SP * m + s] = sp > NFI_MIN_NORMAL ? sp : NFI_MIN_NORMAL;
+        coef[ALPHA * m + s] = bounded(alpha);
+        coef[SP * m + s] = bounded(sp);
         coef[SIGMA * m + s] = nfi_sigmoid(b);
     }
 }
@@ -77,9 +90,9 @@ NFI_INLINE nf_real root_of(nf_real rho, nf_real alpha, nf_real sp)
 {
     /* root = sqrt(c^2 + 4 rho alpha), without overflow */
     const nf_real c = sp - rho, c_abs = nfi_abs(c), f = 2 * nfi_sqrt(rho) * nfi_sqrt(alpha);
-    const nf_real most = c_abs > f ? c_abs : f, least = c_abs > f ? f : c_abs;
-    const nf_real ratio = least / (most > NFI_MIN_NORMAL ? most : NFI_MIN_NORMAL);
-    const nf_real root = most * nfi_sqrt(1 + ratio * ratio), sum = c_abs + root;
+    const nf_real larger = c_abs > f ? c_abs : f, smaller = c_abs > f ? f : c_abs;
+    const nf_real ratio = smaller / (larger > NFI_MIN_NORMAL ? larger : NFI_MIN_NORMAL);
+    const nf_real root = larger * nfi_sqrt(1 + ratio * ratio), sum = c_abs + root;
     const nf_real small = rho * (2 * alpha / (sum > NFI_MIN_NORMAL ? sum : NFI_MIN_NORMAL));
     return c > 0 ? small : sum / 2;
 }

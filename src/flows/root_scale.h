@@ -5,7 +5,7 @@
 #include "core/vec.h"
 
 #ifdef NF_SINGLE
-#define NFI_MOST_HALF_LOG 87 /* whose exponential and its inverse are normal numbers */
+#define NFI_MOST_HALF_LOG NF_R(86.9) /* whose exponential and its inverse are normal numbers, not flushed to 0 */
 #else
 #define NFI_MOST_HALF_LOG 708
 #endif
