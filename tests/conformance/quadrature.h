@@ -133,8 +133,8 @@ static double adaptive(const subject *s, nf_direction d, const cell *box, double
 
 static void quadrature(const subject *s, nf_direction d)
 {
-    /* Cells along the kinks of a density take their time, and a context that stands still changes nothing in kind. */
-    if (s->row->rough && s->dim > 1 && s->guise != SHARED) {
+    /* Cells along the kinks of a density take their time, and part of a context is like the whole of one. */
+    if (s->row->rough && s->dim > 1 && s->guise == ON_CONTEXT) {
         n_skipped++;
         return;
     }
