@@ -92,29 +92,36 @@ Test(masked, stores_what_is_not_masked)
     nf_net_free(net);
 }
 
-/* The sequential direction of an affine flow by its definition: D passes of the net, each settles one dimension more.
- */
-static void check_passes(size_t dim, size_t n_ctx, size_t n_blocks, const size_t *order, nf_direction parallel)
+/* The sequential direction by its definition: D passes of the net, each settles one dimension more. `transform` is of
+   one dimension, here with its parameters as a context. */
+static void check_passes(size_t dim, size_t n_ctx, size_t n_blocks, const size_t *order, nf_direction parallel,
+                         nf_flow *transform)
 {
-    enum { N = 37 };
-    nf_net *net = masked(dim, 2, n_ctx, 30, 2, n_blocks, NF_TANH);
+    enum { N = 37, MOST_PARAMS = 23 };
+    const size_t per_dim = nf_flow_shape(transform)->n_params;
+    nf_net *net = masked(dim, per_dim, n_ctx, 30, 2, n_blocks, NF_TANH);
     nf_model *of_net = nf_model_of_net(nf_net_ref(net), NULL);
-    nf_model *m = nf_model_of_flow(nf_autoregressive(nf_affine(1), net, order, parallel), NULL);
+    nf_model *of_transform = nf_model_of_flow(nf_amortized_by_context(nf_flow_ref(transform)), NULL);
+    nf_model *m = nf_model_of_flow(nf_autoregressive(transform, net, order, parallel), NULL);
     nf_workspace *ws = nf_workspace_new(2);
-    cr_assert(m && of_net && ws, "%s", nf_error_message());
+    cr_assert(m && of_net && of_transform && ws && per_dim <= MOST_PARAMS, "%s", nf_error_message());
     scatter(m, 12, 0.05);
     memcpy(nf_model_theta(of_net), nf_model_theta(m), nf_model_shape(m)->n_params * sizeof(nf_real));
     nf_real *v = normals(13, N * dim, 1), *ctx = normals(14, N * n_ctx, 1), *u = normals(15, N * dim, 0);
-    nf_real *theta = normals(16, N * dim * 2, 0), *got = normals(17, N * dim, 0);
+    nf_real *theta = normals(16, N * dim * per_dim, 0), *got = normals(17, N * dim, 0);
     const nf_direction d = parallel == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
     double expected[N] = {0}, log_det[N];
     for (size_t t = 0; t < dim; t++) {
+        nf_real in[N], out[N], own[N * MOST_PARAMS];
         cr_assert_eq(nf_evaluate(of_net, ws, N, u, n_ctx ? ctx : NULL, theta), NF_OK);
         for (size_t s = 0; s < N; s++) {
-            const double in = (double)v[s * dim + (order ? order[t] : t)];
-            const double shift = (double)theta[(s * dim + t) * 2], scale = (double)theta[(s * dim + t) * 2 + 1];
-            u[s * dim + t] = (nf_real)(d == NF_INVERSE ? (in - shift) * exp(-scale) : in * exp(scale) + shift);
-            expected[s] += d == NF_INVERSE ? -scale : scale;
+            in[s] = v[s * dim + (order ? order[t] : t)];
+            memcpy(own + s * per_dim, theta + (s * dim + t) * per_dim, per_dim * sizeof *own);
+        }
+        cr_assert_eq(nf_transform(of_transform, ws, d, N, in, own, out, log_det), NF_OK);
+        for (size_t s = 0; s < N; s++) {
+            u[s * dim + t] = out[s];
+            expected[s] += log_det[s];
         }
     }
     cr_assert_eq(nf_transform(m, ws, d, N, v, n_ctx ? ctx : NULL, got, log_det), NF_OK);
@@ -130,18 +137,37 @@ static void check_passes(size_t dim, size_t n_ctx, size_t n_blocks, const size_t
     free(v), free(ctx), free(u), free(theta), free(got);
     nf_workspace_free(ws);
     nf_model_free(of_net);
+    nf_model_free(of_transform);
     nf_model_free(m);
+}
+
+static nf_flow *one_affine(void)
+{
+    return nf_affine(1);
+}
+
+static nf_flow *one_bounded(void)
+{
+    return nf_scaled_affine(1, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH});
+}
+
+static nf_flow *one_spline(void)
+{
+    return nf_spline(1, NULL);
 }
 
 Test(masked, one_pass_inverse_is_the_inverse_in_many_passes)
 {
     size_t order[21];
     nf_noise_permutation(&(nf_noise){.seed = 91}, 21, order);
-    check_passes(21, 0, 0, NULL, NF_FORWARD);
-    check_passes(21, 4, 0, order, NF_FORWARD);
-    check_passes(21, 0, 2, order, NF_INVERSE);
-    check_passes(9, 3, 1, NULL, NF_INVERSE);
-    check_passes(1, 2, 0, NULL, NF_INVERSE);
+    nf_flow *(*const transforms[])(void) = {one_affine, one_bounded, one_spline};
+    for (size_t k = 0; k < 3; k++) {
+        check_passes(21, 0, 0, NULL, NF_FORWARD, transforms[k]());
+        check_passes(21, 4, 0, order, NF_FORWARD, transforms[k]());
+        check_passes(21, 0, 2, order, NF_INVERSE, transforms[k]());
+        check_passes(9, 3, 1, NULL, NF_INVERSE, transforms[k]());
+        check_passes(1, 2, 0, NULL, NF_INVERSE, transforms[k]());
+    }
 }
 
 /* The order says which row comes when: the last one's image moves with every input, the first one's with its own. */
