@@ -14,10 +14,11 @@ Test(peers, are_read_by_jansson)
 #else
 #include <jansson.h>
 
+/* Of the number, or of 1 if that is larger; times a file's slack. */
 #ifdef NF_SINGLE
-static const double tolerance = 2e-4; /* of 1 + the number */
+static const double tolerance = 1e-5;
 #else
-static const double tolerance = 1e-9;
+static const double tolerance = 2e-12;
 #endif
 
 enum { MOST = 64 }; /* layers, dimensions, hidden layers of a file */
@@ -202,15 +203,15 @@ static nf_real *reals_of(const json_t *file, const char *name, size_t *n)
     return r;
 }
 
-static void check_near(const char *peer, const char *what, size_t i, double ours, double theirs)
+static void check_near(const char *peer, double slack, const char *what, size_t i, double ours, double theirs)
 {
-    cr_assert(fabs(ours - theirs) <= tolerance * (1 + fabs(theirs)), "%s: %s %zu is %.12g, theirs %.12g", peer, what, i,
-              ours, theirs);
+    cr_assert(fabs(ours - theirs) <= slack * tolerance * fmax(1, fabs(theirs)), "%s: %s %zu is %.12g, theirs %.12g",
+              peer, what, i, ours, theirs);
 }
 
 /* ---- the comparison ---- */
 
-static void compare(const char *peer, const json_t *file, turned turn)
+static void compare(const char *peer, double slack, const json_t *file, turned turn)
 {
     const size_t dim = size_of(file, "dim");
     size_t n_theta, n_x, n_z, n, n_ctx, n_y;
@@ -230,70 +231,68 @@ static void compare(const char *peer, const json_t *file, turned turn)
     cr_assert_eq(nf_log_prob(m, NULL, n, x, ctx, p), NF_OK, "%s: %s", peer, nf_error_message());
     cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, n, z, z_ctx, y, NULL), NF_OK, "%s: %s", peer, nf_error_message());
     for (size_t i = 0; i < n; i++)
-        check_near(peer, "log-density", i, p[i], theirs_p[i]);
+        check_near(peer, slack, "log-density", i, p[i], theirs_p[i]);
     for (size_t i = 0; i < n * dim; i++)
-        check_near(peer, "sample's number", i, (double)y[i], theirs_y[i]);
+        check_near(peer, slack, "sample's number", i, (double)y[i], theirs_y[i]);
 
     nf_model_free(m);
     free(theta), free(x), free(z), free(ctx), free(z_ctx), free(theirs_p), free(theirs_y), free(y), free(p);
 }
 
-static void check(const char *peer)
+static void check(const char *peer, double slack)
 {
     char path[128];
     snprintf(path, sizeof path, "tests/peers/%s.json", peer);
     json_error_t error;
     json_t *file = json_load_file(path, 0, &error);
-    if (!file && error.line <= 0)
-        cr_skip_test("peers: %s is not here", path);
     cr_assert_not_null(file, "%s:%d: %s", path, error.line, error.text);
-    compare(peer, file, OUTSIDE);
-    compare(peer, file, INSIDE);
+    compare(peer, slack, file, OUTSIDE);
+    compare(peer, slack, file, INSIDE);
     json_decref(file);
 }
 
 Test(peers, planar)
 {
-    check("planar-normflows");
-    check("planar-flowjax");
+    check("planar-normflows", 1);
+    check("planar-flowjax", 10); /* an ulp of a float in x moves a log-density by 1e-4 */
 }
 
 Test(peers, splines)
 {
-    check("spline-zuko");
+    check("spline-zuko", 1);
 }
 
 Test(peers, realnvp)
 {
-    check("realnvp-nflows");
-    check("realnvp-zuko");
-    check("realnvp-normflows");
+    check("realnvp-nflows", 1);
+    check("realnvp-zuko", 1);
+    check("realnvp-normflows", 1);
 }
 
 Test(peers, maf)
 {
-    check("maf-nflows");
-    check("maf_residual-nflows");
-    check("maf-zuko");
+    check("maf-nflows", 1);
+    check("maf_residual-nflows", 1);
+    check("maf-zuko", 1);
 }
 
 Test(peers, iaf)
 {
-    check("iaf-nflows");
-    check("iaf-zuko");
-    check("iaf-normflows");
+    check("iaf-nflows", 1);
+    check("iaf-zuko", 1);
+    check("iaf-normflows", 1);
 }
 
 Test(peers, spline_couplings)
 {
-    check("nsf_coupling-nflows");
-    check("nsf_coupling-normflows");
+    check("nsf_coupling-nflows", 2);     /* a number on a steep piece of a spline: ulps of a knot count 20-fold */
+    check("nsf_coupling-normflows", 10); /* an ulp of a float in x moves a log-density by 5e-5 */
 }
 
 Test(peers, autoregressive_splines)
 {
-    check("nsf_autoregressive-nflows");
-    check("nsf_autoregressive_context-nflows");
-    check("nsf_autoregressive-normflows");
+    check("nsf_autoregressive-nflows", 1);
+    check("nsf_autoregressive_context-nflows", 1);
+    check("nsf_autoregressive-normflows", 1);
 }
 #endif
