@@ -10,9 +10,18 @@
 #include "core/product.h"
 #include "core/kernel.h"
 
-enum { ROWS = 6, VECS = 4, AHEAD = 16, CHUNK = 96 /* rows */, VEC = 64 / sizeof(nf_real), QUARTER = VEC / 4 };
+enum {
+    ROWS = 6,
+    PAIRS = ROWS / 2,
+    VECS = 4,
+    AHEAD = 16,
+    CHUNK = 96 /* rows */,
+    VEC = 64 / sizeof(nf_real),
+    QUARTER = VEC / 4
+};
 typedef nf_real vec __attribute__((vector_size(64)));
 typedef nf_real quarter __attribute__((vector_size(16)));
+typedef nf_real pair __attribute__((vector_size(32)));
 typedef vec vec_at __attribute__((aligned(sizeof(nf_real)), may_alias));
 typedef quarter quarter_at __attribute__((aligned(sizeof(nf_real)), may_alias));
 
@@ -36,20 +45,36 @@ static size_t row_length(const nfi_matrix *W, size_t r)
 #define STORE(T, address, value) (*(T##_at *)(address) = (value))
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 
-/* R rows of V vectors and, if Q, a quarter of one: for the last columns of a tile that is not a whole number of
- * vectors. */
+/* Quarters of two rows in one vector, the second row's above the first's. */
+#ifdef NF_SINGLE
+#define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 2, 3, 0, 1, 2, 3)
+#define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1, 2, 3)
+#define SECOND_OF(p) __builtin_shufflevector(p, p, 4, 5, 6, 7)
+#define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 2, 3, 12, 13, 14, 15)
+#define PAIR(p, q) __builtin_shufflevector(p, q, 0, 1, 2, 3, 20, 21, 22, 23)
+#else
+#define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 0, 1)
+#define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1)
+#define SECOND_OF(p) __builtin_shufflevector(p, p, 2, 3)
+#define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 6, 7)
+#define PAIR(p, q) __builtin_shufflevector(p, q, 0, 1, 10, 11)
+#endif
+
+/* R rows of V vectors and, if Q, a quarter of one, for the last columns of a tile that is not a whole number of
+ * vectors: those of two rows together, since a vector of 16 bytes costs as much as one of 32. */
 typedef struct sums {
     vec of[ROWS][VECS];
-    quarter last[ROWS];
+    pair last[PAIRS];
 } sums;
 
 NFI_INLINE void load_sums(const size_t R, const size_t V, const bool Q, bool add, const nf_real *y, size_t ld, sums *s)
 {
     EACH(r, R)
-    {
-        EACH(v, V) s->of[r][v] = add ? LOAD(vec, y + r * ld + v * VEC) : (vec){0};
-        if (Q)
-            s->last[r] = add ? LOAD(quarter, y + r * ld + V * VEC) : (quarter){0};
+    EACH(v, V) s->of[r][v] = add ? LOAD(vec, y + r * ld + v * VEC) : (vec){0};
+    for (size_t r = 0; Q && r < R; r += 2) {
+        const nf_real *at = y + r * ld + V * VEC, *next = r + 1 < R ? at + ld : at;
+        const quarter first = add ? LOAD(quarter, at) : (quarter){0}, second = add ? LOAD(quarter, next) : (quarter){0};
+        s->last[r / 2] = FIRST_AND_SECOND(BOTH(first), BOTH(second));
     }
 }
 
@@ -59,7 +84,18 @@ NFI_INLINE void store_sums(const size_t R, const size_t V, const bool Q, const s
     {
         EACH(v, V) STORE(vec, y + r * ld + v * VEC, s->of[r][v]);
         if (Q)
-            STORE(quarter, y + r * ld + V * VEC, s->last[r]);
+            STORE(quarter, y + r * ld + V * VEC, r % 2 ? SECOND_OF(s->last[r / 2]) : FIRST_OF(s->last[r / 2]));
+    }
+}
+
+/* The sums += the weights, one a row, times the row at x. (w - 0 is w and costs nothing; w + 0 would turn -0 into 0.)
+ */
+NFI_INLINE void add_rows(const size_t R, const size_t V, const bool Q, const nf_real *weight, const nf_real *x, sums *s)
+{
+    EACH(r, R) EACH(v, V) s->of[r][v] += weight[r] * LOAD(vec, x + v * VEC);
+    for (size_t r = 0; Q && r < R; r += 2) {
+        const pair first = weight[r] - (pair){0}, second = weight[r + 1 < R ? r + 1 : r] - (pair){0};
+        s->last[r / 2] += FIRST_AND_SECOND(first, second) * BOTH(LOAD(quarter, x + V * VEC));
     }
 }
 
@@ -67,8 +103,10 @@ NFI_INLINE void store_sums(const size_t R, const size_t V, const bool Q, const s
 NFI_INLINE void add_row(const size_t r, const size_t V, const bool Q, nf_real weight, const nf_real *x, sums *s)
 {
     EACH(v, V) s->of[r][v] += weight * LOAD(vec, x + v * VEC);
-    if (Q)
-        s->last[r] += weight * LOAD(quarter, x + V * VEC);
+    if (Q) {
+        const pair old = s->last[r / 2], sum = old + weight * BOTH(LOAD(quarter, x + V * VEC));
+        s->last[r / 2] = r % 2 ? FIRST_AND_SECOND(old, sum) : FIRST_AND_SECOND(sum, old);
+    }
 }
 
 /* y = W x: the block of R rows from `first` on. */
@@ -84,7 +122,9 @@ NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_ma
     for (size_t k = 0; k < common; k++) {
         if (k % VEC == 0)
             EACH(r, R) __builtin_prefetch(next[r] + k);
-        EACH(r, R) add_row(r, V, Q, row[r][k], x + k * ld, &s);
+        nf_real weight[ROWS];
+        EACH(r, R) weight[r] = row[r][k];
+        add_rows(R, V, Q, weight, x + k * ld, &s);
     }
     EACH(r, R) /* what a longer row has more */
     for (size_t k = common; W->length && k < W->length[first + r]; k++)
@@ -118,7 +158,7 @@ NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const n
     for (size_t r = all; r < W->n_rows; r++) {
         const nf_real *row = w + row_offset(W, r) + first;
         __builtin_prefetch(w + row_offset(W, within(W, r + AHEAD)) + first);
-        EACH(i, R) add_row(i, V, Q, row[i], g + r * ld, &s);
+        add_rows(R, V, Q, row, g + r * ld, &s);
     }
     store_sums(R, V, Q, &s, ld, gx + first * ld);
 }
