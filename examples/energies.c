@@ -6,6 +6,7 @@
  * million draws from q, and draws the densities as the paper's figure 3 does. docs/energies.md says what was learnt.
  */
 #include "common/cli.h"
+#include "common/energy_judge.h"
 #include "common/energy_picture.h"
 #include "common/energy_targets.h"
 #include "common/output.h"
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <nflow/nflow.h>
 
-enum { BATCH = 400, START_STEPS = 4000, JUDGING_DRAWS = 20000, CHUNK = 10000, MAX_LENGTH = 1000, FEW = 4 };
+enum { BATCH = 400, START_STEPS = 4000, JUDGING_DRAWS = 20000, MAX_LENGTH = 1000, FEW = 4 };
 enum { PLANAR, RADIAL, NICE, REALNVP, IAF, MAF, NSF_COUPLING, NSF_AUTOREGRESSIVE };
 
 /* A kind of layer: one that stands alone, or a recipe's, with perceptrons. */
@@ -195,55 +196,15 @@ static void fit(nf_model *m, const kind *k, const nf_target *target, size_t leng
     nf_objective_free(judge);
 }
 
-/* ---- the judgement ---- */
+/* ---- what is reported ---- */
 
-typedef struct result {
-    double kl, kl_se, elbo, log_z, ess, seconds;
-} result;
-
-/* With w = log p~(x) - log q(x), x ~ q: ELBO = mean w, KL = log Z - ELBO, log Z ~ log mean e^w, ESS = (sum e^w)^2 / sum
- * e^2w */
-static void judge(const nf_model *m, const nf_target *target, double log_z, uint64_t seed, result *r)
-{
-    double *w = allocate(draws * sizeof *w), *x = allocate(2 * CHUNK * sizeof *x);
-    static nf_real z[2 * CHUNK];
-    static double log_q[CHUNK];
-    nf_workspace *ws = cli_made(nf_workspace_new(threads));
-    for (size_t i = 0; i < draws; i += CHUNK) {
-        size_t n = draws - i < CHUNK ? draws - i : CHUNK;
-        cli_ok(nf_sample(m, ws, &(nf_noise){.seed = ~seed, .first_sample = i}, n, NULL, z, log_q));
-        for (size_t j = 0; j < 2 * n; j++)
-            x[j] = z[j];
-        cli_ok(nf_target_eval(target, n, x, w + i, NULL, NULL));
-        for (size_t j = 0; j < n; j++)
-            w[i + j] -= log_q[j];
-    }
-    double n = (double)draws, sum = 0, squares = 0, top = -INFINITY, e1 = 0, e2 = 0;
-    for (size_t i = 0; i < draws; i++) {
-        sum += w[i];
-        top = fmax(top, w[i]);
-    }
-    for (size_t i = 0; i < draws; i++) {
-        squares += (w[i] - sum / n) * (w[i] - sum / n);
-        e1 += exp(w[i] - top);
-        e2 += exp(2 * (w[i] - top));
-    }
-    r->elbo = sum / n;
-    r->kl = log_z - r->elbo;
-    r->kl_se = sqrt(squares / (n - 1) / n);
-    r->log_z = top + log(e1 / n);
-    r->ess = e1 * e1 / e2;
-    nf_workspace_free(ws);
-    free(w);
-    free(x);
-}
-
-static void report(js_file *j, int number, const kind *k, size_t length, uint64_t seed, const result *r)
+static void report(js_file *j, int number, const kind *k, size_t length, uint64_t seed, const judgement *r,
+                   double seconds)
 {
     char name[] = {'U', (char)('0' + number), 0};
     cli_progress_clear();
     printf("%-6s %-18s %3zu %5llu  %8.4f +- %.4f  %9.4f  %8.4f  %6.1f %%  %6.1f s\n", name, k->name, length,
-           (unsigned long long)seed, r->kl, r->kl_se, r->elbo, r->log_z, 100 * r->ess / (double)draws, r->seconds);
+           (unsigned long long)seed, r->kl, r->kl_se, r->elbo, r->log_z, 100 * r->ess / (double)draws, seconds);
     fflush(stdout);
     js_begin(j, NULL, '{');
     js_text(j, "energy", name);
@@ -255,7 +216,7 @@ static void report(js_file *j, int number, const kind *k, size_t length, uint64_
     js_number(j, "elbo", r->elbo);
     js_number(j, "log_z", r->log_z);
     js_number(j, "ess", r->ess);
-    js_number(j, "seconds", r->seconds);
+    js_number(j, "seconds", seconds);
     js_end(j);
 }
 
@@ -281,14 +242,13 @@ static void fit_seeds(js_file *j, picture *fig, energy e, const kind *k, size_t 
     for (; done < seeds && !cli_interrupted; done++, fits_done++) {
         static char text[64];
         char label[64];
-        result r;
-        double begin = cli_seconds();
+        const double begin = cli_seconds();
         snprintf(text, sizeof text, "U%d %s K=%zu", e.number, k->name, length);
         doing = text;
         fit(m, k, target, length, first_seed + done);
-        r.seconds = cli_seconds() - begin;
-        judge(m, target, log_z, first_seed + done, &r);
-        report(j, e.number, k, length, first_seed + done, &r);
+        const double seconds = cli_seconds() - begin;
+        const judgement r = judge(m, target, log_z, draws, threads, first_seed + done);
+        report(j, e.number, k, length, first_seed + done, &r, seconds);
         kl[done] = r.kl;
         if (done > 0)
             continue;
