@@ -1,6 +1,7 @@
 /* The float library against the double one, both in this program: every case of the conformance suite at the same
-   inputs. Values and log-dets agree within 1e-4, gradients within 1e-3, of 1 plus what the double library says, for
-   every row alike. */
+   inputs. Values and log-dets agree within 1e-4, gradients within 1e-3, of 1 plus what the double library says;
+   badly conditioned rows, those with slack in the suite, within three times that: there one rounding of an input is
+   worth as much, and which way it goes depends on the compiler. */
 #include "conformance/both.h"
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
@@ -12,6 +13,7 @@ enum { MOST_ROWS = 200 };
 static void compare(const both_case *f, const both_case *d, int which, const char *what, double tolerance)
 {
     cr_assert_eq(f->size[which], d->size[which]);
+    tolerance *= both_slack(d);
     for (size_t i = 0; i < f->size[which]; i++)
         cr_assert_float_eq(f->array[which][i], d->array[which][i], tolerance * (1 + fabs(d->array[which][i])),
                            "%s: %s %zu is %.9g in float, %.9g in double", both_title(d), what, i, f->array[which][i],

@@ -73,6 +73,11 @@ int both_n_guises(void)
     return N_GUISES;
 }
 
+double both_slack(const both_case *c)
+{
+    return rows[c->row].slack > 1 ? 3 : 1;
+}
+
 const char *both_title(const both_case *c)
 {
     const subject s = {.row = &rows[c->row], .dim = dims[c->dim], .guise = (guise)c->guise};

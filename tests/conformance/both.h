@@ -22,6 +22,8 @@ int case_in_double(both_case *c);
 size_t both_n_rows(void);
 size_t both_n_dims(void);
 int both_n_guises(void);
+/* What multiplies the row's tolerances: more than 1 where a row is badly conditioned. */
+double both_slack(const both_case *c);
 /* Of the double build: "planar, 5 dimensions, shared, inverse". */
 const char *both_title(const both_case *c);
 
