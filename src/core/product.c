@@ -20,28 +20,17 @@ static size_t within(const nfi_matrix *W, size_t r)
     return r < W->n_rows ? r : W->n_rows - 1;
 }
 
-/* Products of weights with tiles, straight from both: a tile's row is a run of whole vectors, and weights are read one
-   at a time. A block of R rows x V vectors of the result stays in registers:
-
-       for k:  load V vectors of x[k, :];  for r < R:  sum[r, :] += W[r, k] * them.
-
-   With R = 6, V = 4 the 24 sums, 4 vectors and a weight fill the 32 registers of AVX-512; where vectors of 64 bytes are
-   two of AVX2's, V = 1 makes 12 sums of its 16 registers. Weights do not stay in the second-level cache from one tile
-   to the next, so those of the next block are fetched ahead. Measured beside OpenBLAS at [256 x 256] x [256 x 64]: 1.15
-   times its rate in float, 1.2 in double, and the same rate for triangular matrices, which BLAS does not have. */
 /* Quarters of two rows in one vector, the second row's above the first's. */
 #ifdef NF_SINGLE
 #define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 2, 3, 0, 1, 2, 3)
 #define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1, 2, 3)
 #define SECOND_OF(p) __builtin_shufflevector(p, p, 4, 5, 6, 7)
 #define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 2, 3, 12, 13, 14, 15)
-#define PAIR(p, q) __builtin_shufflevector(p, q, 0, 1, 2, 3, 20, 21, 22, 23)
 #else
 #define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 0, 1)
 #define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1)
 #define SECOND_OF(p) __builtin_shufflevector(p, p, 2, 3)
 #define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 6, 7)
-#define PAIR(p, q) __builtin_shufflevector(p, q, 0, 1, 10, 11)
 #endif
 
 /* R rows of V vectors and, if Q, a quarter of one, for the last columns of a tile that is not a whole number of

@@ -3,7 +3,6 @@
 #include "core/memory.h"
 #include "flows/constraints/bounds_maps.h"
 #include <math.h>
-#include <string.h>
 
 typedef struct row {
     kind is;
