@@ -15,7 +15,7 @@
 #define EPSILON DBL_EPSILON
 #endif
 
-enum { MOST = 80 };
+enum { MOST = 140 };
 
 /* A matrix with numbers; a ragged one has gaps between its rows, as where context's weights stand there. */
 typedef struct subject {
@@ -160,6 +160,17 @@ Test(product, against_naive_loops)
             for (size_t n = 0; n < sizeof samples / sizeof *samples; n++)
                 for (int ragged = 0; ragged < 2; ragged++)
                     check_all(rows[r], widths[w], samples[n], ragged);
+}
+
+/* More rows than are taken at a time. */
+Test(product, many_rows)
+{
+    static const size_t rows[] = {63, 64, 65, 128, 129, 140};
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+        for (int ragged = 0; ragged < 2; ragged++) {
+            check_all(rows[r], 13, 5, ragged);
+            check_all(rows[r], 40, 50, ragged);
+        }
 }
 
 /* A value depends on its row and column alone, not on how many are computed with it. */
