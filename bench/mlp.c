@@ -3,8 +3,8 @@
    usage: bench_mlp [samples in a tile]
 
    For each net: rate of the pass and of bare gemm calls of the same shapes, alternating in one run, best of many. */
-#include "core/blas.h"
 #include "core/tiles.h"
+#include "gemm.h"
 #include <nflow/net.h>
 #include <omp.h>
 #include <stdio.h>
@@ -47,10 +47,10 @@ static void gemm_only(const net_case *c, const arrays *a, size_t n, size_t ld)
     const nf_real *w = a->theta;
     for (size_t l = 0; l < c->n_layers; l++) {
         size_t in = c->width[l], out = c->width[l + 1];
-        nfi_gemm(false, false, out, n, in, 1, w, in, a->x, ld, 0, a->y, ld);
-        nfi_gemm(false, true, out, in, n, 1, a->gy, ld, a->x, ld, 1, a->g_theta + (w - a->theta), in);
+        gemm(false, false, out, n, in, w, in, a->x, ld, 0, a->y, ld);
+        gemm(false, true, out, in, n, a->gy, ld, a->x, ld, 1, a->g_theta + (w - a->theta), in);
         if (l)
-            nfi_gemm(true, false, in, n, out, 1, w, in, a->gy, ld, 0, a->gx, ld);
+            gemm(true, false, in, n, out, w, in, a->gy, ld, 0, a->gx, ld);
         w += out * (in + 1);
     }
 }

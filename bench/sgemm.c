@@ -3,7 +3,7 @@
  * the library's threads do. The best of two shapes, a hidden layer over a tile and large squares.
  */
 #include "cli.h"
-#include "core/blas.h"
+#include "gemm.h"
 #include "output.h"
 #include <omp.h>
 #include <stdio.h>
@@ -40,7 +40,7 @@ static size_t products(const shape *s, double end, const nf_real *a, const nf_re
 {
     size_t count = 0;
     for (; omp_get_wtime() < end; count++)
-        nfi_gemm(false, false, s->m, s->n, s->k, 1, a, s->k, b, s->n, 0, c, s->n);
+        gemm(false, false, s->m, s->n, s->k, a, s->k, b, s->n, 0, c, s->n);
     return count;
 }
 

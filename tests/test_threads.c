@@ -1,5 +1,6 @@
-/* BLAS has one thread wherever the library calls kernels, in teams of one and of several, and the caller's own setting
-   comes through. Asked of OpenMP, which OpenBLAS asks, by a net among the library's own. */
+/* What users' code calls inside, their BLAS say, has one thread wherever the library calls kernels, in teams of one and
+   of several, so that its bits do not depend on the machine; and the caller's own setting comes through. Asked of
+   OpenMP, which OpenBLAS asks, by a net among the library's own. */
 #include <criterion/criterion.h>
 #include <nflow/nflow.h>
 #include <omp.h>

@@ -53,7 +53,7 @@ nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, 
         memset(m->state, 0, m->o->total.n_state * sizeof(nf_real));
 #pragma omp parallel num_threads(1)
         {
-            omp_set_num_threads(1); /* BLAS stays single-threaded, so that its bits do not depend on the machine */
+            omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
             status = nfi_tree_init(m->o, &noise, n ? &batch : NULL, m->theta, m->state);
         }
     }

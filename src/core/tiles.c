@@ -90,7 +90,7 @@ nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, v
     int threads = (int)(ws->n_threads < t->n_tiles ? ws->n_threads : t->n_tiles);
 #pragma omp parallel num_threads(threads)
     {
-        omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
+        omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
         nfi_thread *memory = &ws->thread[omp_get_thread_num()];
         nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
         for (size_t i; (i = atomic_fetch_add(&next, 1)) < t->n_tiles;) {

@@ -112,7 +112,7 @@ static nf_status make_steps(fit *f, uint64_t until)
     bool go = true;
 #pragma omp parallel num_threads((int)f->ws->n_threads)
     {
-        omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
+        omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
         size_t thread = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
         for (;;) {
             if (thread == 0) {

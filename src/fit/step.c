@@ -257,7 +257,7 @@ nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report)
         return status;
 #pragma omp parallel num_threads((int)e->ws->n_threads)
     {
-        omp_set_num_threads(1); /* BLAS inside stays single-threaded; the caller's setting is untouched */
+        omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
         nfi_step_work(e, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
     }
     return nfi_step_end(e, report);

@@ -78,8 +78,7 @@ nf_status nfi_lu_prepare(const nf_object *o, nf_mode mode, const nf_real *theta,
     return NF_OK;
 }
 
-/* G -= A^T B A^T for A, B, G [d x d]; B is overwritten by B A^T, by way of `row` [d]. Loops of our own: outside tiles
-   BLAS may use several threads, and then its sums depend on how many. */
+/* G -= A^T B A^T for A, B, G [d x d]; B is overwritten by B A^T, by way of `row` [d]. */
 static void subtract_congruence(size_t d, const nf_real *a, nf_real *b, nf_real *row, nf_real *g)
 {
     for (size_t i = 0; i < d; i++) {

@@ -4,12 +4,18 @@
    W, W^-1 and sum s are prepared once a step (lu_factors.c). Tiles then need one product in either direction, and add
    to the gradients with respect to W or W^-1. */
 #include "flows/lu_linear.h"
-#include "core/blas.h"
 #include "core/kernel.h"
 #include "core/memory.h"
+#include "core/product.h"
 #include "flows/types.h"
+#include "nn/dense.h"
 
-/* ---- tiles ---- */
+/* ---- tiles: products run over their padding too, which then is as it was, copies or zeros ---- */
+
+static nfi_matrix square_of(size_t dim)
+{
+    return (nfi_matrix){.n_rows = dim, .width = dim, .stride = dim};
+}
 
 /* to = from - b of each row. */
 NFI_CLONES static void subtract_bias(size_t dim, size_t ld, const nf_real *b, const nf_real *from, nf_real *to)
@@ -49,9 +55,10 @@ static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, 
     (void)saved;
     size_t dim = nf_object_shape(o)->dim_in, square = dim * dim, ld = p->ld;
     const nf_real *b = p->theta + nfi_lu_bias_at(dim);
+    const nfi_matrix W = square_of(dim);
     double sum = (double)p->prep[2 * square];
     if (d == NF_FORWARD) {
-        nfi_gemm(false, false, dim, ld, dim, 1, p->prep, dim, x, ld, 0, y, ld);
+        nfi_times(&W, p->prep, 0, dim, ld, ld, x, false, y);
         add_bias(dim, ld, b, y);
     } else {
         nf_mark mark = nf_arena_mark(p->scratch);
@@ -59,7 +66,7 @@ static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, 
         if (!u)
             return NF_ENOMEM;
         subtract_bias(dim, ld, b, x, u);
-        nfi_gemm(false, false, dim, ld, dim, 1, p->prep + square, dim, u, ld, 0, y, ld);
+        nfi_times(&W, p->prep + square, 0, dim, ld, ld, u, false, y);
         nf_arena_rewind(p->scratch, mark);
         sum = -sum;
     }
@@ -75,7 +82,8 @@ static nf_status lu_vjp(const nf_object *o, nf_direction d, const nf_pass *p, co
     (void)y, (void)saved;
     bool forward = d == NF_FORWARD;
     size_t dim = nf_object_shape(o)->dim_in, square = dim * dim, ld = p->ld, a = forward ? 0 : square;
-    nfi_gemm(true, false, dim, ld, dim, 1, p->prep + a, dim, gy, ld, 0, gx, ld);
+    const nfi_matrix A = square_of(dim);
+    nfi_times_transposed(&A, p->prep + a, 0, dim, ld, ld, gy, false, gx);
     if (g->theta)
         add_row_sums(dim, ld, forward ? 1 : -1, forward ? gy : gx, g->theta + nfi_lu_bias_at(dim));
     if (!g->prep)
@@ -89,9 +97,9 @@ static nf_status lu_vjp(const nf_object *o, nf_direction d, const nf_pass *p, co
         subtract_bias(dim, ld, p->theta + nfi_lu_bias_at(dim), x, u);
         x = u;
     }
-    nfi_gemm(false, true, dim, dim, p->n, 1, gy, ld, x, ld, 1, g->prep + a, dim);
+    nf_status status = nfi_weight_gradient(p, &A, dim, x, gy, true, g->prep + a);
     nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
+    return status;
 }
 
 static nf_status lu_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
@@ -99,7 +107,8 @@ static nf_status lu_solve_jt(const nf_object *o, nf_direction d, const nf_pass *
 {
     (void)x, (void)y, (void)saved;
     size_t dim = nf_object_shape(o)->dim_in, inverse = d == NF_FORWARD ? dim * dim : 0;
-    nfi_gemm(true, false, dim, p->ld, dim, 1, p->prep + inverse, dim, gx, p->ld, 0, gy, p->ld);
+    const nfi_matrix A = square_of(dim);
+    nfi_times_transposed(&A, p->prep + inverse, 0, dim, p->ld, p->ld, gx, false, gy);
     return NF_OK;
 }
 

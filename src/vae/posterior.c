@@ -93,7 +93,7 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
     if (status == NF_OK) {
 #pragma omp parallel num_threads(1)
         {
-            omp_set_num_threads(1); /* BLAS stays single-threaded; the caller's setting is untouched */
+            omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
             for (size_t i = 0; i < ws->plugin->tiling.n_tiles && status == NF_OK; i++)
                 status = forward_tile(m, ws, noise, i, mean, log_scale, ctx, z, log_q);
         }
