@@ -440,6 +440,8 @@ Test(model, bad_arguments_are_named)
     cr_assert(strstr(nf_error_message(), "ctx"));
     cr_assert_eq(nf_transform(q, NULL, NF_FORWARD, 2, x, NULL, x, NULL), NF_EARG);
     cr_assert_eq(nf_model_update(NULL, NF_EVAL), NF_EARG);
+    cr_assert_eq(nf_model_update(q, (nf_mode)2), NF_EARG);
+    cr_assert(strstr(nf_error_message(), "`mode` is 2"));
     cr_assert_eq(nf_model_pull_gradient(q, x, NULL), NF_EARG);
     cr_assert_null(nf_model_new(NULL, NULL));
     cr_assert_null(nf_normal(0));

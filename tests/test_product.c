@@ -32,20 +32,23 @@ static nf_real *draw(uint32_t site, size_t n)
     return x;
 }
 
-static void set_up(subject *s, size_t rows, size_t width, bool ragged)
+/* What the rows are like: a stride apart; at offsets; at offsets and of lengths of their own. */
+enum { DENSE, PLACED, RAGGED, KINDS };
+
+static void set_up(subject *s, size_t rows, size_t width, int kind)
 {
     s->W = (nfi_matrix){.n_rows = rows, .width = width, .stride = width + 3};
     s->n_numbers = rows * (width + 3);
-    if (ragged) { /* lengths 0 .. width, some alike */
+    if (kind != DENSE) { /* lengths 0 .. width, some alike */
         size_t at = 1;
         for (size_t r = 0; r < rows; r++) {
             s->offset[r] = at;
             s->length[r] = rows > 1 ? r / 3 * 3 * width / (rows - 1) : width / 2;
-            s->length[r] = s->length[r] < width ? s->length[r] : width;
+            s->length[r] = s->length[r] < width && kind == RAGGED ? s->length[r] : width;
             at += s->length[r] + 2;
         }
         s->W.offset = s->offset;
-        s->W.length = s->length;
+        s->W.length = kind == RAGGED ? s->length : NULL;
         s->n_numbers = at;
     }
     s->w = draw(1, s->n_numbers);
@@ -54,8 +57,8 @@ static void set_up(subject *s, size_t rows, size_t width, bool ragged)
 /* W[r, k]; 0 where a ragged row has ended. */
 static long double entry(const subject *s, size_t r, size_t k)
 {
-    if (s->W.length)
-        return k < s->length[r] ? (long double)s->w[s->offset[r] + k] : 0;
+    if (s->W.offset)
+        return !s->W.length || k < s->length[r] ? (long double)s->w[s->offset[r] + k] : 0;
     return (long double)s->w[r * s->W.stride + k];
 }
 
@@ -136,10 +139,10 @@ static void check_outer(const subject *s, size_t n, bool add)
     free(g), free(xt), free(gw), free(before), free(touched);
 }
 
-static void check_all(size_t rows, size_t width, size_t n, bool ragged)
+static void check_all(size_t rows, size_t width, size_t n, int kind)
 {
     subject s;
-    set_up(&s, rows, width, ragged);
+    set_up(&s, rows, width, kind);
     for (int add = 0; add < 2; add++) {
         check_times(&s, 0, rows, n, add);
         check_times(&s, rows / 3, rows - rows / 4, n, add);
@@ -158,8 +161,8 @@ Test(product, against_naive_loops)
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
             for (size_t n = 0; n < sizeof samples / sizeof *samples; n++)
-                for (int ragged = 0; ragged < 2; ragged++)
-                    check_all(rows[r], widths[w], samples[n], ragged);
+                for (int kind = 0; kind < KINDS; kind++)
+                    check_all(rows[r], widths[w], samples[n], kind);
 }
 
 /* More rows than are taken at a time. */
@@ -167,9 +170,9 @@ Test(product, many_rows)
 {
     static const size_t rows[] = {63, 64, 65, 128, 129, 140};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
-        for (int ragged = 0; ragged < 2; ragged++) {
-            check_all(rows[r], 13, 5, ragged);
-            check_all(rows[r], 40, 50, ragged);
+        for (int kind = 0; kind < KINDS; kind++) {
+            check_all(rows[r], 13, 5, kind);
+            check_all(rows[r], 40, 50, kind);
         }
 }
 
@@ -177,7 +180,7 @@ Test(product, many_rows)
 Test(product, same_bits_row_by_row)
 {
     subject s;
-    set_up(&s, 23, 40, true);
+    set_up(&s, 23, 40, RAGGED);
     const size_t n = 64, ld = 64;
     nf_real *x = draw(2, 40 * ld), *y = draw(3, 23 * ld), *one = draw(3, 23 * ld);
     nfi_times(&s.W, s.w, 0, 23, n, ld, x, false, y);

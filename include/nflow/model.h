@@ -60,7 +60,11 @@ NF_API nf_real *nf_model_state(nf_model *m);
  * @return NF_EARG (n without x or ctx where needed), NF_ENOTFINITE (a batch that is not), NF_ENOMEM.
  */
 NF_API NF_CHECKED nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, const nf_real *ctx);
-/** To be called after theta or state has changed: prepares derived numbers. */
+/**
+ * To be called after theta or state has changed: prepares derived numbers.
+ * @param mode NF_TRAIN where a step of training is to use them, NF_EVAL otherwise
+ * @return NF_EARG, NF_ENOMEM; what users' own hooks return.
+ */
 NF_API NF_CHECKED nf_status nf_model_update(nf_model *m, nf_mode mode);
 /** Length of a gradient before preparation is pulled back: n_params + n_prep. */
 NF_API size_t nf_model_gradient_size(const nf_model *m);

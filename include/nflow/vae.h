@@ -63,11 +63,11 @@ typedef struct nf_vae_options {
 
 /**
  * loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), one z a row: -ELBO at weights 1.
- * Terms: "log_px", "kl" (log q(z|x) - log p(z)), both unweighted. `model` must be of a VAE; borrowed, as is `data`.
+ * Terms: "log_px", "kl" (log q(z|x) - log p(z)), both unweighted. `m` must be of a VAE; borrowed, as is `data`.
  * @return NULL on NF_EARG (NULL, a model of no VAE, data without rows or with both or none of x and bytes), NF_EDIM
  * (columns that are not the encoder's rows), NF_ENOMEM.
  */
-NF_API nf_objective *nf_vae_elbo(nf_model *model, const nf_data *data, const nf_vae_options *options);
+NF_API nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options *options);
 
 /** Means over the rows of a data set, in nats. */
 typedef struct nf_vae_scores {

@@ -65,6 +65,8 @@ nf_status nf_model_update(nf_model *m, nf_mode mode)
 {
     if (!m)
         return nf_error(NF_EARG, "nf_model_update: `m` is NULL");
+    if (mode != NF_EVAL && mode != NF_TRAIN)
+        return nf_error(NF_EARG, "nf_model_update: `mode` is %d, neither NF_EVAL nor NF_TRAIN", (int)mode);
     return nfi_tree_prepare(m->o, mode, m->theta, m->state, m->prep);
 }
 

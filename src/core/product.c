@@ -203,10 +203,8 @@ static nfi_matrix some_rows(const nfi_matrix *W, size_t first)
 {
     nfi_matrix rows = *W;
     rows.n_rows = W->n_rows - first < CHUNK ? W->n_rows - first : CHUNK;
-    if (W->length) {
-        rows.offset += first;
-        rows.length += first;
-    }
+    rows.offset = W->offset ? W->offset + first : NULL;
+    rows.length = W->length ? W->length + first : NULL;
     return rows;
 }
 
@@ -217,7 +215,7 @@ void nfi_times_transposed(const nfi_matrix *W, const nf_real *w, size_t first, s
 {
     for (size_t r = 0; r == 0 || r < W->n_rows; r += CHUNK) {
         const nfi_matrix rows = some_rows(W, r);
-        const nf_real *from = W->length ? w : w + r * W->stride;
+        const nf_real *from = W->offset ? w : w + r * W->stride;
         all_panels(transposed_panels, &rows, from, first, last, n, ld, g + r * ld, add || r > 0, gx);
     }
 }

@@ -3,11 +3,12 @@
 #define NFI_PRODUCT_H
 #include <nflow/base.h>
 
-/* A matrix in an array w, row-major. Dense: row r begins at w[r * stride] and has `width` numbers. Ragged (a masked
-   net's): it begins at w[offset[r]] and has its first length[r] columns only; lengths never fall from row to row. */
+/* A matrix in an array w, row-major. Dense: row r begins at w[r * stride] and has `width` numbers. A masked
+   net's: it begins at w[offset[r]] and, if ragged, has its first length[r] columns only; lengths never fall from row to
+   row. */
 typedef struct nfi_matrix {
     size_t n_rows, width, stride;
-    const size_t *offset, *length; /* [n_rows], NULL: dense */
+    const size_t *offset, *length; /* [n_rows], NULL: dense, all columns */
 } nfi_matrix;
 
 /* y = W x, or += if `add`, for rows first <= r < last. x [width x ld], y [n_rows x ld]; columns from n on are left

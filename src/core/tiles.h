@@ -48,8 +48,8 @@ static inline void nfi_workspace_return(const nf_workspace *ws, nf_workspace *bo
 
 /* f(user, tile's first sample, samples, ld, thread's memory). Its arenas are rewound after each tile. */
 typedef nf_status nfi_tile_fn(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory);
-/* Runs f over all tiles, on the workspace's threads; a user's BLAS is single-threaded inside. Of several errors the lowest
-   tile's is returned, with its message in the calling thread. */
+/* Runs f over all tiles, on the workspace's threads; a user's BLAS is single-threaded inside. Of several errors the
+   lowest tile's is returned, with its message in the calling thread. */
 nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, void *user);
 
 /* Row-major [n x dim] (rows `stride` apart) to feature-major [dim x ld], padding included; and back. */

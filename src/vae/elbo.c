@@ -142,11 +142,11 @@ static const nf_objective_type vae_elbo_type = {
     .hands_gradient_on = true,
 };
 
-nf_objective *nf_vae_elbo(nf_model *model, const nf_data *data, const nf_vae_options *options)
+nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options *options)
 {
     static const nf_vae_options none;
     options = options ? options : &none;
-    const nf_object *vae = nfi_model_vae(model, "nf_vae_elbo");
+    const nf_object *vae = nfi_model_vae(m, "nf_vae_elbo");
     if (!vae)
         return NULL;
     nfi_rows *rows = nfi_rows_new(data, options->batch ? options->batch : 100, "nf_vae_elbo");
@@ -164,5 +164,5 @@ nf_objective *nf_vae_elbo(nf_model *model, const nf_data *data, const nf_vae_opt
         return NULL;
     }
     *e = (vae_elbo){.vae = vae, .rows = rows, .joint = options->joint, .kl = options->kl};
-    return nf_objective_new(&vae_elbo_type, model, nfi_rows_batch(rows), e);
+    return nf_objective_new(&vae_elbo_type, m, nfi_rows_batch(rows), e);
 }

@@ -1,5 +1,5 @@
-/* The best time of LU-linear layers, which are all matrix products. Built with and without -lgsl -lgslcblas in front: the
-   second must not be slower, for then the products have become GSL's. */
+/* The best time of LU-linear layers, which are all matrix products. Built with and without -lgsl -lgslcblas in front:
+   the second must not be slower, for then the products have become GSL's. */
 #include <nflow/nflow.h>
 #include <stdio.h>
 #include <time.h>
