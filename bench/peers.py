@@ -2,9 +2,9 @@
 
     python peers.py PEER WORKLOAD THREADS
 
-PEER is zuko, nflows, normflows, torch (each also with -compiled: torch.compile) or flowjax. Builds the workload, warms
-up, says "ready" and then, for every line it reads, times a block of steps and prints the mean seconds a step. One
-process a peer, so that each keeps its own settings and all can be timed in turns.
+PEER is zuko, nflows, normflows, torch, torch-by-layers (each also with -compiled: torch.compile) or flowjax. Builds the
+workload, warms up, says "ready" and then, for every line it reads, times a block of steps and prints the mean seconds a
+step. One process a peer, so that each keeps its own settings and all can be timed in turns.
 
 Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_flows.py and peers_jax.py (the
 flows of bench_flows).

@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "core/product.h"
 #include "flows/types.h"
+#include "nn/activation.h"
 #include "nn/dense.h"
 
 /* ---- tiles: products run over their padding too, which then is as it was, copies or zeros ---- */
@@ -25,15 +26,6 @@ NFI_CLONES static void subtract_bias(size_t dim, size_t ld, const nf_real *b, co
         NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         to[r * ld + s] = from[r * ld + s] - b[r];
-}
-
-NFI_CLONES static void add_bias(size_t dim, size_t ld, const nf_real *b, nf_real *y)
-{
-    ld = nfi_lanes(ld);
-    for (size_t r = 0; r < dim; r++)
-        NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        y[r * ld + s] += b[r];
 }
 
 /* g[r] += sign * sum of row r. */
@@ -59,7 +51,7 @@ static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, 
     double sum = (double)p->prep[2 * square];
     if (d == NF_FORWARD) {
         nfi_times(&W, p->prep, 0, dim, ld, ld, x, false, y);
-        add_bias(dim, ld, b, y);
+        nfi_activate(NF_IDENTITY, dim, ld, b, y);
     } else {
         nf_mark mark = nf_arena_mark(p->scratch);
         nf_real *u = nf_arena_reals(p->scratch, dim, ld);
