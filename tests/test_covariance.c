@@ -282,7 +282,7 @@ static void fit(nf_flow *flow, gaussian *p, const char *what)
     nf_model_free(q);
 }
 
-Test(covariance, a_chain_of_affine_layers_fits_any_normal)
+Test(covariance, a_chain_of_affine_layers_fits_any_normal, .disabled = NFLOW_THIN)
 {
     nf_real numbers[DIM * DIM];
     double factor[DIM * DIM];
@@ -294,7 +294,7 @@ Test(covariance, a_chain_of_affine_layers_fits_any_normal)
         &p, "chain");
 }
 
-Test(covariance, a_low_rank_layer_fits_factor_analysis)
+Test(covariance, a_low_rank_layer_fits_factor_analysis, .disabled = NFLOW_THIN)
 {
     enum { RANK = 3 };
     nf_real numbers[DIM * RANK];

@@ -9,7 +9,7 @@
 #include <nflow/nflow.h>
 #include <stdlib.h>
 
-enum { N = 65536, SMALL = 512, DIM = 6 };
+enum { N = NFLOW_THIN ? 1 << 14 : 1 << 16, SMALL = 512, DIM = 6 };
 
 static const size_t hidden[] = {32, 32}, width[] = {32};
 
