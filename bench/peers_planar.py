@@ -100,13 +100,13 @@ def vae(hidden, latent, length, batch, chain, compiled):
     return step
 
 
+CHAINS = {"torch": planar_chain_at_once, "torch-by-layers": planar_chain}
 WORKLOADS = {
-    "kl-2": lambda c: reverse_kl(2, 32, 1000, c),
-    "kl-40": lambda c: reverse_kl(40, 80, 100, c),
-    "vae": lambda c: vae(300, 40, 16, 100, planar_chain_at_once, c),
-    "vae-by-layers": lambda c: vae(300, 40, 16, 100, planar_chain, c),
+    "kl-2": lambda package, c: reverse_kl(2, 32, 1000, c),
+    "kl-40": lambda package, c: reverse_kl(40, 80, 100, c),
+    "vae": lambda package, c: vae(300, 40, 16, 100, CHAINS[package], c),
 }
 
 
 def build(peer, workload):
-    return WORKLOADS[workload + "-by-layers" * ("-by-layers" in peer)](peer.endswith("-compiled"))
+    return WORKLOADS[workload](peer.removesuffix("-compiled"), peer.endswith("-compiled"))

@@ -93,14 +93,13 @@ with tempfile.TemporaryDirectory() as tmp:
     rows, _ = results(tmp, *quick, '--energy', 'U2', '--length', 2, '--no-wall')
     assert rows[0]['kl'] is None and math.isfinite(rows[0]['elbo']), rows
 
-    # training works: a few thousand steps find most of U2, which the best normal misses by 1.98 nats, and a thousand of
-    # splines most of U4, though one fit in forty or so is not there yet
+    # training works: a few thousand steps find most of U2, which the best normal misses by 1.98 nats, and of splines
+    # most of U4 (of which one fit in forty or so is not there yet after 1200)
     if not thin:
         rows, _ = results(tmp, '--energy', 'U2', '--length', '2,8', '--steps', 4000, '--starts', 4, '--draws', 20000)
         assert rows[0]['kl'] < 0.6 and rows[1]['kl'] < 0.15, rows
-        rows, _ = results(tmp, '--energy', 'U4', '--flow', 'nsf-autoregressive', '--steps', 1200, '--seeds', 2,
-                          '--draws', 20000)
-        assert min(r['kl'] for r in rows) < 0.1, rows
+        rows, _ = results(tmp, '--energy', 'U4', '--flow', 'nsf-autoregressive', '--steps', 2000, '--draws', 20000)
+        assert rows[0]['kl'] < 0.1, rows
 
     fails("--energy must be one of U1.*not 'U5'", '--energy', 'U5')
     fails("--flow must be one of planar.*not 'spline'", '--flow', 'spline')
