@@ -4,6 +4,7 @@
  * as there, no linear layers stand between the flow's own.
  */
 #include "cli.h"
+#include "isa.h"
 #include "timing.h"
 #include <nflow/nflow.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 enum { BATCH = 512, MOST_DIM = 64, MOST_LAYERS = 10 };
 
 static size_t workload, threads = 2, steps = 200;
-static const char *json_path;
+static const char *isa, *json_path;
 static const cli_option options[] = {
     {"workload",
      "maf-sample|maf-train|maf-density|nsf-ar-sample|nsf-ar-train|nsf-coupling-train|nsf-coupling-density|"
@@ -19,6 +20,7 @@ static const cli_option options[] = {
      "what to time", .choice = &workload},
     {"steps", "N", "steps to time", .size = &steps, .min = 1},
     {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
+    {"isa", BENCH_ISA_HELP, .text = &isa},
     {"json", "FILE", "write the result there", .text = &json_path},
     {0},
 };
@@ -117,6 +119,7 @@ int main(int argc, char **argv)
 {
     const double start = cli_seconds();
     cli_parse(argc, argv, "Times flows as density models and as samplers.", options);
+    bench_isa(isa);
     const size_t dim = workloads[workload].dim;
     const work what = workloads[workload].what;
     nf_model *m = model_of(workloads[workload].flow, dim, workloads[workload].layers);

@@ -1,10 +1,11 @@
-/* How near an MLP's forward and backward pass comes to the matrix products it is made of, on one thread.
-
-   usage: bench_mlp [samples in a tile]
-
-   For each net: rate of the pass and of bare gemm calls of the same shapes, alternating in one run, best of many. */
+/* How near an MLP's forward and backward pass comes to the matrix products it is made of, on one thread. For each net:
+   rate of the pass and of bare gemm calls of the same shapes by the better of OpenBLAS and BLIS, alternating in one
+   run, best of many. */
+#include "cli.h"
 #include "core/tiles.h"
 #include "gemm.h"
+#include "isa.h"
+#include "output.h"
 #include <nflow/net.h>
 #include <omp.h>
 #include <stdio.h>
@@ -42,15 +43,15 @@ typedef struct arrays {
     nf_real *theta, *x, *y, *gy, *gx, *g_theta;
 } arrays;
 
-static void gemm_only(const net_case *c, const arrays *a, size_t n, size_t ld)
+static void gemm_only(gemm_library b, const net_case *c, const arrays *a, size_t n, size_t ld)
 {
     const nf_real *w = a->theta;
     for (size_t l = 0; l < c->n_layers; l++) {
         size_t in = c->width[l], out = c->width[l + 1];
-        gemm(false, false, out, n, in, w, in, a->x, ld, 0, a->y, ld);
-        gemm(false, true, out, in, n, a->gy, ld, a->x, ld, 1, a->g_theta + (w - a->theta), in);
+        gemm(b, false, false, out, n, in, w, in, a->x, ld, 0, a->y, ld);
+        gemm(b, false, true, out, in, n, a->gy, ld, a->x, ld, 1, a->g_theta + (w - a->theta), in);
         if (l)
-            gemm(true, false, in, n, out, w, in, a->gy, ld, 0, a->gx, ld);
+            gemm(b, true, false, in, n, out, w, in, a->gy, ld, 0, a->gx, ld);
         w += out * (in + 1);
     }
 }
@@ -66,7 +67,7 @@ static void both_ways(const nf_object *net, nf_pass *p, const arrays *a)
     nf_arena_rewind(p->tape, mark);
 }
 
-static void measure(const net_case *c, size_t n)
+static void measure(js_file *j, const net_case *c, size_t n)
 {
     size_t ld = (n + 15) / 16 * 16, widest = 784, flops = 0;
     nf_net *net = nf_mlp(c->width[0], c->width[c->n_layers], 0,
@@ -78,18 +79,25 @@ static void measure(const net_case *c, size_t n)
     nf_pass p = {.n = n, .ld = ld, .theta = a.theta, .tape = &tape, .scratch = &scratch};
     for (size_t l = 0; l < c->n_layers; l++)
         flops += (l ? 6 : 4) * n * c->width[l] * c->width[l + 1];
-    double best[2] = {1e9, 1e9};
+    double best[2] = {1e9, 1e9}; /* ours, the better library's */
     for (int r = 0; r < ROUNDS; r++)
-        for (int who = 0; who < 2; who++) {
+        for (int who = -1; who < GEMM_LIBRARIES; who++) {
+            if (who >= 0 && !gemm_has((gemm_library)who))
+                continue;
             double start = omp_get_wtime();
             for (int i = 0; i < CALLS; i++)
-                who ? gemm_only(c, &a, n, ld) : both_ways(nf_net_object(net), &p, &a);
-            double t = (omp_get_wtime() - start) / CALLS;
-            best[who] = t < best[who] ? t : best[who];
+                who < 0 ? both_ways(nf_net_object(net), &p, &a) : gemm_only((gemm_library)who, c, &a, n, ld);
+            double t = (omp_get_wtime() - start) / CALLS, *of = &best[who >= 0];
+            *of = t < *of ? t : *of;
         }
     printf("%-26s n %3zu  %8.1f us  %6.1f GF/s  gemm alone %8.1f us  %6.1f GF/s  share %3.0f %%\n", c->name, n,
            best[0] * 1e6, 1e-9 * (double)flops / best[0], best[1] * 1e6, 1e-9 * (double)flops / best[1],
            100 * best[1] / best[0]);
+    js_begin(j, NULL, '{');
+    js_text(j, "net", c->name);
+    js_number(j, "flops_per_second", (double)flops / best[0]);
+    js_number(j, "best_flops_per_second", (double)flops / best[1]);
+    js_end(j);
     nfi_arena_clear(&tape);
     nfi_arena_clear(&scratch);
     nf_real *all[] = {a.theta, a.x, a.y, a.gy, a.gx, a.g_theta};
@@ -98,15 +106,30 @@ static void measure(const net_case *c, size_t n)
     nf_net_free(net);
 }
 
+static size_t samples = 50;
+static const char *isa, *json_path;
+static const cli_option options[] = {
+    {"samples", "N", "samples in a tile", .size = &samples, .min = 1, .max = 4096},
+    {"isa", BENCH_ISA_HELP, .text = &isa},
+    {"json", "FILE", "write the result there", .text = &json_path},
+    {0},
+};
+
 int main(int argc, char **argv)
 {
-    long n = argc > 1 ? strtol(argv[1], NULL, 10) : 50;
-    if (n < 1 || n > 4096) {
-        fprintf(stderr, "bench_mlp: samples must be between 1 and 4096\n");
-        return 1;
-    }
-    omp_set_num_threads(1);
+    cli_parse(argc, argv, "Times nets beside the matrix products they are made of.", options);
+    bench_isa(isa);
+    if (!gemm_open())
+        cli_fail(1, "neither OpenBLAS nor BLIS is installed");
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    js_text(j, "instruction_set", nf_instruction_set());
+    js_text(j, "precision", sizeof(nf_real) == 8 ? "double" : "float");
+    js_begin(j, "nets", '[');
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        measure(&cases[i], (size_t)n);
+        measure(j, &cases[i], samples);
+    js_end(j);
+    js_end(j);
+    js_close(j);
     return 0;
 }

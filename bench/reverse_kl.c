@@ -6,19 +6,21 @@
  *     bench_reverse_kl --dim 40 --length 80 --batch 100
  */
 #include "cli.h"
+#include "isa.h"
 #include "timing.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <nflow/nflow.h>
 
 static size_t dim = 2, length = 32, batch = 1000, threads = 2, steps = 20000;
-static const char *json_path;
+static const char *isa, *json_path;
 static const cli_option options[] = {
     {"dim", "D", "dimension", .size = &dim, .min = 1, .max = 10000},
     {"length", "K", "layers", .size = &length, .min = 1, .max = 10000},
     {"batch", "N", "draws a step", .size = &batch, .min = 1},
     {"steps", "N", "steps to time; 1: print the clock after the first", .size = &steps, .min = 1},
     {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
+    {"isa", BENCH_ISA_HELP, .text = &isa},
     {"json", "FILE", "write the result there", .text = &json_path},
     {0},
 };
@@ -43,6 +45,7 @@ int main(int argc, char **argv)
 {
     double start = cli_seconds();
     cli_parse(argc, argv, "Times a step of variational inference with planar flows.", options);
+    bench_isa(isa);
     nf_flow **layers = malloc(length * sizeof(nf_flow *));
     if (!layers)
         cli_fail(1, "out of memory");

@@ -5,6 +5,7 @@
  * that inside a VAE they come in.
  */
 #include "cli.h"
+#include "isa.h"
 #include "timing.h"
 #include <nflow/nflow.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 enum { PIXELS = 784, ROWS = 300 };
 static size_t kind, dim = 64, columns = 8, length = 4, batch = 100, steps = 2000, threads = 2;
 static bool vae;
-static const char *json_path;
+static const char *isa, *json_path;
 static const cli_option options[] = {
     {"kind", "orthogonal|householder|triangular", "what Q is", .choice = &kind},
     {"dim", "D", "dimensions of z", .size = &dim, .min = 1, .max = 10000},
@@ -23,6 +24,7 @@ static const cli_option options[] = {
     {"vae", NULL, "also a step of a VAE", .flag = &vae},
     {"steps", "N", "steps to time", .size = &steps, .min = 1},
     {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
+    {"isa", BENCH_ISA_HELP, .text = &isa},
     {"json", "FILE", "write the flow's result there", .text = &json_path},
     {0},
 };
@@ -103,6 +105,7 @@ int main(int argc, char **argv)
 {
     const double start = cli_seconds();
     cli_parse(argc, argv, "Times Sylvester flows with parameters per sample, forward and backward.", options);
+    bench_isa(isa);
     static timing flow, step;
     char name[100];
     snprintf(name, sizeof name, "Sylvester, K=%zu, M=%zu, z=%zu, batch %zu", length, columns, dim, batch);

@@ -35,12 +35,13 @@ void timing_report(timing *t, const char *json_path, const char *workload, size_
         cli_fail(2, "too few steps: a block is %zu, and the first one warms up", t->steps_a_block);
     qsort(t->block, t->n_blocks, sizeof *t->block, ascending);
     double median = t->block[t->n_blocks / 2];
-    printf("%-36s %-6s %zu threads  %10.2f us a step (best %.2f)  first step after %.1f ms\n", workload, precision,
-           threads, 1e6 * median, 1e6 * t->block[0], 1e3 * t->first_step);
+    printf("%-36s %-6s %s, %zu threads  %10.2f us a step (best %.2f)  first step after %.1f ms\n", workload, precision,
+           nf_instruction_set(), threads, 1e6 * median, 1e6 * t->block[0], 1e3 * t->first_step);
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
     js_text(j, "workload", workload);
     js_text(j, "precision", precision);
+    js_text(j, "instruction_set", nf_instruction_set());
     js_integer(j, "threads", threads);
     js_number(j, "step_seconds", median);
     js_number(j, "best_step_seconds", t->block[0]);

@@ -4,6 +4,7 @@
  * MNIST's are.
  */
 #include "cli.h"
+#include "isa.h"
 #include "timing.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 
 enum { PIXELS = 784, ROWS = 300 };
 static size_t hidden = 300, latent = 40, length = 16, batch = 100, threads = 2, steps = 500;
-static const char *json_path;
+static const char *isa, *json_path;
 static const cli_option options[] = {
     {"hidden", "H", "width of the hidden layers", .size = &hidden, .min = 1, .max = 10000},
     {"latent", "D", "dimensions of z", .size = &latent, .min = 1, .max = 10000},
@@ -19,6 +20,7 @@ static const cli_option options[] = {
     {"batch", "N", "rows a step", .size = &batch, .min = 1, .max = ROWS},
     {"steps", "N", "steps to time; 1: print the clock after the first", .size = &steps, .min = 1},
     {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
+    {"isa", BENCH_ISA_HELP, .text = &isa},
     {"json", "FILE", "write the result there", .text = &json_path},
     {0},
 };
@@ -27,6 +29,7 @@ int main(int argc, char **argv)
 {
     double start = cli_seconds();
     cli_parse(argc, argv, "Times a training step of a flow-VAE.", options);
+    bench_isa(isa);
     static unsigned char bits[ROWS * PIXELS];
     uint32_t state = 2463534242;
     for (size_t i = 0; i < ROWS * PIXELS; i++) {

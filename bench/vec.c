@@ -1,47 +1,43 @@
-/* Throughput of vector maths on one thread, in cache: results per nanosecond, beside libm's scalar functions. */
+/* Throughput of vector maths on one thread, in cache: results per nanosecond in each instruction set that the processor
+   has, beside libm's scalar functions. */
 #include "core/vec.h"
+#include "vec_loops.h"
 #include <stdio.h>
 #include <time.h>
 
 enum { LENGTH = 1024, CALLS = 500, TRIES = 20 };
-typedef void loop_fn(size_t n, const nf_real *x, nf_real *y);
 
 #ifdef NF_SINGLE
 #define LIBM(name) name##f
 #else
 #define LIBM(name) name
 #endif
-#define LOOP(name, f)                                        \
-    static void name(size_t n, const nf_real *x, nf_real *y) \
-    {                                                        \
-        NFI_SIMD                                             \
-        for (size_t i = 0; i < n; i++)                       \
-            y[i] = f(x[i]);                                  \
+#define LIBM_exp LIBM(exp)
+#define LIBM_expm1 LIBM(expm1)
+#define LIBM_log LIBM(log)
+#define LIBM_log1p LIBM(log1p)
+#define LIBM_tanh LIBM(tanh)
+#define LIBM_sigmoid(x) (1 / (1 + LIBM(exp)(-(x))))
+#define LIBM_softplus(x) (LIBM(log1p)(LIBM(exp)(x)))
+#define LIBM_atan LIBM(atan)
+
+#define LIBM_LOOP(name)                                             \
+    static void name##_libm(size_t n, const nf_real *x, nf_real *y) \
+    {                                                               \
+        for (size_t i = 0; i < n; i++)                              \
+            y[i] = LIBM_##name(x[i]);                               \
     }
-#define LOOPS(f, libm) NFI_CLONES LOOP(f##_nflow, nfi_##f) LOOP(f##_libm, libm)
-#define LIBM_SIGMOID(x) (1 / (1 + LIBM(exp)(-(x))))
-#define LIBM_SOFTPLUS(x) (LIBM(log1p)(LIBM(exp)(x)))
+VEC_FUNCTIONS(LIBM_LOOP)
 
-LOOPS(exp, LIBM(exp))
-LOOPS(expm1, LIBM(expm1))
-LOOPS(log, LIBM(log))
-LOOPS(log1p, LIBM(log1p))
-LOOPS(tanh, LIBM(tanh))
-LOOPS(sigmoid, LIBM_SIGMOID)
-LOOPS(softplus, LIBM_SOFTPLUS)
-
+#define ENTRY(name) {#name, name##_libm},
 static const struct entry {
     const char *name;
-    loop_fn *nflow, *libm;
-} entries[] = {
-    {"exp", exp_nflow, exp_libm},
-    {"expm1", expm1_nflow, expm1_libm},
-    {"log", log_nflow, log_libm},
-    {"log1p", log1p_nflow, log1p_libm},
-    {"tanh", tanh_nflow, tanh_libm},
-    {"sigmoid", sigmoid_nflow, sigmoid_libm},
-    {"softplus", softplus_nflow, softplus_libm},
-};
+    vec_loop *libm;
+} entries[] = {VEC_FUNCTIONS(ENTRY)};
+
+#define POINTER(set) &vec_loops_##set,
+static const vec_loops *const all_sets[] = {VEC_SETS(POINTER)};
+enum { N_SETS = sizeof all_sets / sizeof *all_sets };
 
 static double seconds(void)
 {
@@ -51,7 +47,7 @@ static double seconds(void)
 }
 
 /* The best of several tries, in 1e9 results per second. */
-static double rate(loop_fn *loop)
+static double rate(vec_loop *loop)
 {
     static _Alignas(64) nf_real x[LENGTH], y[LENGTH];
     double best = INFINITY;
@@ -69,7 +65,19 @@ static double rate(loop_fn *loop)
 
 int main(void)
 {
-    printf("%-10s %8s %8s   (G/s, %s)\n", "", "nflow", "libm", sizeof(nf_real) == sizeof(double) ? "double" : "float");
-    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++)
-        printf("%-10s %8.2f %8.2f\n", entries[i].name, rate(entries[i].nflow), rate(entries[i].libm));
+    const vec_loops *set[N_SETS];
+    size_t n = 0;
+    for (size_t k = 0; k < N_SETS; k++)
+        if (nf_choose_instruction_set(all_sets[k]->set) == NF_OK)
+            set[n++] = all_sets[k];
+    printf("%-10s", "");
+    for (size_t k = 0; k < n; k++)
+        printf(" %8s", set[k]->set);
+    printf(" %8s   (G/s, %s)\n", "libm", sizeof(nf_real) == sizeof(double) ? "double" : "float");
+    for (size_t i = 0; i < N_VEC_FUNCTIONS; i++) {
+        printf("%-10s", entries[i].name);
+        for (size_t k = 0; k < n; k++)
+            printf(" %8.2f", rate(set[k]->of[i]));
+        printf(" %8.2f\n", rate(entries[i].libm));
+    }
 }

@@ -1,8 +1,10 @@
-/* Vector maths against long double libm: errors in units in the last place (ulp), on dense grids, through the widest
-   instruction set of the machine and through the plain one, and at the edges. */
+/* Vector maths against long double libm: errors in units in the last place (ulp), on dense grids and at the edges, in
+   every instruction set that the processor has. */
 #include "core/vec.h"
+#include "vec_loops.h"
 #include <criterion/criterion.h>
 #include <float.h>
+#include <string.h>
 
 #ifdef NF_SINGLE
 enum { DIGITS = FLT_MANT_DIG, MIN_EXP = FLT_MIN_EXP };
@@ -16,28 +18,20 @@ enum { DIGITS = DBL_MANT_DIG, MIN_EXP = DBL_MIN_EXP };
 enum { POINTS = 40000 };
 #define INF ((nf_real)INFINITY)
 
-/* Each function as a loop over lanes, in clones and without. */
-#define LOOPS(type, name, f)                                             \
-    NFI_CLONES static void name##_wide(size_t n, const type *x, type *y) \
-    {                                                                    \
-        NFI_SIMD                                                         \
-        for (size_t i = 0; i < n; i++)                                   \
-            y[i] = f(x[i]);                                              \
-    }                                                                    \
-    static void name##_plain(size_t n, const type *x, type *y)           \
-    {                                                                    \
-        NFI_SIMD                                                         \
-        for (size_t i = 0; i < n; i++)                                   \
-            y[i] = f(x[i]);                                              \
+#define POINTER(set) &vec_loops_##set,
+static const vec_loops *const all_sets[] = {VEC_SETS(POINTER)};
+enum { N_SETS = sizeof all_sets / sizeof *all_sets };
+
+/* The next set from *k on that the processor has; NULL: no more. */
+static const vec_loops *next_set(size_t *k)
+{
+    while (*k < N_SETS) {
+        const vec_loops *loops = all_sets[(*k)++];
+        if (nf_choose_instruction_set(loops->set) == NF_OK)
+            return loops;
     }
-LOOPS(nf_real, exp, nfi_exp)
-LOOPS(nf_real, expm1, nfi_expm1)
-LOOPS(nf_real, log, nfi_log)
-LOOPS(nf_real, log1p, nfi_log1p)
-LOOPS(nf_real, tanh, nfi_tanh)
-LOOPS(nf_real, sigmoid, nfi_sigmoid)
-LOOPS(nf_real, softplus, nfi_softplus)
-LOOPS(nf_real, atan, nfi_atan)
+    return NULL;
+}
 
 static long double sigmoid_ref(long double x)
 {
@@ -49,21 +43,20 @@ static long double softplus_ref(long double x)
     return fmaxl(x, 0) + log1pl(expl(-fabsl(x)));
 }
 
-typedef void loop_fn(size_t n, const nf_real *x, nf_real *y);
 typedef long double reference_fn(long double x);
 
 enum { LINEAR, POSITIVE, NEGATIVE }; /* x from a to b; or +-2^x */
 
 static const struct grid {
     const char *name;
-    loop_fn *wide, *plain;
+    int function;
     reference_fn *reference;
     int scale;
     double a, b, ulp;
 } grids[] = {
-#define GRID(name, reference, scale, a, b, ulp)                       \
-    {                                                                 \
-#name, name##_wide, name##_plain, reference, scale, a, b, ulp \
+#define GRID(name, reference, scale, a, b, ulp)        \
+    {                                                  \
+#name, VEC_##name, reference, scale, a, b, ulp \
     }
     GRID(exp, expl, LINEAR, BOTH(-707.7, -86.9), BOTH(709.78, 88.72), 1.3),
     GRID(exp, expl, LINEAR, -2.385, 2.171, 1.3),
@@ -103,12 +96,12 @@ static nf_real grid_point(const struct grid *g, size_t i)
     return (nf_real)(g->scale == LINEAR ? t : g->scale == POSITIVE ? exp2(t) : -exp2(t));
 }
 
-static void check_grid(const struct grid *g, loop_fn *loop, const char *how)
+static void check_grid(const struct grid *g, const vec_loops *loops)
 {
     static nf_real x[POINTS], y[POINTS];
     for (size_t i = 0; i < POINTS; i++)
         x[i] = grid_point(g, i);
-    loop(POINTS, x, y);
+    loops->of[g->function](POINTS, x, y);
     size_t worst = 0;
     long double error = 0;
     for (size_t i = 0; i < POINTS; i++) {
@@ -118,25 +111,43 @@ static void check_grid(const struct grid *g, loop_fn *loop, const char *how)
             worst = i;
         }
     }
-    cr_expect(error <= g->ulp, "%s (%s): %.3Lf ulp at %.17g", g->name, how, error, (double)x[worst]);
+    cr_expect(error <= g->ulp, "%s (%s): %.3Lf ulp at %.17g", g->name, loops->set, error, (double)x[worst]);
 }
 
 Test(vec, errors_on_grids)
 {
-    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++) {
-        check_grid(&grids[i], grids[i].wide, "wide");
-        check_grid(&grids[i], grids[i].plain, "plain");
+    size_t k = 0;
+    for (const vec_loops *loops; (loops = next_set(&k));)
+        for (size_t i = 0; i < sizeof grids / sizeof *grids; i++)
+            check_grid(&grids[i], loops);
+}
+
+/* Fused alike, both round alike. */
+Test(vec, avx2_and_avx512_give_the_same_bits)
+{
+    static nf_real x[POINTS], y[2][POINTS];
+    const vec_loops *alike[2];
+    size_t found = 0, k = 0;
+    for (const vec_loops *loops; (loops = next_set(&k));)
+        if (strncmp(loops->set, "avx", 3) == 0)
+            alike[found++] = loops;
+    for (size_t i = 0; found == 2 && i < sizeof grids / sizeof *grids; i++) {
+        for (size_t j = 0; j < POINTS; j++)
+            x[j] = grid_point(&grids[i], j);
+        for (size_t j = 0; j < 2; j++)
+            alike[j]->of[grids[i].function](POINTS, x, y[j]);
+        cr_expect_arr_eq(y[0], y[1], sizeof y[0], "%s", grids[i].name);
     }
 }
 
 static const struct edge {
     const char *name;
-    loop_fn *wide, *plain;
+    int function;
     double x, y;
 } edges[] = {
-#define EDGE(name, x, y)                       \
-    {                                          \
-#name, name##_wide, name##_plain, x, y \
+#define EDGE(name, x, y)        \
+    {                           \
+#name, VEC_##name, x, y \
     }
     EDGE(exp, 0, 1),
     EDGE(exp, INFINITY, INFINITY),
@@ -197,20 +208,23 @@ static const struct edge {
     EDGE(softplus, NAN, NAN),
 };
 
+static void check_edge(const struct edge *e, const vec_loops *loops)
+{
+    nf_real x[NFI_LANES], y[NFI_LANES], expected = (nf_real)e->y;
+    for (size_t s = 0; s < NFI_LANES; s++)
+        x[s] = (nf_real)e->x;
+    loops->of[e->function](NFI_LANES, x, y);
+    for (size_t s = 0; s < NFI_LANES; s++)
+        cr_expect(isnan(expected) ? isnan(y[s]) : y[s] == expected, "%s(%g) = %g, not %g (%s)", e->name, e->x,
+                  (double)y[s], e->y, loops->set);
+}
+
 Test(vec, edges)
 {
-    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
-        const struct edge *e = &edges[i];
-        for (int plain = 0; plain < 2; plain++) {
-            nf_real x[NFI_LANES], y[NFI_LANES], expected = (nf_real)e->y;
-            for (size_t s = 0; s < NFI_LANES; s++)
-                x[s] = (nf_real)e->x;
-            (plain ? e->plain : e->wide)(NFI_LANES, x, y);
-            for (size_t s = 0; s < NFI_LANES; s++)
-                cr_expect(isnan(expected) ? isnan(y[s]) : y[s] == expected, "%s(%g) = %g, not %g", e->name, e->x,
-                          (double)y[s], e->y);
-        }
-    }
+    size_t k = 0;
+    for (const vec_loops *loops; (loops = next_set(&k));)
+        for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
+            check_edge(&edges[i], loops);
 }
 
 /* exp is right up to the last finite result and down to where it becomes 0. */
@@ -235,24 +249,21 @@ Test(vec, tanh_is_odd_and_keeps_the_sign_of_zero)
 }
 
 /* The pieces of Box and Muller's formula, in double in both builds. */
-LOOPS(double, sin2pi, nfi_sin2pi_d)
-LOOPS(double, cos2pi, nfi_cos2pi_d)
-
 Test(vec, sine_and_cosine_of_turns)
 {
     const long double two_pi = 6.283185307179586476925286766559005768L;
-    static double u[POINTS], c[2][POINTS], s[2][POINTS];
+    static double u[POINTS], c[POINTS], s[POINTS];
     for (size_t i = 0; i < POINTS; i++)
         u[i] = -1.137 + 3.291 * ((double)i + 0.3819) / POINTS;
-    sin2pi_wide(POINTS, u, s[0]);
-    cos2pi_wide(POINTS, u, c[0]);
-    sin2pi_plain(POINTS, u, s[1]);
-    cos2pi_plain(POINTS, u, c[1]);
-    for (int plain = 0; plain < 2; plain++)
+    size_t k = 0;
+    for (const vec_loops *loops; (loops = next_set(&k));) {
+        loops->sin2pi(POINTS, u, s);
+        loops->cos2pi(POINTS, u, c);
         for (size_t i = 0; i < POINTS; i++) {
-            cr_assert_float_eq(s[plain][i], (double)sinl(two_pi * u[i]), 5e-16);
-            cr_assert_float_eq(c[plain][i], (double)cosl(two_pi * u[i]), 5e-16);
+            cr_assert_float_eq(s[i], (double)sinl(two_pi * u[i]), 5e-16);
+            cr_assert_float_eq(c[i], (double)cosl(two_pi * u[i]), 5e-16);
         }
+    }
     cr_expect_eq(nfi_cos2pi_d(0), 1);
     cr_expect_eq(nfi_sin2pi_d(0.25), 1);
     cr_expect_eq(nfi_cos2pi_d(0.25), 0);

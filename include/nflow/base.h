@@ -91,5 +91,21 @@ NF_API nf_status nf_error(nf_status status, const char *format, ...)
 /** The library's version, "major.minor.patch". Owned by the library. */
 NF_API const char *nf_version(void);
 
+/**
+ * The instruction set whose kernels the library runs: "sse2", "avx2" or "avx512" on x86-64, "neon" on aarch64,
+ * "generic" elsewhere. At its first use the library takes the best of those it was built for that the processor has, or
+ * the one that the environment variable NFLOW_ISA names, if it can run it. Results of avx2 and avx512 are equal bit for
+ * bit; those of the others differ from them by rounding. Each of the two libraries, nflow and nflowf, makes its own
+ * choice. Never NULL; owned by the library.
+ */
+NF_API const char *nf_instruction_set(void);
+
+/**
+ * Chooses another instruction set, to test or to measure it; NULL: the best. Not while other threads compute. NF_EARG:
+ * not a set that the library was built for; NF_EUNSUPPORTED: this processor does not have it. An error leaves the
+ * choice as it was.
+ */
+NF_API nf_status nf_choose_instruction_set(const char *name);
+
 NF_END_DECLS
 #endif

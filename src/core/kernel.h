@@ -1,25 +1,37 @@
-/* How kernels are compiled: bare loops over the samples of a tile, one copy of the code per instruction set. */
+/* How kernels are written: bare loops over the samples of a tile, in files that are compiled once for each instruction
+   set (docs/design.md, "Instruction sets"). */
 #ifndef NFI_KERNEL_H
 #define NFI_KERNEL_H
 #include <nflow/base.h>
 
-/* Run-time choice of instruction set: put NFI_CLONES before the definition of a (static) function with NFI_SIMD loops.
-   Bodies shared by two specialisations are NFI_INLINE, so that each clone gets its own copy. */
-#if defined(__x86_64__) && defined(NFI_USE_CLONES) && defined(__clang__)
-/* clang 14 accepts arch=x86-64-v4, but its resolver then always takes the default. */
-#define NFI_CLONES __attribute__((target_clones("avx512dq", "avx2", "default")))
-#elif defined(__x86_64__) && defined(NFI_USE_CLONES)
-#define NFI_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define NFI_CLONES
-#endif
+/* Marks the declaration of a kernel in a header. The file that defines it is compiled once for each instruction set;
+   whoever calls it gets the copy for the set in use (core/instruction_set.h), and kernels call kernels of their own
+   set. scripts/kernel-table finds kernels by this word. */
+#define NFI_KERNEL
+
+/* Bodies shared by two specialisations are NFI_INLINE, so that each gets its own copy. */
 #define NFI_INLINE static inline __attribute__((always_inline))
-
 #define NFI_PRAGMA(x) _Pragma(#x)
+/* A loop without dependencies from one turn to the next, for the compiler to vectorise. It vectorises no other loop of
+   a kernel file (meson.build says why). Sums over samples go by nfi_row_sum. */
 #define NFI_SIMD NFI_PRAGMA(omp simd)
-#define NFI_SIMD_SUM(...) NFI_PRAGMA(omp simd reduction(+ : __VA_ARGS__))
 
-enum { NFI_LANES = 16 }; /* ld is a multiple of this */
+/* The width of this instruction set's registers in bytes. No vector type is wider: gcc would take it apart through
+   memory. */
+#if defined(__AVX512F__)
+#define NFI_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define NFI_VECTOR_BYTES 32
+#else
+#define NFI_VECTOR_BYTES 16
+#endif
+
+enum {
+    NFI_LANES = 16,                                 /* ld is a multiple of this, in every instruction set */
+    NFI_WIDTH = NFI_VECTOR_BYTES / sizeof(nf_real), /* numbers in a vector */
+    NFI_PARTS = 64 / NFI_VECTOR_BYTES,              /* vectors in 64 bytes */
+    NFI_SUMS = 64 / sizeof(nf_real)                 /* numbers in 64 bytes: the lanes of a sum, in every set */
+};
 
 /* Tells the compiler that a row stride has no remainder. */
 NFI_INLINE size_t nfi_lanes(size_t ld)
@@ -27,25 +39,78 @@ NFI_INLINE size_t nfi_lanes(size_t ld)
     return ld & ~(size_t)(NFI_LANES - 1);
 }
 
-/* All lanes of a row at once, for sums: a `reduction` clause adds its lanes one after the other at the end, which for
-   short rows costs more than the row. */
-typedef nf_real nfi_vec __attribute__((vector_size(NFI_LANES * sizeof(nf_real))));
+/* A register full of numbers. Vectors do not pass through functions that are not inlined: that would be another ABI in
+   every instruction set. */
+typedef nf_real nfi_vec __attribute__((vector_size(NFI_VECTOR_BYTES)));
 typedef nfi_vec nfi_vec_in_memory __attribute__((aligned(sizeof(nf_real)), may_alias));
 
-/* The lanes at an address, to read and to write. (Vectors do not pass through functions: that would be another ABI in
-   every instruction set.) */
-#define NFI_LANES_AT(address) (*(nfi_vec_in_memory *)(address))
-#define NFI_CONST_LANES_AT(address) ((nfi_vec) * (const nfi_vec_in_memory *)(address))
+/* The vector at an address, to read and to write. */
+#define NFI_VEC_AT(address) (*(nfi_vec_in_memory *)(address))
+#define NFI_CONST_VEC_AT(address) ((nfi_vec) * (const nfi_vec_in_memory *)(address))
 
-/* The sum of the lanes, by halves. */
-NFI_INLINE nf_real nfi_vec_sum(const nfi_vec *v)
+/* ---- sums over samples: one order in every instruction set ---- */
+
+/* NFI_SUMS running sums, sample s in lane s % NFI_SUMS. nfi_wide_sum adds them up by halves. A `reduction` clause would
+   have as many lanes as the registers, so its result would depend on the processor. */
+typedef struct nfi_wide {
+    nfi_vec part[NFI_PARTS];
+} nfi_wide;
+
+#if NFI_VECTOR_BYTES == 64 && defined(NF_SINGLE)
+#define NFI_SWAP_HALVES(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define NFI_SWAP_QUARTERS(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#elif NFI_VECTOR_BYTES == 64
+#define NFI_SWAP_HALVES(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
+#define NFI_SWAP_QUARTERS(v) __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
+#elif NFI_VECTOR_BYTES == 32 && defined(NF_SINGLE)
+#define NFI_SWAP_QUARTERS(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
+#elif NFI_VECTOR_BYTES == 32
+#define NFI_SWAP_QUARTERS(v) __builtin_shufflevector(v, v, 2, 3, 0, 1)
+#endif
+
+NFI_INLINE nf_real nfi_wide_sum(const nfi_wide *w)
 {
-    typedef nf_real half __attribute__((vector_size(8 * sizeof(nf_real))));
-    typedef nf_real quarter __attribute__((vector_size(4 * sizeof(nf_real))));
-    half h = __builtin_shufflevector(*v, *v, 0, 1, 2, 3, 4, 5, 6, 7) +
-             __builtin_shufflevector(*v, *v, 8, 9, 10, 11, 12, 13, 14, 15);
-    quarter q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
-    return (q[0] + q[2]) + (q[1] + q[3]);
+#if NFI_VECTOR_BYTES == 16
+    nfi_vec v = (w->part[0] + w->part[2]) + (w->part[1] + w->part[3]);
+#elif NFI_VECTOR_BYTES == 32
+    nfi_vec v = w->part[0] + w->part[1];
+#else
+    nfi_vec v = w->part[0];
+    v += NFI_SWAP_HALVES(v);
+#endif
+#if NFI_VECTOR_BYTES > 16
+    v += NFI_SWAP_QUARTERS(v);
+#endif
+#ifdef NF_SINGLE
+    return (v[0] + v[2]) + (v[1] + v[3]);
+#else
+    return v[0] + v[1];
+#endif
+}
+
+/* The sum of n numbers; n a multiple of NFI_SUMS, as a tile's ld is. */
+NFI_INLINE nf_real nfi_row_sum(size_t n, const nf_real *x)
+{
+    nfi_wide sum = {0};
+    for (size_t s = 0; s < n; s += NFI_SUMS)
+        for (size_t v = 0; v < NFI_PARTS; v++)
+            sum.part[v] += NFI_CONST_VEC_AT(x + s + v * NFI_WIDTH);
+    return nfi_wide_sum(&sum);
+}
+
+/* The sum of the products of two rows of n numbers, any n: what is left over after the last whole 64 bytes is added one
+   by one. */
+NFI_INLINE nf_real nfi_dot(size_t n, const nf_real *x, const nf_real *y)
+{
+    const size_t whole = n - n % NFI_SUMS;
+    nfi_wide sum = {0};
+    for (size_t s = 0; s < whole; s += NFI_SUMS)
+        for (size_t v = 0; v < NFI_PARTS; v++)
+            sum.part[v] += NFI_CONST_VEC_AT(x + s + v * NFI_WIDTH) * NFI_CONST_VEC_AT(y + s + v * NFI_WIDTH);
+    nf_real total = whole ? nfi_wide_sum(&sum) : 0;
+    for (size_t s = whole; s < n; s++)
+        total += x[s] * y[s];
+    return total;
 }
 
 #endif

@@ -49,8 +49,8 @@ NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t first, s
 {
     const size_t longer = first_longer(W, column);
     size_t r = first > longer ? first : longer;
-    for (; r + 6 <= last; r += 6)
-        outer(6, V, W, r, column, n, ld, g, ldt, xt, add, gw);
+    for (; r + ROWS_OF(V) <= last; r += ROWS_OF(V))
+        outer(ROWS_OF(V), V, W, r, column, n, ld, g, ldt, xt, add, gw);
     for (; r + 2 <= last; r += 2)
         outer(2, V, W, r, column, n, ld, g, ldt, xt, add, gw);
     for (; r < last; r++)
@@ -59,24 +59,18 @@ NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t first, s
 
 /* Chunks of rows, so that a line of gw which belongs to two panels is still in the second-level cache for the second.
  */
-NFI_CLONES static void outer_all(const nfi_matrix *W, size_t most, size_t n, size_t ld, const nf_real *g, size_t ldt,
-                                 const nf_real *xt, bool add, nf_real *gw)
+void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add,
+               nf_real *gw)
 {
     for (size_t first = 0, last; first < W->n_rows; first = last) {
         last = W->n_rows - first < CHUNK ? W->n_rows : first + CHUNK;
         const size_t width = row_length(W, last - 1);
         size_t c = 0;
-        for (; most >= 4 && c + 3 * VEC < width; c += 4 * VEC)
+        for (; VECS >= 4 && c + 3 * VEC < width; c += 4 * VEC)
             outer_panel(4, W, first, last, c, n, ld, g, ldt, xt, add, gw);
-        for (; most >= 2 && c + VEC < width; c += 2 * VEC)
+        for (; c + VEC < width; c += 2 * VEC)
             outer_panel(2, W, first, last, c, n, ld, g, ldt, xt, add, gw);
         for (; c < width; c += VEC)
             outer_panel(1, W, first, last, c, n, ld, g, ldt, xt, add, gw);
     }
-}
-
-void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add,
-               nf_real *gw)
-{
-    outer_all(W, most_vectors(), n, ld, g, ldt, xt, add, gw);
 }

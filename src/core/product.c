@@ -3,86 +3,76 @@
 
        for k:  load V vectors of x[k, :];  for r < R:  sum[r, :] += W[r, k] * them.
 
-   With R = 6, V = 4 the 24 sums, 4 vectors and a weight fill the 32 registers of AVX-512; where vectors of 64 bytes are
-   two of AVX2's, V = 1 makes 12 sums of its 16 registers. Weights do not stay in the second-level cache from one tile
-   to the next, so those of the next block are fetched ahead. Measured beside OpenBLAS at [256 x 256] x [256 x 64]: 1.15
-   times its rate in float, 1.2 in double, and the same rate for triangular matrices, which BLAS does not have. */
+   With AVX-512's 32 registers R = 6 and V = 4: 24 sums, 4 vectors and a weight; with the 16 of AVX2 V = 2. The sum over
+   k has one order whatever the blocks are. Weights do not stay in the second-level cache from one tile to the next, so
+   those of the next block are fetched ahead. docs/benchmarks.md has the rates beside OpenBLAS's and BLIS's. */
 #include "core/product_kernel.h"
+#include "core/product_quarters.h"
 
-enum { PAIRS = ROWS / 2, CHUNK = 64 /* rows */, QUARTER = VEC / 4 };
-typedef nf_real quarter __attribute__((vector_size(16)));
-typedef nf_real pair __attribute__((vector_size(32)));
-typedef quarter quarter_at __attribute__((aligned(sizeof(nf_real)), may_alias));
+enum { CHUNK = 64 /* rows */ };
 
-/* r, or the last row. */
-static size_t within(const nfi_matrix *W, size_t r)
+/* Where the R rows from `first` on begin. */
+NFI_INLINE void find_rows(const size_t R, const nfi_matrix *W, const nf_real *w, size_t first, const nf_real **row)
 {
-    return r < W->n_rows ? r : W->n_rows - 1;
+    if (W->offset)
+        EACH(r, R) row[r] = w + W->offset[first + r];
+    else
+        EACH(r, R) row[r] = w + (first + r) * W->stride;
 }
 
-/* Quarters of two rows in one vector, the second row's above the first's. */
-#ifdef NF_SINGLE
-#define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 2, 3, 0, 1, 2, 3)
-#define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1, 2, 3)
-#define SECOND_OF(p) __builtin_shufflevector(p, p, 4, 5, 6, 7)
-#define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 2, 3, 12, 13, 14, 15)
-#else
-#define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 0, 1)
-#define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1)
-#define SECOND_OF(p) __builtin_shufflevector(p, p, 2, 3)
-#define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 6, 7)
-#endif
-
-/* R rows of V vectors and, if Q, a quarter of one, for the last columns of a tile that is not a whole number of
- * vectors: those of two rows together, since a vector of 16 bytes costs as much as one of 32. */
+/* R rows of V vectors and, if Q, a quarter of one. */
 typedef struct sums {
     vec of[ROWS][VECS];
-    pair last[PAIRS];
+    quarters last;
 } sums;
 
 NFI_INLINE void load_sums(const size_t R, const size_t V, const bool Q, bool add, const nf_real *y, size_t ld, sums *s)
 {
     EACH(r, R)
     EACH(v, V) s->of[r][v] = add ? LOAD(vec, y + r * ld + v * VEC) : (vec){0};
-    for (size_t r = 0; Q && r < R; r += 2) {
-        const nf_real *at = y + r * ld + V * VEC, *next = r + 1 < R ? at + ld : at;
-        const quarter first = add ? LOAD(quarter, at) : (quarter){0}, second = add ? LOAD(quarter, next) : (quarter){0};
-        s->last[r / 2] = FIRST_AND_SECOND(BOTH(first), BOTH(second));
-    }
+    if (Q)
+        load_quarters(R, add, y + V * VEC, ld, &s->last);
 }
 
 NFI_INLINE void store_sums(const size_t R, const size_t V, const bool Q, const sums *s, size_t ld, nf_real *y)
 {
     EACH(r, R)
-    {
-        EACH(v, V) STORE(vec, y + r * ld + v * VEC, s->of[r][v]);
-        if (Q)
-            STORE(quarter, y + r * ld + V * VEC, r % 2 ? SECOND_OF(s->last[r / 2]) : FIRST_OF(s->last[r / 2]));
-    }
+    EACH(v, V) STORE(vec, y + r * ld + v * VEC, s->of[r][v]);
+    if (Q)
+        store_quarters(R, &s->last, ld, y + V * VEC);
 }
 
-/* The sums += the weights, that of row r at w[r][k], times the row at x. For the quarters the weights are loaded again:
-   spread over a vector by the load, they need no shuffle. (w - 0 is w and costs nothing; w + 0 would turn -0 into 0.)
- */
+/* The sums += the weights, that of row r at w[r][k], times the row at x. */
 NFI_INLINE void add_rows(const size_t R, const size_t V, const bool Q, const nf_real *const *w, size_t k,
                          const nf_real *x, sums *s)
 {
     EACH(r, R) EACH(v, V) s->of[r][v] += w[r][k] * LOAD(vec, x + v * VEC);
-    size_t again = k;
-    __asm__("" : "+r"(again)); /* the compiler must not see that it has them already */
-    for (size_t r = 0; Q && r < R; r += 2) {
-        const pair first = w[r][again] - (pair){0}, second = w[r + 1 < R ? r + 1 : r][again] - (pair){0};
-        s->last[r / 2] += FIRST_AND_SECOND(first, second) * BOTH(LOAD(quarter, x + V * VEC));
+    if (Q)
+        add_to_quarters(R, w, k, x + V * VEC, &s->last);
+}
+
+/* ---- where rows have different lengths: one row of the result, from memory to memory ---- */
+
+/* y += sum of w[k] x[k, :] for first <= k < last, V vectors of it. */
+static void add_columns(size_t V, const nf_real *w, size_t first, size_t last, size_t ld, const nf_real *x, nf_real *y)
+{
+    for (size_t c = 0; c < V * VEC && first < last; c += VEC) {
+        vec sum = LOAD(vec, y + c);
+        for (size_t k = first; k < last; k++)
+            sum += w[k] * LOAD(vec, x + k * ld + c);
+        STORE(vec, y + c, sum);
     }
 }
 
-/* Row r of the sums += weight times the row at x. */
-NFI_INLINE void add_row(const size_t r, const size_t V, const bool Q, nf_real weight, const nf_real *x, sums *s)
+/* gx = sum of W[r, column] g[r, :] for first <= r < last, or +=, V vectors of it. */
+static void add_rows_of_column(size_t V, const nfi_matrix *W, const nf_real *w, size_t column, size_t first,
+                               size_t last, size_t ld, const nf_real *g, bool add, nf_real *gx)
 {
-    EACH(v, V) s->of[r][v] += weight * LOAD(vec, x + v * VEC);
-    if (Q) {
-        const pair old = s->last[r / 2], sum = old + weight * BOTH(LOAD(quarter, x + V * VEC));
-        s->last[r / 2] = r % 2 ? FIRST_AND_SECOND(old, sum) : FIRST_AND_SECOND(sum, old);
+    for (size_t c = 0; c < V * VEC; c += VEC) {
+        vec sum = add ? LOAD(vec, gx + c) : (vec){0};
+        for (size_t r = first; r < last; r++)
+            sum += w[W->offset[r] + column] * LOAD(vec, g + r * ld + c);
+        STORE(vec, gx + c, sum);
     }
 }
 
@@ -94,28 +84,30 @@ NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_ma
     const nf_real *row[ROWS], *next[ROWS];
     sums s;
     load_sums(R, V, Q, add, y + first * ld, ld, &s);
-    EACH(r, R) row[r] = w + row_offset(W, first + r);
-    EACH(r, R) next[r] = w + row_offset(W, within(W, first + R + r));
+    find_rows(R, W, w, first, row);
+    find_rows(R, W, w, first + 2 * R <= W->n_rows ? first + R : first, next);
     for (size_t k = 0; k < common; k++) {
         if (k % VEC == 0)
             EACH(r, R) __builtin_prefetch(next[r] + k);
         add_rows(R, V, Q, row, k, x + k * ld, &s);
     }
-    EACH(r, R) /* what a longer row has more */
-    for (size_t k = common; W->length && k < W->length[first + r]; k++)
-        add_row(r, V, Q, row[r][k], x + k * ld, &s);
     store_sums(R, V, Q, &s, ld, y + first * ld);
+    for (size_t r = first + 1; W->length && r < first + R; r++) /* what a longer row has more */
+        add_columns(V + Q, w + W->offset[r], common, W->length[r], ld, x, y + r * ld);
 }
 
 /* gx = W^T g: the block of R columns of W from `first` on. */
 NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w,
                            size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
 {
-    const size_t some = first_longer(W, first), all = first_longer(W, first + R - 1);
+    const size_t all = first_longer(W, first + R - 1);
     sums s;
+    if (W->length) { /* rows that end within the block */
+        for (size_t c = first; c < first + R; c++)
+            add_rows_of_column(V + Q, W, w, c, first_longer(W, c), all, ld, g, add, gx + c * ld);
+        add = true;
+    }
     load_sums(R, V, Q, add, gx + first * ld, ld, &s);
-    for (size_t r = some; r < all; r++) /* rows that end within the block */
-        EACH(i, R) if (W->length[r] > first + i) add_row(i, V, Q, w[W->offset[r] + first + i], g + r * ld, &s);
     for (size_t r = all; r < W->n_rows; r++) {
         const nf_real *at = w + row_offset(W, r) + first, *row[ROWS];
         __builtin_prefetch(at + VEC);
@@ -128,11 +120,11 @@ NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const n
 /* ---- both: panels of the tile, in each all rows (columns of W^T) block by block ---- */
 
 #define PANEL(name, V, Q)                                                                                     \
-    NFI_CLONES static void name##_##V##_##Q(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, \
-                                            size_t ld, const nf_real *x, bool add, nf_real *y)                \
+    static void name##_##V##_##Q(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t ld, \
+                                 const nf_real *x, bool add, nf_real *y)                                      \
     {                                                                                                         \
-        for (; last - first >= 6; first += 6)                                                                 \
-            name(6, V, Q, W, w, first, ld, x, add, y);                                                        \
+        for (; last - first >= ROWS_OF(V); first += ROWS_OF(V))                                               \
+            name(ROWS_OF(V), V, Q, W, w, first, ld, x, add, y);                                               \
         if (last - first >= 4) {                                                                              \
             name(4, V, Q, W, w, first, ld, x, add, y);                                                        \
             first += 4;                                                                                       \
@@ -144,6 +136,9 @@ NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const n
         if (first < last)                                                                                     \
             name(1, V, Q, W, w, first, ld, x, add, y);                                                        \
     }
+typedef void panel_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_t, const nf_real *, bool, nf_real *);
+
+#if NFI_VECTOR_BYTES == 64
 #define PANELS(name)                                                                  \
     PANEL(name, 4, 0)                                                                 \
     PANEL(name, 3, 0)                                                                 \
@@ -157,28 +152,22 @@ NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const n
         {NULL, name##_0_1},       {name##_1_0, name##_1_1}, {name##_2_0, name##_2_1}, \
         {name##_3_0, name##_3_1}, {name##_4_0, NULL},                                 \
     };
-
-typedef void panel_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_t, const nf_real *, bool, nf_real *);
+#else
+#define PANELS(name)  \
+    PANEL(name, 2, 0) \
+    PANEL(name, 1, 0) \
+    static panel_fn *const name##_panels[VECS + 1][2] = {{NULL}, {name##_1_0}, {name##_2_0}};
+#endif
 PANELS(times)
 PANELS(transposed)
-
-/* Whether half a vector costs half: not where the units are as wide as the vectors. */
-static bool halves_are_cheaper(void)
-{
-#ifdef __x86_64__
-    return !__builtin_cpu_supports("avx512f") || __builtin_cpu_is("amd");
-#else
-    return true;
-#endif
-}
 
 /* How a panel takes its share of `left` columns: whole vectors, and perhaps a quarter of one as the last. */
 static size_t choose_panel(size_t left, bool *a_quarter)
 {
-    const size_t most = most_vectors(), whole = left / VEC, part = left % VEC;
-    *a_quarter = whole <= most && whole < VECS && part > 0 && part <= QUARTER && halves_are_cheaper();
-    if (whole >= most)
-        return most;
+    const size_t whole = left / VEC, part = left % VEC;
+    *a_quarter = QUARTERS && whole < VECS && part > 0 && part <= QUARTER && halves_are_cheaper();
+    if (whole >= VECS)
+        return VECS;
     return part > 0 && !*a_quarter ? whole + 1 : whole;
 }
 

@@ -1,16 +1,24 @@
-/* What the kernels of product.c and outer.c share: vectors of 64 bytes, blocks of rows that stay in registers, and how
-   a matrix is laid out. */
+/* What the kernels of product.c and outer.c share: blocks of rows that stay in registers, and how a matrix is laid out.
+   The blocks are as large as an instruction set's registers allow: the sums of R rows of V vectors, V vectors that are
+   read and a weight. */
 #ifndef NFI_PRODUCT_KERNEL_H
 #define NFI_PRODUCT_KERNEL_H
 #include "core/kernel.h"
 #include "core/product.h"
 
-enum { ROWS = 6, VECS = 4, VEC = 64 / sizeof(nf_real) };
-typedef nf_real vec __attribute__((vector_size(64)));
-typedef vec vec_at __attribute__((aligned(sizeof(nf_real)), may_alias));
+#if NFI_VECTOR_BYTES == 64 || defined(__aarch64__)
+enum { VECS = 4 }; /* 32 registers: 6 x 4 sums */
+#else
+enum { VECS = 2 }; /* 16 registers: 6 x 2 sums, or 4 x 2 where a product needs a register of its own (no FMA) */
+#endif
+enum { ROWS = 8, VEC = NFI_WIDTH };
+typedef nfi_vec vec;
+typedef nfi_vec_in_memory vec_at;
 
 #define LOAD(T, address) ((T) * (const T##_at *)(address))
 #define STORE(T, address, value) (*(T##_at *)(address) = (value))
+/* Rows of a block of V vectors: enough sums for the processor to overlap, few enough for its registers. */
+#define ROWS_OF(V) ((V) == 1 ? 8 : NFI_VECTOR_BYTES == 16 && VECS == 2 ? 4 : 6)
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 
 static inline size_t row_offset(const nfi_matrix *W, size_t r)
@@ -35,16 +43,6 @@ static inline size_t first_longer(const nfi_matrix *W, size_t k)
             low = middle + 1;
     }
     return low;
-}
-
-/* Vectors of columns that a block may have. */
-static inline size_t most_vectors(void)
-{
-#ifdef __x86_64__
-    return __builtin_cpu_supports("avx512f") ? VECS : 1;
-#else
-    return VECS;
-#endif
 }
 
 #endif

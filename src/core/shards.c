@@ -2,11 +2,10 @@
    i. Whoever brings a node's second half adds the two (a + b = b + a, so who it is does not matter) and carries the sum
    up. */
 #include "core/shards.h"
-#include "core/kernel.h"
 
 /* The longer the gradient, the fewer of it: what a large batch adds to the memory of a small one stays small. */
 enum { SMALL_BYTES = 1 << 14, MIDDLE_BYTES = 1 << 20, MIDDLE_SHARDS = 16, FEW_SHARDS = 8 };
-_Static_assert(NFI_MAX_PARTS == 8, "add_parts knows 1, 2, 4 and 8 parts");
+_Static_assert(NFI_MAX_PARTS == 8, "nfi_add_parts knows 1, 2, 4 and 8 parts");
 
 size_t nfi_shard_count(size_t n_tiles, size_t bytes)
 {
@@ -60,13 +59,6 @@ static void give_back(nfi_sum *s, nf_real *buffer)
     }
 }
 
-NFI_CLONES static void add(size_t n, const nf_real *from, nf_real *to)
-{
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
 static void carry_up(nfi_sum *s, size_t node, nf_real *sum)
 {
     while (node >= 2 * s->n_parts) {
@@ -74,7 +66,7 @@ static void carry_up(nfi_sum *s, size_t node, nf_real *sum)
         nf_real *other = atomic_exchange(&s->waiting[node], sum);
         if (!other)
             return;
-        add(s->length, other, sum);
+        nfi_add_parts(2, (nf_real *[]){sum, other}, 0, s->length);
         give_back(s, other);
     }
     s->part[node - s->n_parts] = sum;
@@ -100,26 +92,7 @@ void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi
     }
 }
 
-NFI_CLONES static void add_parts(size_t n_parts, nf_real *const *part, size_t first, size_t last)
-{
-    nf_real *const a = part[0], *const b = part[1], *const c = part[2], *const d = part[3];
-    nf_real *const e = part[4], *const f = part[5], *const g = part[6], *const h = part[7];
-    if (n_parts == 2) {
-        NFI_SIMD
-        for (size_t i = first; i < last; i++)
-            a[i] += b[i];
-    } else if (n_parts == 4) {
-        NFI_SIMD
-        for (size_t i = first; i < last; i++)
-            a[i] = (a[i] + b[i]) + (c[i] + d[i]);
-    } else if (n_parts == 8) {
-        NFI_SIMD
-        for (size_t i = first; i < last; i++)
-            a[i] = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]));
-    }
-}
-
 void nfi_sum_finish(nfi_sum *s, size_t first, size_t last)
 {
-    add_parts(s->n_parts, s->part, first, last);
+    nfi_add_parts(s->n_parts, s->part, first, last);
 }

@@ -5,6 +5,7 @@
    thread at work in it log2(S / parts) more, its path's waiting halves. */
 #ifndef NFI_SHARDS_H
 #define NFI_SHARDS_H
+#include "core/kernel.h"
 #include "core/tiles.h"
 #include <stdatomic.h>
 
@@ -30,5 +31,8 @@ typedef nf_status nfi_sum_fn(void *user, size_t tile, size_t first, size_t n, si
 void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi_team *team);
 /* Leaves the result in part[0][i] for first <= i < last: after all threads are done. */
 void nfi_sum_finish(nfi_sum *s, size_t first, size_t last);
+
+/* part[0][i] += the others', i from first to last, by the tree; n_parts 1, 2, 4 or 8. */
+NFI_KERNEL void nfi_add_parts(size_t n_parts, nf_real *const *part, size_t first, size_t last);
 
 #endif

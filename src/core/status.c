@@ -1,5 +1,5 @@
-/* Status codes and the thread's last error message. The only writable state in the library is this thread-local text.
- */
+/* Status codes and the thread's last error message. The library's only other writable
+   state is which instruction set is in use (instruction_set.c). */
 #include <nflow/base.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* Mixtures of diagonal normals: the arrays of a pass, and the kernels on a tile. */
 #ifndef NFI_MIXTURE_H
 #define NFI_MIXTURE_H
-#include <nflow/object.h>
+#include "core/kernel.h"
 
 typedef struct nfi_mixture {
     size_t K, dim, ld;
@@ -11,11 +11,11 @@ typedef struct nfi_mixture {
 
 /* l [K x ld]: log w_k N(x; m_k, s_k); one that overflows is the most negative number, so that differences of two remain
    numbers. x [dim x ld]. */
-void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l);
+NFI_KERNEL void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l);
 /* log_q += log sum exp l; r [K x ld], if not NULL: the responsibilities. most, sum [ld] are for its own use. */
-void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r);
+NFI_KERNEL void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r);
 /* Gradient of <g_log, log q> at fixed x: gx +=, g_theta +=, g_log_w +=; each NULL: not wanted. */
-void nfi_mixture_gradient(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log, nf_real *gx,
-                          nf_real *g_theta, nf_real *g_log_w);
+NFI_KERNEL void nfi_mixture_gradient(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log,
+                                     nf_real *gx, nf_real *g_theta, nf_real *g_log_w);
 
 #endif

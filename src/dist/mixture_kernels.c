@@ -9,6 +9,7 @@
 #include "core/vec.h"
 #include "dist/types.h"
 #include <float.h>
+#include <string.h>
 
 /* e^(-s/2), twice of which neither overflows nor vanishes where e^-s times a small difference does not. */
 NFI_INLINE double root_precision(nf_real s)
@@ -17,7 +18,7 @@ NFI_INLINE double root_precision(nf_real s)
     return nfi_exp_d(half > most ? most : half < -most ? -most : half);
 }
 
-NFI_CLONES static void terms_kernel(nfi_mixture q, const nf_real *x, double *l)
+void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
 {
     size_t ld = nfi_lanes(q.ld);
     for (size_t k = 0; k < q.K; k++) {
@@ -41,7 +42,7 @@ NFI_CLONES static void terms_kernel(nfi_mixture q, const nf_real *x, double *l)
     }
 }
 
-NFI_CLONES static void sum_kernel(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
+void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
 {
     size_t ld = nfi_lanes(q.ld);
     memcpy(most, l, ld * sizeof *most);
@@ -68,32 +69,45 @@ NFI_CLONES static void sum_kernel(nfi_mixture q, const double *l, double *most, 
     }
 }
 
-NFI_CLONES static void gradient_kernel(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log,
-                                       nf_real *gx, nf_real *g_theta, nf_real *g_log_w)
+enum { SUMS = 8 }; /* sums over samples side by side, sample i in lane i % SUMS, in every instruction set */
+
+NFI_INLINE double sum_of(const double lanes[SUMS])
+{
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+void nfi_mixture_gradient(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log, nf_real *gx,
+                          nf_real *g_theta, nf_real *g_log_w)
 {
     size_t ld = nfi_lanes(q.ld);
     nf_real *g_m = g_theta ? g_theta + q.K : NULL, *g_s = g_theta ? g_m + q.K * q.dim : NULL;
     for (size_t k = 0; k < q.K; k++) {
         const nf_real *rk = r + k * ld;
-        double all = 0;
-        NFI_SIMD_SUM(all)
-        for (size_t i = 0; i < ld; i++)
-            all += (double)g_log[i] * (double)rk[i];
+        double lanes[SUMS] = {0};
+        for (size_t i = 0; i < ld; i += SUMS) {
+            NFI_SIMD
+            for (size_t j = 0; j < SUMS; j++)
+                lanes[j] += (double)g_log[i + j] * (double)rk[i + j];
+        }
+        const double all = sum_of(lanes);
         if (g_log_w)
             g_log_w[k] += (nf_real)all;
         for (size_t d = 0; d < q.dim; d++) {
             const nf_real *xd = x + d * ld;
             double m = (double)q.m[k * q.dim + d], root = root_precision(q.s[k * q.dim + d]);
-            double sum_m = 0, sum_s = 0;
-            NFI_SIMD_SUM(sum_m, sum_s)
-            for (size_t i = 0; i < ld; i++) {
-                double z = ((double)xd[i] - m) * root * root, u = (double)g_log[i] * (double)rk[i] * z;
-                sum_m += u;
-                sum_s += u * z;
+            double lanes_m[SUMS] = {0}, lanes_s[SUMS] = {0};
+            for (size_t i = 0; i < ld; i += SUMS) {
+                NFI_SIMD
+                for (size_t j = 0; j < SUMS; j++) {
+                    double z = ((double)xd[i + j] - m) * root * root;
+                    double u = (double)g_log[i + j] * (double)rk[i + j] * z;
+                    lanes_m[j] += u;
+                    lanes_s[j] += u * z;
+                }
             }
             if (g_theta) {
-                g_m[k * q.dim + d] += (nf_real)(sum_m * root * root);
-                g_s[k * q.dim + d] += (nf_real)(sum_s - all);
+                g_m[k * q.dim + d] += (nf_real)(sum_of(lanes_m) * root * root);
+                g_s[k * q.dim + d] += (nf_real)(sum_of(lanes_s) - all);
             }
             if (!gx)
                 continue;
@@ -103,20 +117,4 @@ NFI_CLONES static void gradient_kernel(nfi_mixture q, const nf_real *x, const nf
                     (nf_real)((double)g_log[i] * (double)rk[i] * ((double)xd[i] - m) * root * root * root * root);
         }
     }
-}
-
-void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
-{
-    terms_kernel(q, x, l);
-}
-
-void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
-{
-    sum_kernel(q, l, most, sum, log_q, r);
-}
-
-void nfi_mixture_gradient(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log, nf_real *gx,
-                          nf_real *g_theta, nf_real *g_log_w)
-{
-    gradient_kernel(q, x, r, g_log, gx, g_theta, g_log_w);
 }

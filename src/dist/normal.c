@@ -1,35 +1,21 @@
-/* The standard normal, log q(x) = -|x|^2 / 2 - d log(2 pi) / 2. It has no parameters; learnt and conditional normals
-   are this one pushed through an affine flow (dist/compose.c). */
-#include "core/kernel.h"
+/* The standard normal (normal_kernels.c). It has no parameters; learnt and conditional normals are this one pushed
+   through an affine flow (dist/compose.c). */
 #include "core/tree.h"
+#include "dist/kernels.h"
 #include "dist/types.h"
-#include <string.h>
-
-/* log_p[s] -= |x_s|^2 / 2 + d log(2 pi) / 2, x [dim x ld]; squares are summed in double. */
-NFI_CLONES static void normal_score(size_t dim, size_t ld, const nf_real *x, double *log_p)
-{
-    ld = nfi_lanes(ld);
-    for (size_t s = 0; s < ld; s++)
-        log_p[s] -= NFI_HALF_LOG_2PI * (double)dim;
-    for (size_t d = 0; d < dim; d++) {
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            log_p[s] -= 0.5 * (double)x[d * ld + s] * (double)x[d * ld + s];
-    }
-}
 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
     (void)saved;
     nf_noise_normal(&p->noise, o->total.dim_out, p->n, p->ld, x);
-    normal_score(o->total.dim_out, p->ld, x, log_q);
+    nfi_normal_score(o->total.dim_out, p->ld, x, log_q);
     return NF_OK;
 }
 
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
     (void)saved;
-    normal_score(o->total.dim_out, p->ld, x, log_p);
+    nfi_normal_score(o->total.dim_out, p->ld, x, log_p);
     return NF_OK;
 }
 
@@ -37,12 +23,8 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
                            nf_real *gx, const nf_grad *g)
 {
     (void)saved, (void)g;
-    size_t ld = nfi_lanes(p->ld);
-    for (size_t d = 0; gx && d < o->total.dim_out; d++) {
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            gx[d * ld + s] = -g_log_p[s] * x[d * ld + s];
-    }
+    if (gx)
+        nfi_normal_gradient(o->total.dim_out, p->ld, x, g_log_p, gx);
     return NF_OK;
 }
 

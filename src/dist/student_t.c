@@ -1,18 +1,13 @@
-/* Independent Student's t in every dimension, location 0 and scale 1, n degrees of freedom, fixed or learnt:
+/* Independent Student's t in every dimension, location 0 and scale 1, n degrees of freedom, fixed or learnt; its score,
+   samples and gradients are in student_t_kernels.c. No derivative of the distribution function is needed, since samples
+   are an exact and smooth function of n.
 
-       log q(x) = c(n) - (n + 1) / 2 log(1 + a^2),    a = |x| / sqrt(n),
-       d/dx = -(n + 1) / sqrt(n) sign(x) a / (1 + a^2),
-       d/dn = c'(n) - log(1 + a^2) / 2 + (n + 1) / (2 n) a^2 / (1 + a^2).
-
-   Samples are an exact and smooth function of n and two uniforms (dist/student_t.h), so that no derivative of the
-   distribution function is needed. a^2 is never formed: with r = min(a, 1/a), log(1 + a^2) = log1p(r^2) + 2 log
-   max(a, 1), and a / (1 + a^2) = r / (1 + r^2). So scores and gradients are finite at every finite x.
-
-   theta [dim] if learnt: n = least + softplus(theta). prep [2 dim]: n, then c(n). */
+   theta [dim] if learnt: n = least + softplus(theta). prep [2 dim]: n, then its constant c(n) (dist/student_t.h). */
 #include "dist/student_t.h"
 #include "core/memory.h"
 #include "core/noise.h"
 #include "core/tree.h"
+#include "dist/kernels.h"
 #include "dist/types.h"
 
 typedef struct student_t {
@@ -72,79 +67,6 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return NF_OK;
 }
 
-/* ---- kernels ---- */
-
-/* What the score and its derivatives are made of. */
-typedef struct parts {
-    nf_real log1p, bend, share; /* log(1 + a^2), a / (1 + a^2), a^2 / (1 + a^2) */
-} parts;
-
-NFI_INLINE parts parts_of(nf_real x, nf_real inverse_root)
-{
-    nf_real a = nfi_abs(x) * inverse_root;
-    bool far = a > 1;
-    nf_real r = far ? 1 / a : a, q = r * r, within = 1 / (1 + q);
-    return (parts){nfi_log1p(q) + (far ? 2 * nfi_log(a) : 0), r * within, far ? within : q * within};
-}
-
-NFI_CLONES static void t_score(size_t dim, size_t stride, const nf_real *prep, const nf_real *x, double *log_p)
-{
-    size_t ld = nfi_lanes(stride);
-    for (size_t d = 0; d < dim; d++) {
-        nf_real df = prep[d], c = prep[dim + d], half = NF_R(0.5) * (df + 1), inverse_root = 1 / nfi_sqrt(df);
-        const nf_real *xd = x + d * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            log_p[s] += (double)(c - half * parts_of(xd[s], inverse_root).log1p);
-    }
-}
-
-/* x from uniforms [2 dim x ld]; slope [dim x ld]: dx / d df. */
-NFI_CLONES static void t_draw(size_t dim, size_t stride, const nf_real *prep, const double *uniform, nf_real *x,
-                              nf_real *slope)
-{
-    size_t ld = nfi_lanes(stride);
-    for (size_t d = 0; d < dim; d++) {
-        const double *u = uniform + 2 * d * ld, *v = u + ld, df = (double)prep[d];
-        nf_real *xd = x + d * ld, *sd = slope + d * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++) {
-            double rate, draw = nfi_t_draw(df, u[s], v[s], &rate);
-            xd[s] = (nf_real)draw;
-            sd[s] = (nf_real)rate;
-        }
-    }
-}
-
-/* Gradient of <g_log, log q> at fixed x; gx NULL: not wanted. Of a sample, slope is dx / d df, x has the cotangent
-   gx_in as well, and df has that of both. g_prep NULL: not wanted. */
-NFI_CLONES static void t_gradient(size_t dim, size_t stride, const nf_real *prep, const nf_real *x,
-                                  const nf_real *slope, const nf_real *gx_in, const nf_real *g_log, nf_real *gx,
-                                  nf_real *g_prep)
-{
-    size_t ld = nfi_lanes(stride);
-    for (size_t d = 0; d < dim; d++) {
-        nf_real df = prep[d], root = nfi_sqrt(df), inverse_root = 1 / root, steep = (df + 1) * inverse_root;
-        nf_real half = NF_R(0.5) * (df + 1) / df, g_df = 0, g_c = 0;
-        const nf_real *xd = x + d * ld, *sd = slope ? slope + d * ld : xd, *gd = gx_in ? gx_in + d * ld : xd;
-        nf_real *out = gx ? gx + d * ld : NULL;
-        NFI_SIMD_SUM(g_df, g_c)
-        for (size_t s = 0; s < ld; s++) {
-            parts p = parts_of(xd[s], inverse_root);
-            nf_real towards = -steep * (xd[s] < 0 ? -p.bend : p.bend) * g_log[s];
-            g_df += g_log[s] * (half * p.share - NF_R(0.5) * p.log1p);
-            g_df += slope ? (gd[s] + towards) * sd[s] : 0;
-            g_c += g_log[s];
-            if (out)
-                out[s] = towards;
-        }
-        if (g_prep) {
-            g_prep[d] += g_df;
-            g_prep[dim + d] += g_c;
-        }
-    }
-}
-
 /* ---- hooks ---- */
 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
@@ -157,8 +79,8 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
     nf_status status = uniform && (slope || unused) ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
         nfi_noise_uniform_d(&p->noise, 2 * dim, p->n, p->ld, uniform);
-        t_draw(dim, p->ld, p->prep, uniform, x, slope ? slope : unused);
-        t_score(dim, p->ld, p->prep, x, log_q);
+        nfi_student_t_draw(dim, p->ld, p->prep, uniform, x, slope ? slope : unused);
+        nfi_student_t_score(dim, p->ld, p->prep, x, log_q);
         *saved = slope;
     }
     nf_arena_rewind(p->scratch, mark);
@@ -169,14 +91,14 @@ static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real 
                             const nf_real *g_log_q, const nf_grad *g)
 {
     if (self_of(o)->learn && g->prep)
-        t_gradient(o->total.dim_out, p->ld, p->prep, x, saved, gx, g_log_q, NULL, g->prep);
+        nfi_student_t_sample_gradient(o->total.dim_out, p->ld, p->prep, x, saved, gx, g_log_q, g->prep);
     return NF_OK;
 }
 
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
     (void)saved;
-    t_score(o->total.dim_out, p->ld, p->prep, x, log_p);
+    nfi_student_t_score(o->total.dim_out, p->ld, p->prep, x, log_p);
     return NF_OK;
 }
 
@@ -186,7 +108,7 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
     (void)saved;
     nf_real *g_prep = self_of(o)->learn ? g->prep : NULL;
     if (gx || g_prep)
-        t_gradient(o->total.dim_out, p->ld, p->prep, x, NULL, NULL, g_log_p, gx, g_prep);
+        nfi_student_t_gradient(o->total.dim_out, p->ld, p->prep, x, g_log_p, gx, g_prep);
     return NF_OK;
 }
 

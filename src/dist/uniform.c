@@ -1,37 +1,15 @@
-/* Uniform on the cube [low, high]^dim: log q(x) = -dim log(high - low) inside, -infinity outside, NaN at NaN. A sample
-   is low + (high - low) u. Gradients are 0 on both sides. It has no parameters. */
+/* Uniform on the cube [low, high]^dim (uniform_kernels.c). Gradients are 0 on both sides. It has no parameters. */
 #include "core/memory.h"
 #include "core/noise.h"
 #include "core/tree.h"
-#include "core/vec.h"
+#include "dist/kernels.h"
 #include "dist/types.h"
+#include <math.h>
 #include <string.h>
 
 typedef struct uniform {
     nf_real low, high;
 } uniform;
-
-NFI_CLONES static void uniform_score(size_t dim, size_t stride, uniform b, const nf_real *x, double *log_p)
-{
-    size_t ld = nfi_lanes(stride);
-    double inside = -log((double)b.high - (double)b.low), outside = -(double)INFINITY;
-    for (size_t d = 0; d < dim; d++) {
-        const nf_real *xd = x + d * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            log_p[s] += xd[s] < b.low || xd[s] > b.high ? outside : inside + 0 * (double)xd[s];
-    }
-}
-
-NFI_CLONES static void uniform_draw(size_t n, uniform b, const double *u, nf_real *x)
-{
-    double low = (double)b.low, high = (double)b.high;
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++) {
-        double v = low + (high - low) * u[i];
-        x[i] = (nf_real)(v < high ? v : high);
-    }
-}
 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
@@ -42,8 +20,8 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
     double *u = nf_arena_alloc(p->scratch, dim * p->ld * sizeof *u);
     if (u) {
         nfi_noise_uniform_d(&p->noise, dim, p->n, p->ld, u);
-        uniform_draw(dim * p->ld, *b, u, x);
-        uniform_score(dim, p->ld, *b, x, log_q);
+        nfi_uniform_draw(dim * p->ld, b->low, b->high, u, x);
+        nfi_uniform_score(dim, p->ld, b->low, b->high, x, log_q);
     }
     nf_arena_rewind(p->scratch, mark);
     return u ? NF_OK : NF_ENOMEM;
@@ -52,7 +30,8 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
     (void)saved;
-    uniform_score(o->total.dim_out, p->ld, *(const uniform *)nf_self(o), x, log_p);
+    const uniform *b = nf_self(o);
+    nfi_uniform_score(o->total.dim_out, p->ld, b->low, b->high, x, log_p);
     return NF_OK;
 }
 

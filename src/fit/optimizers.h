@@ -1,9 +1,21 @@
 /* Optimizers from the inside. */
 #ifndef NFI_OPTIMIZERS_H
 #define NFI_OPTIMIZERS_H
+#include "core/kernel.h"
 #include <nflow/fit.h>
 
 /* The coefficients in force: 0 stands for the type's default, negative for 0. `options` may be NULL: all defaults. */
 nf_optimizer_options nfi_resolve(const nf_optimizer_type *type, const nf_optimizer_options *options);
+
+/* ---- kernels: one step of n parameters along their gradient g; a is the rate ---- */
+
+NFI_KERNEL void nfi_sgd(size_t n, nf_real a, const nf_real *g, nf_real *theta);
+NFI_KERNEL void nfi_momentum(size_t n, nf_real a, nf_real mu, const nf_real *g, nf_real *v, nf_real *theta);
+NFI_KERNEL void nfi_rmsprop(size_t n, nf_real a, nf_real mu, nf_real rho, nf_real eps, const nf_real *g, nf_real *sq,
+                            nf_real *v, nf_real *theta);
+NFI_KERNEL void nfi_adam(size_t n, nf_real a, nf_real b1, nf_real b2, nf_real eps, const nf_real *g, nf_real *m,
+                         nf_real *sq, nf_real *theta);
+NFI_KERNEL void nfi_adamax(size_t n, nf_real a, nf_real b1, nf_real b2, nf_real eps, const nf_real *g, nf_real *m,
+                           nf_real *u, nf_real *theta);
 
 #endif

@@ -3,8 +3,8 @@
 
    Objectives with a `gather` phase need the whole batch between forward and backward: their tapes are kept, up to a cap
    beyond which a tile's forward is run again (noise is reproducible, so it is the same forward). */
-#include "core/kernel.h"
 #include "core/memory.h"
+#include "core/rows.h"
 #include "core/shards.h"
 #include "fit/objective.h"
 #include <math.h>
@@ -98,18 +98,6 @@ static void fill_report(nfi_engine *e)
 
 /* ---- reduction ---- */
 
-/* g *= scale; the sum of its squares. */
-NFI_CLONES static double scale_and_square(size_t n, nf_real scale, nf_real *g)
-{
-    double square = 0;
-    NFI_SIMD_SUM(square)
-    for (size_t i = 0; i < n; i++) {
-        g[i] *= scale;
-        square += (double)g[i] * (double)g[i];
-    }
-    return square;
-}
-
 static size_t block_end(size_t block, size_t length)
 {
     size_t end = (block + 1) * NFI_BLOCK;
@@ -123,7 +111,7 @@ static void pull_back(nfi_engine *e, nf_real *g)
     e->pulled = nf_model_pull_gradient(e->o->model, g, g);
     for (size_t b = 0; b < e->n_blocks; b++) {
         size_t first = b * NFI_BLOCK < shape->n_params ? b * NFI_BLOCK : shape->n_params;
-        e->square[b] = scale_and_square(block_end(b, shape->n_params) - first, 1, g + first);
+        e->square[b] = nfi_scale_and_square(block_end(b, shape->n_params) - first, 1, g + first);
     }
 }
 
@@ -137,7 +125,7 @@ static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
     for (size_t b = nfi_team_share(e->n_blocks, thread, n_threads); b < end; b++) {
         size_t first = b * NFI_BLOCK, last = block_end(b, e->sum.length);
         nfi_sum_finish(&e->sum, first, last);
-        e->square[b] = scale_and_square(last - first, scale, g + first);
+        e->square[b] = nfi_scale_and_square(last - first, scale, g + first);
     }
     nfi_team_wait(&e->team, n_threads);
     if (e->o->model->o->total.n_prep) {

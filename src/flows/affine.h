@@ -1,7 +1,24 @@
-/* The hooks of nf_affine, for the flows that are it with other beginnings: y = x exp(s) + m with p->theta = m, s. */
+/* nf_affine from the inside: its kernels, and its hooks for the flows that are it with other beginnings:
+   y = x exp(s) + m with p->theta = m, s. */
 #ifndef NFI_AFFINE_H
 #define NFI_AFFINE_H
+#include "core/kernel.h"
 #include <nflow/flow.h>
+
+/* ---- kernels; theta and its stride as in the pass: m [dim], s [dim], or [dim x ld] each ---- */
+
+/* y and log_det += from x; of the inverse x is the target's side. */
+NFI_KERNEL void nfi_affine_map(size_t stride, nf_direction d, size_t dim, size_t ld, const nf_real *theta,
+                               const nf_real *x, nf_real *y, double *log_det);
+/* gx = J^T gy of a direction; J^-T is the other direction's. */
+NFI_KERNEL void nfi_affine_scale(size_t stride, nf_direction d, size_t dim, size_t ld, const nf_real *theta,
+                                 const nf_real *gy, nf_real *gx);
+/* g_theta +=; base: x or y, whichever stands on the base side. */
+NFI_KERNEL void nfi_affine_add_gradient(size_t stride, nf_direction d, size_t dim, size_t ld, const nf_real *base,
+                                        const nf_real *gy, const nf_real *gx, const nf_real *g_log_det,
+                                        nf_real *g_theta);
+
+/* ---- hooks ---- */
 
 nf_status nfi_affine_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                            double *log_det, void **saved);

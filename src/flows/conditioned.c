@@ -3,8 +3,8 @@
 
        g_in = (d theta / d in)^T g_theta,   g_theta = (dT/dtheta)^T gy + g_log_det d(log_det)/dtheta. */
 #include "flows/conditioned.h"
-#include "core/kernel.h"
 #include "core/memory.h"
+#include "core/rows.h"
 
 #ifdef NF_SINGLE
 static const nf_real most_read = 0x1p60f;
@@ -62,18 +62,9 @@ nf_status nfi_conditioned_init(const nf_object *o, const nf_noise *noise, const 
     return status;
 }
 
-NFI_CLONES static void clip(size_t count, const nf_real *restrict x, nf_real *restrict to)
-{
-    NFI_SIMD
-    for (size_t i = 0; i < count; i++) { /* comparisons are turned so that a NaN passes through */
-        const nf_real least = x[i] < -most_read ? -most_read : x[i];
-        to[i] = least > most_read ? most_read : least;
-    }
-}
-
 void nfi_readable(size_t count, const nf_real *x, nf_real *to)
 {
-    clip(count, x, to);
+    nfi_clip(count, most_read, x, to);
 }
 
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,

@@ -20,6 +20,9 @@
 #include "flows/param.h"
 #include "flows/root_scale.h"
 
+/* C is summed row by row of W, and R made column by column, so that no inner loop is a sum: it goes over samples or,
+   where they share parameters, over numbers that do not depend on each other. A sum's order is then the same in every
+   instruction set. */
 NFI_INLINE void prepare(size_t stride, nfi_low_rank n, size_t ld, const nf_real *theta, nf_real *root, nf_real *R)
 {
     const size_t c = nfi_param_columns(stride, nfi_lanes(ld));
@@ -31,27 +34,35 @@ NFI_INLINE void prepare(size_t stride, nfi_low_rank n, size_t ld, const nf_real 
             NFI_SIMD
             for (size_t s = 0; s < c; s++)
                 to[s] = k == l;
-            for (size_t i = 0; i < n.dim; i++) {
+        }
+    for (size_t i = 0; i < n.dim; i++)
+        for (size_t k = 0; k < n.r; k++)
+            for (size_t l = 0; l <= k; l++) {
+                nf_real *restrict to = R + nfi_low_rank_factor(k, l) * c;
                 const nf_real *a = W + (i * n.r + k) * c, *b = W + (i * n.r + l) * c;
                 NFI_SIMD
                 for (size_t s = 0; s < c; s++)
                     to[s] += a[s] * b[s];
             }
-        }
-    for (size_t k = 0; k < n.r; k++) /* C, of which the lower half is there, to R in place */
-        for (size_t l = 0; l <= k; l++) {
-            nf_real *restrict to = R + nfi_low_rank_factor(k, l) * c;
-            for (size_t j = 0; j < l; j++) {
-                const nf_real *a = R + nfi_low_rank_factor(k, j) * c, *b = R + nfi_low_rank_factor(l, j) * c;
+    for (size_t l = 0; l < n.r; l++) { /* C, of which the lower half is there, to R in place */
+        nf_real *restrict pivot = R + nfi_low_rank_factor(l, l) * c;
+        NFI_SIMD
+        for (size_t s = 0; s < c; s++) /* pivots of I + W^T W are 1 at least, also where rounding says less */
+            pivot[s] = nfi_sqrt(pivot[s] < 1 ? 1 : pivot[s]);
+        for (size_t k = l + 1; k < n.r; k++) {
+            nf_real *restrict a = R + nfi_low_rank_factor(k, l) * c;
+            NFI_SIMD
+            for (size_t s = 0; s < c; s++)
+                a[s] /= pivot[s];
+            for (size_t j = l + 1; j <= k; j++) {
+                nf_real *restrict to = R + nfi_low_rank_factor(k, j) * c;
+                const nf_real *b = R + nfi_low_rank_factor(j, l) * c;
                 NFI_SIMD
                 for (size_t s = 0; s < c; s++)
                     to[s] -= a[s] * b[s];
             }
-            const nf_real *pivot = R + nfi_low_rank_factor(l, l) * c;
-            NFI_SIMD
-            for (size_t s = 0; s < c; s++) /* pivots of I + W^T W are 1 at least, also where rounding says less */
-                to[s] = k == l ? nfi_sqrt(to[s] < 1 ? 1 : to[s]) : to[s] / pivot[s];
         }
+    }
 }
 
 NFI_INLINE void add_log_det(size_t stride, double sign, nfi_low_rank n, size_t ld, const nf_real *log_scale,
@@ -70,23 +81,23 @@ NFI_INLINE void add_log_det(size_t stride, double sign, nfi_low_rank n, size_t l
     }
 }
 
-/* t = C^-1 t, t [r x columns]: by R, then by R^T. */
+/* t = C^-1 t, t [r x columns]: by R, then by R^T. A row is divided, then taken off the rows that follow on the way. */
 NFI_INLINE void solve(size_t stride, nfi_low_rank n, size_t ld, size_t columns, const nf_real *R, nf_real *t)
 {
     for (size_t pass = 0; pass < 2; pass++)
         for (size_t step = 0; step < n.r; step++) {
             const size_t k = pass ? n.r - 1 - step : step;
-            nf_real *restrict to = t + k * columns;
-            for (size_t j = pass ? k + 1 : 0; j < (pass ? n.r : k); j++) {
-                const nf_real *from = t + j * columns;
-                NFI_SIMD
-                for (size_t s = 0; s < columns; s++)
-                    to[s] -= nfi_param(R, stride, ld, pass ? nfi_low_rank_factor(j, k) : nfi_low_rank_factor(k, j), s) *
-                             from[s];
-            }
+            nf_real *restrict from = t + k * columns;
             NFI_SIMD
             for (size_t s = 0; s < columns; s++)
-                to[s] /= nfi_param(R, stride, ld, nfi_low_rank_factor(k, k), s);
+                from[s] /= nfi_param(R, stride, ld, nfi_low_rank_factor(k, k), s);
+            for (size_t j = pass ? 0 : k + 1; j < (pass ? k : n.r); j++) {
+                const size_t at = pass ? nfi_low_rank_factor(k, j) : nfi_low_rank_factor(j, k);
+                nf_real *restrict to = t + j * columns;
+                NFI_SIMD
+                for (size_t s = 0; s < columns; s++)
+                    to[s] -= nfi_param(R, stride, ld, at, s) * from[s];
+            }
         }
 }
 
@@ -159,9 +170,8 @@ NFI_INLINE void add_gradient(size_t stride, nf_real sign, nfi_low_rank n, size_t
     const size_t c = nfi_param_columns(stride, ld);
     const nf_real *W = theta + 2 * n.dim * c;
     nf_real *tx = work, *wc = work + n.r * ld, *restrict u = wc + n.r * ld, *restrict row = u + ld;
-    nf_real *gW = g + 2 * n.dim * c, all = 0;
-    for (size_t s = 0; s < ld; s++)
-        all += g_log_det[s];
+    nf_real *gW = g + 2 * n.dim * c;
+    const nf_real all = stride ? 0 : nfi_row_sum(ld, g_log_det);
     project(stride, n, ld, W, x, tx);
     for (size_t i = 0; i < n.dim; i++) {
         const nf_real *xi = x + i * ld;
@@ -192,42 +202,26 @@ NFI_INLINE void add_gradient(size_t stride, nf_real sign, nfi_low_rank n, size_t
     }
 }
 
-NFI_SPECIALISE(low_rank, prepare, (nfi_low_rank n, size_t ld, const nf_real *theta, nf_real *root, nf_real *R), n, ld,
-               theta, root, R)
-NFI_SPECIALISE(low_rank, add_log_det,
-               (double sign, nfi_low_rank n, size_t ld, const nf_real *log_scale, const nf_real *R, double *log_det),
-               sign, n, ld, log_scale, R, log_det)
-NFI_SPECIALISE(low_rank, multiply,
-               (bool divide, bool transposed, nfi_low_rank n, size_t ld, const nf_real *theta, const nf_real *root,
-                const nf_real *R, const nf_real *in, nf_real *t, nf_real *out),
-               divide, transposed, n, ld, theta, root, R, in, t, out)
-NFI_SPECIALISE(low_rank, add_gradient,
-               (nf_real sign, nfi_low_rank n, size_t ld, const nf_real *theta, const nf_real *root, const nf_real *R,
-                const nf_real *x, const nf_real *w, const nf_real *t, const nf_real *g_log_det, nf_real *work,
-                nf_real *g),
-               sign, n, ld, theta, root, R, x, w, t, g_log_det, work, g)
-
 void nfi_low_rank_prepare(size_t stride, nfi_low_rank n, size_t ld, const nf_real *theta, nf_real *root, nf_real *R)
 {
-    (stride ? low_rank_prepare_each : low_rank_prepare_shared)(n, ld, theta, root, R);
+    NFI_BY_STRIDE(prepare, stride, n, ld, theta, root, R);
 }
 
 void nfi_low_rank_log_det(size_t stride, double sign, nfi_low_rank n, size_t ld, const nf_real *log_scale,
                           const nf_real *R, double *log_det)
 {
-    (stride ? low_rank_add_log_det_each : low_rank_add_log_det_shared)(sign, n, ld, log_scale, R, log_det);
+    NFI_BY_STRIDE(add_log_det, stride, sign, n, ld, log_scale, R, log_det);
 }
 
 void nfi_low_rank_multiply(size_t stride, bool divide, bool transposed, nfi_low_rank n, size_t ld, const nf_real *theta,
                            const nf_real *root, const nf_real *R, const nf_real *in, nf_real *t, nf_real *out)
 {
-    (stride ? low_rank_multiply_each : low_rank_multiply_shared)(divide, transposed, n, ld, theta, root, R, in, t, out);
+    NFI_BY_STRIDE(multiply, stride, divide, transposed, n, ld, theta, root, R, in, t, out);
 }
 
 void nfi_low_rank_gradient(size_t stride, nf_real sign, nfi_low_rank n, size_t ld, const nf_real *theta,
                            const nf_real *root, const nf_real *R, const nf_real *x, const nf_real *w, const nf_real *t,
                            const nf_real *g_log_det, nf_real *work, nf_real *g)
 {
-    (stride ? low_rank_add_gradient_each : low_rank_add_gradient_shared)(sign, n, ld, theta, root, R, x, w, t,
-                                                                         g_log_det, work, g);
+    NFI_BY_STRIDE(add_gradient, stride, sign, n, ld, theta, root, R, x, w, t, g_log_det, work, g);
 }

@@ -6,26 +6,9 @@
    Conditioning: both triangular solves are stable as long as L and V are well scaled; the inverse direction loses
    about log10 of W's condition number in digits. */
 #include "flows/lu_linear.h"
-#include "core/kernel.h"
+#include "core/rows.h"
 #include <math.h>
 #include <string.h>
-
-/* y += a x and <x, y> over n numbers. */
-NFI_CLONES static void add_scaled(size_t n, nf_real a, const nf_real *restrict x, nf_real *restrict y)
-{
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++)
-        y[i] += a * x[i];
-}
-
-NFI_CLONES static nf_real dot(size_t n, const nf_real *x, const nf_real *y)
-{
-    nf_real sum = 0;
-    NFI_SIMD_SUM(sum)
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
-}
 
 static nf_real diagonal(const nfi_lu_linear *q, const nf_real *theta, size_t j)
 {
@@ -41,21 +24,19 @@ static void invert(const nfi_lu_linear *q, const nf_real *theta, nf_real *b)
         b[q->order[i] * d + i] = 1;
     for (size_t r = 1; r < d; r++)
         for (size_t j = 0; j < r; j++)
-            add_scaled(d, -theta[nfi_lu_lower_at(r) + j], b + j * d, b + r * d);
+            nfi_add_scaled(d, -theta[nfi_lu_lower_at(r) + j], b + j * d, b + r * d);
     for (size_t r = d; r-- > 0;) {
         const nf_real *u = theta + nfi_lu_upper_at(d, r);
         for (size_t j = r + 1; j < d; j++)
-            add_scaled(d, -u[j - r - 1], b + j * d, b + r * d);
+            nfi_add_scaled(d, -u[j - r - 1], b + j * d, b + r * d);
         nf_real pivot = diagonal(q, theta, r);
         for (size_t i = 0; i < d; i++)
             b[r * d + i] /= pivot;
     }
 }
 
-nf_status nfi_lu_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
+void nfi_lu_prepare(const nfi_lu_linear *q, const nf_real *theta, nf_real *prep)
 {
-    (void)mode, (void)state;
-    const nfi_lu_linear *q = nf_self(o);
     size_t d = q->dim;
     nf_real *w = prep;
     memset(w, 0, d * d * sizeof *w);
@@ -67,7 +48,7 @@ nf_status nfi_lu_prepare(const nf_object *o, nf_mode mode, const nf_real *theta,
                 continue;
             nf_real l = r == j ? 1 : theta[nfi_lu_lower_at(r) + j];
             w[i * d + j] += l * pivot;
-            add_scaled(d - 1 - j, l, theta + nfi_lu_upper_at(d, j), w + i * d + j + 1);
+            nfi_add_scaled(d - 1 - j, l, theta + nfi_lu_upper_at(d, j), w + i * d + j + 1);
         }
     }
     invert(q, theta, prep + d * d);
@@ -75,7 +56,6 @@ nf_status nfi_lu_prepare(const nf_object *o, nf_mode mode, const nf_real *theta,
     for (size_t j = 0; j < d; j++)
         log_det += (double)theta[nfi_lu_scale_at(d) + j];
     prep[2 * d * d] = (nf_real)log_det;
-    return NF_OK;
 }
 
 /* G -= A^T B A^T for A, B, G [d x d]; B is overwritten by B A^T, by way of `row` [d]. */
@@ -83,12 +63,12 @@ static void subtract_congruence(size_t d, const nf_real *a, nf_real *b, nf_real 
 {
     for (size_t i = 0; i < d; i++) {
         for (size_t j = 0; j < d; j++)
-            row[j] = dot(d, b + i * d, a + j * d);
+            row[j] = nfi_dot(d, b + i * d, a + j * d);
         memcpy(b + i * d, row, d * sizeof *row);
     }
     for (size_t i = 0; i < d; i++)
         for (size_t k = 0; k < d; k++)
-            add_scaled(d, -a[k * d + i], b + k * d, g + i * d);
+            nfi_add_scaled(d, -a[k * d + i], b + k * d, g + i * d);
 }
 
 static bool all_zero(size_t n, const nf_real *x)
@@ -99,11 +79,9 @@ static bool all_zero(size_t n, const nf_real *x)
     return true;
 }
 
-nf_status nfi_lu_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                             nf_real *g_prep, nf_real *g_theta)
+void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, const nf_real *prep, nf_real *g_prep,
+                        nf_real *g_theta)
 {
-    (void)state;
-    const nfi_lu_linear *q = nf_self(o);
     size_t d = q->dim;
     nf_real *g = g_prep, *g_inverse = g_prep + d * d, g_log_det = g_prep[2 * d * d], *row = g_prep + 2 * d * d + 1;
     if (!all_zero(d * d, g_inverse)) /* W^-1 is used by one of the two directions only */
@@ -119,11 +97,10 @@ nf_status nfi_lu_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_
                 continue;
             nf_real l = r == j ? 1 : theta[nfi_lu_lower_at(r) + j];
             g_pivot += l * gr[0];
-            add_scaled(rest, l, gr + 1, gu);
+            nfi_add_scaled(rest, l, gr + 1, gu);
             if (r > j)
-                g_theta[nfi_lu_lower_at(r) + j] += gr[0] * pivot + dot(rest, gr + 1, u);
+                g_theta[nfi_lu_lower_at(r) + j] += gr[0] * pivot + nfi_dot(rest, gr + 1, u);
         }
         g_theta[nfi_lu_scale_at(d) + j] += g_pivot * pivot + g_log_det;
     }
-    return NF_OK;
 }

@@ -4,9 +4,9 @@
    W, W^-1 and sum s are prepared once a step (lu_factors.c). Tiles then need one product in either direction, and add
    to the gradients with respect to W or W^-1. */
 #include "flows/lu_linear.h"
-#include "core/kernel.h"
 #include "core/memory.h"
 #include "core/product.h"
+#include "core/rows.h"
 #include "flows/types.h"
 #include "nn/activation.h"
 #include "nn/dense.h"
@@ -16,29 +16,6 @@
 static nfi_matrix square_of(size_t dim)
 {
     return (nfi_matrix){.n_rows = dim, .width = dim, .stride = dim};
-}
-
-/* to = from - b of each row. */
-NFI_CLONES static void subtract_bias(size_t dim, size_t ld, const nf_real *b, const nf_real *from, nf_real *to)
-{
-    ld = nfi_lanes(ld);
-    for (size_t r = 0; r < dim; r++)
-        NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        to[r * ld + s] = from[r * ld + s] - b[r];
-}
-
-/* g[r] += sign * sum of row r. */
-NFI_CLONES static void add_row_sums(size_t dim, size_t ld, nf_real sign, const nf_real *x, nf_real *g)
-{
-    ld = nfi_lanes(ld);
-    for (size_t r = 0; r < dim; r++) {
-        nf_real sum = 0;
-        NFI_SIMD_SUM(sum)
-        for (size_t s = 0; s < ld; s++)
-            sum += x[r * ld + s];
-        g[r] += sign * sum;
-    }
 }
 
 static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
@@ -57,7 +34,7 @@ static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, 
         nf_real *u = nf_arena_reals(p->scratch, dim, ld);
         if (!u)
             return NF_ENOMEM;
-        subtract_bias(dim, ld, b, x, u);
+        nfi_add_to_rows(dim, ld, -1, b, x, u);
         nfi_times(&W, p->prep + square, 0, dim, ld, ld, u, false, y);
         nf_arena_rewind(p->scratch, mark);
         sum = -sum;
@@ -77,16 +54,16 @@ static nf_status lu_vjp(const nf_object *o, nf_direction d, const nf_pass *p, co
     const nfi_matrix A = square_of(dim);
     nfi_times_transposed(&A, p->prep + a, 0, dim, ld, ld, gy, false, gx);
     if (g->theta)
-        add_row_sums(dim, ld, forward ? 1 : -1, forward ? gy : gx, g->theta + nfi_lu_bias_at(dim));
+        nfi_add_row_sums(dim, ld, forward ? 1 : -1, forward ? gy : gx, g->theta + nfi_lu_bias_at(dim));
     if (!g->prep)
         return NF_OK;
-    add_row_sums(1, ld, forward ? 1 : -1, g_log_det, g->prep + 2 * square);
+    nfi_add_row_sums(1, ld, forward ? 1 : -1, g_log_det, g->prep + 2 * square);
     nf_mark mark = nf_arena_mark(p->scratch);
     if (!forward) {
         nf_real *u = nf_arena_reals(p->scratch, dim, ld);
         if (!u)
             return NF_ENOMEM;
-        subtract_bias(dim, ld, p->theta + nfi_lu_bias_at(dim), x, u);
+        nfi_add_to_rows(dim, ld, -1, p->theta + nfi_lu_bias_at(dim), x, u);
         x = u;
     }
     nf_status status = nfi_weight_gradient(p, &A, dim, x, gy, true, g->prep + a);
@@ -101,6 +78,23 @@ static nf_status lu_solve_jt(const nf_object *o, nf_direction d, const nf_pass *
     size_t dim = nf_object_shape(o)->dim_in, inverse = d == NF_FORWARD ? dim * dim : 0;
     const nfi_matrix A = square_of(dim);
     nfi_times_transposed(&A, p->prep + inverse, 0, dim, p->ld, p->ld, gx, false, gy);
+    return NF_OK;
+}
+
+/* ---- once a step ---- */
+
+static nf_status lu_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
+{
+    (void)mode, (void)state;
+    nfi_lu_prepare(nf_self(o), theta, prep);
+    return NF_OK;
+}
+
+static nf_status lu_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
+                                nf_real *g_prep, nf_real *g_theta)
+{
+    (void)state;
+    nfi_lu_prepare_vjp(nf_self(o), theta, prep, g_prep, g_theta);
     return NF_OK;
 }
 
@@ -139,8 +133,8 @@ static void lu_destroy(void *self)
 
 const nf_flow_type nfi_lu_linear_type = {
     .part = {.name = "lu_linear",
-             .prepare = nfi_lu_prepare,
-             .prepare_vjp = nfi_lu_prepare_vjp,
+             .prepare = lu_prepare,
+             .prepare_vjp = lu_prepare_vjp,
              .describe = lu_describe,
              .slices = lu_slices,
              .destroy = lu_destroy},

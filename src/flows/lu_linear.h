@@ -1,6 +1,7 @@
 /* LU-linear from the inside: what its factors and its tiles share. */
 #ifndef NFI_LU_LINEAR_H
 #define NFI_LU_LINEAR_H
+#include "core/kernel.h"
 #include <nflow/flow.h>
 
 typedef struct nfi_lu_linear {
@@ -32,9 +33,12 @@ static inline size_t nfi_lu_bias_at(size_t dim)
     return dim * dim;
 }
 
-/* Hooks that are called once a step: see nf_part. */
-nf_status nfi_lu_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);
-nf_status nfi_lu_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                             nf_real *g_prep, nf_real *g_theta);
+/* ---- kernels, which are called once a step ---- */
+
+/* prep from theta. */
+NFI_KERNEL void nfi_lu_prepare(const nfi_lu_linear *q, const nf_real *theta, nf_real *prep);
+/* g_theta += what g_prep, the gradient in prep, comes to; g_prep is overwritten. */
+NFI_KERNEL void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, const nf_real *prep, nf_real *g_prep,
+                                   nf_real *g_theta);
 
 #endif

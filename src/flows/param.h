@@ -10,24 +10,22 @@ NFI_INLINE nf_real nfi_param(const nf_real *theta, size_t stride, size_t ld, siz
     return stride ? theta[i * ld + s] : theta[i];
 }
 
-/* The same for the lanes from sample s on. */
-#define NFI_PARAM_LANES(theta, stride, ld, i, s) \
-    ((stride) ? NFI_CONST_LANES_AT((theta) + (i) * (ld) + (s)) : (nfi_vec){0} + (theta)[i])
+/* The same for the vector of samples from s on. */
+#define NFI_PARAM_VEC(theta, stride, ld, i, s)               \
+    ((stride) ? NFI_CONST_VEC_AT((theta) + (i) * (ld) + (s)) \
+              : (theta)[i] - (nfi_vec){0}) /* x - 0 is x and costs nothing */
 
 /* Adds to a parameter's gradient, g [1] or [ld], over samples or sample by sample: row a, or the products of rows a, b.
  */
 NFI_INLINE void nfi_param_add(size_t stride, size_t ld, const nf_real *a, const nf_real *b, nf_real *g)
 {
-    nfi_vec sum = {0};
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
-        const nfi_vec v = NFI_CONST_LANES_AT(a + s), ab = b ? v * NFI_CONST_LANES_AT(b + s) : v;
-        if (stride)
-            NFI_LANES_AT(g + s) += ab;
-        else
-            sum += ab;
+    if (!stride) {
+        *g += b ? nfi_dot(ld, a, b) : nfi_row_sum(ld, a);
+        return;
     }
-    if (!stride)
-        *g += nfi_vec_sum(&sum);
+    NFI_SIMD
+    for (size_t s = 0; s < ld; s++)
+        g[s] += b ? a[s] * b[s] : a[s];
 }
 
 /* How many columns a quantity derived from parameters alone has. */
@@ -42,17 +40,14 @@ static inline nf_real *nfi_param_alloc(const nf_pass *p, nf_arena *a, size_t row
     return p->theta_stride ? nf_arena_reals(a, rows + n, p->ld) : nf_arena_reals(a, 1, rows * p->ld + NFI_LANES);
 }
 
-/* kernel(stride, ...) as layer_kernel_shared and layer_kernel_each: PARAMETERS in parentheses, then their names. The
-   layer's name is there because clang makes the clones' resolvers global symbols, though the functions are static. */
-#define NFI_SPECIALISE(layer, kernel, PARAMETERS, ...)          \
-    NFI_CLONES static void layer##_##kernel##_shared PARAMETERS \
-    {                                                           \
-        kernel(0, __VA_ARGS__);                                 \
-    }                                                           \
-    NFI_CLONES static void layer##_##kernel##_each PARAMETERS   \
-    {                                                           \
-        kernel(1, __VA_ARGS__);                                 \
-    }
+/* body(stride, ...) in two copies, for shared parameters and for those per sample. */
+#define NFI_BY_STRIDE(body, stride, ...) \
+    do {                                 \
+        if (stride)                      \
+            body(1, __VA_ARGS__);        \
+        else                             \
+            body(0, __VA_ARGS__);        \
+    } while (0)
 
 #ifdef NF_SINGLE
 #define NFI_MIN_NORMAL 1.17549435e-38F

@@ -7,117 +7,12 @@
    1: a translation.
 
    Inverse: t = w.x + b solves t + m tanh t = w.y + b, a monotone scalar equation (planar_solve.c); then
-   x = y - u^ tanh t. Gradients are in planar_gradient.c. */
+   x = y - u^ tanh t. The kernels are in planar_kernels.c, those of the gradients in planar_gradient.c. */
 #include "flows/planar.h"
 #include "core/memory.h"
-#include "core/vec.h"
 #include "flows/param.h"
 #include "flows/types.h"
 #include <math.h>
-
-NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
-                             nf_real *restrict coef)
-{
-    const size_t m = nfi_param_columns(stride, ld);
-    nf_real *restrict q = coef + INV_Q * m, *restrict wu = coef + SP * m;
-    if (stride == 0) {
-        nf_real ww = 0, wu_sum = 0;
-        NFI_SIMD_SUM(ww, wu_sum)
-        for (size_t i = 0; i < dim; i++) {
-            ww += theta[i] * theta[i];
-            wu_sum += theta[i] * theta[dim + i];
-        }
-        q[0] = ww;
-        wu[0] = wu_sum;
-    }
-    for (size_t s = 0; stride && s < ld; s += NFI_LANES) {
-        nfi_vec ww = {0}, wu_sum = {0};
-        for (size_t i = 0; i < dim; i++) {
-            const nfi_vec w = NFI_CONST_LANES_AT(theta + i * ld + s);
-            ww += w * w;
-            wu_sum += w * NFI_CONST_LANES_AT(theta + (dim + i) * ld + s);
-        }
-        NFI_LANES_AT(q + s) = ww;
-        NFI_LANES_AT(wu + s) = wu_sum;
-    }
-    NFI_SIMD
-    for (size_t s = 0; s < m; s++) {
-        const bool zero = q[s] < NFI_MIN_NORMAL;
-        const nf_real inv_q = zero ? 0 : 1 / q[s], a = wu[s];
-        const nf_real e = nfi_exp(-nfi_abs(a)), soft = (a > 0 ? a : 0) + nfi_log1p(e); /* softplus */
-        const nf_real sp = zero ? 1 : (soft > NFI_MIN_NORMAL ? soft : NFI_MIN_NORMAL);
-        coef[C * m + s] = (sp - 1 - a) * inv_q;
-        coef[SIGMA * m + s] = zero ? 1 : (a > 0 ? 1 : e) / (1 + e);
-        coef[SP * m + s] = sp;
-        coef[INV_Q * m + s] = inv_q;
-    }
-}
-
-/* out = w.x + b */
-NFI_INLINE void argument(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict x,
-                         nf_real *restrict out)
-{
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
-        nfi_vec sum = NFI_PARAM_LANES(theta, stride, ld, 2 * dim, s);
-        for (size_t i = 0; i < dim; i++)
-            sum += NFI_PARAM_LANES(theta, stride, ld, i, s) * NFI_CONST_LANES_AT(x + i * ld + s);
-        NFI_LANES_AT(out + s) = sum;
-    }
-}
-
-/* y = x + sign u^ h */
-NFI_INLINE void shift(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
-                      nf_real sign, const nf_real *restrict h, const nf_real *restrict x, nf_real *restrict y)
-{
-    for (size_t i = 0; i < dim; i++) {
-        const nf_real *restrict from = x + i * ld;
-        nf_real *restrict to = y + i * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real w = nfi_param(theta, stride, ld, i, s), u = nfi_param(theta, stride, ld, dim + i, s);
-            to[s] = from[s] + sign * (u + nfi_param(coef, stride, ld, C, s) * w) * h[s];
-        }
-    }
-}
-
-NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict x,
-                        nf_real *restrict y, double *restrict log_det, nf_real *restrict h, nf_real *restrict coef)
-{
-    ld = nfi_lanes(ld);
-    coefficients(stride, dim, ld, theta, coef);
-    argument(stride, dim, ld, theta, x, h);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) /* a loop of its own: processors overlap short chains better than one long one */
-        h[s] = nfi_tanh(h[s]);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        log_det[s] += (double)nfi_log_normal(nfi_planar_det(h[s], nfi_param(coef, stride, ld, SP, s)));
-    shift(stride, dim, ld, theta, coef, 1, h, x, y);
-}
-NFI_INLINE void inverse(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict y,
-                        nf_real *restrict x, double *restrict log_det, nf_real *restrict coef, nf_real *restrict work)
-{
-    ld = nfi_lanes(ld);
-    nf_real *restrict t = work, *restrict h = work + ld, *restrict active = work + 2 * ld;
-    const nf_real *restrict sp = coef + SP * nfi_param_columns(stride, ld);
-    coefficients(stride, dim, ld, theta, coef);
-    argument(stride, dim, ld, theta, y, t);
-    nfi_planar_solve(stride, ld, sp, t, h, active);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        log_det[s] -= (double)nfi_log_normal(nfi_planar_det(h[s], nfi_param(sp, stride, ld, 0, s)));
-    shift(stride, dim, ld, theta, coef, -1, h, y, x);
-}
-
-NFI_SPECIALISE(planar, forward,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *x, nf_real *y, double *log_det, nf_real *h,
-                nf_real *coef),
-               dim, ld, theta, x, y, log_det, h, coef)
-NFI_SPECIALISE(planar, inverse,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *y, nf_real *x, double *log_det,
-                nf_real *coef, nf_real *work),
-               dim, ld, theta, y, x, log_det, coef, work)
-/* ---- hooks ---- */
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
@@ -128,8 +23,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
         nf_real *h = nfi_param_alloc(p, p->tape ? p->tape : p->scratch, 1, N_COEFFICIENTS);
         if (!h)
             return NF_ENOMEM;
-        (p->theta_stride ? planar_forward_each : planar_forward_shared)(dim, p->ld, p->theta, x, y, log_det, h,
-                                                                        h + p->ld);
+        nfi_planar_forward(p->theta_stride, dim, p->ld, p->theta, x, y, log_det, h, h + p->ld);
         if (p->tape)
             *saved = h;
     } else {
@@ -139,12 +33,41 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
             nf_arena_rewind(p->scratch, mark);
             return NF_ENOMEM;
         }
-        (p->theta_stride ? planar_inverse_each : planar_inverse_shared)(dim, p->ld, p->theta, x, y, log_det, coef,
-                                                                        work);
+        nfi_planar_inverse(p->theta_stride, dim, p->ld, p->theta, x, y, log_det, coef, work);
     }
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
+
+static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    (void)d, (void)y;
+    const nf_real *h = saved;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
+    if (!work)
+        return NF_ENOMEM;
+    nfi_planar_pull_back(p->theta_stride, nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, x, gy, g_log_det,
+                         gx, g->theta, work);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
+
+static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy)
+{
+    (void)d, (void)x, (void)y;
+    const nf_real *h = saved;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *work = nf_arena_reals(p->scratch, 2, p->ld);
+    if (!work)
+        return NF_ENOMEM;
+    nfi_planar_solve_jt(p->theta_stride, nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, gx, gy, work);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
+
 /* Near the identity, but every layer in its own direction: w a random unit vector, u = ln(e - 1) w + N(0, 0.1^2), since
    softplus(ln(e - 1)) = 1 makes m = 0 and u^ = 0 without the noise; b = 0. */
 static const double at_identity = 0.54132485461291811, spread = 0.1;
@@ -183,8 +106,8 @@ const nf_flow_type nfi_planar_type = {
     .part = {.name = "planar", .init = init, .slices = slices},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
-    .vjp = nfi_planar_vjp,
-    .solve_jt = nfi_planar_solve_jt,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
     .rebuild = rebuild,
 };
 

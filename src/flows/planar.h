@@ -14,14 +14,23 @@ NFI_INLINE nf_real nfi_planar_det(nf_real h, nf_real sp)
     return h * h + (1 - h) * (1 + h) * sp;
 }
 
+/* ---- kernels; stride is that of theta, coef holds N_COEFFICIENTS rows ---- */
+
+/* y and log_det += from x; h and coef are written. */
+NFI_KERNEL void nfi_planar_forward(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *x,
+                                   nf_real *y, double *log_det, nf_real *h, nf_real *coef);
+/* x and log_det -= from y; coef is written. work [3 x ld]. */
+NFI_KERNEL void nfi_planar_inverse(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *y,
+                                   nf_real *x, double *log_det, nf_real *coef, nf_real *work);
 /* Solves t + (sp - 1) tanh t = kappa for each of ld columns, sp >= 0: `t` holds kappa and is overwritten by the
    solution, h = tanh t. sp [1] if stride is 0, [ld] if it is 1. `active` [ld] is scratch. */
-void nfi_planar_solve(size_t stride, size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active);
-
-/* Hooks of the forward direction's gradient: see nf_flow_type. */
-nf_status nfi_planar_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
-nf_status nfi_planar_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                              void *saved, const nf_real *gx, nf_real *gy);
+NFI_KERNEL void nfi_planar_solve(size_t stride, size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active);
+/* The forward direction's products: gx, and g_theta += unless it is NULL; work [3 x ld]. */
+NFI_KERNEL void nfi_planar_pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                                     const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det,
+                                     nf_real *gx, nf_real *g_theta, nf_real *work);
+/* gy = J^-T gx; work [2 x ld]. */
+NFI_KERNEL void nfi_planar_solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                                    const nf_real *h, const nf_real *gx, nf_real *gy, nf_real *work);
 
 #endif

@@ -8,27 +8,26 @@
 
    The inverse's gradient is derived by the library from J^-T g = g - w (1 - h^2) (u^.g) / det (Sherman & Morrison). */
 #include "flows/planar.h"
-#include "core/memory.h"
 #include "flows/param.h"
 
 /* dot = u^.g [ld]; w_dot = w.g where parameters are per sample */
 NFI_INLINE void dots(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
                      const nf_real *restrict g, nf_real *restrict dot, nf_real *restrict w_dot)
 {
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
+    for (size_t s = 0; s < ld; s += NFI_WIDTH) {
         nfi_vec w_sum = {0}, u_sum = {0};
         for (size_t i = 0; i < dim; i++) {
-            const nfi_vec row = NFI_CONST_LANES_AT(g + i * ld + s);
-            w_sum += NFI_PARAM_LANES(theta, stride, ld, i, s) * row;
-            u_sum += NFI_PARAM_LANES(theta, stride, ld, dim + i, s) * row;
+            const nfi_vec row = NFI_CONST_VEC_AT(g + i * ld + s);
+            w_sum += NFI_PARAM_VEC(theta, stride, ld, i, s) * row;
+            u_sum += NFI_PARAM_VEC(theta, stride, ld, dim + i, s) * row;
         }
-        NFI_LANES_AT(dot + s) = u_sum + NFI_PARAM_LANES(coef, stride, ld, C, s) * w_sum;
+        NFI_VEC_AT(dot + s) = u_sum + NFI_PARAM_VEC(coef, stride, ld, C, s) * w_sum;
         if (stride)
-            NFI_LANES_AT(w_dot + s) = w_sum;
+            NFI_VEC_AT(w_dot + s) = w_sum;
     }
 }
 
-/* Shared parameters: ga in `ga` [ld] (which holds u^.gy), then gx and sums over samples. */
+/* Shared parameters: ga in `ga` [ld] (which holds u^.gy), then gx and sums over samples. `ga` has room for 2 rows. */
 NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
                            const nf_real *restrict h, const nf_real *restrict x, const nf_real *restrict gy,
                            const nf_real *restrict g_log_det, nf_real *restrict gx, nf_real *restrict g_theta,
@@ -37,28 +36,28 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
     ld = nfi_lanes(ld);
     const nf_real *restrict w = theta, *restrict u = theta + dim;
     const nf_real c = coef[C], sp = coef[SP], sigma = coef[SIGMA], inv_q = coef[INV_Q];
-    nf_real g_sigma = 0, gb = 0;
+    nf_real *restrict g_sigma = ga + ld;
     dots(0, dim, ld, theta, coef, gy, ga, NULL);
-    NFI_SIMD_SUM(g_sigma, gb)
+    NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nf_real slope = (1 - h[s]) * (1 + h[s]), inv_det = 1 / nfi_planar_det(h[s], sp);
         ga[s] = slope * (ga[s] - 2 * (sp - 1) * (h[s] * inv_det) * g_log_det[s]);
-        g_sigma += slope * (sigma * inv_det) * g_log_det[s];
-        gb += ga[s];
+        g_sigma[s] = slope * (sigma * inv_det) * g_log_det[s];
     }
     nf_real k = 0;
     for (size_t i = 0; i < dim; i++) {
         const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld;
         nf_real *restrict gxi = gx + i * ld;
         const nf_real wi = w[i];
-        nfi_vec x_sum = {0}, h_sum = {0};
-        for (size_t s = 0; s < ld; s += NFI_LANES) {
-            const nfi_vec g = NFI_CONST_LANES_AT(gyi + s), a = NFI_CONST_LANES_AT(ga + s);
-            NFI_LANES_AT(gxi + s) = g + wi * a;
-            x_sum += NFI_CONST_LANES_AT(xi + s) * a;
-            h_sum += NFI_CONST_LANES_AT(h + s) * g;
-        }
-        const nf_real x_ga = nfi_vec_sum(&x_sum), gu_hat = nfi_vec_sum(&h_sum);
+        nfi_wide x_sum = {0}, h_sum = {0};
+        for (size_t s = 0; s < ld; s += NFI_SUMS)
+            for (size_t v = 0, at = s; v < NFI_PARTS; v++, at += NFI_WIDTH) {
+                const nfi_vec g = NFI_CONST_VEC_AT(gyi + at), a = NFI_CONST_VEC_AT(ga + at);
+                NFI_VEC_AT(gxi + at) = g + wi * a;
+                x_sum.part[v] += NFI_CONST_VEC_AT(xi + at) * a;
+                h_sum.part[v] += NFI_CONST_VEC_AT(h + at) * g;
+            }
+        const nf_real x_ga = nfi_wide_sum(&x_sum), gu_hat = nfi_wide_sum(&h_sum);
         k += wi * gu_hat;
         if (g_theta) {
             g_theta[i] += x_ga + c * gu_hat;
@@ -68,12 +67,12 @@ NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta,
     if (!g_theta)
         return;
     k *= inv_q;
-    const nf_real gwu = g_sigma + k * sigma - k;
+    const nf_real gwu = nfi_row_sum(ld, g_sigma) + k * sigma - k;
     for (size_t i = 0; i < dim; i++) {
         g_theta[i] += gwu * u[i] - 2 * c * (k * w[i]);
         g_theta[dim + i] += gwu * w[i];
     }
-    g_theta[2 * dim] += gb;
+    g_theta[2 * dim] += nfi_row_sum(ld, ga);
 }
 
 /* Parameters per sample. */
@@ -118,17 +117,6 @@ NFI_INLINE void vjp_each(size_t dim, size_t ld, const nf_real *restrict theta, c
         g_b[s] += ga[s];
 }
 
-/* work [3 x ld] */
-NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
-                          const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
-                          nf_real *g_theta, nf_real *work)
-{
-    if (stride)
-        vjp_each(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
-    else
-        vjp_shared(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
-}
-
 /* gy = gx - w (1 - h^2) (u^.gx) / det; work [2 x ld] */
 NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
                          const nf_real *restrict coef, const nf_real *restrict h, const nf_real *restrict gx,
@@ -145,42 +133,19 @@ NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *re
             gy[i * ld + s] = gx[i * ld + s] - nfi_param(theta, stride, ld, i, s) * work[s];
     }
 }
-NFI_SPECIALISE(planar, pull_back,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *x,
-                const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
-               dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work)
-NFI_SPECIALISE(planar, solve_jt,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gx,
-                nf_real *gy, nf_real *work),
-               dim, ld, theta, coef, h, gx, gy, work)
-/* ---- hooks ---- */
 
-nf_status nfi_planar_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+void nfi_planar_pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                          const nf_real *h, const nf_real *x, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
+                          nf_real *g_theta, nf_real *work)
 {
-    (void)d, (void)y;
-    const nf_real *h = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? planar_pull_back_each : planar_pull_back_shared)(
-        nf_object_shape(o)->dim_in, p->ld, p->theta, h + p->ld, h, x, gy, g_log_det, gx, g->theta, work);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
+    if (stride)
+        vjp_each(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
+    else
+        vjp_shared(dim, ld, theta, coef, h, x, gy, g_log_det, gx, g_theta, work);
 }
 
-nf_status nfi_planar_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                              void *saved, const nf_real *gx, nf_real *gy)
+void nfi_planar_solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                         const nf_real *h, const nf_real *gx, nf_real *gy, nf_real *work)
 {
-    (void)d, (void)x, (void)y;
-    const nf_real *h = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 2, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? planar_solve_jt_each : planar_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
-                                                                      h + p->ld, h, gx, gy, work);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
+    NFI_BY_STRIDE(solve_jt, stride, dim, ld, theta, coef, h, gx, gy, work);
 }

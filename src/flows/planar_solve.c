@@ -29,8 +29,7 @@ NFI_INLINE void solve(size_t stride, size_t ld, const nf_real *restrict sp, nf_r
         active[s] = k > 0;
     }
     for (int step = 0; step < MOST_STEPS; step++) {
-        nf_real n_active = 0;
-        NFI_SIMD_SUM(n_active)
+        NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const nf_real m = nfi_param(sp, stride, ld, 0, s) - 1, th = nfi_tanh(t[s]);
             const nf_real slope = nfi_planar_det(th, m + 1), up = m > 0 ? 1 : -1;
@@ -39,9 +38,8 @@ NFI_INLINE void solve(size_t stride, size_t ld, const nf_real *restrict sp, nf_r
             dt = m > 0 || dt < t[s] / 2 ? dt : t[s] / 2;
             t[s] += active[s] * up * dt;
             active[s] = dt > small * t[s] ? active[s] : 0;
-            n_active += active[s];
         }
-        if (!(n_active > 0))
+        if (!(nfi_row_sum(ld, active) > 0))
             break;
     }
     NFI_SIMD
@@ -51,10 +49,7 @@ NFI_INLINE void solve(size_t stride, size_t ld, const nf_real *restrict sp, nf_r
     }
 }
 
-NFI_SPECIALISE(planar, solve, (size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active), ld, sp, t, h,
-               active)
-
 void nfi_planar_solve(size_t stride, size_t ld, const nf_real *sp, nf_real *t, nf_real *h, nf_real *active)
 {
-    (stride ? planar_solve_each : planar_solve_shared)(ld, sp, t, h, active);
+    NFI_BY_STRIDE(solve, stride, ld, sp, t, h, active);
 }

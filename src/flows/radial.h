@@ -6,9 +6,9 @@
 
 /* theta: z0 [dim], a, b. What follows from theta alone, a row of nfi_param_columns each; sigma is sigmoid(b). What
    apply saves: r [ld], then these. */
-enum { ALPHA, SP, SIGMA, N_COEFFICIENTS };
+enum { NFI_RADIAL_ALPHA, NFI_RADIAL_SP, NFI_RADIAL_SIGMA, NFI_RADIAL_COEFFICIENTS };
 
-/* The quantities of radial.c's top comment at distance r. */
+/* The quantities of radial_kernels.c's top comment at distance r. */
 typedef struct nfi_radial_geometry {
     nf_real v, p, q, k, t, A, B;
 } nfi_radial_geometry;
@@ -26,10 +26,18 @@ NFI_INLINE nfi_radial_geometry nfi_radial_at(nf_real r, nf_real alpha, nf_real s
     return g;
 }
 
-/* Hooks of the forward direction's gradient: see nf_flow_type. */
-nf_status nfi_radial_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
-nf_status nfi_radial_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                              void *saved, const nf_real *gx, nf_real *gy);
+/* ---- kernels; stride is that of theta, coef holds NFI_RADIAL_COEFFICIENTS rows ---- */
+
+/* y from x and log_det +=, or `back`: the inverse. r [ld] becomes the distance from z0 of what is given; coef is
+   written; work [ld]. */
+NFI_KERNEL void nfi_radial_move(size_t stride, bool back, size_t dim, size_t ld, const nf_real *theta, const nf_real *x,
+                                nf_real *y, double *log_det, nf_real *r, nf_real *coef, nf_real *work);
+/* The forward direction's products: gx, and g_theta += unless it is NULL; work [5 x ld]. */
+NFI_KERNEL void nfi_radial_pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                                     const nf_real *r, const nf_real *x, const nf_real *gy, const nf_real *g_log_det,
+                                     nf_real *gx, nf_real *g_theta, nf_real *work);
+/* gy = J^-T gx; work [3 x ld]. */
+NFI_KERNEL void nfi_radial_solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                                    const nf_real *r, const nf_real *x, const nf_real *gx, nf_real *gy, nf_real *work);
 
 #endif

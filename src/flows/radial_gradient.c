@@ -1,11 +1,10 @@
-/* Radial's gradients, in the terms of radial.c. Forward VJP, with S = gy.d and l = dim - 1:
+/* Radial's gradients, in the terms of radial_kernels.c. Forward VJP, with S = gy.d and l = dim - 1:
 
        gx = A gy + e gr,    gr = -v (t S + g_l (l t / A + 2 t q / B)),    gz0 = gy - gx (translations commute),
        ga = q (-A S + g_l ((k (1 - 2 q) - 2 p q) / B - l)),    gb = sigmoid(b) v (S + g_l (l / A + q / B)).
 
    The inverse's gradient is derived by the library from J^-T g = g / A + e (e.g) p t / (A B). */
 #include "flows/radial.h"
-#include "core/memory.h"
 #include "flows/param.h"
 
 /* out = e.g, where e = (x - z0) / r */
@@ -40,38 +39,39 @@ NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *r
     nf_real *restrict ga = work + 3 * ld, *restrict gb = work + 4 * ld;
     inverses(ld, r, inv_r);
     along(stride, dim, ld, theta, inv_r, x, gy, gr);
-    nf_real ga_sum = 0, gb_sum = 0;
-    NFI_SIMD_SUM(ga_sum, gb_sum)
+    NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_radial_geometry e =
-            nfi_radial_at(r[s], nfi_param(coef, stride, ld, ALPHA, s), nfi_param(coef, stride, ld, SP, s));
+        const nfi_radial_geometry e = nfi_radial_at(r[s], nfi_param(coef, stride, ld, NFI_RADIAL_ALPHA, s),
+                                                    nfi_param(coef, stride, ld, NFI_RADIAL_SP, s));
         const nf_real gy_e = gr[s], S = gy_e * r[s], gl_A = g_log_det[s] * across / e.A, gl_B = g_log_det[s] / e.B;
         t[s] = e.t;
         gr[s] = -e.t * (e.p * gy_e + e.v * (gl_A + 2 * e.q * gl_B));
         ga[s] = e.q * (-e.A * S + gl_B * (e.k * (1 - 2 * e.q) - 2 * e.p * e.q) - g_log_det[s] * across);
-        gb[s] = nfi_param(coef, stride, ld, SIGMA, s) * (e.p * gy_e + e.v * (gl_A + e.q * gl_B));
-        ga_sum += ga[s];
-        gb_sum += gb[s];
+        gb[s] = nfi_param(coef, stride, ld, NFI_RADIAL_SIGMA, s) * (e.p * gy_e + e.v * (gl_A + e.q * gl_B));
     }
     for (size_t i = 0; i < dim; i++) {
-        nf_real gz0 = 0;
-        NFI_SIMD_SUM(gz0)
-        for (size_t s = 0; s < ld; s++) {
-            const nf_real e = (x[i * ld + s] - nfi_param(theta, stride, ld, i, s)) * inv_r[s];
-            const nf_real change = t[s] * gy[i * ld + s] + e * gr[s];
-            gx[i * ld + s] = gy[i * ld + s] + change;
-            if (stride && g_theta)
-                g_theta[i * ld + s] -= change;
-            gz0 -= change;
-        }
+        const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld;
+        nf_real *restrict gxi = gx + i * ld;
+        nfi_wide sum = {0};
+        for (size_t s = 0; s < ld; s += NFI_SUMS)
+            for (size_t v = 0, at = s; v < NFI_PARTS; v++, at += NFI_WIDTH) {
+                const nfi_vec from_z0 = NFI_CONST_VEC_AT(xi + at) - NFI_PARAM_VEC(theta, stride, ld, i, at);
+                const nfi_vec e = from_z0 * NFI_CONST_VEC_AT(inv_r + at), g = NFI_CONST_VEC_AT(gyi + at);
+                const nfi_vec change = NFI_CONST_VEC_AT(t + at) * g + e * NFI_CONST_VEC_AT(gr + at);
+                NFI_VEC_AT(gxi + at) = g + change;
+                if (!stride)
+                    sum.part[v] += change;
+                else if (g_theta)
+                    NFI_VEC_AT(g_theta + i * ld + at) -= change;
+            }
         if (!stride && g_theta)
-            g_theta[i] += gz0;
+            g_theta[i] -= nfi_wide_sum(&sum);
     }
     if (!g_theta)
         return;
     if (!stride) {
-        g_theta[dim] += ga_sum;
-        g_theta[dim + 1] += gb_sum;
+        g_theta[dim] += nfi_row_sum(ld, ga);
+        g_theta[dim + 1] += nfi_row_sum(ld, gb);
         return;
     }
     NFI_SIMD
@@ -92,8 +92,8 @@ NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *re
     along(stride, dim, ld, theta, inv_r, x, gx, c);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_radial_geometry e =
-            nfi_radial_at(r[s], nfi_param(coef, stride, ld, ALPHA, s), nfi_param(coef, stride, ld, SP, s));
+        const nfi_radial_geometry e = nfi_radial_at(r[s], nfi_param(coef, stride, ld, NFI_RADIAL_ALPHA, s),
+                                                    nfi_param(coef, stride, ld, NFI_RADIAL_SP, s));
         inv_A[s] = 1 / e.A;
         c[s] *= e.p * (e.t / e.A) / e.B;
     }
@@ -106,43 +106,15 @@ NFI_INLINE void solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *re
     }
 }
 
-NFI_SPECIALISE(radial, pull_back,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
-                const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work),
-               dim, ld, theta, coef, r, x, gy, g_log_det, gx, g_theta, work)
-NFI_SPECIALISE(radial, solve_jt,
-               (size_t dim, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *r, const nf_real *x,
-                const nf_real *gx, nf_real *gy, nf_real *work),
-               dim, ld, theta, coef, r, x, gx, gy, work)
-
-/* ---- hooks ---- */
-
-nf_status nfi_radial_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+void nfi_radial_pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                          const nf_real *r, const nf_real *x, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
+                          nf_real *g_theta, nf_real *work)
 {
-    (void)d, (void)y;
-    const nf_real *r = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 5, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? radial_pull_back_each : radial_pull_back_shared)(
-        nf_object_shape(o)->dim_in, p->ld, p->theta, r + p->ld, r, x, gy, g_log_det, gx, g->theta, work);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
+    NFI_BY_STRIDE(pull_back, stride, dim, ld, theta, coef, r, x, gy, g_log_det, gx, g_theta, work);
 }
 
-nf_status nfi_radial_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                              void *saved, const nf_real *gx, nf_real *gy)
+void nfi_radial_solve_jt(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
+                         const nf_real *r, const nf_real *x, const nf_real *gx, nf_real *gy, nf_real *work)
 {
-    (void)d, (void)y;
-    const nf_real *r = saved;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *work = nf_arena_reals(p->scratch, 3, p->ld);
-    if (!work)
-        return NF_ENOMEM;
-    (p->theta_stride ? radial_solve_jt_each : radial_solve_jt_shared)(nf_object_shape(o)->dim_in, p->ld, p->theta,
-                                                                      r + p->ld, r, x, gx, gy, work);
-    nf_arena_rewind(p->scratch, mark);
-    return NF_OK;
+    NFI_BY_STRIDE(solve_jt, stride, dim, ld, theta, coef, r, x, gx, gy, work);
 }

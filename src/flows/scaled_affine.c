@@ -1,12 +1,7 @@
-/* Elementwise affine flow with a bounded scale: y = s x + m, or gated y = s x + (1 - s) m (Kingma et al. 2016, IAF,
-   eq. 10 and algorithm 1), where s = exp(L(a)); src/flows/log_scale.h has the forms of L.
-
-   It is nf_affine at the parameters m', L: m' = m, or (1 - s) m = -expm1(L) m when gated. So its kernels are those of
-   affine.c, and what is here is the map (m, a) -> (m', L) and its transpose
-
-       ga += L'(a) (gL - [gated] gm' m e^L),   gm += gm' (or -expm1(L) gm'). */
+/* The elementwise affine flow with a bounded scale: its hooks and options. The formulas and their papers are in
+   scaled_affine_kernels.c and log_scale.h. */
+#include "flows/scaled_affine.h"
 #include "core/memory.h"
-#include "flows/log_scale.h"
 #include "flows/types.h"
 #include <math.h>
 
@@ -14,77 +9,6 @@ typedef struct scaled_affine {
     nf_scaled_affine_options options; /* with defaults filled in */
     nfi_log_scale form;
 } scaled_affine;
-
-/* theta, rows m_i, a_i in turn [2 dim x columns], to nf_affine's: m' [dim x columns], L [dim x columns], and L'(a). */
-NFI_INLINE void bound_rows(nf_scale kind, bool gated, const scaled_affine *q, size_t dim, size_t columns,
-                           const nf_real *theta, nf_real *restrict shift, nf_real *restrict log_scale,
-                           nf_real *restrict slope)
-{
-    const nfi_log_scale form = q->form; /* which no store of the loop can change */
-    for (size_t i = 0; i < dim; i++) {
-        const nf_real *restrict m = theta + 2 * i * columns, *restrict a = m + columns;
-        nf_real *restrict to = shift + i * columns, *restrict L = log_scale + i * columns;
-        nf_real *restrict dL = slope + i * columns;
-        NFI_SIMD
-        for (size_t s = 0; s < columns; s++) {
-            const nfi_log_scale_value v = nfi_log_scale_at(kind, form, a[s]);
-            to[s] = gated ? -nfi_expm1(v.log) * m[s] : m[s];
-            L[s] = v.log;
-            dL[s] = v.slope;
-        }
-    }
-}
-
-NFI_CLONES static void scaled_affine_bound(const scaled_affine *q, size_t dim, size_t columns, const nf_real *theta,
-                                           nf_real *shift, nf_real *log_scale, nf_real *slope)
-{
-#define NFI_CASE(kind)                                                            \
-    case kind:                                                                    \
-        bound_rows(kind, false, q, dim, columns, theta, shift, log_scale, slope); \
-        break
-    if (q->options.gated) {
-        bound_rows(NF_SCALE_SIGMOID, true, q, dim, columns, theta, shift, log_scale, slope);
-        return;
-    }
-    switch (q->options.scale) {
-        NFI_CASE(NF_SCALE_EXP);
-        NFI_CASE(NF_SCALE_TANH);
-        NFI_CASE(NF_SCALE_CLAMP);
-        NFI_CASE(NF_SCALE_SOFTSIGN);
-        NFI_CASE(NF_SCALE_ATAN);
-        NFI_CASE(NF_SCALE_ASYMMETRIC);
-        NFI_CASE(NF_SCALE_SIGMOID);
-        NFI_CASE(NF_SCALE_SOFTPLUS);
-    }
-}
-
-/* The transpose. g_affine: gm' [dim x columns], gL [dim x columns]. */
-NFI_INLINE void pull_back(bool gated, size_t dim, size_t columns, const nf_real *theta, const nf_real *log_scale,
-                          const nf_real *slope, const nf_real *g_affine, nf_real *g_theta)
-{
-    for (size_t i = 0; i < dim; i++) {
-        const nf_real *restrict m = theta + 2 * i * columns;
-        nf_real *restrict gm = g_theta + 2 * i * columns, *restrict ga = gm + columns;
-        const nf_real *restrict L = log_scale + i * columns, *restrict dL = slope + i * columns;
-        const nf_real *restrict g_shift = g_affine + i * columns, *restrict gL = g_affine + (dim + i) * columns;
-        NFI_SIMD
-        for (size_t s = 0; s < columns; s++) {
-            const nf_real less_one = gated ? nfi_expm1(L[s]) : -1;
-            gm[s] -= less_one * g_shift[s];
-            ga[s] += dL[s] * (gL[s] - (gated ? (less_one + 1) * m[s] * g_shift[s] : 0));
-        }
-    }
-}
-
-NFI_CLONES static void scaled_affine_pull_back(bool gated, size_t dim, size_t columns, const nf_real *theta,
-                                               const nf_real *log_scale, const nf_real *slope, const nf_real *g_affine,
-                                               nf_real *g_theta)
-{
-    if (gated)
-        pull_back(true, dim, columns, theta, log_scale, slope, g_affine, g_theta);
-    else
-        pull_back(false, dim, columns, theta, log_scale, slope, g_affine, g_theta);
-}
 
 /* ---- hooks; what is saved: m', L, L' ---- */
 
@@ -96,12 +20,14 @@ static size_t columns_of(const nf_pass *p)
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
+    const scaled_affine *q = nf_self(o);
     const size_t dim = nf_object_shape(o)->dim_in, columns = columns_of(p);
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *affine = nf_arena_reals(p->tape ? p->tape : p->scratch, 3 * dim, columns);
     if (!affine)
         return NF_ENOMEM;
-    scaled_affine_bound(nf_self(o), dim, columns, p->theta, affine, affine + dim * columns, affine + 2 * dim * columns);
+    nfi_scaled_affine_bound(q->options.scale, q->options.gated, q->form, dim, columns, p->theta, affine,
+                            affine + dim * columns, affine + 2 * dim * columns);
     nf_pass inner = *p;
     inner.theta = affine;
     const nf_status status = nfi_affine_type.apply(o, d, &inner, x, y, log_det, NULL);
@@ -130,8 +56,8 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     }
     const nf_status status = nfi_affine_type.vjp(o, d, &inner, x, y, NULL, gy, g_log_det, gx, &inner_g);
     if (g->theta)
-        scaled_affine_pull_back(q->options.gated, dim, columns, p->theta, affine + dim * columns,
-                                affine + 2 * dim * columns, inner_g.theta, g->theta);
+        nfi_scaled_affine_pull_back(q->options.gated, dim, columns, p->theta, affine + dim * columns,
+                                    affine + 2 * dim * columns, inner_g.theta, g->theta);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

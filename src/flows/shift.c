@@ -1,50 +1,24 @@
 /* Elementwise shift: y = x + m, log-det 0 (the additive coupling law of Dinh et al. 2014, NICE, section 3.2).
 
        gx = gy,   gm += gy   (forward),   gm -= gy   (inverse). */
-#include "flows/param.h"
+#include "core/rows.h"
 #include "flows/types.h"
 #include <string.h>
 
-NFI_INLINE void move(size_t stride, size_t dim, size_t ld, nf_direction d, const nf_real *restrict m,
-                     const nf_real *restrict x, nf_real *restrict y)
+static nf_real sign_of(nf_direction d)
 {
-    ld = nfi_lanes(ld);
-    const nf_real sign = d == NF_FORWARD ? 1 : -1;
-    for (size_t i = 0; i < dim; i++) {
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            y[i * ld + s] = x[i * ld + s] + sign * nfi_param(m, stride, ld, i, s);
-    }
+    return d == NF_FORWARD ? 1 : -1;
 }
-
-NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, nf_direction d, const nf_real *restrict gy,
-                          nf_real *restrict gm)
-{
-    ld = nfi_lanes(ld);
-    const nf_real sign = d == NF_FORWARD ? 1 : -1;
-    for (size_t i = 0; i < dim; i++) {
-        nf_real sum = 0;
-        NFI_SIMD_SUM(sum)
-        for (size_t s = 0; s < ld; s++) {
-            if (stride)
-                gm[i * ld + s] += sign * gy[i * ld + s];
-            sum += gy[i * ld + s];
-        }
-        if (!stride)
-            gm[i] += sign * sum;
-    }
-}
-
-NFI_SPECIALISE(shift, move, (size_t dim, size_t ld, nf_direction d, const nf_real *m, const nf_real *x, nf_real *y),
-               dim, ld, d, m, x, y)
-NFI_SPECIALISE(shift, pull_back, (size_t dim, size_t ld, nf_direction d, const nf_real *gy, nf_real *gm), dim, ld, d,
-               gy, gm)
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
     (void)log_det, (void)saved;
-    (p->theta_stride ? shift_move_each : shift_move_shared)(nf_object_shape(o)->dim_in, p->ld, d, p->theta, x, y);
+    const size_t dim = nf_object_shape(o)->dim_in;
+    if (p->theta_stride)
+        nfi_move(dim * p->ld, sign_of(d), x, p->theta, y);
+    else
+        nfi_add_to_rows(dim, p->ld, sign_of(d), p->theta, x, y);
     return NF_OK;
 }
 
@@ -54,8 +28,10 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     (void)x, (void)y, (void)saved, (void)g_log_det;
     const size_t dim = nf_object_shape(o)->dim_in;
     memcpy(gx, gy, dim * p->ld * sizeof *gx);
-    if (g->theta)
-        (p->theta_stride ? shift_pull_back_each : shift_pull_back_shared)(dim, p->ld, d, gy, g->theta);
+    if (g->theta && p->theta_stride)
+        nfi_add_scaled(dim * p->ld, sign_of(d), gy, g->theta);
+    else if (g->theta)
+        nfi_add_row_sums(dim, p->ld, sign_of(d), gy, g->theta);
     return NF_OK;
 }
 

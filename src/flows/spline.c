@@ -49,7 +49,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     if (!work)
         return NF_ENOMEM;
     for (size_t i = 0; i < dim; i++)
-        nfi_spline_apply(q, d, p->theta_stride, p->ld, rows_of(q, p, i, bins + (p->tape ? i * kept : 0)), x + i * p->ld,
+        nfi_spline_apply(p->theta_stride, q, d, p->ld, rows_of(q, p, i, bins + (p->tape ? i * kept : 0)), x + i * p->ld,
                          y + i * p->ld, log_det, work);
     if (p->tape)
         *saved = bins;
@@ -68,7 +68,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     if (!work)
         return NF_ENOMEM;
     for (size_t i = 0; i < dim; i++)
-        nfi_spline_vjp(q, d, p->theta_stride, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept), gy + i * p->ld,
+        nfi_spline_vjp(p->theta_stride, q, d, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept), gy + i * p->ld,
                        g_log_det, gx + i * p->ld, g->theta ? g->theta + i * params_of(q) * columns : NULL, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;

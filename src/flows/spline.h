@@ -55,7 +55,7 @@ typedef struct nfi_bin {
     nf_real p, q;
 } nfi_bin;
 
-NFI_INLINE nf_real nfi_clip(nf_real x, nf_real least, nf_real most)
+NFI_INLINE nf_real nfi_clamp(nf_real x, nf_real least, nf_real most)
 {
     const nf_real up = x > least ? x : least;
     return up > most ? most : up;
@@ -92,7 +92,7 @@ NFI_INLINE nfi_place nfi_place_at(nfi_bin e, nf_real t)
     const nf_real u = 1 - t, tu = t * u, D = 1 + (e.p + e.q - 2) * tu;
     nfi_place c;
     c.t = t;
-    c.f = nfi_clip((t * t + e.p * tu) / D, 0, 1);
+    c.f = nfi_clamp((t * t + e.p * tu) / D, 0, 1);
     c.D = D;
     c.N = e.q * t * t + 2 * tu + e.p * u * u;
     return c;
@@ -101,17 +101,17 @@ NFI_INLINE nfi_place nfi_place_at(nfi_bin e, nf_real t)
 /* t from x, in [0, 1] */
 NFI_INLINE nf_real nfi_bin_forward(nfi_bin e, nf_real x)
 {
-    return nfi_clip((x - e.x0) / e.w, 0, 1);
+    return nfi_clamp((x - e.x0) / e.w, 0, 1);
 }
 
 /* t from y, in [0, 1] */
 NFI_INLINE nf_real nfi_bin_inverse(nfi_bin e, nf_real y)
 {
-    const nf_real f = nfi_clip((y - e.y0) / e.h, 0, 1), b = e.p * (1 - f) + (2 - e.q) * f, c = b - 2 * f;
+    const nf_real f = nfi_clamp((y - e.y0) / e.h, 0, 1), b = e.p * (1 - f) + (2 - e.q) * f, c = b - 2 * f;
     const nf_real root = nfi_sqrt(c * c + 4 * f * (1 - f));
     const bool rising = b > 0;
     const nf_real above = rising ? 2 * f : root - b, below = rising ? b + root : 2 * (1 - b);
-    return nfi_clip(above / below, 0, 1);
+    return nfi_clamp(above / below, 0, 1);
 }
 
 /* dy/dx and log dy/dx */
@@ -141,16 +141,17 @@ typedef struct nfi_spline_rows {
     nf_real *parts, *bins;
 } nfi_spline_rows;
 
-enum { NFI_SPLINE_APPLY_WORK = 3, NFI_SPLINE_VJP_WORK = 8 }; /* rows [ld] of scratch */
+enum { NFI_SPLINE_APPLY_WORK = 3, NFI_SPLINE_VJP_WORK = 10 }; /* rows [ld] of scratch */
 
-/* y, log_det and r's parts and bins from x. */
-void nfi_spline_apply(const nfi_spline *q, nf_direction d, size_t stride, size_t ld, nfi_spline_rows r,
-                      const nf_real *x, nf_real *y, double *log_det, nf_real *work);
+/* y, log_det += ..., and r's parts and bins, from x. */
+NFI_KERNEL void nfi_spline_apply(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
+                                 const nf_real *x, nf_real *y, double *log_det, nf_real *work);
 /* gx, and g_theta += unless it is NULL. */
-void nfi_spline_vjp(const nfi_spline *q, nf_direction d, size_t stride, size_t ld, nfi_spline_rows r, const nf_real *gy,
-                    const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work);
+NFI_KERNEL void nfi_spline_vjp(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
+                               const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta,
+                               nf_real *work);
 /* gy = gx / (dy/dx) of the direction. */
-void nfi_spline_solve(const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gx,
-                      nf_real *gy);
+NFI_KERNEL void nfi_spline_solve(const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gx,
+                                 nf_real *gy);
 
 #endif

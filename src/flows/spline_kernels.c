@@ -103,14 +103,9 @@ NFI_INLINE void locate(size_t stride, const nfi_spline *q, bool forward, size_t 
     softmax(K, columns, r->theta + K * columns, r->parts + K * columns, work);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        at[s] = nfi_clip(x[s] - nfi_turn(q, x[s]), -q->box, q->box);
+        at[s] = nfi_clamp(x[s] - nfi_turn(q, x[s]), -q->box, q->box);
     search(stride, q, forward, ld, r->theta + 2 * K * columns, r->parts, at, r->bins, work);
 }
-
-NFI_SPECIALISE(spline, locate,
-               (const nfi_spline *q, bool forward, size_t ld, const nfi_spline_rows *r, const nf_real *x,
-                nf_real *work),
-               q, forward, ld, r, x, work)
 
 NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *restrict bins,
                          const nf_real *restrict x, nf_real *restrict y, double *restrict log_det)
@@ -121,10 +116,10 @@ NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *
     for (size_t s = 0; s < ld; s++) {
         const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
         const bool inside = nfi_inside(&k, x[s]);
-        const nf_real turn = nfi_turn(&k, x[s]), at = nfi_clip(x[s] - turn, -k.box, k.box);
+        const nf_real turn = nfi_turn(&k, x[s]), at = nfi_clamp(x[s] - turn, -k.box, k.box);
         const nf_real t = forward ? nfi_bin_forward(e, at) : nfi_bin_inverse(e, at);
         const nfi_place c = nfi_place_at(e, t);
-        const nf_real to = nfi_clip(forward ? e.y0 + e.h * c.f : e.x0 + e.w * t, -k.box, k.box);
+        const nf_real to = nfi_clamp(forward ? e.y0 + e.h * c.f : e.x0 + e.w * t, -k.box, k.box);
         const nf_real l = nfi_log(nfi_bin_slope(e, c)), l_inside = inside ? l : 0;
         y[s] = inside ? to + turn : x[s];
         log_det[s] += (double)(forward ? l_inside : -l_inside);
@@ -132,25 +127,19 @@ NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *
     }
 }
 
-NFI_CLONES static void spline_evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *bins, const nf_real *x,
-                                       nf_real *y, double *log_det)
-{
-    if (forward)
-        evaluate(q, true, ld, bins, x, y, log_det);
-    else
-        evaluate(q, false, ld, bins, x, y, log_det);
-}
-
-void nfi_spline_apply(const nfi_spline *q, nf_direction d, size_t stride, size_t ld, nfi_spline_rows r,
+void nfi_spline_apply(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
                       const nf_real *x, nf_real *y, double *log_det, nf_real *work)
 {
-    (stride ? spline_locate_each : spline_locate_shared)(q, d == NF_FORWARD, ld, &r, x, work);
-    spline_evaluate(q, d == NF_FORWARD, ld, r.bins, x, y, log_det);
+    NFI_BY_STRIDE(locate, stride, q, d == NF_FORWARD, ld, &r, x, work);
+    if (d == NF_FORWARD)
+        evaluate(q, true, ld, r.bins, x, y, log_det);
+    else
+        evaluate(q, false, ld, r.bins, x, y, log_det);
 }
 
 /* Gradients of a sample in the arguments of its softmaxes, before the factor S_j, for j < k, j = k and j > k; in the
    parameters of its bin's slopes. Rows [ld]. */
-enum { W_LESS, W_SAME, W_MORE, H_LESS, H_SAME, H_MORE, END0, END1 };
+enum { W_LESS, W_SAME, W_MORE, H_LESS, H_SAME, H_MORE, END0, END1, N_GRADIENTS };
 
 NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf_real *restrict bins,
                           const nf_real *restrict gy, const nf_real *restrict g_log_det, nf_real *restrict gx,
@@ -191,45 +180,36 @@ NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf
     }
 }
 
-NFI_CLONES static void spline_pull_back(const nfi_spline *q, bool forward, size_t ld, const nf_real *bins,
-                                        const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *out)
-{
-    if (forward)
-        pull_back(q, true, ld, bins, gy, g_log_det, gx, out);
-    else
-        pull_back(q, false, ld, bins, gy, g_log_det, gx, out);
-}
-
-/* g += the samples' `in` where their bin is `at` */
+/* g += the samples' `in` where their bin is `at`; row [ld] is scratch. */
 NFI_INLINE void scatter_end(size_t stride, size_t ld, nf_real at, const nf_real *restrict index,
-                            const nf_real *restrict in, nf_real *restrict g)
+                            const nf_real *restrict in, nf_real *restrict g, nf_real *restrict row)
 {
-    nf_real sum = 0;
-    NFI_SIMD_SUM(sum)
+    NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nf_real here = at == index[s] ? in[s] : 0;
         if (stride)
             g[s] += here;
-        sum += here;
+        else
+            row[s] = here;
     }
     if (!stride)
-        *g += sum;
+        *g += nfi_row_sum(ld, row);
 }
 
-/* g_theta += for all parameters of the dimension, from each sample's rows `in`. */
-NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi_spline_rows *r,
-                        const nf_real *restrict in, nf_real *restrict g_theta)
+/* g_theta += for all parameters of the dimension, from each sample's rows `in`, which scratch [2 x ld] follows. */
+NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi_spline_rows *r, nf_real *in,
+                        nf_real *restrict g_theta)
 {
     ld = nfi_lanes(ld);
     const size_t K = q->bins, columns = nfi_param_columns(stride, ld);
     const nf_real *restrict index = r->bins + NFI_BIN_INDEX * ld, *restrict Sw = r->parts,
                             *restrict Sh = r->parts + K * columns;
     nf_real *restrict gw = g_theta, *restrict gh = g_theta + K * columns, *restrict gd = g_theta + 2 * K * columns;
+    nf_real *restrict row_w = in + N_GRADIENTS * ld, *restrict row_h = row_w + ld;
     for (size_t j = 0; j < K; j++) {
         const nf_real at = (nf_real)j;
         const size_t row0 = slope_row(q, j), row1 = slope_row(q, j + 1);
-        nf_real sum_w = 0, sum_h = 0;
-        NFI_SIMD_SUM(sum_w, sum_h)
+        NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const bool less = at < index[s], same = at == index[s];
             const nf_real w = less ? in[W_LESS * ld + s] : same ? in[W_SAME * ld + s] : in[W_MORE * ld + s];
@@ -238,31 +218,30 @@ NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi
                 gw[j * ld + s] += Sw[j * ld + s] * w;
                 gh[j * ld + s] += Sh[j * ld + s] * h;
             } else {
-                sum_w += w;
-                sum_h += h;
+                row_w[s] = w;
+                row_h[s] = h;
             }
         }
         if (!stride) {
-            gw[j] += Sw[j] * sum_w;
-            gh[j] += Sh[j] * sum_h;
+            gw[j] += Sw[j] * nfi_row_sum(ld, row_w);
+            gh[j] += Sh[j] * nfi_row_sum(ld, row_h);
         }
         if (row0 < K)
-            scatter_end(stride, ld, at, index, in + END0 * ld, gd + row0 * columns);
+            scatter_end(stride, ld, at, index, in + END0 * ld, gd + row0 * columns, row_w);
         if (row1 < K)
-            scatter_end(stride, ld, at, index, in + END1 * ld, gd + row1 * columns);
+            scatter_end(stride, ld, at, index, in + END1 * ld, gd + row1 * columns, row_w);
     }
 }
 
-NFI_SPECIALISE(spline, scatter,
-               (const nfi_spline *q, size_t ld, const nfi_spline_rows *r, const nf_real *in, nf_real *g_theta), q, ld,
-               r, in, g_theta)
-
-void nfi_spline_vjp(const nfi_spline *q, nf_direction d, size_t stride, size_t ld, nfi_spline_rows r, const nf_real *gy,
+void nfi_spline_vjp(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gy,
                     const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work)
 {
-    spline_pull_back(q, d == NF_FORWARD, ld, r.bins, gy, g_log_det, gx, work);
+    if (d == NF_FORWARD)
+        pull_back(q, true, ld, r.bins, gy, g_log_det, gx, work);
+    else
+        pull_back(q, false, ld, r.bins, gy, g_log_det, gx, work);
     if (g_theta)
-        (stride ? spline_scatter_each : spline_scatter_shared)(q, ld, &r, work, g_theta);
+        NFI_BY_STRIDE(scatter, stride, q, ld, &r, work, g_theta);
 }
 
 NFI_INLINE void solve(const nfi_spline *q, bool divide, size_t ld, const nf_real *restrict bins,
@@ -280,16 +259,10 @@ NFI_INLINE void solve(const nfi_spline *q, bool divide, size_t ld, const nf_real
     }
 }
 
-NFI_CLONES static void spline_solve(const nfi_spline *q, bool divide, size_t ld, const nf_real *bins, const nf_real *gx,
-                                    nf_real *gy)
-{
-    if (divide)
-        solve(q, true, ld, bins, gx, gy);
-    else
-        solve(q, false, ld, bins, gx, gy);
-}
-
 void nfi_spline_solve(const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gx, nf_real *gy)
 {
-    spline_solve(q, d == NF_FORWARD, ld, r.bins, gx, gy);
+    if (d == NF_FORWARD)
+        solve(q, true, ld, r.bins, gx, gy);
+    else
+        solve(q, false, ld, r.bins, gx, gy);
 }

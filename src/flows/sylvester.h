@@ -2,6 +2,7 @@
    when Q is taken off. */
 #ifndef NFI_SYLVESTER_H
 #define NFI_SYLVESTER_H
+#include "core/kernel.h"
 #include <nflow/flow.h>
 
 /* The layer's self. */
@@ -36,20 +37,23 @@ static inline size_t nfi_triangles_coefficients(size_t m)
 }
 
 /* coef: r = tanh(alpha) [M], r~ = tanh(alpha~) [M], 1 + r r~ [M]. */
-void nfi_triangles_prepare(size_t stride, size_t m, size_t ld, const nf_real *theta, nf_real *coef);
+NFI_KERNEL void nfi_triangles_prepare(size_t stride, size_t m, size_t ld, const nf_real *theta, nf_real *coef);
 
 /* h = tanh(R~ u + b), w = R h, log_det += that of u -> u + w. All [M x ld]. */
-void nfi_triangles_forward(const nfi_triangles *q, const nf_real *u, nf_real *h, nf_real *w, double *log_det);
+NFI_KERNEL void nfi_triangles_forward(const nfi_triangles *q, const nf_real *u, nf_real *h, nf_real *w,
+                                      double *log_det);
 
 /* Solves u + R tanh(R~ u + b) = u' and gives w = u' - u; log_det -= the forward one's. work [2M + 2 x ld]. */
-void nfi_triangles_inverse(const nfi_triangles *q, const nf_real *u_to, nf_real *w, double *log_det, nf_real *work);
+NFI_KERNEL void nfi_triangles_inverse(const nfi_triangles *q, const nf_real *u_to, nf_real *w, double *log_det,
+                                      nf_real *work);
 
 /* gu = (dw/du)^T gw + g_log_det d log_det / du. g, unless NULL: theta's gradient, +=, with a column for each sample if
-   stride is 1, else NFI_LANES columns whose sum it is. work [M x ld]. */
-void nfi_triangles_vjp(const nfi_triangles *q, const nf_real *u, const nf_real *h, const nf_real *gw,
-                       const nf_real *g_log_det, nf_real *gu, nf_real *g, nf_real *work);
+   stride is 1, else NFI_SUMS columns whose sum it is. work [M x ld]. */
+NFI_KERNEL void nfi_triangles_vjp(const nfi_triangles *q, const nf_real *u, const nf_real *h, const nf_real *gw,
+                                  const nf_real *g_log_det, nf_real *gu, nf_real *g, nf_real *work);
 
-/* gw = J^-T gu - gu for J = I + dw/du. work [2M x NFI_LANES]. */
-void nfi_triangles_solve_jt(const nfi_triangles *q, const nf_real *h, const nf_real *gu, nf_real *gw, nf_real *work);
+/* gw = J^-T gu - gu for J = I + dw/du. work [2M x NFI_SUMS]. */
+NFI_KERNEL void nfi_triangles_solve_jt(const nfi_triangles *q, const nf_real *h, const nf_real *gu, nf_real *gw,
+                                       nf_real *work);
 
 #endif

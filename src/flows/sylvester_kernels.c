@@ -14,7 +14,9 @@
 
    VJP: gh = R^T gw, g_det = g_log_det / det,
        ga = (1 - h^2) (gh - 2 h (sp - 1) g_det),   gu = R~^T ga,   gR = gw h^T,   gR~ = ga u^T,   gb = ga,
-   and to the diagonals gr += (1 - h^2) g_det r~, gr~ += (1 - h^2) g_det r. J^-T g: sylvester_solve_jt. */
+   and to the diagonals gr += (1 - h^2) g_det r~, gr~ += (1 - h^2) g_det r. J^-T g: solve_jt.
+
+   Loops over rows take a block of NFI_SUMS samples, 64 bytes of every row, at a time. */
 #include "flows/lane_sums.h"
 #include "flows/planar.h"
 #include "flows/sylvester.h"
@@ -45,25 +47,12 @@ static const nf_real least_sp = 1e-30F;
 static const nf_real least_sp = 1e-300;
 #endif
 
-NFI_CLONES static void prepare(size_t n, const nf_real *restrict alpha, const nf_real *restrict alpha_t,
-                               nf_real *restrict r, nf_real *restrict r_t, nf_real *restrict sp)
+/* sum += sign * the products of a triangle's number i and a row, both of the block of samples from s on. */
+NFI_INLINE void add_products(size_t stride, size_t ld, nf_real sign, const nf_real *restrict triangle, size_t i,
+                             size_t s, const nf_real *row, nfi_wide *sum)
 {
-    NFI_SIMD
-    for (size_t k = 0; k < n; k++) {
-        const nf_real A = nfi_exp(-2 * nfi_abs(alpha[k])), B = nfi_exp(-2 * nfi_abs(alpha_t[k]));
-        const bool agree = (alpha[k] < 0) == (alpha_t[k] < 0);
-        const nf_real sum = 2 * (agree ? 1 + A * B : A + B) / ((1 + A) * (1 + B));
-        sp[k] = sum > least_sp ? sum : least_sp;
-        r[k] = nfi_tanh(alpha[k]);
-        r_t[k] = nfi_tanh(alpha_t[k]);
-    }
-}
-
-void nfi_triangles_prepare(size_t stride, size_t m, size_t ld, const nf_real *theta, nf_real *coef)
-{
-    const size_t columns = nfi_param_columns(stride, ld), n = m * columns;
-    const nf_real *alpha = theta + alpha_at(m) * columns;
-    prepare(n, alpha, alpha + n, coef, coef + n, coef + 2 * n);
+    for (size_t p = 0, at = s; p < NFI_PARTS; p++, at += NFI_WIDTH)
+        sum->part[p] += sign * NFI_PARAM_VEC(triangle, stride, ld, i, at) * NFI_CONST_VEC_AT(row + at);
 }
 
 /* y = T x + b for T upper triangular, `above` its rows above the diagonal; b may be NULL. */
@@ -71,18 +60,18 @@ NFI_INLINE void multiply(size_t stride, size_t m, size_t ld, const nf_real *rest
                          const nf_real *restrict diagonal, const nf_real *restrict b, const nf_real *restrict x,
                          nf_real *restrict y)
 {
-    ld = nfi_lanes(ld);
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
+    for (size_t s = 0; s < ld; s += NFI_SUMS)
         for (size_t i = 0; i < m; i++) {
             const size_t at = line(m, i);
-            nfi_vec sum = NFI_PARAM_LANES(diagonal, stride, ld, i, s) * NFI_CONST_LANES_AT(x + i * ld + s);
-            if (b)
-                sum += NFI_PARAM_LANES(b, stride, ld, i, s);
+            nfi_wide sum;
+            for (size_t p = 0; p < NFI_PARTS; p++)
+                sum.part[p] = b ? NFI_PARAM_VEC(b, stride, ld, i, s + p * NFI_WIDTH) : (nfi_vec){0};
+            add_products(stride, ld, 1, diagonal, i, s, x + i * ld, &sum);
             for (size_t j = i + 1; j < m; j++)
-                sum += NFI_PARAM_LANES(above, stride, ld, at + j - i - 1, s) * NFI_CONST_LANES_AT(x + j * ld + s);
-            NFI_LANES_AT(y + i * ld + s) = sum;
+                add_products(stride, ld, 1, above, at + j - i - 1, s, x + j * ld, &sum);
+            for (size_t p = 0; p < NFI_PARTS; p++)
+                NFI_VEC_AT(y + i * ld + s + p * NFI_WIDTH) = sum.part[p];
         }
-    }
 }
 
 /* gx = T^T gy and g_above += gy x^T above the diagonal. */
@@ -91,18 +80,23 @@ NFI_INLINE void multiply_vjp(size_t stride, size_t m, size_t ld, const nf_real *
                              nf_real *restrict gx, nf_real *restrict g_above)
 {
     const size_t g_ld = nfi_lane_columns(stride, ld);
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
+    for (size_t s0 = 0; s0 < ld; s0 += NFI_SUMS) {
         for (size_t i = 0; i < m; i++)
-            NFI_LANES_AT(gx + i * ld + s) =
-                NFI_PARAM_LANES(diagonal, stride, ld, i, s) * NFI_CONST_LANES_AT(gy + i * ld + s);
+            for (size_t s = s0; s < s0 + NFI_SUMS; s += NFI_WIDTH)
+                NFI_VEC_AT(gx + i * ld + s) =
+                    NFI_PARAM_VEC(diagonal, stride, ld, i, s) * NFI_CONST_VEC_AT(gy + i * ld + s);
         for (size_t i = 0; i < m; i++) {
             const size_t at = line(m, i);
-            const nfi_vec g = NFI_CONST_LANES_AT(gy + i * ld + s);
+            nfi_wide g;
+            for (size_t p = 0; p < NFI_PARTS; p++)
+                g.part[p] = NFI_CONST_VEC_AT(gy + i * ld + s0 + p * NFI_WIDTH);
             for (size_t j = i + 1; j < m; j++)
-                NFI_LANES_AT(gx + j * ld + s) += NFI_PARAM_LANES(above, stride, ld, at + j - i - 1, s) * g;
-            nf_real *restrict to = g_above ? g_above + at * g_ld + (stride ? s : 0) : NULL;
+                for (size_t p = 0, s = s0; p < NFI_PARTS; p++, s += NFI_WIDTH)
+                    NFI_VEC_AT(gx + j * ld + s) += NFI_PARAM_VEC(above, stride, ld, at + j - i - 1, s) * g.part[p];
+            nf_real *restrict to = g_above ? g_above + at * g_ld + nfi_lane_at(stride, s0) : NULL;
             for (size_t j = i + 1; to && j < m; j++)
-                NFI_LANES_AT(to + (j - i - 1) * g_ld) += g * NFI_CONST_LANES_AT(x + j * ld + s);
+                for (size_t p = 0, l = 0; p < NFI_PARTS; p++, l += NFI_WIDTH)
+                    NFI_VEC_AT(to + (j - i - 1) * g_ld + l) += g.part[p] * NFI_CONST_VEC_AT(x + j * ld + s0 + l);
         }
     }
 }
@@ -139,16 +133,21 @@ NFI_INLINE void equation(size_t stride, size_t m, size_t ld, size_t i, const nf_
                          const nf_real *restrict coef, const nf_real *restrict u_to, nf_real *u, const nf_real *h,
                          nf_real *restrict a)
 {
-    ld = nfi_lanes(ld);
     const size_t at = line(m, i), t_at = strict(m) + at;
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
-        nfi_vec k = NFI_CONST_LANES_AT(u_to + i * ld + s), c = NFI_PARAM_LANES(theta, stride, ld, b_at(m) + i, s);
-        for (size_t j = i + 1; j < m; j++) {
-            k -= NFI_PARAM_LANES(theta, stride, ld, at + j - i - 1, s) * NFI_CONST_LANES_AT(h + j * ld + s);
-            c += NFI_PARAM_LANES(theta, stride, ld, t_at + j - i - 1, s) * NFI_CONST_LANES_AT(u + j * ld + s);
+    for (size_t s = 0; s < ld; s += NFI_SUMS) {
+        nfi_wide k, c;
+        for (size_t p = 0; p < NFI_PARTS; p++) {
+            k.part[p] = NFI_CONST_VEC_AT(u_to + i * ld + s + p * NFI_WIDTH);
+            c.part[p] = NFI_PARAM_VEC(theta, stride, ld, b_at(m) + i, s + p * NFI_WIDTH);
         }
-        NFI_LANES_AT(u + i * ld + s) = k;
-        NFI_LANES_AT(a + s) = NFI_PARAM_LANES(coef, stride, ld, m + i, s) * k + c;
+        for (size_t j = i + 1; j < m; j++) {
+            add_products(stride, ld, -1, theta, at + j - i - 1, s, h + j * ld, &k);
+            add_products(stride, ld, 1, theta, t_at + j - i - 1, s, u + j * ld, &c);
+        }
+        for (size_t p = 0, l = s; p < NFI_PARTS; p++, l += NFI_WIDTH) {
+            NFI_VEC_AT(u + i * ld + l) = k.part[p];
+            NFI_VEC_AT(a + l) = NFI_PARAM_VEC(coef, stride, ld, m + i, l) * k.part[p] + c.part[p];
+        }
     }
 }
 
@@ -156,11 +155,23 @@ NFI_INLINE void equation(size_t stride, size_t m, size_t ld, size_t i, const nf_
 NFI_INLINE void solution(size_t stride, size_t m, size_t ld, size_t i, const nf_real *restrict coef,
                          nf_real *restrict u, const nf_real *restrict h, double *restrict log_det)
 {
-    ld = nfi_lanes(ld);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         u[s] -= nfi_param(coef, stride, ld, i, s) * h[s];
     add_log_det(stride, ld, -1, h, coef + (2 * m + i) * nfi_param_columns(stride, ld), log_det);
+}
+
+NFI_INLINE void inverse(size_t stride, size_t m, size_t ld, const nf_real *theta, const nf_real *coef,
+                        const nf_real *u_to, nf_real *w, double *log_det, nf_real *work)
+{
+    ld = nfi_lanes(ld);
+    nf_real *u = work, *h = work + m * ld, *a = h + m * ld, *active = a + ld;
+    for (size_t i = m; i-- > 0;) {
+        equation(stride, m, ld, i, theta, coef, u_to, u, h, a);
+        nfi_planar_solve(stride, ld, coef + (2 * m + i) * nfi_param_columns(stride, ld), a, h + i * ld, active);
+        solution(stride, m, ld, i, coef, u + i * ld, h + i * ld, log_det);
+    }
+    multiply(stride, m, ld, theta, coef, NULL, h, w);
 }
 
 /* ---- gradients ---- */
@@ -172,10 +183,10 @@ NFI_INLINE void activation_vjp(size_t stride, size_t m, size_t ld, const nf_real
 {
     const size_t g_ld = nfi_lane_columns(stride, ld);
     for (size_t i = 0; i < m; i++)
-        for (size_t s0 = 0; s0 < ld; s0 += NFI_LANES) {
-            nf_real *restrict to = g ? g + (alpha_at(m) + i) * g_ld + (stride ? s0 : 0) : NULL;
+        for (size_t s0 = 0; s0 < ld; s0 += NFI_SUMS) {
+            nf_real *restrict to = g ? g + (alpha_at(m) + i) * g_ld + nfi_lane_at(stride, s0) : NULL;
             NFI_SIMD
-            for (size_t l = 0; l < NFI_LANES; l++) {
+            for (size_t l = 0; l < NFI_SUMS; l++) {
                 const size_t s = s0 + l, k = i * ld + s;
                 const nf_real r = nfi_param(coef, stride, ld, i, s), r_t = nfi_param(coef, stride, ld, m + i, s);
                 const nf_real sp = nfi_param(coef, stride, ld, 2 * m + i, s), slope = (1 - h[k]) * (1 + h[k]);
@@ -212,77 +223,68 @@ NFI_INLINE void solve_jt(size_t stride, size_t m, size_t ld, const nf_real *rest
                          nf_real *restrict gw, nf_real *restrict work)
 {
     ld = nfi_lanes(ld);
-    nf_real *restrict c = work, *restrict e = work + m * NFI_LANES;
-    for (size_t s = 0; s < ld; s += NFI_LANES) {
-        for (size_t i = 0; i < 2 * m; i++)
-            NFI_LANES_AT(work + i * NFI_LANES) = (nfi_vec){0};
+    nf_real *restrict c = work, *restrict e = work + m * NFI_SUMS;
+    for (size_t s0 = 0; s0 < ld; s0 += NFI_SUMS) {
+        for (size_t k = 0; k < 2 * m * NFI_SUMS; k += NFI_WIDTH)
+            NFI_VEC_AT(work + k) = (nfi_vec){0};
         for (size_t i = 0; i < m; i++) {
             const size_t at = line(m, i), t_at = strict(m) + at;
-            const nfi_vec r = NFI_PARAM_LANES(coef, stride, ld, i, s),
-                          r_t = NFI_PARAM_LANES(coef, stride, ld, m + i, s);
-            const nfi_vec sp = NFI_PARAM_LANES(coef, stride, ld, 2 * m + i, s), hi = NFI_CONST_LANES_AT(h + i * ld + s);
-            const nfi_vec slope = (1 - hi) * (1 + hi), ci = NFI_CONST_LANES_AT(c + i * NFI_LANES);
-            const nfi_vec ei = NFI_CONST_LANES_AT(e + i * NFI_LANES), g = NFI_CONST_LANES_AT(gu + i * ld + s);
-            const nfi_vec v = (g - ei - r_t * slope * ci) / (hi * hi + slope * sp), t = slope * (r * v + ci);
-            NFI_LANES_AT(gw + i * ld + s) = -ei - r_t * t;
-            for (size_t j = i + 1; j < m; j++) {
-                NFI_LANES_AT(c + j * NFI_LANES) += NFI_PARAM_LANES(theta, stride, ld, at + j - i - 1, s) * v;
-                NFI_LANES_AT(e + j * NFI_LANES) += NFI_PARAM_LANES(theta, stride, ld, t_at + j - i - 1, s) * t;
+            nfi_wide v, t;
+            for (size_t p = 0, l = 0, s = s0; p < NFI_PARTS; p++, l += NFI_WIDTH, s += NFI_WIDTH) {
+                const nfi_vec r = NFI_PARAM_VEC(coef, stride, ld, i, s),
+                              r_t = NFI_PARAM_VEC(coef, stride, ld, m + i, s);
+                const nfi_vec sp = NFI_PARAM_VEC(coef, stride, ld, 2 * m + i, s), hi = NFI_CONST_VEC_AT(h + i * ld + s);
+                const nfi_vec slope = (1 - hi) * (1 + hi), ci = NFI_CONST_VEC_AT(c + i * NFI_SUMS + l);
+                const nfi_vec ei = NFI_CONST_VEC_AT(e + i * NFI_SUMS + l), g = NFI_CONST_VEC_AT(gu + i * ld + s);
+                v.part[p] = (g - ei - r_t * slope * ci) / (hi * hi + slope * sp);
+                t.part[p] = slope * (r * v.part[p] + ci);
+                NFI_VEC_AT(gw + i * ld + s) = -ei - r_t * t.part[p];
             }
+            for (size_t j = i + 1; j < m; j++)
+                for (size_t p = 0, l = 0, s = s0; p < NFI_PARTS; p++, l += NFI_WIDTH, s += NFI_WIDTH) {
+                    NFI_VEC_AT(c + j * NFI_SUMS + l) += NFI_PARAM_VEC(theta, stride, ld, at + j - i - 1, s) * v.part[p];
+                    NFI_VEC_AT(e + j * NFI_SUMS + l) +=
+                        NFI_PARAM_VEC(theta, stride, ld, t_at + j - i - 1, s) * t.part[p];
+                }
         }
     }
 }
 
-NFI_SPECIALISE(sylvester, forward,
-               (size_t m, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *u, nf_real *h,
-                nf_real *w, double *log_det),
-               m, ld, theta, coef, u, h, w, log_det)
-NFI_SPECIALISE(sylvester, multiply,
-               (size_t m, size_t ld, const nf_real *above, const nf_real *diagonal, const nf_real *b, const nf_real *x,
-                nf_real *y),
-               m, ld, above, diagonal, b, x, y)
-NFI_SPECIALISE(sylvester, equation,
-               (size_t m, size_t ld, size_t i, const nf_real *theta, const nf_real *coef, const nf_real *u_to,
-                nf_real *u, const nf_real *h, nf_real *a),
-               m, ld, i, theta, coef, u_to, u, h, a)
-NFI_SPECIALISE(sylvester, solution,
-               (size_t m, size_t ld, size_t i, const nf_real *coef, nf_real *u, const nf_real *h, double *log_det), m,
-               ld, i, coef, u, h, log_det)
-NFI_SPECIALISE(sylvester, vjp,
-               (size_t m, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *u, const nf_real *h,
-                const nf_real *gw, const nf_real *g_log_det, nf_real *gu, nf_real *g, nf_real *ga),
-               m, ld, theta, coef, u, h, gw, g_log_det, gu, g, ga)
-NFI_SPECIALISE(sylvester, solve_jt,
-               (size_t m, size_t ld, const nf_real *theta, const nf_real *coef, const nf_real *h, const nf_real *gu,
-                nf_real *gw, nf_real *work),
-               m, ld, theta, coef, h, gu, gw, work)
+/* ---- kernels ---- */
+
+void nfi_triangles_prepare(size_t stride, size_t m, size_t ld, const nf_real *theta, nf_real *coef)
+{
+    const size_t columns = nfi_param_columns(stride, ld), n = m * columns;
+    const nf_real *restrict alpha = theta + alpha_at(m) * columns, *restrict alpha_t = alpha + n;
+    nf_real *restrict r = coef, *restrict r_t = coef + n, *restrict sp = coef + 2 * n;
+    NFI_SIMD
+    for (size_t k = 0; k < n; k++) {
+        const nf_real A = nfi_exp(-2 * nfi_abs(alpha[k])), B = nfi_exp(-2 * nfi_abs(alpha_t[k]));
+        const bool agree = (alpha[k] < 0) == (alpha_t[k] < 0);
+        const nf_real sum = 2 * (agree ? 1 + A * B : A + B) / ((1 + A) * (1 + B));
+        sp[k] = sum > least_sp ? sum : least_sp;
+        r[k] = nfi_tanh(alpha[k]);
+        r_t[k] = nfi_tanh(alpha_t[k]);
+    }
+}
 
 void nfi_triangles_forward(const nfi_triangles *q, const nf_real *u, nf_real *h, nf_real *w, double *log_det)
 {
-    (q->stride ? sylvester_forward_each : sylvester_forward_shared)(q->m, q->ld, q->theta, q->coef, u, h, w, log_det);
+    NFI_BY_STRIDE(forward, q->stride, q->m, q->ld, q->theta, q->coef, u, h, w, log_det);
 }
 
 void nfi_triangles_inverse(const nfi_triangles *q, const nf_real *u_to, nf_real *w, double *log_det, nf_real *work)
 {
-    const size_t m = q->m, ld = q->ld, columns = nfi_param_columns(q->stride, ld);
-    nf_real *u = work, *h = work + m * ld, *a = h + m * ld, *active = a + ld;
-    for (size_t i = m; i-- > 0;) {
-        (q->stride ? sylvester_equation_each : sylvester_equation_shared)(m, ld, i, q->theta, q->coef, u_to, u, h, a);
-        nfi_planar_solve(q->stride, ld, q->coef + (2 * m + i) * columns, a, h + i * ld, active);
-        (q->stride ? sylvester_solution_each : sylvester_solution_shared)(m, ld, i, q->coef, u + i * ld, h + i * ld,
-                                                                          log_det);
-    }
-    (q->stride ? sylvester_multiply_each : sylvester_multiply_shared)(m, ld, q->theta, q->coef, NULL, h, w);
+    NFI_BY_STRIDE(inverse, q->stride, q->m, q->ld, q->theta, q->coef, u_to, w, log_det, work);
 }
 
 void nfi_triangles_vjp(const nfi_triangles *q, const nf_real *u, const nf_real *h, const nf_real *gw,
                        const nf_real *g_log_det, nf_real *gu, nf_real *g, nf_real *work)
 {
-    (q->stride ? sylvester_vjp_each : sylvester_vjp_shared)(q->m, q->ld, q->theta, q->coef, u, h, gw, g_log_det, gu, g,
-                                                            work);
+    NFI_BY_STRIDE(vjp, q->stride, q->m, q->ld, q->theta, q->coef, u, h, gw, g_log_det, gu, g, work);
 }
 
 void nfi_triangles_solve_jt(const nfi_triangles *q, const nf_real *h, const nf_real *gu, nf_real *gw, nf_real *work)
 {
-    (q->stride ? sylvester_solve_jt_each : sylvester_solve_jt_shared)(q->m, q->ld, q->theta, q->coef, h, gu, gw, work);
+    NFI_BY_STRIDE(solve_jt, q->stride, q->m, q->ld, q->theta, q->coef, h, gu, gw, work);
 }

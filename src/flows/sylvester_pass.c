@@ -2,7 +2,7 @@
 
    Gradient: gw = Q^T gy, the map's gu goes back through u = Q^T x, gx = gy + Q gu; on both ways through the reflections
    they leave their v's gradients (reflections.c). Q itself is never formed. */
-#include "core/kernel.h"
+#include "core/rows.h"
 #include "flows/lane_sums.h"
 #include "flows/reflections.h"
 #include "flows/sylvester.h"
@@ -13,14 +13,6 @@ typedef struct record {
     nf_real *u, *h;      /* [dim x ld]: Q^T x and, with reflections, the rows below it; [M x ld] */
     nf_real *shift;      /* Q w [dim x ld] */
 } record;
-
-NFI_CLONES static void sylvester_add(size_t n, nf_real sign, const nf_real *restrict x, const nf_real *restrict d,
-                                     nf_real *restrict y)
-{
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++)
-        y[i] = x[i] + sign * d[i];
-}
 
 static nfi_reflections reflections(const nf_object *o, const nf_pass *p, const record *r)
 {
@@ -112,7 +104,7 @@ static nf_status apply_in(const nf_object *o, nf_direction d, const nf_pass *p, 
     else
         nfi_triangles_inverse(&t, r->u, w, log_det, rows);
     put_on(o, p, r, w, r->shift, work);
-    sylvester_add(dim * ld, d == NF_FORWARD ? 1 : -1, x, r->shift, y);
+    nfi_move(dim * ld, d == NF_FORWARD ? 1 : -1, x, r->shift, y);
     if (save)
         *saved = r;
     return NF_OK;
@@ -176,7 +168,7 @@ nf_status nfi_sylvester_vjp(const nf_object *o, nf_direction d, const nf_pass *p
         put_on(o, p, r, gu, shift, work);
     }
     if (status == NF_OK)
-        sylvester_add(dim * ld, 1, gy, shift, gx);
+        nfi_move(dim * ld, 1, gy, shift, gx);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }
@@ -198,7 +190,7 @@ nf_status nfi_sylvester_solve_jt(const nf_object *o, nf_direction d, const nf_pa
     take_off(o, p, r, gx, q->m, gu, work);
     nfi_triangles_solve_jt(&t, r->h, gu, gw, work);
     put_on(o, p, r, gw, shift, work);
-    sylvester_add(dim * ld, 1, gx, shift, gy);
+    nfi_move(dim * ld, 1, gx, shift, gy);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }

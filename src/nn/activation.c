@@ -9,7 +9,6 @@
 
    Comparisons are turned so that a NaN passes through. */
 #include "nn/activation.h"
-#include "core/kernel.h"
 #include "core/vec.h"
 
 #define NFI_UNITS(X)                                                                 \
@@ -21,48 +20,36 @@
     X(NF_SIGMOID, sigmoid, nfi_sigmoid(z), (1 - y) * y)                              \
     X(NF_IDENTITY, identity, z, 1)
 
-#define NFI_UNIT_KERNELS(tag, name, value, slope)                                                                    \
-    NFI_CLONES static void name##_forward(size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y) \
-    {                                                                                                                \
-        ld = nfi_lanes(ld);                                                                                          \
-        for (size_t r = 0; r < rows; r++) {                                                                          \
-            const nf_real b = bias[r], *in = x + r * ld;                                                             \
-            nf_real *out = y + r * ld;                                                                               \
-            NFI_SIMD                                                                                                 \
-            for (size_t s = 0; s < ld; s++) {                                                                        \
-                nf_real z = in[s] + b;                                                                               \
-                out[s] = value;                                                                                      \
-            }                                                                                                        \
-        }                                                                                                            \
-    }                                                                                                                \
-    NFI_INLINE void name##_slopes(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out, bool add,        \
-                                  nf_real *g, nf_real *g_bias)                                                       \
-    {                                                                                                                \
-        ld = nfi_lanes(ld);                                                                                          \
-        for (size_t r = 0; r < rows; r++) {                                                                          \
-            nf_real sum = 0;                                                                                         \
-            NFI_SIMD_SUM(sum)                                                                                        \
-            for (size_t s = r * ld; s < (r + 1) * ld; s++) {                                                         \
-                nf_real y = out[s];                                                                                  \
-                (void)y;                                                                                             \
-                g[s] = add ? g[s] + g_out[s] * (slope) : g_out[s] * (slope);                                         \
-                sum += g[s];                                                                                         \
-            }                                                                                                        \
-            if (g_bias)                                                                                              \
-                g_bias[r] += sum;                                                                                    \
-        }                                                                                                            \
-    }                                                                                                                \
-    NFI_CLONES static void name##_backward(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out,         \
-                                           nf_real *g, nf_real *g_bias)                                              \
-    {                                                                                                                \
-        name##_slopes(rows, ld, out, g_out, false, g, g_bias);                                                       \
-    }                                                                                                                \
-    NFI_CLONES static void name##_backward_add(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out,     \
-                                               nf_real *g, nf_real *g_bias)                                          \
-    {                                                                                                                \
-        name##_slopes(rows, ld, out, g_out, true, g, g_bias);                                                        \
+#define NFI_UNIT_LOOPS(tag, name, value, slope)                                                               \
+    NFI_INLINE void name##_forward(size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y) \
+    {                                                                                                         \
+        ld = nfi_lanes(ld);                                                                                   \
+        for (size_t r = 0; r < rows; r++) {                                                                   \
+            const nf_real b = bias[r], *in = x + r * ld;                                                      \
+            nf_real *out = y + r * ld;                                                                        \
+            NFI_SIMD                                                                                          \
+            for (size_t s = 0; s < ld; s++) {                                                                 \
+                nf_real z = in[s] + b;                                                                        \
+                out[s] = value;                                                                               \
+            }                                                                                                 \
+        }                                                                                                     \
+    }                                                                                                         \
+    NFI_INLINE void name##_slopes(size_t rows, size_t ld, const nf_real *out, const nf_real *g_out, bool add, \
+                                  nf_real *g, nf_real *g_bias)                                                \
+    {                                                                                                         \
+        ld = nfi_lanes(ld);                                                                                   \
+        for (size_t r = 0; r < rows; r++) {                                                                   \
+            NFI_SIMD                                                                                          \
+            for (size_t s = r * ld; s < (r + 1) * ld; s++) {                                                  \
+                nf_real y = out[s];                                                                           \
+                (void)y;                                                                                      \
+                g[s] = add ? g[s] + g_out[s] * (slope) : g_out[s] * (slope);                                  \
+            }                                                                                                 \
+            if (g_bias)                                                                                       \
+                g_bias[r] += nfi_row_sum(ld, g + r * ld);                                                     \
+        }                                                                                                     \
     }
-NFI_UNITS(NFI_UNIT_KERNELS)
+NFI_UNITS(NFI_UNIT_LOOPS)
 
 void nfi_activate_to(nf_activation f, size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y)
 {
@@ -84,9 +71,9 @@ void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y,
                       nf_real *g_bias)
 {
     switch (f) {
-#define NFI_UNIT_VJP_CASE(tag, name, value, slope)   \
-    case tag:                                        \
-        name##_backward(rows, ld, y, gy, g, g_bias); \
+#define NFI_UNIT_VJP_CASE(tag, name, value, slope)        \
+    case tag:                                             \
+        name##_slopes(rows, ld, y, gy, false, g, g_bias); \
         break;
         NFI_UNITS(NFI_UNIT_VJP_CASE)
     }
@@ -98,7 +85,7 @@ void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, const nf_real
     switch (f) {
 #define NFI_UNIT_VJP_ADD_CASE(tag, name, value, slope)   \
     case tag:                                            \
-        name##_backward_add(rows, ld, y, gy, g, g_bias); \
+        name##_slopes(rows, ld, y, gy, true, g, g_bias); \
         break;
         NFI_UNITS(NFI_UNIT_VJP_ADD_CASE)
     }

@@ -1,17 +1,19 @@
 /* Units of a net on a tile [rows x ld]: forward fused with the bias, backward from the unit's own output. */
 #ifndef NFI_ACTIVATION_H
 #define NFI_ACTIVATION_H
+#include "core/kernel.h"
 #include <nflow/net.h>
 
 /* y[r][s] = f(y[r][s] + bias[r]); bias [rows]. */
-void nfi_activate(nf_activation f, size_t rows, size_t ld, const nf_real *bias, nf_real *y);
+NFI_KERNEL void nfi_activate(nf_activation f, size_t rows, size_t ld, const nf_real *bias, nf_real *y);
 /* The same from x, which is left as it is. */
-void nfi_activate_to(nf_activation f, size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y);
+NFI_KERNEL void nfi_activate_to(nf_activation f, size_t rows, size_t ld, const nf_real *bias, const nf_real *x,
+                                nf_real *y);
 /* g = f' gy, f' from the output y; g_bias[r] += sum over s of g (NULL: not wanted). g may be gy. */
-void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy, nf_real *g,
-                      nf_real *g_bias);
+NFI_KERNEL void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy,
+                                 nf_real *g, nf_real *g_bias);
 /* g += f' gy, then as above. */
-void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy, nf_real *g,
-                          nf_real *g_bias);
+NFI_KERNEL void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy,
+                                     nf_real *g, nf_real *g_bias);
 
 #endif

@@ -6,7 +6,6 @@
    and the padding is set afterwards. Context is not copied next to x: W's columns for x and for context make two
    products into one array. */
 #include "nn/dense.h"
-#include "core/kernel.h"
 #include "core/memory.h"
 #include "core/product.h"
 #include "core/tiles.h"
@@ -76,28 +75,11 @@ nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, size_t at, const n
     return status;
 }
 
-NFI_CLONES static void add_sums(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias)
-{
-    ld = nfi_lanes(ld);
-    for (size_t r = 0; r < rows; r++) {
-        nf_real sum = 0;
-        NFI_SIMD_SUM(sum)
-        for (size_t s = r * ld; s < (r + 1) * ld; s++)
-            sum += gz[s];
-        g_bias[r] += sum;
-    }
-}
-
 nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows)
 {
     if (g->theta && g->fresh)
         memset(g->theta + at, 0, rows * sizeof *g->theta);
     return g->theta ? g->theta + at : NULL;
-}
-
-void nfi_dense_bias_vjp(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias)
-{
-    add_sums(rows, ld, gz, g_bias);
 }
 
 /* ---- initial weights ---- */

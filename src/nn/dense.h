@@ -37,8 +37,6 @@ nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, size_t at, const n
                         nf_real *gx, const nf_grad *g);
 /* Where the gradient of the biases theta[at ...] is to be added, cleared if it is fresh: ask once. NULL: not wanted. */
 nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows);
-/* g_bias [rows] += sums over the samples of gz [rows x ld], for affine outputs. */
-void nfi_dense_bias_vjp(size_t rows, size_t ld, const nf_real *gz, nf_real *g_bias);
 
 /* Initial numbers times `factor`, for outputs that feed `fan_out` units of a kind. The noise is the layer's own. */
 void nfi_dense_init(const nfi_dense *d, nf_initialisation init, nf_activation unit, size_t fan_out, double factor,

@@ -8,6 +8,7 @@
    the units of degree <= t. Sorted, every unit sees the first so many rows below: matrices are ragged, only what is not
    masked is stored and multiplied, and units of degree t can be computed when x_(t-1) becomes known. */
 #include "nn/masked.h"
+#include "core/rows.h"
 #include "core/tiles.h"
 #include "nn/activation.h"
 #include "nn/dropout.h"
@@ -198,7 +199,7 @@ static nf_status gate_numbers(const nfi_masked *m, size_t l, const nf_pass *p, c
     const nfi_masked_layer *layer = &m->layer[l];
     const nfi_dense gate = nfi_masked_gate(m, l);
     if (grad->theta)
-        nfi_dense_bias_vjp(gate.out, p->ld, g_open, nfi_bias_gradient(grad, layer->gate_biases, gate.out));
+        nfi_add_row_sums(gate.out, p->ld, 1, g_open, nfi_bias_gradient(grad, layer->gate_biases, gate.out));
     return nfi_dense_vjp(&gate, p, layer->gate_weights, NULL, g_open, NULL, grad);
 }
 
@@ -218,8 +219,8 @@ nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const 
         if (!grad->theta || status != NF_OK)
             continue;
         nf_real *gw = grad->theta + layer->weights;
-        nfi_dense_bias_vjp(layer->inputs.n_rows, p->ld, gz,
-                           nfi_bias_gradient(grad, layer->biases, layer->inputs.n_rows));
+        nfi_add_row_sums(layer->inputs.n_rows, p->ld, 1, gz,
+                         nfi_bias_gradient(grad, layer->biases, layer->inputs.n_rows));
         if (layer->inputs.width)
             status = nfi_weight_gradient(p, &layer->inputs, layer->inputs.width, below(m, run, l, p->ld, x), gz,
                                          !grad->fresh, gw);

@@ -8,6 +8,7 @@
    it sample by sample: their sum enters where f is taken, and h itself at the end. Kept on the tape: h_K, and of each
    block a = f(h), u, with context t and the gate, with dropout its mask. */
 #include "nn/resnet.h"
+#include "core/rows.h"
 #include "nn/activation.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
@@ -144,10 +145,10 @@ nf_status nfi_resnet_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
     }
     const size_t last = places_of(r, r->n_blocks).context;
     if (g->theta)
-        nfi_dense_bias_vjp(r->final.out, ld, gy, nfi_bias_gradient(g, last + nfi_dense_bias(&r->final), r->final.out));
+        nfi_add_row_sums(r->final.out, ld, 1, gy, nfi_bias_gradient(g, last + nfi_dense_bias(&r->final), r->final.out));
     nf_status status = nfi_dense_vjp(&r->final, p, last, h, gy, gh, g);
     if (g->theta && !gated && status == NF_OK)
-        nfi_dense_bias_vjp(width, ld, gh, nfi_bias_gradient(g, places_of(r, r->n_blocks - 1).bias_2, width));
+        nfi_add_row_sums(width, ld, 1, gh, nfi_bias_gradient(g, places_of(r, r->n_blocks - 1).bias_2, width));
     for (size_t k = r->n_blocks; k-- > 0 && status == NF_OK;) {
         nf_real *g_bias = NULL;
         if (k == 0)

@@ -6,7 +6,6 @@
 
    Maxout (Goodfellow et al. 2013, eq. 1-2): h = max_j z_j, whose gradient goes to the first of the largest. */
 #include "nn/units.h"
-#include "core/kernel.h"
 #include "core/vec.h"
 
 NFI_INLINE void gate(size_t rows, size_t ld, const nf_real *bias_v, const nf_real *bias_s, nf_real *v, nf_real *s,
@@ -25,59 +24,42 @@ NFI_INLINE void gate(size_t rows, size_t ld, const nf_real *bias_v, const nf_rea
     }
 }
 
-NFI_CLONES static void gate_write(size_t rows, size_t ld, const nf_real *bias_v, const nf_real *bias_s, nf_real *v,
-                                  nf_real *s, nf_real *h)
-{
-    gate(rows, ld, bias_v, bias_s, v, s, false, h);
-}
-
-NFI_CLONES static void gate_add(size_t rows, size_t ld, const nf_real *bias_v, const nf_real *bias_s, nf_real *v,
-                                nf_real *s, nf_real *h)
-{
-    gate(rows, ld, bias_v, bias_s, v, s, true, h);
-}
-
 void nfi_gate(size_t rows, size_t ld, const nf_real *bias_v, const nf_real *bias_s, nf_real *v, nf_real *s, bool add,
               nf_real *h)
 {
-    (add ? gate_add : gate_write)(rows, ld, bias_v, bias_s, v, s, h);
-}
-
-NFI_CLONES static void gate_backward(size_t rows, size_t ld, const nf_real *v, const nf_real *s, const nf_real *gh,
-                                     nf_real *gv, nf_real *gs, nf_real *g_bias_v, nf_real *g_bias_s)
-{
-    ld = nfi_lanes(ld);
-    for (size_t r = 0; r < rows; r++) {
-        nf_real sum_v = 0, sum_s = 0;
-        NFI_SIMD_SUM(sum_v, sum_s)
-        for (size_t i = r * ld; i < (r + 1) * ld; i++) {
-            const nf_real g = gh[i] * s[i];
-            gv[i] = g;
-            gs[i] = g * v[i] * (1 - s[i]);
-            sum_v += gv[i];
-            sum_s += gs[i];
-        }
-        if (g_bias_v) {
-            g_bias_v[r] += sum_v;
-            g_bias_s[r] += sum_s;
-        }
-    }
+    if (add)
+        gate(rows, ld, bias_v, bias_s, v, s, true, h);
+    else
+        gate(rows, ld, bias_v, bias_s, v, s, false, h);
 }
 
 void nfi_gate_vjp(size_t rows, size_t ld, const nf_real *v, const nf_real *s, const nf_real *gh, nf_real *gv,
                   nf_real *gs, nf_real *g_bias_v, nf_real *g_bias_s)
 {
-    gate_backward(rows, ld, v, s, gh, gv, gs, g_bias_v, g_bias_s);
+    ld = nfi_lanes(ld);
+    for (size_t r = 0; r < rows; r++) {
+        NFI_SIMD
+        for (size_t i = r * ld; i < (r + 1) * ld; i++) {
+            const nf_real g = gh[i] * s[i];
+            gv[i] = g;
+            gs[i] = g * v[i] * (1 - s[i]);
+        }
+        if (g_bias_v) {
+            g_bias_v[r] += nfi_row_sum(ld, gv + r * ld);
+            g_bias_s[r] += nfi_row_sum(ld, gs + r * ld);
+        }
+    }
 }
 
 /* A NaN in any piece stays. */
-NFI_CLONES static void maxout(size_t units, size_t window, size_t ld, const nf_real *bias, const nf_real *z, nf_real *h,
-                              nf_real *which)
+void nfi_maxout(size_t units, size_t window, size_t ld, const nf_real *bias, const nf_real *z, nf_real *h,
+                nf_real *which)
 {
     ld = nfi_lanes(ld);
     for (size_t r = 0; r < units; r++) {
         const nf_real *piece = z + r * window * ld, *b = bias + r * window;
         nf_real *best = h + r * ld, *number = which + r * ld;
+        NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             best[s] = piece[s] + b[0];
             number[s] = 0;
@@ -95,31 +77,17 @@ NFI_CLONES static void maxout(size_t units, size_t window, size_t ld, const nf_r
     }
 }
 
-void nfi_maxout(size_t units, size_t window, size_t ld, const nf_real *bias, const nf_real *z, nf_real *h,
-                nf_real *which)
-{
-    maxout(units, window, ld, bias, z, h, which);
-}
-
-NFI_CLONES static void maxout_backward(size_t units, size_t window, size_t ld, const nf_real *which, const nf_real *gh,
-                                       nf_real *gz, nf_real *g_bias)
+void nfi_maxout_vjp(size_t units, size_t window, size_t ld, const nf_real *which, const nf_real *gh, nf_real *gz,
+                    nf_real *g_bias)
 {
     ld = nfi_lanes(ld);
     for (size_t r = 0; r < units * window; r++) {
         const nf_real *number = which + r / window * ld, *g = gh + r / window * ld, mine = (nf_real)(r % window);
-        nf_real *row = gz + r * ld, sum = 0;
-        NFI_SIMD_SUM(sum)
-        for (size_t s = 0; s < ld; s++) {
+        nf_real *row = gz + r * ld;
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
             row[s] = number[s] == mine ? g[s] : 0;
-            sum += row[s];
-        }
         if (g_bias)
-            g_bias[r] += sum;
+            g_bias[r] += nfi_row_sum(ld, row);
     }
-}
-
-void nfi_maxout_vjp(size_t units, size_t window, size_t ld, const nf_real *which, const nf_real *gh, nf_real *gz,
-                    nf_real *g_bias)
-{
-    maxout_backward(units, window, ld, which, gh, gz, g_bias);
 }

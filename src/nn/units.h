@@ -2,22 +2,23 @@
    backward with their sums. */
 #ifndef NFI_UNITS_H
 #define NFI_UNITS_H
+#include "core/kernel.h"
 #include <nflow/net.h>
 
 /* v += its bias, s = sigmoid(s + its bias), h = v s; or h += v s. All [rows x ld], biases [rows]. */
-void nfi_gate(size_t rows, size_t ld, const nf_real *bias_v, const nf_real *bias_s, nf_real *v, nf_real *s, bool add,
-              nf_real *h);
+NFI_KERNEL void nfi_gate(size_t rows, size_t ld, const nf_real *bias_v, const nf_real *bias_s, nf_real *v, nf_real *s,
+                         bool add, nf_real *h);
 /* From gh, with v and s as nfi_gate left them: gv and gs, those of the two products, written; the biases' gradients,
    added to (NULL, both: not wanted). */
-void nfi_gate_vjp(size_t rows, size_t ld, const nf_real *v, const nf_real *s, const nf_real *gh, nf_real *gv,
-                  nf_real *gs, nf_real *g_bias_v, nf_real *g_bias_s);
+NFI_KERNEL void nfi_gate_vjp(size_t rows, size_t ld, const nf_real *v, const nf_real *s, const nf_real *gh, nf_real *gv,
+                             nf_real *gs, nf_real *g_bias_v, nf_real *g_bias_s);
 
 /* Unit r's pieces are rows r * window ... of z and bias: h [units x ld] their largest, the first of equals; `which`
    [units x ld] its number. */
-void nfi_maxout(size_t units, size_t window, size_t ld, const nf_real *bias, const nf_real *z, nf_real *h,
-                nf_real *which);
+NFI_KERNEL void nfi_maxout(size_t units, size_t window, size_t ld, const nf_real *bias, const nf_real *z, nf_real *h,
+                           nf_real *which);
 /* gz [units * window x ld], written; g_bias += (NULL: not wanted). */
-void nfi_maxout_vjp(size_t units, size_t window, size_t ld, const nf_real *which, const nf_real *gh, nf_real *gz,
-                    nf_real *g_bias);
+NFI_KERNEL void nfi_maxout_vjp(size_t units, size_t window, size_t ld, const nf_real *which, const nf_real *gh,
+                               nf_real *gz, nf_real *g_bias);
 
 #endif

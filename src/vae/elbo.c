@@ -4,6 +4,7 @@
    encoder, draw, decoder and likelihood and back again while it is in cache. */
 #include "vae/vae.h"
 #include "core/memory.h"
+#include "core/rows.h"
 #include "fit/minibatch.h"
 #include <math.h>
 #include <string.h>
@@ -97,8 +98,7 @@ static nf_status pull_back(const vae_elbo *e, const nf_pass *p, tile *t, const n
     if (status != NF_OK)
         return status;
     nf_real prior = (nf_real)(e->kl_weight * e->joint_weight); /* -d log p(z) / dz = z */
-    for (size_t i = 0; i < vae->total.dim_out * p->ld; i++)
-        t->gz[i] += prior * t->draw.z[i];
+    nfi_add_scaled(vae->total.dim_out * p->ld, prior, t->draw.z, t->gz);
     nfi_pad_zero(vae->total.dim_out, p->n, p->ld, t->gz);
     for (size_t s = 0; s < p->ld; s++)
         t->g_log_q[s] = s < p->n ? (nf_real)e->kl_weight : 0;

@@ -1,7 +1,8 @@
-/* The VAE from the inside: its three parts, its likelihood, and a draw from its posterior on a tile. */
+/* The VAE from the inside: its three parts, and a draw from its posterior on a tile. */
 #ifndef NFI_VAE_H
 #define NFI_VAE_H
 #include "core/model.h"
+#include "vae/likelihood.h"
 #include <nflow/vae.h>
 
 enum { NFI_ENCODER, NFI_POSTERIOR, NFI_DECODER }; /* places of the children */
@@ -15,18 +16,6 @@ static inline nf_likelihood nfi_vae_likelihood(const nf_object *vae)
 const nf_object *nfi_model_vae(const nf_model *m, const char *who);
 /* From a model file. */
 nf_vae *nfi_vae_rebuild(nf_reader *r);
-
-/* ---- likelihoods on a tile: x [dim x ld]; a: what the decoder gives, nfi_likelihood_rows x ld ---- */
-
-/* Rows of parameters for dim rows of data. */
-size_t nfi_likelihood_rows(nf_likelihood kind, size_t dim);
-/* log_p[s] = log p(x_s | a_s). g, if not NULL: the gradient of <weight, log_p> in a, overwritten, 0 in the padding. */
-void nfi_likelihood_log(nf_likelihood kind, size_t dim, size_t n, size_t ld, const nf_real *x, const nf_real *a,
-                        nf_real weight, double *log_p, nf_real *g);
-/* mean [dim x ld] = E[x | a]. */
-void nfi_likelihood_mean(nf_likelihood kind, size_t dim, size_t ld, const nf_real *a, nf_real *mean);
-/* log_p[s] = log N(z_s; 0, I), z [dim x ld]. */
-void nfi_prior_log(size_t dim, size_t ld, const nf_real *z, double *log_p);
 
 /* ---- z ~ q(z | ctx) on a tile: what the VAE and the plug-in share ---- */
 

@@ -12,8 +12,8 @@
  * once for the whole batch: the tiles write their draws into shared arrays, and read the answers from them. Either way
  * the same numbers are computed in the same order.
  */
-#include "core/kernel.h"
 #include "core/memory.h"
+#include "core/rows.h"
 #include "core/tree.h"
 #include <math.h>
 #include <nflow/objective.h>
@@ -97,18 +97,6 @@ static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, 
     return st;
 }
 
-/* A number that is not finite among n accepted draws' gradients makes this NaN instead of 0. */
-NFI_CLONES static double poison(size_t n, size_t ld, size_t d, const nf_real *gx)
-{
-    nf_real sum = 0;
-    for (size_t r = 0; r < d; r++) {
-        NFI_SIMD_SUM(sum)
-        for (size_t s = 0; s < n; s++)
-            sum += gx[r * ld + s] * 0;
-    }
-    return (double)sum;
-}
-
 static double loss_of(const elbo *e, const draws *w, size_t s)
 {
     return w->weight[s] * (e->weight * w->log_q[s] - e->beta * w->log_p[s]);
@@ -162,7 +150,7 @@ static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const dr
     cotangents(e, p->n, p->ld, w, gx, g_log_q, g_log_weight);
     nf_pass pass = *p;
     pass.g_log_weight = g_log_weight;
-    sums->loss += poison(p->n, p->ld, e->d, gx);
+    sums->loss += (double)nfi_poison(e->d, p->n, p->ld, gx); /* a gradient that is not finite makes this NaN */
     nf_status st = nf_dist_sample_vjp(e->dist, &pass, t->x, t->saved, gx, g_log_q, g);
     nf_arena_rewind(p->scratch, mark);
     return st;

@@ -1,13 +1,14 @@
 /* Elementwise constraints, each row with its own (Stan Reference Manual, "Constraint Transforms"): none, a lower or an
    upper bound, both, offset and multiplier. bounds_maps.h has the formulas. */
 #include "core/memory.h"
-#include "flows/constraints/bounds_maps.h"
+#include "flows/constraints/constraint.h"
+#include "flows/constraints/kernels.h"
 #include <math.h>
 
 typedef struct row {
-    kind is;
+    nfi_bound_kind is;
     double first, second; /* bounds, or offset and multiplier, as given */
-    limits at;
+    nfi_bound at;
 } row;
 
 typedef struct bounds {
@@ -15,69 +16,15 @@ typedef struct bounds {
     row row[];
 } bounds;
 
-NFI_INLINE void apply_row(kind is, nf_direction d, limits q, size_t ld, const nf_real *restrict x, nf_real *restrict y,
-                          double *restrict log_det)
-{
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        const point at = point_at(is, d, q, x[s]);
-        y[s] = at.y;
-        log_det[s] += at.l;
-    }
-}
-
-NFI_INLINE void pull_back_row(kind is, nf_direction d, limits q, size_t ld, const nf_real *restrict x,
-                              const nf_real *restrict gy, const nf_real *restrict g_log_det, nf_real *restrict gx)
-{
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        const point at = point_at(is, d, q, x[s]);
-        gx[s] = gy[s] * at.dy + g_log_det[s] * at.dl;
-    }
-}
-
-/* body(kind, direction, ...) with constants that the compiler can see. */
-#define KIND_CASE(body, is, ...)               \
-    case is:                                   \
-        if (d == NF_FORWARD)                   \
-            body(is, NF_FORWARD, __VA_ARGS__); \
-        else                                   \
-            body(is, NF_INVERSE, __VA_ARGS__); \
-        break;
-#define KIND_CASES(body, ...)              \
-    KIND_CASE(body, LOWER, __VA_ARGS__)    \
-    KIND_CASE(body, UPPER, __VA_ARGS__)    \
-    KIND_CASE(body, INTERVAL, __VA_ARGS__) \
-    KIND_CASE(body, SCALED, __VA_ARGS__)   \
-    KIND_CASE(body, IDENTITY, __VA_ARGS__) \
-    default:                               \
-        break;
-
-NFI_CLONES static void bounds_apply_row(const row *r, nf_direction d, size_t ld, const nf_real *x, nf_real *y,
-                                        double *log_det)
-{
-    switch (r->is) {
-        KIND_CASES(apply_row, r->at, ld, x, y, log_det)
-    }
-}
-
-NFI_CLONES static void bounds_pull_back_row(const row *r, nf_direction d, size_t ld, const nf_real *x,
-                                            const nf_real *gy, const nf_real *g_log_det, nf_real *gx)
-{
-    switch (r->is) {
-        KIND_CASES(pull_back_row, r->at, ld, x, gy, g_log_det, gx)
-    }
-}
-
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
     (void)saved;
     const bounds *b = nf_self(o);
-    for (size_t i = 0; i < b->dim; i++)
-        bounds_apply_row(&b->row[i], d, p->ld, x + i * p->ld, y + i * p->ld, log_det);
+    for (size_t i = 0; i < b->dim; i++) {
+        const size_t at = i * p->ld;
+        nfi_bounds_apply(b->row[i].is, d, b->row[i].at, p->ld, x + at, y + at, log_det);
+    }
     return NF_OK;
 }
 
@@ -88,7 +35,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     const bounds *b = nf_self(o);
     for (size_t i = 0; i < b->dim; i++) {
         const size_t at = i * p->ld;
-        bounds_pull_back_row(&b->row[i], d, p->ld, x + at, gy + at, g_log_det, gx + at);
+        nfi_bounds_pull_back(b->row[i].is, d, b->row[i].at, p->ld, x + at, gy + at, g_log_det, gx + at);
     }
     return NF_OK;
 }
@@ -118,17 +65,17 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 }
 
 /* The row in the library's precision; whether its numbers make one. */
-static bool set_row(row *r, kind is, double first, double second)
+static bool set_row(row *r, nfi_bound_kind is, double first, double second)
 {
     *r = (row){.is = is, .first = first, .second = second};
-    limits *q = &r->at;
-    if (is == LOWER || is == INTERVAL || is == SCALED)
+    nfi_bound *q = &r->at;
+    if (is == NFI_LOWER || is == NFI_INTERVAL || is == NFI_SCALED)
         q->a = (nf_real)first;
-    if (is == UPPER || is == INTERVAL)
+    if (is == NFI_UPPER || is == NFI_INTERVAL)
         q->b = (nf_real)second;
-    if (is == INTERVAL || is == SCALED)
-        q->w = is == INTERVAL ? q->b - q->a : (nf_real)second;
-    if (is == INTERVAL || is == SCALED)
+    if (is == NFI_INTERVAL || is == NFI_SCALED)
+        q->w = is == NFI_INTERVAL ? q->b - q->a : (nf_real)second;
+    if (is == NFI_INTERVAL || is == NFI_SCALED)
         q->log_w = log((double)q->w);
     return isfinite(q->a) && isfinite(q->b) && isfinite(q->log_w);
 }
@@ -150,7 +97,7 @@ static nf_flow *finish(bounds *b)
 {
     bool identity = true;
     for (size_t i = 0; i < b->dim; i++)
-        identity = identity && b->row[i].is == IDENTITY;
+        identity = identity && b->row[i].is == NFI_IDENTITY;
     return nfi_constraint_new(&nfi_bounds_type, b->dim, b->dim, identity ? NF_VOLUME_PRESERVING : 0, b);
 }
 
@@ -164,7 +111,7 @@ static nf_flow *rebuild(nf_reader *r)
                 nf_read_numbers(r, "first", dim, number) == NF_OK &&
                 nf_read_numbers(r, "second", dim, number + dim) == NF_OK;
     for (size_t i = 0; i < dim && good; i++)
-        if (is[i] >= N_KINDS || !set_row(&b->row[i], (kind)is[i], number[i], number[dim + i])) {
+        if (is[i] >= NFI_N_BOUND_KINDS || !set_row(&b->row[i], (nfi_bound_kind)is[i], number[i], number[dim + i])) {
             nf_error(NF_EFORMAT, "bounds: row %zu is none", i);
             good = false;
         }
@@ -192,7 +139,7 @@ static nf_flow *make_bounds(const char *who, size_t dim, size_t stride, const do
     for (size_t i = 0; b && i < dim; i++) {
         const double low = lower ? lower[i * stride] : -(double)INFINITY, high = upper ? upper[i * stride] : HUGE_VAL;
         const bool below = low > -(double)INFINITY, above = high < (double)INFINITY;
-        const kind is = below && above ? INTERVAL : below ? LOWER : above ? UPPER : IDENTITY;
+        const nfi_bound_kind is = below && above ? NFI_INTERVAL : below ? NFI_LOWER : above ? NFI_UPPER : NFI_IDENTITY;
         if (!(low < high) || !set_row(&b->row[i], is, below ? low : 0, above ? high : 0)) {
             nf_error(NF_EARG, "%s: row %zu is to be between %g and %g", who, i, low, high);
             nfi_free(b);
@@ -241,7 +188,7 @@ nf_flow *nf_offset_multiplier(size_t dim, const double *offset, const double *mu
     bounds *b = new_bounds(dim, "nf_offset_multiplier");
     for (size_t i = 0; b && i < dim; i++) {
         const double m = offset ? offset[i] : 0, s = multiplier ? multiplier[i] : 1;
-        if (!set_row(&b->row[i], SCALED, m, s)) {
+        if (!set_row(&b->row[i], NFI_SCALED, m, s)) {
             nf_error(NF_EARG, "nf_offset_multiplier: row %zu has offset %g and multiplier %g", i, m, s);
             nfi_free(b);
             return NULL;

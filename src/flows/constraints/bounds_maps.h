@@ -12,14 +12,7 @@
 #ifndef NFI_BOUNDS_MAPS_H
 #define NFI_BOUNDS_MAPS_H
 #include "flows/constraints/constraint.h"
-
-typedef enum kind { IDENTITY, LOWER, UPPER, INTERVAL, SCALED, N_KINDS } kind;
-
-/* a: the lower bound or offset; b: the upper bound; w: b - a or the multiplier. Unused ones are 0. */
-typedef struct limits {
-    nf_real a, b, w;
-    double log_w;
-} limits;
+#include "flows/constraints/kernels.h"
 
 /* The image, l, and their derivatives. */
 typedef struct point {
@@ -28,41 +21,42 @@ typedef struct point {
     nf_real dy, dl;
 } point;
 
-NFI_INLINE point forward_point(kind is, limits q, nf_real x)
+NFI_INLINE point forward_point(nfi_bound_kind is, nfi_bound q, nf_real x)
 {
-    if (is == LOWER || is == UPPER) {
+    if (is == NFI_LOWER || is == NFI_UPPER) {
         const nf_real e = nfi_exp(x), slope = nfi_slope_exp(x);
-        return (point){is == LOWER ? q.a + e : q.b - e, (double)x, is == LOWER ? slope : -slope, 1};
+        return (point){is == NFI_LOWER ? q.a + e : q.b - e, (double)x, is == NFI_LOWER ? slope : -slope, 1};
     }
-    if (is == INTERVAL) {
+    if (is == NFI_INTERVAL) {
         const nf_real size = nfi_abs(x), t = nfi_exp(-size), p = 1 / (1 + t), part = q.w * t * p;
         const nf_real tilt = (1 - t) * p;
         return (point){x < 0 ? q.a + part : q.b - part, q.log_w - (double)(size + 2 * nfi_log1p(t)), part * p,
                        x < 0 ? tilt : -tilt};
     }
-    if (is == SCALED)
+    if (is == NFI_SCALED)
         return (point){q.a + q.w * x, q.log_w, q.w, 0};
     return (point){x, 0, 1, 0};
 }
 
-NFI_INLINE point inverse_point(kind is, limits q, nf_real y)
+NFI_INLINE point inverse_point(nfi_bound_kind is, nfi_bound q, nf_real y)
 {
-    if (is == LOWER || is == UPPER) {
-        const nf_real u = is == LOWER ? y - q.a : q.b - y, x = nfi_log(nfi_inside(u)), slope = nfi_inside_slope(u);
-        return (point){x, nfi_support(u) - (double)x, is == LOWER ? slope : -slope, is == LOWER ? -slope : slope};
+    if (is == NFI_LOWER || is == NFI_UPPER) {
+        const nf_real u = is == NFI_LOWER ? y - q.a : q.b - y, x = nfi_log(nfi_inside(u)), slope = nfi_inside_slope(u);
+        return (point){x, nfi_support(u) - (double)x, is == NFI_LOWER ? slope : -slope,
+                       is == NFI_LOWER ? -slope : slope};
     }
-    if (is == INTERVAL) {
+    if (is == NFI_INTERVAL) {
         const nf_real u = y - q.a, v = q.b - y, log_u = nfi_log(nfi_inside(u)), log_v = nfi_log(nfi_inside(v));
         const nf_real du = nfi_inside_slope(u), dv = nfi_inside_slope(v);
         return (point){log_u - log_v, q.log_w - (double)(log_u + log_v) + nfi_support(u) + nfi_support(v), du + dv,
                        dv - du};
     }
-    if (is == SCALED)
+    if (is == NFI_SCALED)
         return (point){(y - q.a) / q.w, -q.log_w, 1 / q.w, 0};
     return (point){y, 0, 1, 0};
 }
 
-NFI_INLINE point point_at(kind is, nf_direction d, limits q, nf_real x)
+NFI_INLINE point point_at(nfi_bound_kind is, nf_direction d, nfi_bound q, nf_real x)
 {
     return d == NF_FORWARD ? forward_point(is, q, x) : inverse_point(is, q, x);
 }

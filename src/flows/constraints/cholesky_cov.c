@@ -2,52 +2,12 @@
    the diagonal as e^x; log-det = sum of the diagonal's x. Entry (i, j) stands in row j M + i of y. */
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
+#include "flows/constraints/kernels.h"
 #include <string.h>
 
 typedef struct factor {
     size_t M, N;
 } factor;
-
-/* y = e^x, its inverse, and the products of both with cotangents; a row of the tile each. */
-NFI_CLONES static void cholesky_cov_exp(size_t ld, const nf_real *restrict x, nf_real *restrict y,
-                                        double *restrict log_det)
-{
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        y[s] = nfi_exp(x[s]);
-        log_det[s] += (double)x[s];
-    }
-}
-
-NFI_CLONES static void cholesky_cov_log(size_t ld, const nf_real *restrict y, nf_real *restrict x,
-                                        double *restrict log_det)
-{
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++) {
-        x[s] = nfi_log(nfi_inside(y[s]));
-        log_det[s] += nfi_support(y[s]) - (double)x[s];
-    }
-}
-
-NFI_CLONES static void cholesky_cov_exp_vjp(size_t ld, const nf_real *restrict x, const nf_real *restrict gy,
-                                            const nf_real *restrict gl, nf_real *restrict gx)
-{
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        gx[s] = gy[s] * nfi_slope_exp(x[s]) + gl[s];
-}
-
-NFI_CLONES static void cholesky_cov_log_vjp(size_t ld, const nf_real *restrict y, const nf_real *restrict gx,
-                                            const nf_real *restrict gl, nf_real *restrict gy)
-{
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        gy[s] = (gx[s] - gl[s]) * nfi_inside_slope(y[s]);
-}
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
@@ -61,11 +21,11 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
         for (size_t j = 0; j < q->N && j <= i; j++, k++) {
             const size_t in = k * ld, out = (j * q->M + i) * ld;
             if (d == NF_FORWARD && i == j)
-                cholesky_cov_exp(ld, x + in, y + out, log_det);
+                nfi_cholesky_cov_exp(ld, x + in, y + out, log_det);
             else if (d == NF_FORWARD)
                 memcpy(y + out, x + in, bytes);
             else if (i == j)
-                cholesky_cov_log(ld, x + out, y + in, log_det);
+                nfi_cholesky_cov_log(ld, x + out, y + in, log_det);
             else
                 memcpy(y + in, x + out, bytes);
         }
@@ -84,11 +44,11 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
         for (size_t j = 0; j < q->N && j <= i; j++, k++) {
             const size_t in = k * ld, out = (j * q->M + i) * ld;
             if (d == NF_FORWARD && i == j)
-                cholesky_cov_exp_vjp(ld, x + in, gy + out, g_log_det, gx + in);
+                nfi_cholesky_cov_exp_vjp(ld, x + in, gy + out, g_log_det, gx + in);
             else if (d == NF_FORWARD)
                 memcpy(gx + in, gy + out, bytes);
             else if (i == j)
-                cholesky_cov_log_vjp(ld, x + out, gy + in, g_log_det, gx + out);
+                nfi_cholesky_cov_log_vjp(ld, x + out, gy + in, g_log_det, gx + out);
             else
                 memcpy(gx + out, gy + in, bytes);
         }

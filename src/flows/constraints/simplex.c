@@ -1,9 +1,9 @@
 /* Simplexes, alone or as the columns or rows of a matrix: simplex j of n has K entries,
 
        one, or columns: entry i in row j K + i of y and j (K - 1) + i of x;   rows of a matrix: row i n + j of both. */
-#include "flows/constraints/simplex.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
+#include "flows/constraints/kernels.h"
 
 typedef struct simplex {
     size_t K, n;
@@ -11,9 +11,20 @@ typedef struct simplex {
     nf_simplex_form form;
 } simplex;
 
-static const nfi_simplex_kernels *kernels_of(const simplex *q)
+/* A form's kernels by direction. */
+typedef struct kernels {
+    __typeof__(nfi_simplex_stick_forward) *apply[2];
+    __typeof__(nfi_simplex_stick_forward_vjp) *vjp[2];
+} kernels;
+
+static const kernels stick = {{nfi_simplex_stick_forward, nfi_simplex_stick_inverse},
+                              {nfi_simplex_stick_forward_vjp, nfi_simplex_stick_inverse_vjp}};
+static const kernels ilr = {{nfi_simplex_ilr_forward, nfi_simplex_ilr_inverse},
+                            {nfi_simplex_ilr_forward_vjp, nfi_simplex_ilr_inverse_vjp}};
+
+static const kernels *kernels_of(const simplex *q)
 {
-    return q->form == NF_SIMPLEX_STICK ? &nfi_simplex_stick : &nfi_simplex_ilr;
+    return q->form == NF_SIMPLEX_STICK ? &stick : &ilr;
 }
 
 /* Of simplex j: the row of the first entry on a side with so many entries a simplex. */

@@ -1,16 +1,15 @@
 /* A simplex by the isometric log-ratio (Egozcue et al. 2003, Math. Geology 35; Stan from 2.37):
 
-       u = V x (helmert.h),   y = softmax(u),   log-det = sum of the K log y + log(K) / 2,
+       u = V x (helmert.c),   y = softmax(u),   log-det = sum of the K log y + log(K) / 2,
 
    where log y_k = u_k - m - log S with m = max u, S = sum e^(u - m), and sum u = 0: the sum is -K (m + log S).
    Forward VJP, with D = gy.y:  gu_k = y_k (gy_k - D - K gl), gx = V^T gu; a constant that gl adds to gu does not
    matter. Inverse: x = V^T log y;  gy_k = ((V gx)_k - gl) / y_k. */
 #include "flows/constraints/constraint.h"
-#include "flows/constraints/helmert.h"
-#include "flows/constraints/simplex.h"
+#include "flows/constraints/kernels.h"
 
-NFI_CLONES static void simplex_ilr_forward(size_t K, size_t step, size_t ld, const nf_real *restrict x,
-                                           nf_real *restrict y, double *restrict log_det, nf_real *restrict scratch)
+void nfi_simplex_ilr_forward(size_t K, size_t step, size_t ld, const nf_real *restrict x, nf_real *restrict y,
+                             double *restrict log_det, nf_real *restrict scratch)
 {
     ld = nfi_lanes(ld);
     nf_real *restrict most = scratch, *restrict sum = scratch + ld;
@@ -40,10 +39,9 @@ NFI_CLONES static void simplex_ilr_forward(size_t K, size_t step, size_t ld, con
         log_det[s] += half_log - size * (double)(most[s] + nfi_log(sum[s]));
 }
 
-NFI_CLONES static void simplex_ilr_forward_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict x,
-                                               const nf_real *restrict y, const nf_real *restrict gy,
-                                               const nf_real *restrict gl, nf_real *restrict gx,
-                                               nf_real *restrict scratch)
+void nfi_simplex_ilr_forward_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict x, const nf_real *restrict y,
+                                 const nf_real *restrict gy, const nf_real *restrict gl, nf_real *restrict gx,
+                                 nf_real *restrict scratch)
 {
     (void)x;
     ld = nfi_lanes(ld);
@@ -62,8 +60,8 @@ NFI_CLONES static void simplex_ilr_forward_vjp(size_t K, size_t step, size_t ld,
     nfi_helmert_transposed(K, ld, step, ld, gu, gx, sum);
 }
 
-NFI_CLONES static void simplex_ilr_inverse(size_t K, size_t step, size_t ld, const nf_real *restrict y,
-                                           nf_real *restrict x, double *restrict log_det, nf_real *restrict scratch)
+void nfi_simplex_ilr_inverse(size_t K, size_t step, size_t ld, const nf_real *restrict y, nf_real *restrict x,
+                             double *restrict log_det, nf_real *restrict scratch)
 {
     ld = nfi_lanes(ld);
     nf_real *restrict sum = scratch, *restrict u = scratch + ld;
@@ -77,14 +75,14 @@ NFI_CLONES static void simplex_ilr_inverse(size_t K, size_t step, size_t ld, con
     }
     nfi_helmert_transposed(K, ld, step, ld, u, x, sum);
     const double half_log = 0.5 * log((double)K);
+    NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         log_det[s] -= half_log;
 }
 
-NFI_CLONES static void simplex_ilr_inverse_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict y,
-                                               const nf_real *restrict x, const nf_real *restrict gx,
-                                               const nf_real *restrict gl, nf_real *restrict gy,
-                                               nf_real *restrict scratch)
+void nfi_simplex_ilr_inverse_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict y, const nf_real *restrict x,
+                                 const nf_real *restrict gx, const nf_real *restrict gl, nf_real *restrict gy,
+                                 nf_real *restrict scratch)
 {
     (void)x, (void)scratch;
     ld = nfi_lanes(ld);
@@ -95,8 +93,3 @@ NFI_CLONES static void simplex_ilr_inverse_vjp(size_t K, size_t step, size_t ld,
             gy[k * step + s] = (gy[k * step + s] - gl[s]) * nfi_inside_slope(y[k * step + s]);
     }
 }
-
-const nfi_simplex_kernels nfi_simplex_ilr = {
-    .apply = {simplex_ilr_forward, simplex_ilr_inverse},
-    .vjp = {simplex_ilr_forward_vjp, simplex_ilr_inverse_vjp},
-};

@@ -9,14 +9,15 @@
 
    Inverse, with S_k = y_k + ... + y_{K-1}, which cancels nothing:  x_k = log y_k - log S_{k+1} + log m. */
 #include "flows/constraints/constraint.h"
-#include "flows/constraints/simplex.h"
+#include "flows/constraints/kernels.h"
 
-NFI_CLONES static void simplex_stick_forward(size_t K, size_t step, size_t ld, const nf_real *restrict x,
-                                             nf_real *restrict y, double *restrict log_det, nf_real *restrict scratch)
+void nfi_simplex_stick_forward(size_t K, size_t step, size_t ld, const nf_real *restrict x, nf_real *restrict y,
+                               double *restrict log_det, nf_real *restrict scratch)
 {
     (void)scratch;
     ld = nfi_lanes(ld);
     nf_real *restrict r = y + (K - 1) * step;
+    NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         r[s] = 1;
     for (size_t k = 0; k + 1 < K; k++) {
@@ -32,13 +33,13 @@ NFI_CLONES static void simplex_stick_forward(size_t K, size_t step, size_t ld, c
     }
 }
 
-NFI_CLONES static void simplex_stick_forward_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict x,
-                                                 const nf_real *restrict y, const nf_real *restrict gy,
-                                                 const nf_real *restrict gl, nf_real *restrict gx,
-                                                 nf_real *restrict scratch)
+void nfi_simplex_stick_forward_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict x,
+                                   const nf_real *restrict y, const nf_real *restrict gy, const nf_real *restrict gl,
+                                   nf_real *restrict gx, nf_real *restrict scratch)
 {
     ld = nfi_lanes(ld);
     nf_real *restrict R = scratch;
+    NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         R[s] = gy[(K - 1) * step + s];
     for (size_t k = K - 1; k-- > 0;) {
@@ -53,8 +54,8 @@ NFI_CLONES static void simplex_stick_forward_vjp(size_t K, size_t step, size_t l
     }
 }
 
-NFI_CLONES static void simplex_stick_inverse(size_t K, size_t step, size_t ld, const nf_real *restrict y,
-                                             nf_real *restrict x, double *restrict log_det, nf_real *restrict scratch)
+void nfi_simplex_stick_inverse(size_t K, size_t step, size_t ld, const nf_real *restrict y, nf_real *restrict x,
+                               double *restrict log_det, nf_real *restrict scratch)
 {
     ld = nfi_lanes(ld);
     nf_real *restrict S = scratch;
@@ -77,10 +78,9 @@ NFI_CLONES static void simplex_stick_inverse(size_t K, size_t step, size_t ld, c
 }
 
 /* sum [ld]: of g_j / S_{j+1} for j < k; S [K x ld] */
-NFI_CLONES static void simplex_stick_inverse_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict y,
-                                                 const nf_real *restrict x, const nf_real *restrict gx,
-                                                 const nf_real *restrict gl, nf_real *restrict gy,
-                                                 nf_real *restrict scratch)
+void nfi_simplex_stick_inverse_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict y,
+                                   const nf_real *restrict x, const nf_real *restrict gx, const nf_real *restrict gl,
+                                   nf_real *restrict gy, nf_real *restrict scratch)
 {
     (void)x;
     ld = nfi_lanes(ld);
@@ -102,8 +102,3 @@ NFI_CLONES static void simplex_stick_inverse_vjp(size_t K, size_t step, size_t l
         }
     }
 }
-
-const nfi_simplex_kernels nfi_simplex_stick = {
-    .apply = {simplex_stick_forward, simplex_stick_inverse},
-    .vjp = {simplex_stick_forward_vjp, simplex_stick_inverse_vjp},
-};

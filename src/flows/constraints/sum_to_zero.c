@@ -1,17 +1,7 @@
-/* Vectors with sum 0: y = V x with V orthonormal (helmert.h), so that x = V^T y, the log-det is 0 in the hyperplane's
+/* Vectors with sum 0: y = V x with V orthonormal (helmert.c), so that x = V^T y, the log-det is 0 in the hyperplane's
    own area, and J^-T = J. */
 #include "flows/constraints/constraint.h"
-#include "flows/constraints/helmert.h"
-
-NFI_CLONES static void sum_to_zero_forward(size_t K, size_t ld, const nf_real *x, nf_real *y)
-{
-    nfi_helmert(K, ld, ld, ld, x, y);
-}
-
-NFI_CLONES static void sum_to_zero_inverse(size_t K, size_t ld, const nf_real *y, nf_real *x, nf_real *sum)
-{
-    nfi_helmert_transposed(K, ld, ld, ld, y, x, sum);
-}
+#include "flows/constraints/kernels.h"
 
 /* V or V^T times a tile. */
 static nf_status multiply(const nf_object *o, bool transposed, const nf_pass *p, const nf_real *from, nf_real *to)
@@ -22,9 +12,9 @@ static nf_status multiply(const nf_object *o, bool transposed, const nf_pass *p,
     if (!sum)
         return NF_ENOMEM;
     if (transposed)
-        sum_to_zero_inverse(K, p->ld, from, to, sum);
+        nfi_helmert_transposed(K, p->ld, p->ld, p->ld, from, to, sum);
     else
-        sum_to_zero_forward(K, p->ld, from, to);
+        nfi_helmert(K, p->ld, p->ld, p->ld, from, to);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }

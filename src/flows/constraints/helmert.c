@@ -2,27 +2,24 @@
 
        V[i][k] = c_k for i <= k, -(k + 1) c_k for i = k + 1, 0 below;   c_k = 1 / sqrt((k + 1) (k + 2)).
 
-   Row i of x stands at [i * step_x], of y at [i * step_y]: multiples of ld, since rows of a matrix need not be
-   neighbours. O(K). */
-#ifndef NFI_HELMERT_H
-#define NFI_HELMERT_H
-#include "core/kernel.h"
+   O(K) for each sample. */
+#include "flows/constraints/kernels.h"
 #include <math.h>
 
-NFI_INLINE nf_real nfi_helmert_scale(size_t k)
+NFI_INLINE nf_real scale(size_t k)
 {
     return (nf_real)(1 / sqrt((double)(k + 1) * (double)(k + 2)));
 }
 
-/* y [K] = V x. y[0] holds the sum of the terms so far. */
-NFI_INLINE void nfi_helmert(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *restrict x,
-                            nf_real *restrict y)
+/* y[0] holds the sum of the terms so far. */
+void nfi_helmert(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *restrict x, nf_real *restrict y)
 {
     ld = nfi_lanes(ld);
+    NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         y[s] = 0;
     for (size_t k = K - 1; k-- > 0;) {
-        const nf_real c = nfi_helmert_scale(k), count = (nf_real)(k + 1);
+        const nf_real c = scale(k), count = (nf_real)(k + 1);
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const nf_real w = c * x[k * step_x + s];
@@ -32,13 +29,13 @@ NFI_INLINE void nfi_helmert(size_t K, size_t ld, size_t step_x, size_t step_y, c
     }
 }
 
-/* x [K - 1] = V^T y. sum [ld]: of y[0..k] */
-NFI_INLINE void nfi_helmert_transposed(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *restrict y,
-                                       nf_real *restrict x, nf_real *restrict sum)
+/* sum: of y[0..k] */
+void nfi_helmert_transposed(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *restrict y,
+                            nf_real *restrict x, nf_real *restrict sum)
 {
     ld = nfi_lanes(ld);
     for (size_t k = 0; k + 1 < K; k++) {
-        const nf_real c = nfi_helmert_scale(k), count = (nf_real)(k + 1);
+        const nf_real c = scale(k), count = (nf_real)(k + 1);
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             sum[s] = (k ? sum[s] : 0) + y[k * step_y + s];
@@ -46,5 +43,3 @@ NFI_INLINE void nfi_helmert_transposed(size_t K, size_t ld, size_t step_x, size_
         }
     }
 }
-
-#endif

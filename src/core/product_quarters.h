@@ -1,0 +1,69 @@
+/* The last columns of a tile, where they are a quarter of a vector of 64 bytes or less: those of two rows together in a
+   vector of 32 bytes, since one of 16 costs as much. Where vectors are shorter there are none. */
+#ifndef NFI_PRODUCT_QUARTERS_H
+#define NFI_PRODUCT_QUARTERS_H
+#include "core/product_kernel.h"
+
+#if NFI_VECTOR_BYTES == 64
+enum { QUARTERS = true, QUARTER = VEC / 4 };
+typedef nf_real quarter __attribute__((vector_size(16)));
+typedef nf_real pair __attribute__((vector_size(32)));
+typedef quarter quarter_at __attribute__((aligned(sizeof(nf_real)), may_alias));
+typedef struct quarters {
+    pair of[ROWS / 2]; /* the second row's above the first's */
+} quarters;
+
+#ifdef NF_SINGLE
+#define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 2, 3, 0, 1, 2, 3)
+#define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1, 2, 3)
+#define SECOND_OF(p) __builtin_shufflevector(p, p, 4, 5, 6, 7)
+#define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 2, 3, 12, 13, 14, 15)
+#else
+#define BOTH(q) __builtin_shufflevector(q, q, 0, 1, 0, 1)
+#define FIRST_OF(p) __builtin_shufflevector(p, p, 0, 1)
+#define SECOND_OF(p) __builtin_shufflevector(p, p, 2, 3)
+#define FIRST_AND_SECOND(p, q) __builtin_shufflevector(p, q, 0, 1, 6, 7)
+#endif
+
+NFI_INLINE void load_quarters(const size_t R, bool add, const nf_real *y, size_t ld, quarters *s)
+{
+    for (size_t r = 0; r < R; r += 2) {
+        const nf_real *at = y + r * ld, *next = r + 1 < R ? at + ld : at;
+        const quarter first = add ? LOAD(quarter, at) : (quarter){0}, second = add ? LOAD(quarter, next) : (quarter){0};
+        s->of[r / 2] = FIRST_AND_SECOND(BOTH(first), BOTH(second));
+    }
+}
+
+NFI_INLINE void store_quarters(const size_t R, const quarters *s, size_t ld, nf_real *y)
+{
+    EACH(r, R) STORE(quarter, y + r * ld, r % 2 ? SECOND_OF(s->of[r / 2]) : FIRST_OF(s->of[r / 2]));
+}
+
+/* The weights are loaded again: spread over a vector by the load, they need no shuffle. (w - 0 is w and costs nothing;
+   w + 0 would turn -0 into 0.) */
+NFI_INLINE void add_to_quarters(const size_t R, const nf_real *const *w, size_t k, const nf_real *x, quarters *s)
+{
+    __asm__("" : "+r"(k)); /* the compiler must not see that it has them already */
+    for (size_t r = 0; r < R; r += 2) {
+        const pair first = w[r][k] - (pair){0}, second = w[r + 1 < R ? r + 1 : r][k] - (pair){0};
+        s->of[r / 2] += FIRST_AND_SECOND(first, second) * BOTH(LOAD(quarter, x));
+    }
+}
+
+/* Whether half a vector costs half: not where the units are as wide as the vectors. */
+static inline bool halves_are_cheaper(void)
+{
+    return __builtin_cpu_is("amd");
+}
+
+#else
+enum { QUARTERS = false, QUARTER = 0 };
+typedef struct quarters {
+    char none;
+} quarters;
+#define load_quarters(R, add, y, ld, s) ((void)0)
+#define store_quarters(R, s, ld, y) ((void)0)
+#define add_to_quarters(R, w, k, x, s) ((void)0)
+#define halves_are_cheaper() false
+#endif
+#endif
