@@ -7,11 +7,11 @@ import subprocess
 import sys
 import tempfile
 
-program = os.path.abspath(sys.argv[1])
+program = [*os.environ.get('NFLOW_EMULATOR', '').split(), os.path.abspath(sys.argv[1])]
 
 
 def run(*args):
-    return subprocess.run([program, *map(str, args)], capture_output=True, text=True, timeout=250)
+    return subprocess.run([*program, *map(str, args)], capture_output=True, text=True, timeout=250)
 
 
 def fails(message, *args):

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 
-energies = os.path.abspath(sys.argv[1])
+energies = [*os.environ.get('NFLOW_EMULATOR', '').split(), os.path.abspath(sys.argv[1])]
 thin = sys.argv[2:] == ['thin']
 
 
 def run(*args):
-    return subprocess.run([energies, *map(str, args)], capture_output=True, text=True, timeout=250)
+    return subprocess.run([*energies, *map(str, args)], capture_output=True, text=True, timeout=250)
 
 
 def results(folder, *args):

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 
-flow_vae, plugin_vae = map(os.path.abspath, sys.argv[1:3])
+emulator = os.environ.get('NFLOW_EMULATOR', '').split()
+flow_vae, plugin_vae = ([*emulator, os.path.abspath(program)] for program in sys.argv[1:3])
 environment = {k: v for k, v in os.environ.items() if k != 'NFLOW_DATA'}
 
 
 def run(program, *args, env=environment):
-    return subprocess.run([program, *map(str, args)], capture_output=True, text=True, env=env, timeout=250)
+    return subprocess.run([*program, *map(str, args)], capture_output=True, text=True, env=env, timeout=250)
 
 
 def succeeds(program, *args, **kwargs):
@@ -226,7 +227,7 @@ with tempfile.TemporaryDirectory() as tmp:
     where = folder(tmp, 'bits', {f'binarized_mnist_{p}.bits': b[:-1] for p, b in rows.items()})
     fails(1, 'binarized_mnist_train.bits', *small, '--data', where)
 
-r = subprocess.run([plugin_vae, '--steps', '0'], capture_output=True, text=True, timeout=60)
+r = subprocess.run([*plugin_vae, '--steps', '0'], capture_output=True, text=True, timeout=60)
 assert r.returncode == 2 and re.fullmatch(r'plugin_vae: --steps must be .*\n', r.stderr), r
 # the plug-in's example: a right gradient, and an ELBO that rises
 with tempfile.TemporaryDirectory() as tmp:

@@ -48,16 +48,18 @@ static int run_case(both_case *c, bool draw)
 }
 
 #ifdef NF_SINGLE
-int case_in_float(both_case *c)
+int case_in_float(both_case *c, bool draw)
 {
-    return run_case(c, true);
+    return run_case(c, draw);
 }
 #else
-int case_in_double(both_case *c)
+int case_in_double(both_case *c, bool draw)
 {
-    return run_case(c, false);
+    return run_case(c, draw);
 }
+#endif
 
+#if !defined(NF_SINGLE) || defined(ONE_PRECISION)
 size_t both_n_rows(void)
 {
     return N_ROWS;
@@ -76,6 +78,11 @@ int both_n_guises(void)
 double both_slack(const both_case *c)
 {
     return rows[c->row].slack > 1 ? 3 : 1;
+}
+
+const char *both_row_name(size_t row)
+{
+    return rows[row].name;
 }
 
 const char *both_title(const both_case *c)

@@ -19,7 +19,8 @@ static const size_t dims[] = {1, 2, 3, 5, 21, 64};
 enum { N_DIMS = sizeof dims / sizeof *dims };
 
 /* What sanitizers see in small dimensions and few teams of threads they need not see again (NFLOW_THIN): that every row
-   runs in every dimension, each hook of it, is the other tests' part. */
+   runs in every dimension, each hook of it, is the other tests' part.
+   (Emulated, with NFLOW_THIN 2, there are fewer points, too.) */
 #if NFLOW_THIN
 enum { MOST_DIMS_OF_DERIVATIVES = 5, N_TEAMS = 2 };
 #else
