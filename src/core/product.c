@@ -152,6 +152,14 @@ typedef void panel_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_
         {NULL, name##_0_1},       {name##_1_0, name##_1_1}, {name##_2_0, name##_2_1}, \
         {name##_3_0, name##_3_1}, {name##_4_0, NULL},                                 \
     };
+#elif defined(__aarch64__)
+#define PANELS(name)                                      \
+    PANEL(name, 4, 0)                                     \
+    PANEL(name, 3, 0)                                     \
+    PANEL(name, 2, 0)                                     \
+    PANEL(name, 1, 0)                                     \
+    static panel_fn *const name##_panels[VECS + 1][2] = { \
+        {NULL}, {name##_1_0}, {name##_2_0}, {name##_3_0}, {name##_4_0}};
 #else
 #define PANELS(name)  \
     PANEL(name, 2, 0) \
