@@ -42,41 +42,23 @@ NFI_INLINE void store_sums(const size_t R, const size_t V, const bool Q, const s
         store_quarters(R, &s->last, ld, y + V * VEC);
 }
 
-/* The sums += the weights, that of row r at w[r][k], times the row at x. */
-NFI_INLINE void add_rows(const size_t R, const size_t V, const bool Q, const nf_real *const *w, size_t k,
-                         const nf_real *x, sums *s)
+/* The sums of rows from <= r < to += the weights, that of row r at w[r][k], times the row at x. */
+NFI_INLINE void add_rows(const size_t from, const size_t to, const size_t V, const bool Q, const nf_real *const *w,
+                         size_t k, const nf_real *x, sums *s)
 {
-    EACH(r, R) EACH(v, V) s->of[r][v] += w[r][k] * LOAD(vec, x + v * VEC);
+    for (size_t r = from; r < to; r++)
+        EACH(v, V) s->of[r][v] += w[r][k] * LOAD(vec, x + v * VEC);
     if (Q)
-        add_to_quarters(R, w, k, x + V * VEC, &s->last);
+        add_to_quarters(from, to, w, k, x + V * VEC, &s->last);
 }
 
-/* ---- where rows have different lengths: one row of the result, from memory to memory ---- */
+/* A step for each number from 1 to R - 1. The number is a constant, without which the sums would not be in registers.
+ */
+#define STEPS_BELOW(R, STEP) STEP(R, 1) STEP(R, 2) STEP(R, 3) STEP(R, 4) STEP(R, 5) STEP(R, 6) STEP(R, 7)
+_Static_assert(ROWS == 8, "STEPS_BELOW ends with 7");
 
-/* y += sum of w[k] x[k, :] for first <= k < last, V vectors of it. */
-static void add_columns(size_t V, const nf_real *w, size_t first, size_t last, size_t ld, const nf_real *x, nf_real *y)
-{
-    for (size_t c = 0; c < V * VEC && first < last; c += VEC) {
-        vec sum = LOAD(vec, y + c);
-        for (size_t k = first; k < last; k++)
-            sum += w[k] * LOAD(vec, x + k * ld + c);
-        STORE(vec, y + c, sum);
-    }
-}
-
-/* gx = sum of W[r, column] g[r, :] for first <= r < last, or +=, V vectors of it. */
-static void add_rows_of_column(size_t V, const nfi_matrix *W, const nf_real *w, size_t column, size_t first,
-                               size_t last, size_t ld, const nf_real *g, bool add, nf_real *gx)
-{
-    for (size_t c = 0; c < V * VEC; c += VEC) {
-        vec sum = add ? LOAD(vec, gx + c) : (vec){0};
-        for (size_t r = first; r < last; r++)
-            sum += w[W->offset[r] + column] * LOAD(vec, g + r * ld + c);
-        STORE(vec, gx + c, sum);
-    }
-}
-
-/* y = W x: the block of R rows from `first` on. */
+/* y = W x: the block of R rows from `first` on. Rows never get shorter: columns that the first row lacks belong to the
+   block's last rows, in step j to those from j on. */
 NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w, size_t first,
                       size_t ld, const nf_real *x, bool add, nf_real *y)
 {
@@ -86,33 +68,42 @@ NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_ma
     load_sums(R, V, Q, add, y + first * ld, ld, &s);
     find_rows(R, W, w, first, row);
     find_rows(R, W, w, first + 2 * R <= W->n_rows ? first + R : first, next);
-    for (size_t k = 0; k < common; k++) {
+    size_t k = 0;
+    for (; k < common; k++) {
         if (k % VEC == 0)
             EACH(r, R) __builtin_prefetch(next[r] + k);
-        add_rows(R, V, Q, row, k, x + k * ld, &s);
+        add_rows(0, R, V, Q, row, k, x + k * ld, &s);
+    }
+    if (W->length) {
+#define COLUMNS_OF_ROWS_FROM(R, j)                       \
+    for (; (j) < (R) && k < W->length[first + (j)]; k++) \
+        add_rows(j, R, V, Q, row, k, x + k * ld, &s);
+        STEPS_BELOW(R, COLUMNS_OF_ROWS_FROM)
     }
     store_sums(R, V, Q, &s, ld, y + first * ld);
-    for (size_t r = first + 1; W->length && r < first + R; r++) /* what a longer row has more */
-        add_columns(V + Q, w + W->offset[r], common, W->length[r], ld, x, y + r * ld);
 }
 
-/* gx = W^T g: the block of R columns of W from `first` on. */
+/* gx = W^T g: the block of R columns of W from `first` on. Some rows end within the block: in step j those that have j
+   of its columns. */
 NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w,
                            size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
 {
-    const size_t all = first_longer(W, first + R - 1);
+    const nf_real *at[ROWS];
+    size_t r = first_longer(W, first);
     sums s;
-    if (W->length) { /* rows that end within the block */
-        for (size_t c = first; c < first + R; c++)
-            add_rows_of_column(V + Q, W, w, c, first_longer(W, c), all, ld, g, add, gx + c * ld);
-        add = true;
-    }
     load_sums(R, V, Q, add, gx + first * ld, ld, &s);
-    for (size_t r = all; r < W->n_rows; r++) {
-        const nf_real *at = w + row_offset(W, r) + first, *row[ROWS];
-        __builtin_prefetch(at + VEC);
-        EACH(i, R) row[i] = at + i;
-        add_rows(R, V, Q, row, 0, g + r * ld, &s);
+    if (W->length) {
+#define ROWS_WITH(R, j)                                                      \
+    for (; (j) < (R) && r < W->n_rows && W->length[r] == first + (j); r++) { \
+        EACH(i, R) at[i] = w + W->offset[r] + first + i;                     \
+        add_rows(0, j, V, Q, at, 0, g + r * ld, &s);                         \
+    }
+        STEPS_BELOW(R, ROWS_WITH)
+    }
+    for (; r < W->n_rows; r++) {
+        EACH(i, R) at[i] = w + row_offset(W, r) + first + i;
+        __builtin_prefetch(at[0] + VEC);
+        add_rows(0, R, V, Q, at, 0, g + r * ld, &s);
     }
     store_sums(R, V, Q, &s, ld, gx + first * ld);
 }

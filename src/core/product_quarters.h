@@ -39,14 +39,17 @@ NFI_INLINE void store_quarters(const size_t R, const quarters *s, size_t ld, nf_
     EACH(r, R) STORE(quarter, y + r * ld, r % 2 ? SECOND_OF(s->of[r / 2]) : FIRST_OF(s->of[r / 2]));
 }
 
-/* The weights are loaded again: spread over a vector by the load, they need no shuffle. (w - 0 is w and costs nothing;
-   w + 0 would turn -0 into 0.) */
-NFI_INLINE void add_to_quarters(const size_t R, const nf_real *const *w, size_t k, const nf_real *x, quarters *s)
+/* Rows from <= r < to. The weights are loaded again: spread over a vector by the load, they need no shuffle. (w - 0 is
+   w and costs nothing; w + 0 would turn -0 into 0.) A row without its neighbour leaves the other half as it is. */
+NFI_INLINE void add_to_quarters(const size_t from, const size_t to, const nf_real *const *w, size_t k, const nf_real *x,
+                                quarters *s)
 {
     __asm__("" : "+r"(k)); /* the compiler must not see that it has them already */
-    for (size_t r = 0; r < R; r += 2) {
-        const pair first = w[r][k] - (pair){0}, second = w[r + 1 < R ? r + 1 : r][k] - (pair){0};
-        s->of[r / 2] += FIRST_AND_SECOND(first, second) * BOTH(LOAD(quarter, x));
+    for (size_t p = from / 2; p < (to + 1) / 2; p++) {
+        const size_t r = 2 * p;
+        const pair first = w[r >= from ? r : r + 1][k] - (pair){0}, second = w[r + 1 < to ? r + 1 : r][k] - (pair){0};
+        const pair old = s->of[p], sum = old + FIRST_AND_SECOND(first, second) * BOTH(LOAD(quarter, x));
+        s->of[p] = r < from ? FIRST_AND_SECOND(old, sum) : r + 1 < to ? sum : FIRST_AND_SECOND(sum, old);
     }
 }
 
@@ -63,7 +66,7 @@ typedef struct quarters {
 } quarters;
 #define load_quarters(R, add, y, ld, s) ((void)0)
 #define store_quarters(R, s, ld, y) ((void)0)
-#define add_to_quarters(R, w, k, x, s) ((void)0)
+#define add_to_quarters(from, to, w, k, x, s) ((void)0)
 #define halves_are_cheaper() false
 #endif
 #endif
