@@ -51,6 +51,8 @@ NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t first, s
     size_t r = first > longer ? first : longer;
     for (; r + ROWS_OF(V) <= last; r += ROWS_OF(V))
         outer(ROWS_OF(V), V, W, r, column, n, ld, g, ldt, xt, add, gw);
+    for (; r + 4 <= last; r += 4)
+        outer(4, V, W, r, column, n, ld, g, ldt, xt, add, gw);
     for (; r + 2 <= last; r += 2)
         outer(2, V, W, r, column, n, ld, g, ldt, xt, add, gw);
     for (; r < last; r++)

@@ -9,7 +9,7 @@
 #include "core/product_kernel.h"
 #include "core/product_quarters.h"
 
-enum { CHUNK = 64 /* rows */ };
+enum { CHUNK = 64 /* rows */, LINE = 64 / sizeof(nf_real) /* numbers of a cache line */ };
 
 /* Where the R rows from `first` on begin. */
 NFI_INLINE void find_rows(const size_t R, const nfi_matrix *W, const nf_real *w, size_t first, const nf_real **row)
@@ -22,7 +22,7 @@ NFI_INLINE void find_rows(const size_t R, const nfi_matrix *W, const nf_real *w,
 
 /* R rows of V vectors and, if Q, a quarter of one. */
 typedef struct sums {
-    vec of[ROWS][VECS];
+    vec of[ROWS][MOST_VECS];
     quarters last;
 } sums;
 
@@ -62,15 +62,15 @@ _Static_assert(ROWS == 8, "STEPS_BELOW ends with 7");
 NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w, size_t first,
                       size_t ld, const nf_real *x, bool add, nf_real *y)
 {
-    const size_t common = row_length(W, first);
-    const nf_real *row[ROWS], *next[ROWS];
+    const size_t common = row_length(W, first), after = first + 2 * R <= W->n_rows ? first + R : first;
+    const nf_real *row[ROWS], *volatile next[ROWS]; /* volatile: not in registers, which the loop needs for others */
     sums s;
     load_sums(R, V, Q, add, y + first * ld, ld, &s);
     find_rows(R, W, w, first, row);
-    find_rows(R, W, w, first + 2 * R <= W->n_rows ? first + R : first, next);
+    EACH(r, R) next[r] = w + row_offset(W, after + r);
     size_t k = 0;
     for (; k < common; k++) {
-        if (k % VEC == 0)
+        if (k % LINE == 0)
             EACH(r, R) __builtin_prefetch(next[r] + k);
         add_rows(0, R, V, Q, row, k, x + k * ld, &s);
     }
@@ -139,45 +139,50 @@ typedef void panel_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_
     PANEL(name, 1, 0)                                                                 \
     PANEL(name, 1, 1)                                                                 \
     PANEL(name, 0, 1)                                                                 \
-    static panel_fn *const name##_panels[VECS + 1][2] = {                             \
+    static panel_fn *const name##_panels[MOST_VECS + 1][2] = {                        \
         {NULL, name##_0_1},       {name##_1_0, name##_1_1}, {name##_2_0, name##_2_1}, \
         {name##_3_0, name##_3_1}, {name##_4_0, NULL},                                 \
     };
-#elif defined(__aarch64__)
-#define PANELS(name)                                      \
-    PANEL(name, 4, 0)                                     \
-    PANEL(name, 3, 0)                                     \
-    PANEL(name, 2, 0)                                     \
-    PANEL(name, 1, 0)                                     \
-    static panel_fn *const name##_panels[VECS + 1][2] = { \
-        {NULL}, {name##_1_0}, {name##_2_0}, {name##_3_0}, {name##_4_0}};
 #else
-#define PANELS(name)  \
-    PANEL(name, 2, 0) \
-    PANEL(name, 1, 0) \
-    static panel_fn *const name##_panels[VECS + 1][2] = {{NULL}, {name##_1_0}, {name##_2_0}};
+#define PANELS(name)                                           \
+    PANEL(name, 4, 0)                                          \
+    PANEL(name, 3, 0)                                          \
+    PANEL(name, 2, 0)                                          \
+    PANEL(name, 1, 0)                                          \
+    static panel_fn *const name##_panels[MOST_VECS + 1][2] = { \
+        {NULL}, {name##_1_0}, {name##_2_0}, {name##_3_0}, {name##_4_0}};
 #endif
 PANELS(times)
 PANELS(transposed)
 
-/* How a panel takes its share of `left` columns: whole vectors, and perhaps a quarter of one as the last. */
-static size_t choose_panel(size_t left, bool *a_quarter)
+/* How a panel takes its share of `left` columns: whole vectors, at most `most`, and perhaps a quarter of one as the
+   last. */
+static size_t choose_panel(size_t most, size_t left, bool *a_quarter)
 {
     const size_t whole = left / VEC, part = left % VEC;
-    *a_quarter = QUARTERS && whole < VECS && part > 0 && part <= QUARTER && halves_are_cheaper();
-    if (whole >= VECS)
-        return VECS;
+    *a_quarter = QUARTERS && whole < most && part > 0 && part <= QUARTER && halves_are_cheaper();
+    if (whole >= most)
+        return most;
     return part > 0 && !*a_quarter ? whole + 1 : whole;
 }
 
-static void all_panels(panel_fn *const panel[VECS + 1][2], const nfi_matrix *W, const nf_real *w, size_t first,
-                       size_t last, size_t n, size_t ld, const nf_real *x, bool add, nf_real *y)
+static void some_panels(size_t most, panel_fn *const panel[MOST_VECS + 1][2], const nfi_matrix *W, const nf_real *w,
+                        size_t first, size_t last, size_t n, size_t ld, const nf_real *x, bool add, nf_real *y)
 {
     bool a_quarter = false;
-    for (size_t c = 0, vecs; c < n && !a_quarter; c += vecs * VEC) {
-        vecs = choose_panel(n - c, &a_quarter);
+    for (size_t c = 0, vecs; c < n && first < last && !a_quarter; c += vecs * VEC) {
+        vecs = choose_panel(most, n - c, &a_quarter);
         panel[vecs][a_quarter](W, w, first, last, ld, x + c, add, y + c);
     }
+}
+
+/* The last rows, of which there are less than four in a block, take wider panels: as many sums side by side. */
+static void all_panels(panel_fn *const panel[MOST_VECS + 1][2], const nfi_matrix *W, const nf_real *w, size_t first,
+                       size_t last, size_t n, size_t ld, const nf_real *x, bool add, nf_real *y)
+{
+    const size_t few = VECS < 4 ? (last - first) % ROWS_OF(VECS) % 4 : 0;
+    some_panels(VECS, panel, W, w, first, last - few, n, ld, x, add, y);
+    some_panels(MOST_VECS, panel, W, w, last - few, last, n, ld, x, add, y);
 }
 
 void nfi_times(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld, const nf_real *x,

@@ -11,14 +11,14 @@ enum { VECS = 4 }; /* 32 registers: 6 x 4 sums */
 #else
 enum { VECS = 2 }; /* 16 registers: 6 x 2 sums, or 4 x 2 where a product needs a register of its own (no FMA) */
 #endif
-enum { ROWS = 8, VEC = NFI_WIDTH };
+enum { ROWS = 8, MOST_VECS = 4, VEC = NFI_WIDTH };
 typedef nfi_vec vec;
 typedef nfi_vec_in_memory vec_at;
 
 #define LOAD(T, address) ((T) * (const T##_at *)(address))
 #define STORE(T, address, value) (*(T##_at *)(address) = (value))
 /* Rows of a block of V vectors: enough sums for the processor to overlap, few enough for its registers. */
-#define ROWS_OF(V) ((V) == 1 ? 8 : NFI_VECTOR_BYTES == 16 && VECS == 2 ? 4 : 6)
+#define ROWS_OF(V) ((V) == 1 ? 8 : (V) > VECS ? 2 : NFI_VECTOR_BYTES == 16 && VECS == 2 ? 4 : 6)
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 
 static inline size_t row_offset(const nfi_matrix *W, size_t r)
