@@ -88,21 +88,22 @@ NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_ma
 NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w,
                            size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
 {
-    const nf_real *at[ROWS];
     size_t r = first_longer(W, first);
     sums s;
     load_sums(R, V, Q, add, gx + first * ld, ld, &s);
     if (W->length) {
 #define ROWS_WITH(R, j)                                                      \
     for (; (j) < (R) && r < W->n_rows && W->length[r] == first + (j); r++) { \
-        EACH(i, R) at[i] = w + W->offset[r] + first + i;                     \
+        const nf_real *begin = w + W->offset[r] + first, *at[ROWS];          \
+        EACH(i, R) at[i] = begin + i;                                        \
         add_rows(0, j, V, Q, at, 0, g + r * ld, &s);                         \
     }
         STEPS_BELOW(R, ROWS_WITH)
     }
     for (; r < W->n_rows; r++) {
-        EACH(i, R) at[i] = w + row_offset(W, r) + first + i;
-        __builtin_prefetch(at[0] + VEC);
+        const nf_real *begin = w + row_offset(W, r) + first, *at[ROWS];
+        EACH(i, R) at[i] = begin + i;
+        __builtin_prefetch(begin + VEC);
         add_rows(0, R, V, Q, at, 0, g + r * ld, &s);
     }
     store_sums(R, V, Q, &s, ld, gx + first * ld);

@@ -1,5 +1,6 @@
 /* See rows.h. */
 #include "core/rows.h"
+#include <string.h>
 
 void nfi_add_to(size_t n, const nf_real *restrict from, nf_real *restrict to)
 {
@@ -55,23 +56,34 @@ void nfi_add_to_rows(size_t rows, size_t ld, nf_real sign, const nf_real *b, con
     }
 }
 
+/* Vectors of doubles, and as many numbers. */
+typedef double wide_vec __attribute__((vector_size(NFI_VECTOR_BYTES)));
+typedef nf_real narrow_vec __attribute__((vector_size(NFI_VECTOR_BYTES / sizeof(double) * sizeof(nf_real))));
+typedef narrow_vec narrow_vec_in_memory __attribute__((aligned(sizeof(nf_real)), may_alias));
+
 double nfi_scale_and_square(size_t n, nf_real scale, nf_real *x)
 {
-    enum { SUMS = 8 }; /* sums side by side, in every instruction set */
-    double sum[SUMS] = {0};
+    enum { SUMS = 16, WIDTH = NFI_VECTOR_BYTES / sizeof(double), PARTS = SUMS / WIDTH }; /* 16 sums in every set */
     const size_t whole = n - n % SUMS;
-    for (size_t i = 0; i < whole; i += SUMS) {
-        NFI_SIMD
-        for (size_t k = 0; k < SUMS; k++) {
-            x[i + k] *= scale;
-            sum[k] += (double)x[i + k] * (double)x[i + k];
+    wide_vec sum[PARTS] = {0};
+    for (size_t i = 0; i < whole; i += SUMS)
+        for (size_t p = 0; p < PARTS; p++) {
+            narrow_vec_in_memory *at = (narrow_vec_in_memory *)(x + i + p * WIDTH);
+            const narrow_vec scaled = *at * scale;
+            const wide_vec wide = __builtin_convertvector(scaled, wide_vec);
+            *at = scaled;
+            sum[p] += wide * wide;
         }
-    }
+    double lane[SUMS];
+    memcpy(lane, sum, sizeof lane);
     for (size_t i = whole; i < n; i++) {
         x[i] *= scale;
-        sum[i - whole] += (double)x[i] * (double)x[i];
+        lane[i - whole] += (double)x[i] * (double)x[i];
     }
-    return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+    for (size_t half = SUMS / 2; half > 0; half /= 2)
+        for (size_t k = 0; k < half; k++)
+            lane[k] += lane[k + half];
+    return lane[0];
 }
 
 nf_real nfi_poison(size_t rows, size_t n, size_t ld, const nf_real *x)
