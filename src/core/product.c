@@ -59,10 +59,10 @@ _Static_assert(ROWS == 8, "STEPS_BELOW ends with 7");
 
 /* y = W x: the block of R rows from `first` on. Rows never get shorter: columns that the first row lacks belong to the
    block's last rows, in step j to those from j on. */
-NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w, size_t first,
-                      size_t ld, const nf_real *x, bool add, nf_real *y)
+NFI_INLINE void times(const bool ragged, const size_t R, const size_t V, const bool Q, const nfi_matrix *W,
+                      const nf_real *w, size_t first, size_t ld, const nf_real *x, bool add, nf_real *y)
 {
-    const size_t common = row_length(W, first), after = first + 2 * R <= W->n_rows ? first + R : first;
+    const size_t common = ragged ? W->length[first] : W->width, after = first + 2 * R <= W->n_rows ? first + R : first;
     const nf_real *row[ROWS], *volatile next[ROWS]; /* volatile: not in registers, which the loop needs for others */
     sums s;
     load_sums(R, V, Q, add, y + first * ld, ld, &s);
@@ -74,7 +74,7 @@ NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_ma
             EACH(r, R) __builtin_prefetch(next[r] + k);
         add_rows(0, R, V, Q, row, k, x + k * ld, &s);
     }
-    if (W->length) {
+    if (ragged) {
 #define COLUMNS_OF_ROWS_FROM(R, j)                       \
     for (; (j) < (R) && k < W->length[first + (j)]; k++) \
         add_rows(j, R, V, Q, row, k, x + k * ld, &s);
@@ -85,13 +85,13 @@ NFI_INLINE void times(const size_t R, const size_t V, const bool Q, const nfi_ma
 
 /* gx = W^T g: the block of R columns of W from `first` on. Some rows end within the block: in step j those that have j
    of its columns. */
-NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const nfi_matrix *W, const nf_real *w,
-                           size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
+NFI_INLINE void transposed(const bool ragged, const size_t R, const size_t V, const bool Q, const nfi_matrix *W,
+                           const nf_real *w, size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
 {
-    size_t r = first_longer(W, first);
+    size_t r = ragged ? first_longer(W, first) : 0;
     sums s;
     load_sums(R, V, Q, add, gx + first * ld, ld, &s);
-    if (W->length) {
+    if (ragged) {
 #define ROWS_WITH(R, j)                                                      \
     for (; (j) < (R) && r < W->n_rows && W->length[r] == first + (j); r++) { \
         const nf_real *begin = w + W->offset[r] + first, *at[ROWS];          \
@@ -111,22 +111,27 @@ NFI_INLINE void transposed(const size_t R, const size_t V, const bool Q, const n
 
 /* ---- both: panels of the tile, in each all rows (columns of W^T) block by block ---- */
 
+/* Where rows have different lengths there is no panel of three vectors and a quarter: one register is missing. */
+#define NO_SUCH_PANEL(V, Q) ((V) == 3 && (Q))
+#define BLOCK(name, R, V, Q)                                                                             \
+    (W->length && !NO_SUCH_PANEL(V, Q) ? name(!NO_SUCH_PANEL(V, Q), R, V, Q, W, w, first, ld, x, add, y) \
+                                       : name(false, R, V, Q, W, w, first, ld, x, add, y))
 #define PANEL(name, V, Q)                                                                                     \
     static void name##_##V##_##Q(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t ld, \
                                  const nf_real *x, bool add, nf_real *y)                                      \
     {                                                                                                         \
         for (; last - first >= ROWS_OF(V); first += ROWS_OF(V))                                               \
-            name(ROWS_OF(V), V, Q, W, w, first, ld, x, add, y);                                               \
+            BLOCK(name, ROWS_OF(V), V, Q);                                                                    \
         if (last - first >= 4) {                                                                              \
-            name(4, V, Q, W, w, first, ld, x, add, y);                                                        \
+            BLOCK(name, 4, V, Q);                                                                             \
             first += 4;                                                                                       \
         }                                                                                                     \
         if (last - first >= 2) {                                                                              \
-            name(2, V, Q, W, w, first, ld, x, add, y);                                                        \
+            BLOCK(name, 2, V, Q);                                                                             \
             first += 2;                                                                                       \
         }                                                                                                     \
         if (first < last)                                                                                     \
-            name(1, V, Q, W, w, first, ld, x, add, y);                                                        \
+            BLOCK(name, 1, V, Q);                                                                             \
     }
 typedef void panel_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_t, const nf_real *, bool, nf_real *);
 
@@ -158,10 +163,11 @@ PANELS(transposed)
 
 /* How a panel takes its share of `left` columns: whole vectors, at most `most`, and perhaps a quarter of one as the
    last. */
-static size_t choose_panel(size_t most, size_t left, bool *a_quarter)
+static size_t choose_panel(bool ragged, size_t most, size_t left, bool *a_quarter)
 {
     const size_t whole = left / VEC, part = left % VEC;
-    *a_quarter = QUARTERS && whole < most && part > 0 && part <= QUARTER && halves_are_cheaper();
+    *a_quarter = QUARTERS && whole < most && part > 0 && part <= QUARTER && halves_are_cheaper() &&
+                 !(ragged && NO_SUCH_PANEL(whole, true));
     if (whole >= most)
         return most;
     return part > 0 && !*a_quarter ? whole + 1 : whole;
@@ -172,7 +178,7 @@ static void some_panels(size_t most, panel_fn *const panel[MOST_VECS + 1][2], co
 {
     bool a_quarter = false;
     for (size_t c = 0, vecs; c < n && first < last && !a_quarter; c += vecs * VEC) {
-        vecs = choose_panel(most, n - c, &a_quarter);
+        vecs = choose_panel(W->length, most, n - c, &a_quarter);
         panel[vecs][a_quarter](W, w, first, last, ld, x + c, add, y + c);
     }
 }
