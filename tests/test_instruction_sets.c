@@ -182,7 +182,8 @@ static void in_each_set(run_fn *run_it, const void *what, double slack, const ch
         run_it(what, &now);
         char text[300];
         snprintf(text, sizeof text, "%s, %s and %s", title, k ? set[k - 1] : "", set[k]);
-        const bool alike = k && strncmp(set[k - 1], "avx", 3) == 0 && strncmp(set[k], "avx", 3) == 0;
+        /* Sanitizers put their checks between a product and a sum; clang then fuses the two in one set only. */
+        const bool alike = !NFLOW_THIN && k && strncmp(set[k - 1], "avx", 3) == 0 && strncmp(set[k], "avx", 3) == 0;
         if (k && (alike || slack > 0))
             compare(&last, &now, alike ? 0 : 500 * rounding * slack, text);
         forget(&last);
