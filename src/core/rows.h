@@ -4,8 +4,6 @@
 #define NFI_ROWS_H
 #include "core/kernel.h"
 
-/* to += from */
-NFI_KERNEL void nfi_add_to(size_t n, const nf_real *from, nf_real *to);
 /* y += a x */
 NFI_KERNEL void nfi_add_scaled(size_t n, nf_real a, const nf_real *x, nf_real *y);
 /* y = x + a d; y may be x. */

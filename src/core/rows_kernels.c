@@ -2,13 +2,6 @@
 #include "core/rows.h"
 #include <string.h>
 
-void nfi_add_to(size_t n, const nf_real *restrict from, nf_real *restrict to)
-{
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
 void nfi_add_scaled(size_t n, nf_real a, const nf_real *restrict x, nf_real *restrict y)
 {
     NFI_SIMD
