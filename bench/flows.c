@@ -107,7 +107,7 @@ static void evaluate(nf_model *m, work what, nf_real *x, timing *t)
     for (size_t i = 1; i <= steps; i++) {
         const nf_noise noise = {.seed = 1, .step = i};
         if (what == DENSITY)
-            cli_ok(nf_log_prob(m, ws, BATCH, x, NULL, log_p));
+            cli_ok(nf_log_prob(m, ws, NULL, BATCH, x, NULL, log_p));
         else
             cli_ok(nf_sample(m, ws, &noise, BATCH, NULL, x, what == SAMPLE_WITH_LOG_Q ? log_p : NULL));
         timing_step(t, &(nf_progress){.step = i, .steps = steps});

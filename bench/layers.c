@@ -99,9 +99,9 @@ static void free_work(work *w)
 
 static void both_ways(const work *w)
 {
-    cli_ok(nf_transform(w->model, w->ws, NF_FORWARD, BATCH, w->x, w->ctx, w->y, w->log_det));
-    cli_ok(nf_transform_vjp(w->model, w->ws, NF_FORWARD, BATCH, w->x, w->ctx, w->gy, w->g_log_det, w->gx, w->g_ctx,
-                            w->g_theta));
+    cli_ok(nf_transform(w->model, w->ws, NULL, NF_FORWARD, BATCH, w->x, w->ctx, w->y, w->log_det));
+    cli_ok(nf_transform_vjp(w->model, w->ws, NULL, NF_FORWARD, BATCH, w->x, w->ctx, w->gy, w->g_log_det, w->gx,
+                            w->g_ctx, w->g_theta));
 }
 
 /* Seconds a call, the best over the turns, of each set that the processor has; their number. */

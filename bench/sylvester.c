@@ -73,7 +73,7 @@ static void time_flow(timing *t)
     for (size_t i = 0; i < batch * n_ctx; i++)
         theta[i] = start[i % n_ctx] + NF_R(0.1) * theta[i];
     for (size_t i = 1; i <= steps; i++) {
-        cli_ok(nf_transform_vjp(m, ws, NF_FORWARD, batch, z, theta, gz, g_l, g_base, g_theta, NULL));
+        cli_ok(nf_transform_vjp(m, ws, NULL, NF_FORWARD, batch, z, theta, gz, g_l, g_base, g_theta, NULL));
         timing_step(t, &(nf_progress){.step = i, .steps = steps});
     }
     free(z), free(gz), free(g_l), free(theta), free(g_theta), free(g_base), free(start);

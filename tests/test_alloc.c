@@ -79,7 +79,7 @@ static nf_status distribution(nf_dist *dist)
     if (status == NF_OK)
         status = nf_sample(q, NULL, &(nf_noise){.seed = 1}, 2, NULL, x, log_q);
     if (status == NF_OK)
-        status = nf_log_prob(q, NULL, 2, x, NULL, log_q);
+        status = nf_log_prob(q, NULL, NULL, 2, x, NULL, log_q);
     nf_objective_free(elbo);
     nf_target_free(target);
     nf_model_free(q);
@@ -134,9 +134,9 @@ static nf_status score_and_transform(void)
     nf_check_report report;
     nf_status status = nf_sample(q, NULL, &noise, 2, NULL, y, log_p);
     if (status == NF_OK)
-        status = nf_log_prob(q, NULL, 2, x, NULL, log_p);
+        status = nf_log_prob(q, NULL, NULL, 2, x, NULL, log_p);
     if (status == NF_OK)
-        status = nf_transform_vjp(q, NULL, NF_INVERSE, 2, x, NULL, x, NULL, y, NULL, g);
+        status = nf_transform_vjp(q, NULL, NULL, NF_INVERSE, 2, x, NULL, x, NULL, y, NULL, g);
     if (status == NF_OK)
         status = nf_check_flow(q, &(nf_check_options){.n = 2}, &report);
     nf_model_free(q);
@@ -335,11 +335,11 @@ static nf_status constraints(void)
     enum { ROWS = 64 };
     nf_real x[ROWS] = {0}, y[ROWS], g[ROWS];
     cr_assert_leq(nf_model_shape(m)->dim_out, ROWS);
-    nf_status status = m ? nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, NULL) : failed_constructor();
+    nf_status status = m ? nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL) : failed_constructor();
     if (status == NF_OK)
-        status = nf_transform_vjp(m, NULL, NF_FORWARD, 1, x, NULL, y, NULL, g, NULL, NULL);
+        status = nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL, g, NULL, NULL);
     if (status == NF_OK)
-        status = nf_transform_vjp(m, NULL, NF_INVERSE, 1, y, NULL, x, NULL, g, NULL, NULL);
+        status = nf_transform_vjp(m, NULL, NULL, NF_INVERSE, 1, y, NULL, x, NULL, g, NULL, NULL);
 #ifdef NFI_JANSSON
     if (status == NF_OK)
         status = nf_save(m, path);

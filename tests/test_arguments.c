@@ -39,18 +39,18 @@ Test(arguments, sampling_and_scoring)
     fixture f = set_up();
     expect(nf_sample(f.flow, NULL, &f.noise, N, NULL, f.y, f.log_p), NF_EARG,
            "nf_sample: the model is of a `amortized`");
-    expect(nf_log_prob(NULL, NULL, N, f.x, NULL, f.log_p), NF_EARG, "nf_log_prob: `m` is NULL");
-    expect(nf_log_prob(f.net, NULL, N, f.x, NULL, f.log_p), NF_EARG, "nf_log_prob: the model is of a `mlp`");
-    expect(nf_log_prob(f.dist, NULL, 0, f.x, NULL, f.log_p), NF_EARG, "nf_log_prob: `n` is 0");
-    expect(nf_log_prob(f.dist, NULL, N, NULL, NULL, f.log_p), NF_EARG, "nf_log_prob: `x` is NULL");
-    expect(nf_log_prob(f.dist, NULL, N, f.x, NULL, NULL), NF_EARG, "nf_log_prob: `log_p` is NULL");
+    expect(nf_log_prob(NULL, NULL, NULL, N, f.x, NULL, f.log_p), NF_EARG, "nf_log_prob: `m` is NULL");
+    expect(nf_log_prob(f.net, NULL, NULL, N, f.x, NULL, f.log_p), NF_EARG, "nf_log_prob: the model is of a `mlp`");
+    expect(nf_log_prob(f.dist, NULL, NULL, 0, f.x, NULL, f.log_p), NF_EARG, "nf_log_prob: `n` is 0");
+    expect(nf_log_prob(f.dist, NULL, NULL, N, NULL, NULL, f.log_p), NF_EARG, "nf_log_prob: `x` is NULL");
+    expect(nf_log_prob(f.dist, NULL, NULL, N, f.x, NULL, NULL), NF_EARG, "nf_log_prob: `log_p` is NULL");
     nf_model *given = nf_model_new(nf_diagonal_posterior(D), NULL);
-    expect(nf_log_prob(given, NULL, N, f.x, NULL, f.log_p), NF_EARG,
+    expect(nf_log_prob(given, NULL, NULL, N, f.x, NULL, f.log_p), NF_EARG,
            "nf_log_prob: `ctx` is NULL, but the model reads 6");
     expect(nf_sample(given, NULL, &f.noise, N, NULL, f.y, NULL), NF_EARG,
            "nf_sample: `ctx` is NULL, but the model reads 6");
     cr_assert_eq(nf_sample(given, NULL, &f.noise, N, f.ctx, f.y, NULL), NF_OK);
-    cr_assert_eq(nf_log_prob(given, NULL, N, f.x, f.ctx, f.log_p), NF_OK);
+    cr_assert_eq(nf_log_prob(given, NULL, NULL, N, f.x, f.ctx, f.log_p), NF_OK);
     nf_model_free(given);
     tear_down(&f);
 }
@@ -58,14 +58,15 @@ Test(arguments, sampling_and_scoring)
 Test(arguments, nets)
 {
     fixture f = set_up();
-    expect(nf_evaluate(NULL, NULL, N, f.x, f.ctx, f.y), NF_EARG, "nf_evaluate: `m` is NULL");
-    expect(nf_evaluate(f.dist, NULL, N, f.x, f.ctx, f.y), NF_EARG, "nf_evaluate: the model is of a `pushforward`");
-    expect(nf_evaluate(f.net, NULL, 0, f.x, f.ctx, f.y), NF_EARG, "nf_evaluate: `n` is 0");
-    expect(nf_evaluate(f.net, NULL, N, NULL, f.ctx, f.y), NF_EARG, "nf_evaluate: `x` is NULL");
-    expect(nf_evaluate(f.net, NULL, N, f.x, NULL, f.y), NF_EARG,
+    expect(nf_evaluate(NULL, NULL, NULL, N, f.x, f.ctx, f.y), NF_EARG, "nf_evaluate: `m` is NULL");
+    expect(nf_evaluate(f.dist, NULL, NULL, N, f.x, f.ctx, f.y), NF_EARG,
+           "nf_evaluate: the model is of a `pushforward`");
+    expect(nf_evaluate(f.net, NULL, NULL, 0, f.x, f.ctx, f.y), NF_EARG, "nf_evaluate: `n` is 0");
+    expect(nf_evaluate(f.net, NULL, NULL, N, NULL, f.ctx, f.y), NF_EARG, "nf_evaluate: `x` is NULL");
+    expect(nf_evaluate(f.net, NULL, NULL, N, f.x, NULL, f.y), NF_EARG,
            "nf_evaluate: `ctx` is NULL, but the model reads 2 rows");
-    expect(nf_evaluate(f.net, NULL, N, f.x, f.ctx, NULL), NF_EARG, "nf_evaluate: `y` is NULL");
-    cr_assert_eq(nf_evaluate(f.net, NULL, N, f.x, f.ctx, f.y), NF_OK);
+    expect(nf_evaluate(f.net, NULL, NULL, N, f.x, f.ctx, NULL), NF_EARG, "nf_evaluate: `y` is NULL");
+    cr_assert_eq(nf_evaluate(f.net, NULL, NULL, N, f.x, f.ctx, f.y), NF_OK);
     tear_down(&f);
 }
 
@@ -73,24 +74,26 @@ Test(arguments, transforms)
 {
     fixture f = set_up();
     const nf_direction odd = (nf_direction)7;
-    expect(nf_transform(NULL, NULL, NF_FORWARD, N, f.x, f.ctx, f.y, NULL), NF_EARG, "nf_transform: `m` is NULL");
-    expect(nf_transform(f.net, NULL, NF_FORWARD, N, f.x, f.ctx, f.y, NULL), NF_EARG,
+    expect(nf_transform(NULL, NULL, NULL, NF_FORWARD, N, f.x, f.ctx, f.y, NULL), NF_EARG, "nf_transform: `m` is NULL");
+    expect(nf_transform(f.net, NULL, NULL, NF_FORWARD, N, f.x, f.ctx, f.y, NULL), NF_EARG,
            "nf_transform: the model is of a `mlp`");
-    expect(nf_transform(f.flow, NULL, odd, N, f.x, f.ctx, f.y, NULL), NF_EARG, "nf_transform: `d` is 7");
-    expect(nf_transform(f.flow, NULL, NF_FORWARD, 0, f.x, f.ctx, f.y, NULL), NF_EARG, "nf_transform: `n` is 0");
-    expect(nf_transform(f.flow, NULL, NF_FORWARD, N, NULL, f.ctx, f.y, NULL), NF_EARG, "nf_transform: `x` is NULL");
-    expect(nf_transform(f.flow, NULL, NF_INVERSE, N, f.x, NULL, f.y, NULL), NF_EARG,
+    expect(nf_transform(f.flow, NULL, NULL, odd, N, f.x, f.ctx, f.y, NULL), NF_EARG, "nf_transform: `d` is 7");
+    expect(nf_transform(f.flow, NULL, NULL, NF_FORWARD, 0, f.x, f.ctx, f.y, NULL), NF_EARG, "nf_transform: `n` is 0");
+    expect(nf_transform(f.flow, NULL, NULL, NF_FORWARD, N, NULL, f.ctx, f.y, NULL), NF_EARG,
+           "nf_transform: `x` is NULL");
+    expect(nf_transform(f.flow, NULL, NULL, NF_INVERSE, N, f.x, NULL, f.y, NULL), NF_EARG,
            "nf_transform: `ctx` is NULL, but the flow reads 2 rows");
-    expect(nf_transform(f.flow, NULL, NF_FORWARD, N, f.x, f.ctx, NULL, f.log_p), NF_EARG, "nf_transform: `y` is NULL");
+    expect(nf_transform(f.flow, NULL, NULL, NF_FORWARD, N, f.x, f.ctx, NULL, f.log_p), NF_EARG,
+           "nf_transform: `y` is NULL");
     for (int d = 0; d < 2; d++)
-        cr_assert_eq(nf_transform(f.flow, NULL, (nf_direction)d, N, f.x, f.ctx, f.y, NULL), NF_OK);
+        cr_assert_eq(nf_transform(f.flow, NULL, NULL, (nf_direction)d, N, f.x, f.ctx, f.y, NULL), NF_OK);
     tear_down(&f);
 }
 
 /* The vector-Jacobian product of a model's flow, where arguments may be missing. */
 static nf_status vjp(fixture *f, const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx)
 {
-    return nf_transform_vjp(m, NULL, d, n, x, ctx, f->x, NULL, f->y, NULL, f->g);
+    return nf_transform_vjp(m, NULL, NULL, d, n, x, ctx, f->x, NULL, f->y, NULL, f->g);
 }
 
 Test(arguments, vector_jacobian_products)
@@ -108,8 +111,8 @@ Test(arguments, vector_jacobian_products)
     for (size_t i = 0; i < 100; i++)
         cr_assert_eq(f.g[i], 0, "a refused call has written");
     /* all that may be missing is missing, and zeros come of no cotangents */
-    cr_assert_eq(nf_transform_vjp(f.flow, NULL, NF_FORWARD, N, f.x, f.ctx, NULL, NULL, NULL, NULL, NULL), NF_OK);
-    cr_assert_eq(nf_transform_vjp(f.flow, NULL, NF_INVERSE, N, f.x, f.ctx, NULL, NULL, none, f.y, f.g), NF_OK);
+    cr_assert_eq(nf_transform_vjp(f.flow, NULL, NULL, NF_FORWARD, N, f.x, f.ctx, NULL, NULL, NULL, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(f.flow, NULL, NULL, NF_INVERSE, N, f.x, f.ctx, NULL, NULL, none, f.y, f.g), NF_OK);
     for (size_t i = 0; i < N * D; i++)
         cr_assert(none[i] == 0 && f.g[i] == 0);
     tear_down(&f);

@@ -228,8 +228,8 @@ Test(implicit, without_solve_jt_there_is_no_gradient)
     static const bent honest = {NO_FAULT};
     nf_model *m = nf_model_of_flow(make_bent(&no_solve, 2, NF_IMPLICIT_INVERSE, &honest), NULL);
     nf_real x[2] = {NF_R(0.83), NF_R(-1.27)}, gx[2];
-    cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, x, NULL, x, NULL, gx, NULL, NULL), NF_OK);
-    cr_assert_eq(nf_transform_vjp(m, NULL, NF_INVERSE, 1, x, NULL, x, NULL, gx, NULL, NULL), NF_EUNSUPPORTED);
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, NULL, x, NULL, gx, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_INVERSE, 1, x, NULL, x, NULL, gx, NULL, NULL), NF_EUNSUPPORTED);
     cr_assert_not_null(strstr(nf_error_message(), "no_solve"));
     nf_check_report r;
     cr_assert_eq(nf_check_flow(m, NULL, &r), NF_OK);
@@ -241,7 +241,7 @@ Test(implicit, without_solve_jt_there_is_no_gradient)
 
 static void push(nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y, double *l)
 {
-    cr_assert_eq(nf_transform(m, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
 }
 
 /* f[0] is nearest the base: first the affine map, then the permutation. */
@@ -320,7 +320,7 @@ Test(on_context, reads_its_rows_alone)
     for (size_t i = 0; i < 2; i++)
         cr_assert_float_eq(y[i], (double)x[i] * exp((double)ctx[FIRST + 2 + i]) + (double)ctx[FIRST + i],
                            20 * rounding);
-    cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, x, ctx, gy, &g_l, gx, g_ctx, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, ctx, gy, &g_l, gx, g_ctx, NULL), NF_OK);
     for (size_t i = 0; i < ROWS; i++)
         cr_assert_eq(fabs((double)g_ctx[i]) > 0, i >= FIRST && i < FIRST + 4, "row %zu: gradient %g", i,
                      (double)g_ctx[i]);

@@ -84,11 +84,12 @@ static void threads(const subject *s, nf_direction d)
         nf_workspace *ws = nf_workspace_new(teams[t]);
         nf_real *all = reals(length), *gx = all + size, *g_theta = gx + in, *g_ctx = g_theta + s->n_params;
         double *l = calloc(s->n, sizeof *l);
-        cr_assert_eq(nf_transform(s->m, ws, d, s->n, s->x[d], s->ctx, all, l), NF_OK);
+        cr_assert_eq(nf_transform(s->m, ws, NULL, d, s->n, s->x[d], s->ctx, all, l), NF_OK);
         /* what the workspace holds must not matter: first a call that fills it with NaN */
-        cr_assert_eq(nf_transform_vjp(s->m, ws, d, s->n, s->x[d], s->ctx, nan, g_l, gx, NULL, spare), NF_OK);
+        cr_assert_eq(nf_transform_vjp(s->m, ws, NULL, d, s->n, s->x[d], s->ctx, nan, g_l, gx, NULL, spare), NF_OK);
         cr_assert_eq(
-            nf_transform_vjp(s->m, ws, d, s->n, s->x[d], s->ctx, gy, g_l, gx, s->n_ctx ? g_ctx : NULL, g_theta), NF_OK);
+            nf_transform_vjp(s->m, ws, NULL, d, s->n, s->x[d], s->ctx, gy, g_l, gx, s->n_ctx ? g_ctx : NULL, g_theta),
+            NF_OK);
         for (size_t i = 0; i < s->n_params; i++)
             cr_assert(isfinite(g_theta[i]), "%s: gradient %zu is not written", title(s, d), i);
         nf_workspace_free(ws);

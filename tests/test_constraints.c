@@ -27,7 +27,7 @@ static nf_model *bind(nf_flow *f)
 static void transform(nf_flow *f, nf_direction d, size_t n, const nf_real *x, nf_real *y, double *log_det)
 {
     nf_model *m = bind(f);
-    cr_assert_eq(nf_transform(m, NULL, d, n, x, NULL, y, log_det), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, NULL, y, log_det), NF_OK, "%s", nf_error_message());
     nf_model_free(m);
 }
 
@@ -186,7 +186,7 @@ Test(constraints, small_factors)
     transform(nf_cov_matrix(2), NF_FORWARD, 1, x, y, &l);
     cr_assert_float_eq(l, want, tolerance * fabs(want), "%.17g for %.17g", l, want);
     nf_model *m = bind(nf_cov_matrix(2));
-    cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, x, NULL, g, &gl, gx, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, NULL, g, &gl, gx, NULL, NULL), NF_OK);
     cr_assert_float_eq(gx[0], 3, 1e-5);
     nf_model_free(m);
 
@@ -363,18 +363,18 @@ Test(constraints, outside)
         const size_t n = nf_model_shape(m)->dim_out, in = nf_model_shape(m)->dim_in;
         nf_real x[4], g[4], gx[4] = {1, 1, 1, 1}, bad[4] = {nan, nan, nan, nan};
         double l;
-        cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, 1, c[k].outside, NULL, x, &l), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, 1, c[k].outside, NULL, x, &l), NF_OK);
         cr_assert(isinf(l) && l < 0, "row %zu: the log-det outside is %g", k, l);
         for (size_t i = 0; i < in; i++)
             cr_assert(isfinite(x[i]), "row %zu", k);
-        cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, 1, c[k].edge, NULL, x, &l), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, 1, c[k].edge, NULL, x, &l), NF_OK);
         cr_assert(isfinite(l), "row %zu: the log-det at the edge is %g", k, l);
-        cr_assert_eq(nf_transform_vjp(m, NULL, NF_INVERSE, 1, c[k].edge, NULL, gx, gx, g, NULL, NULL), NF_OK);
+        cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_INVERSE, 1, c[k].edge, NULL, gx, gx, g, NULL, NULL), NF_OK);
         for (size_t i = 0; i < n; i++)
             cr_assert(isfinite(g[i]), "row %zu, gradient %zu is %g", k, i, (double)g[i]);
         for (size_t i = 0; i < in; i++)
             cr_assert(isfinite(x[i]), "row %zu", k);
-        cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, 1, bad, NULL, x, &l), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, 1, bad, NULL, x, &l), NF_OK);
         cr_assert(isnan(x[0]), "row %zu: NaN became %g", k, (double)x[0]);
         nf_model_free(m);
     }
@@ -389,10 +389,10 @@ Test(constraints, overflow)
         const nf_real x[2] = {NF_R(1e4), NF_R(0.4)}, zero[2] = {0, 0}, g_l = NF_R(0.7);
         nf_real y[2], gx[2];
         double l;
-        cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, &l), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &l), NF_OK);
         cr_assert(isinf(y[0]) && !isnan(y[1]));
         cr_assert_float_eq(l, (double)x[0] + (double)x[1], 1e4 * tolerance);
-        cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, x, NULL, zero, &g_l, gx, NULL, NULL), NF_OK);
+        cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, NULL, zero, &g_l, gx, NULL, NULL), NF_OK);
         cr_assert(gx[0] == g_l && gx[1] == g_l, "flow %zu: %g, %g", k, (double)gx[0], (double)gx[1]);
         nf_model_free(m);
     }
@@ -411,7 +411,7 @@ Test(constraints, blocks_are_their_parts)
     nf_flow *all = nf_blocks((nf_flow *[]){nf_flow_ref(f[0]), nf_flow_ref(f[1]), nf_flow_ref(f[2])}, 3);
     cr_assert_eq(nf_flow_shape(all)->dim_in, 6);
     cr_assert_eq(nf_flow_shape(all)->dim_out, 7);
-    cr_assert_eq(nf_flow_shape(all)->flags, NF_PER_SAMPLE | NF_WRITES_GRADIENT);
+    cr_assert_eq(nf_flow_shape(all)->flags, NF_PER_SAMPLE | NFI_WRITES_GRADIENT);
     transform(nf_flow_ref(all), NF_FORWARD, 2, x, y, l);
     transform(all, NF_INVERSE, 2, y, back, NULL);
     for (size_t s = 0; s < 2; s++) {
@@ -447,7 +447,7 @@ Test(constraints, blocks_begin_from_data)
     nf_model *m = nf_model_of_flow(f, &(nf_model_options){.n_init = N, .init_x = x});
     nf_real z[N * 5];
     cr_assert_not_null(m, "%s", nf_error_message());
-    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, x, NULL, z, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, NULL, z, NULL), NF_OK);
     for (size_t k = 0; k < 5; k++) {
         double sum = 0, squares = 0;
         for (size_t i = 0; i < N; i++) {

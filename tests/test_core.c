@@ -360,13 +360,13 @@ Test(model, uses_the_callers_arrays_as_they_stand)
     nf_model *borrowed = nf_model_of_flow(flow, &(nf_model_options){.theta = theta});
     cr_assert_eq(nf_model_theta(borrowed), theta);
     nf_real x[6] = {NF_R(0.3), NF_R(-1.2), NF_R(0.7), NF_R(2.1), NF_R(0.05), NF_R(-0.4)}, a[6], b[6];
-    cr_assert_eq(nf_transform(own, NULL, NF_FORWARD, 2, x, NULL, a, NULL), NF_OK);
-    cr_assert_eq(nf_transform(borrowed, NULL, NF_FORWARD, 2, x, NULL, b, NULL), NF_OK);
+    cr_assert_eq(nf_transform(own, NULL, NULL, NF_FORWARD, 2, x, NULL, a, NULL), NF_OK);
+    cr_assert_eq(nf_transform(borrowed, NULL, NULL, NF_FORWARD, 2, x, NULL, b, NULL), NF_OK);
     cr_assert_eq(memcmp(a, b, sizeof a), 0);
     for (size_t i = 0; i < n; i++)
         theta[i] += NF_R(0.11);
     cr_assert_eq(nf_model_update(borrowed, NF_EVAL), NF_OK);
-    cr_assert_eq(nf_transform(borrowed, NULL, NF_FORWARD, 2, x, NULL, b, NULL), NF_OK);
+    cr_assert_eq(nf_transform(borrowed, NULL, NULL, NF_FORWARD, 2, x, NULL, b, NULL), NF_OK);
     cr_assert_neq(memcmp(a, b, sizeof a), 0);
     nf_model_free(own);
     nf_model_free(borrowed);
@@ -391,7 +391,7 @@ Test(model, draws_are_named_by_their_index)
     for (size_t i = 0; i < N * 3; i++)
         cr_assert_float_eq(all[i], part[i], 1e-5);
     /* log q of a draw is its score */
-    cr_assert_eq(nf_log_prob(q, NULL, N, all, NULL, log_part), NF_OK);
+    cr_assert_eq(nf_log_prob(q, NULL, NULL, N, all, NULL, log_part), NF_OK);
     for (size_t i = 0; i < N; i++)
         cr_assert_float_eq(log_all[i], log_part[i], sizeof(nf_real) == 8 ? 1e-9 : 1e-3);
     nf_model_free(q);
@@ -435,10 +435,10 @@ Test(model, bad_arguments_are_named)
     cr_assert_eq(nf_sample(q, NULL, &noise, 0, NULL, x, log_q), NF_EARG);
     cr_assert_eq(nf_sample(q, NULL, &noise, 2, NULL, NULL, log_q), NF_EARG);
     cr_assert_eq(nf_sample(net, NULL, &noise, 2, NULL, x, log_q), NF_EARG);
-    cr_assert_eq(nf_log_prob(q, NULL, 2, x, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_evaluate(net, NULL, 2, x, NULL, x), NF_EARG);
+    cr_assert_eq(nf_log_prob(q, NULL, NULL, 2, x, NULL, NULL), NF_EARG);
+    cr_assert_eq(nf_evaluate(net, NULL, NULL, 2, x, NULL, x), NF_EARG);
     cr_assert(strstr(nf_error_message(), "ctx"));
-    cr_assert_eq(nf_transform(q, NULL, NF_FORWARD, 2, x, NULL, x, NULL), NF_EARG);
+    cr_assert_eq(nf_transform(q, NULL, NULL, NF_FORWARD, 2, x, NULL, x, NULL), NF_EARG);
     cr_assert_eq(nf_model_update(NULL, NF_EVAL), NF_EARG);
     cr_assert_eq(nf_model_update(q, (nf_mode)2), NF_EARG);
     cr_assert(strstr(nf_error_message(), "`mode` is 2"));

@@ -236,7 +236,7 @@ static void log_q_is_the_score(subject *s)
     nf_real *x = calloc(COUNT * s->dim, sizeof *x), *ctx = same_context(s, COUNT);
     double *log_q = calloc(2 * COUNT, sizeof *log_q), *score = log_q + COUNT;
     cr_assert_eq(nf_sample(s->m, NULL, &(nf_noise){.seed = 9}, COUNT, ctx, x, log_q), NF_OK);
-    cr_assert_eq(nf_log_prob(s->m, NULL, COUNT, x, ctx, score), NF_OK);
+    cr_assert_eq(nf_log_prob(s->m, NULL, NULL, COUNT, x, ctx, score), NF_OK);
     for (size_t i = 0; i < COUNT; i++) {
         cr_assert(isfinite(log_q[i]));
         cr_assert_float_eq(log_q[i], score[i], 3000 * rounding * (1 + fabs(score[i])),
@@ -346,7 +346,7 @@ static void integral(subject *s)
         if (s->dim == 2)
             x[i * 2 + 1] = (nf_real)axis[i / points];
     }
-    cr_assert_eq(nf_log_prob(s->m, NULL, n, x, ctx, log_p), NF_OK);
+    cr_assert_eq(nf_log_prob(s->m, NULL, NULL, n, x, ctx, log_p), NF_OK);
     for (size_t i = 0; i < n; i++)
         sum += exp(log_p[i]) * weight[i % points] * (s->dim == 2 ? weight[i / points] : 1);
     cr_assert_float_eq(sum, 1, is_double ? 1e-6 : 2e-5, "%s, %zu dimensions: %.9g", s->row->name, s->dim, sum);
@@ -379,7 +379,7 @@ static void threads(subject *s)
     for (size_t t = 0; t < 4; t++) {
         nf_workspace *ws = nf_workspace_new(teams[t]);
         cr_assert_eq(nf_sample(s->m, ws, &(nf_noise){.seed = 6}, COUNT, ctx, x, log_q), NF_OK);
-        cr_assert_eq(nf_log_prob(s->m, ws, COUNT, x, ctx, log_q + COUNT), NF_OK);
+        cr_assert_eq(nf_log_prob(s->m, ws, NULL, COUNT, x, ctx, log_q + COUNT), NF_OK);
         nf_data data = {.n = COUNT, .dim = s->dim, .x = x, .n_ctx = s->n_ctx, .ctx = s->n_ctx ? ctx : NULL};
         nf_objective *likelihood = nf_maximum_likelihood(s->m, &data, &(nf_likelihood_options){.batch = COUNT});
         nf_objective *elbo = s->n_ctx ? NULL : nf_elbo(s->m, target, &(nf_elbo_options){.draws = COUNT});

@@ -210,10 +210,11 @@ static void run(const nf_model *m, nf_direction d, size_t n, batch *b)
     nf_real *gy = normals(5, n * dim, 1), *g_l = normals(6, n, 100);
     free(b->g_theta);
     b->g_theta = reals(n_params);
-    cr_assert_eq(nf_transform(m, b->ws, d, n, b->x, ctx, b->y, b->log_det), NF_OK);
-    cr_assert_eq(nf_transform_vjp(m, b->ws, d, n, b->x, ctx, gy, g_l, b->gx, ctx ? b->g_ctx : NULL, b->g_theta), NF_OK);
+    cr_assert_eq(nf_transform(m, b->ws, NULL, d, n, b->x, ctx, b->y, b->log_det), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, b->ws, NULL, d, n, b->x, ctx, gy, g_l, b->gx, ctx ? b->g_ctx : NULL, b->g_theta),
+                 NF_OK);
     if (d == NF_INVERSE)
-        cr_assert_eq(nf_log_prob(m, b->ws, n, b->x, ctx, b->log_prob), NF_OK);
+        cr_assert_eq(nf_log_prob(m, b->ws, NULL, n, b->x, ctx, b->log_prob), NF_OK);
     free(gy), free(g_l);
 }
 

@@ -269,7 +269,7 @@ static void run_dist(const void *what, outcome *o)
     double log_q[N], log_p[N];
     cr_assert_eq(nf_model_update(c->m, NF_EVAL), NF_OK);
     cr_assert_eq(nf_sample(c->m, NULL, &(nf_noise){.seed = 7}, N, c->ctx, x, log_q), NF_OK);
-    cr_assert_eq(nf_log_prob(c->m, NULL, N, x, c->ctx, log_p), NF_OK);
+    cr_assert_eq(nf_log_prob(c->m, NULL, NULL, N, x, c->ctx, log_p), NF_OK);
     record(o, N * c->dim, x);
     record_double(o, N, log_q);
     record_double(o, N, log_p);

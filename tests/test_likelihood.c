@@ -266,7 +266,7 @@ Test(likelihood, loss_is_the_mean_score_and_the_gradient_its_slope)
         cr_assert_not_null(o, "%s", nf_error_message());
         cr_assert_eq(nf_objective_batch(o), POINTS);
         cr_assert_str_eq(nf_objective_get_type(o)->terms[0], "log_p");
-        cr_assert_eq(nf_log_prob(m, NULL, POINTS, x, d.ctx, log_p), NF_OK);
+        cr_assert_eq(nf_log_prob(m, NULL, NULL, POINTS, x, d.ctx, log_p), NF_OK);
         double mean = 0;
         for (size_t i = 0; i < POINTS; i++)
             mean += log_p[i] / POINTS;

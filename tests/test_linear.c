@@ -106,7 +106,7 @@ Test(linear, affine_starts_as_the_identity)
     nf_real x[N * 4], y[N * 4];
     double log_det[N];
     draw(x, N * 4, 2, 9);
-    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, N, x, NULL, y, log_det), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, NULL, y, log_det), NF_OK);
     cr_assert_arr_eq(x, y, sizeof x);
     for (size_t i = 0; i < N; i++)
         cr_assert_eq(log_det[i], 0.0);
@@ -131,7 +131,7 @@ static void dense(const fixture *f, nf_direction d, double *j)
     nf_real *e = calloc((dim + 1) * dim, sizeof *e), *y = calloc((dim + 1) * dim, sizeof *y);
     for (size_t i = 0; i < dim; i++)
         e[i * dim + i] = 1;
-    cr_assert_eq(nf_transform(f->m, NULL, d, dim + 1, e, NULL, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(f->m, NULL, NULL, d, dim + 1, e, NULL, y, NULL), NF_OK);
     for (size_t i = 0; i < dim; i++)
         for (size_t r = 0; r < dim; r++)
             j[r * dim + i] = (double)y[i * dim + r] - (double)y[dim * dim + r];
@@ -230,8 +230,8 @@ static void check_lu(size_t dim, nf_direction d)
     for (size_t i = 0; i < n_params; i++)
         theta[i] = (double)nf_model_theta(f.m)[i];
     nf_direction other = d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
-    cr_assert_eq(nf_transform(f.m, NULL, d, N, f.x, NULL, y, log_det), NF_OK);
-    cr_assert_eq(nf_transform(f.m, NULL, other, N, y, NULL, back, log_det_back), NF_OK);
+    cr_assert_eq(nf_transform(f.m, NULL, NULL, d, N, f.x, NULL, y, log_det), NF_OK);
+    cr_assert_eq(nf_transform(f.m, NULL, NULL, other, N, y, NULL, back, log_det_back), NF_OK);
     for (size_t s = 0; s < N; s++) {
         near(log_det[s], naive(&f, d, theta, s, wanted), 10 * TOLERANCE, "log-det", s);
         near(log_det[s] + log_det_back[s], 0, TOLERANCE, "sum of log-dets", s);
@@ -240,7 +240,7 @@ static void check_lu(size_t dim, nf_direction d)
             near((double)back[s * dim + i], (double)f.x[s * dim + i], 50 * TOLERANCE, "round trip", s * dim + i);
         }
     }
-    cr_assert_eq(nf_transform_vjp(f.m, NULL, d, N, f.x, NULL, f.gy, f.g_log_det, gx, NULL, g), NF_OK);
+    cr_assert_eq(nf_transform_vjp(f.m, NULL, NULL, d, N, f.x, NULL, f.gy, f.g_log_det, gx, NULL, g), NF_OK);
     dense(&f, d, j);
     for (size_t s = 0; s < N; s++)
         for (size_t i = 0; i < dim; i++) {
@@ -281,11 +281,12 @@ Test(linear, lu_gradients_of_both_directions_add_up)
     fixture f;
     set_up(&f, 5, 8);
     nf_real y[N * 5], gx[N * 5], forth[30] = {0}, back[30] = {0}, both[30] = {0};
-    cr_assert_eq(nf_transform(f.m, NULL, NF_FORWARD, N, f.x, NULL, y, NULL), NF_OK);
-    cr_assert_eq(nf_transform_vjp(f.m, NULL, NF_INVERSE, N, y, NULL, f.gy, f.g_log_det, gx, NULL, back), NF_OK);
+    cr_assert_eq(nf_transform(f.m, NULL, NULL, NF_FORWARD, N, f.x, NULL, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(f.m, NULL, NULL, NF_INVERSE, N, y, NULL, f.gy, f.g_log_det, gx, NULL, back), NF_OK);
     memcpy(both, back, sizeof both);
-    cr_assert_eq(nf_transform_vjp(f.m, NULL, NF_FORWARD, N, f.x, NULL, gx, f.g_log_det, NULL, NULL, forth), NF_OK);
-    cr_assert_eq(nf_transform_vjp(f.m, NULL, NF_FORWARD, N, f.x, NULL, gx, f.g_log_det, NULL, NULL, both), NF_OK);
+    cr_assert_eq(nf_transform_vjp(f.m, NULL, NULL, NF_FORWARD, N, f.x, NULL, gx, f.g_log_det, NULL, NULL, forth),
+                 NF_OK);
+    cr_assert_eq(nf_transform_vjp(f.m, NULL, NULL, NF_FORWARD, N, f.x, NULL, gx, f.g_log_det, NULL, NULL, both), NF_OK);
     double size = 0;
     for (size_t i = 0; i < 30; i++) {
         near((double)forth[i] + (double)back[i], 0, 100 * TOLERANCE, "gradient of the identity", i);
@@ -382,8 +383,8 @@ Test(linear, permutation)
     draw(x, N * 5, 1, 71);
     draw(g_log_det, N, 1, 72);
     cr_assert_eq(nf_model_shape(m)->flags, NF_PER_SAMPLE | NF_VOLUME_PRESERVING);
-    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, N, x, NULL, y, log_det), NF_OK);
-    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, y, NULL, back, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, NULL, y, log_det), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, y, NULL, back, NULL), NF_OK);
     cr_assert_arr_eq(back, x, sizeof x);
     for (size_t s = 0; s < N; s++) {
         cr_assert_eq(log_det[s], 0.0);
@@ -391,9 +392,9 @@ Test(linear, permutation)
             cr_assert(y[s * 5 + i] == x[s * 5 + same[i]], "sample %zu, row %zu", s, i);
     }
     /* An orthogonal Jacobian: its transpose is the other direction. */
-    cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, N, x, NULL, y, g_log_det, gx, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, N, x, NULL, y, g_log_det, gx, NULL, NULL), NF_OK);
     cr_assert_arr_eq(gx, x, sizeof x);
-    cr_assert_eq(nf_transform_vjp(m, NULL, NF_INVERSE, N, y, NULL, x, g_log_det, gx, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_INVERSE, N, y, NULL, x, g_log_det, gx, NULL, NULL), NF_OK);
     cr_assert_arr_eq(gx, y, sizeof x);
     nf_pass p = {.n = 1, .ld = 16};
     nf_real u[5 * 16], v[5 * 16];
@@ -411,7 +412,7 @@ Test(linear, permutations_in_reverse_and_at_random)
     nf_real x[DIM], y[DIM];
     draw(x, DIM, 1, 75);
     nf_model *m = nf_model_of_flow(nf_reverse(DIM), NULL);
-    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
     for (size_t i = 0; i < DIM; i++)
         cr_assert_eq(y[i], x[DIM - 1 - i]);
     nf_model_free(m);
@@ -419,7 +420,7 @@ Test(linear, permutations_in_reverse_and_at_random)
     nf_noise_permutation(&(nf_noise){.seed = 2386}, DIM, other);
     cr_assert_neq(memcmp(order, other, sizeof order), 0);
     m = nf_model_of_flow(nf_random_permutation(DIM, 2385), NULL);
-    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
     for (size_t i = 0; i < DIM; i++)
         cr_assert_eq(y[i], x[order[i]]);
     nf_model_free(m);
@@ -480,9 +481,9 @@ Test(linear, every_allocation_may_fail)
         size_t before = alloc_live();
         memset(g, 0, sizeof g);
         fail_alloc_after(k);
-        nf_status status = nf_transform(m, NULL, NF_INVERSE, 1, x, NULL, y, NULL);
+        nf_status status = nf_transform(m, NULL, NULL, NF_INVERSE, 1, x, NULL, y, NULL);
         if (status == NF_OK)
-            status = nf_transform_vjp(m, NULL, NF_INVERSE, 1, x, NULL, y, NULL, NULL, NULL, g);
+            status = nf_transform_vjp(m, NULL, NULL, NF_INVERSE, 1, x, NULL, y, NULL, NULL, NULL, g);
         bool failed = fail_alloc_off();
         cr_assert_eq(alloc_live(), before);
         cr_assert_eq(status, failed ? NF_ENOMEM : NF_OK);

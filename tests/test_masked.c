@@ -51,11 +51,11 @@ static void check_dependence(size_t dim, size_t per_dim, size_t n_ctx, size_t wi
     scatter(m, 4, 0.7);
     const size_t out = dim * per_dim, columns = dim + n_ctx;
     nf_real *x = normals(5, dim, 1), *ctx = normals(6, n_ctx, 1), *y = normals(7, out, 1), *moved = normals(8, out, 1);
-    cr_assert_eq(nf_evaluate(m, ws, 1, x, n_ctx ? ctx : NULL, y), NF_OK);
+    cr_assert_eq(nf_evaluate(m, ws, NULL, 1, x, n_ctx ? ctx : NULL, y), NF_OK);
     for (size_t j = 0; j < columns; j++) {
         nf_real *at = j < dim ? x + j : ctx + (j - dim), was = *at;
         *at += NF_R(1.75);
-        cr_assert_eq(nf_evaluate(m, ws, 1, x, n_ctx ? ctx : NULL, moved), NF_OK);
+        cr_assert_eq(nf_evaluate(m, ws, NULL, 1, x, n_ctx ? ctx : NULL, moved), NF_OK);
         *at = was;
         for (size_t o = 0; o < out; o++) {
             const bool may = j >= dim || j < o / per_dim;
@@ -113,18 +113,18 @@ static void check_passes(size_t dim, size_t n_ctx, size_t n_blocks, const size_t
     double expected[N] = {0}, log_det[N];
     for (size_t t = 0; t < dim; t++) {
         nf_real in[N], out[N], own[N * MOST_PARAMS];
-        cr_assert_eq(nf_evaluate(of_net, ws, N, u, n_ctx ? ctx : NULL, theta), NF_OK);
+        cr_assert_eq(nf_evaluate(of_net, ws, NULL, N, u, n_ctx ? ctx : NULL, theta), NF_OK);
         for (size_t s = 0; s < N; s++) {
             in[s] = v[s * dim + (order ? order[t] : t)];
             memcpy(own + s * per_dim, theta + (s * dim + t) * per_dim, per_dim * sizeof *own);
         }
-        cr_assert_eq(nf_transform(of_transform, ws, d, N, in, own, out, log_det), NF_OK);
+        cr_assert_eq(nf_transform(of_transform, ws, NULL, d, N, in, own, out, log_det), NF_OK);
         for (size_t s = 0; s < N; s++) {
             u[s * dim + t] = out[s];
             expected[s] += log_det[s];
         }
     }
-    cr_assert_eq(nf_transform(m, ws, d, N, v, n_ctx ? ctx : NULL, got, log_det), NF_OK);
+    cr_assert_eq(nf_transform(m, ws, NULL, d, N, v, n_ctx ? ctx : NULL, got, log_det), NF_OK);
     for (size_t s = 0; s < N; s++) {
         cr_assert_float_eq(log_det[s], expected[s], 1e3 * rounding * (1 + fabs(expected[s])),
                            "%zu dimensions: log-det %.17g, not %.17g", dim, log_det[s], expected[s]);
@@ -181,12 +181,12 @@ Test(masked, order)
     scatter(m, 2, 0.5);
     const nf_real x[4] = {NF_R(0.3), NF_R(-1.2), NF_R(0.7), NF_R(2.1)};
     nf_real y[4], moved[4];
-    cr_assert_eq(nf_transform(m, ws, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, ws, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
     for (size_t t = 0; t < 4; t++) {
         nf_real at[4];
         memcpy(at, x, sizeof at);
         at[order[t]] += 1;
-        cr_assert_eq(nf_transform(m, ws, NF_FORWARD, 1, at, NULL, moved, NULL), NF_OK);
+        cr_assert_eq(nf_transform(m, ws, NULL, NF_FORWARD, 1, at, NULL, moved, NULL), NF_OK);
         for (size_t later = 0; later < 4; later++)
             cr_assert_eq(moved[order[later]] != y[order[later]], later >= t, "place %zu, place %zu", t, later);
     }

@@ -117,7 +117,7 @@ Test(memory, of_wide_tiles_is_bounded)
     nf_model *m = nf_model_of_flow(nf_chain(layer, 32), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     fixture f = set_up(0, SMALL);
-    cr_assert_eq(nf_transform_vjp(m, ws, NF_FORWARD, N, f.x, NULL, f.y, f.x, NULL, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, ws, NULL, NF_FORWARD, N, f.x, NULL, f.y, f.x, NULL, NULL, NULL), NF_OK);
     cr_assert_leq(nf_workspace_bytes(ws), (size_t)5 << 18); /* chunks double, and there is scratch too */
     nf_workspace_free(ws);
     nf_model_free(m);
@@ -134,12 +134,12 @@ static void call_all(fixture *f, nf_workspace *ws, uint64_t step)
     const size_t n = SMALL + 1; /* another tiling than the batch's */
     cr_assert_eq(nf_objective_gradient(f->o, ws, 1, step, &report, f->g), NF_OK);
     cr_assert_eq(nf_objective_value(f->o, ws, 1, step, &report), NF_OK);
-    cr_assert_eq(nf_log_prob(f->m, ws, n, f->x, NULL, f->log), NF_OK);
+    cr_assert_eq(nf_log_prob(f->m, ws, NULL, n, f->x, NULL, f->log), NF_OK);
     cr_assert_eq(nf_sample(f->m, ws, &noise, n, NULL, f->y, f->log), NF_OK);
     for (int d = 0; d < 2; d++) {
         const nf_direction direction = d ? NF_FORWARD : NF_INVERSE;
-        cr_assert_eq(nf_transform(f->m, ws, direction, n, f->x, NULL, f->y, f->log), NF_OK);
-        cr_assert_eq(nf_transform_vjp(f->m, ws, direction, n, f->x, NULL, f->x, NULL, f->y, NULL, f->g), NF_OK);
+        cr_assert_eq(nf_transform(f->m, ws, NULL, direction, n, f->x, NULL, f->y, f->log), NF_OK);
+        cr_assert_eq(nf_transform_vjp(f->m, ws, NULL, direction, n, f->x, NULL, f->x, NULL, f->y, NULL, f->g), NF_OK);
     }
 }
 

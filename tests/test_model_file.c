@@ -343,13 +343,13 @@ static size_t outputs(const nf_model *m, size_t k, double *out)
     if (k <= 5)
         status = nf_sample(m, NULL, &noise, ROWS, c, y, log_q);
     else if (k == 6 || k == 7 || k == 12)
-        status = nf_transform(m, NULL, k == 6 ? NF_INVERSE : NF_FORWARD, ROWS, x, c, y, log_q);
+        status = nf_transform(m, NULL, NULL, k == 6 ? NF_INVERSE : NF_FORWARD, ROWS, x, c, y, log_q);
     else if (k == 8 || k == 11 || k >= FIRST_NET)
-        status = nf_evaluate(m, NULL, ROWS, x, c, y);
+        status = nf_evaluate(m, NULL, NULL, ROWS, x, c, y);
     else if (k == 9)
         status = nf_vae_encode(m, NULL, &noise, ROWS, x, y, log_q);
     else {
-        status = nf_log_prob(m, NULL, ROWS, x, c, log_q);
+        status = nf_log_prob(m, NULL, NULL, ROWS, x, c, log_q);
         width = 0;
     }
     cr_assert_eq(status, NF_OK, "model %zu: %s", k, nf_error_message());

@@ -68,7 +68,7 @@ static nf_model *from_data(nf_flow *f, size_t n, const nf_real *x, const nf_real
 
 static void push(const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y)
 {
-    cr_assert_eq(nf_transform(m, NULL, d, n, x, ctx, y, NULL), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, NULL), NF_OK, "%s", nf_error_message());
 }
 
 /* ---- actnorm ---- */
@@ -306,7 +306,7 @@ Test(batch_norm, normalises_by_its_statistics)
     nf_real *x = make_data(N, DIM), y[N * DIM], back[N * DIM];
     double log_det[N], wanted = 0;
     nf_model *m = from_data(nf_chain((nf_flow *[]){batch_norm(DIM), nf_lu_linear(DIM, 2)}, 2), N, x, NULL);
-    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, x, NULL, y, log_det), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, NULL, y, log_det), NF_OK);
     push(m, NF_FORWARD, N, y, NULL, back);
     for (size_t k = 0; k < DIM; k++) {
         const double variance = (double)nf_model_state(m)[DIM + k];
@@ -428,7 +428,7 @@ Test(batch_norm, statistics_stay_finite)
     double log_det[3];
     cr_assert_eq(nf_model_init(m, 1, 3, x, NULL), NF_OK);
     cr_assert(state[2] == 0 && state[3] == 0);
-    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, 3, x, NULL, y, log_det), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, 3, x, NULL, y, log_det), NF_OK);
     for (size_t i = 0; i < 6; i++)
         cr_assert_eq(y[i], 0);
     cr_assert_float_eq(log_det[0], -log(eps), 10 * rounding);

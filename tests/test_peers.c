@@ -228,8 +228,9 @@ static void compare(const char *peer, double slack, const json_t *file, turned t
     nf_real *y = malloc(n * dim * sizeof *y);
     double *p = malloc(n * sizeof *p);
     cr_assert(m && y && p);
-    cr_assert_eq(nf_log_prob(m, NULL, n, x, ctx, p), NF_OK, "%s: %s", peer, nf_error_message());
-    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, n, z, z_ctx, y, NULL), NF_OK, "%s: %s", peer, nf_error_message());
+    cr_assert_eq(nf_log_prob(m, NULL, NULL, n, x, ctx, p), NF_OK, "%s: %s", peer, nf_error_message());
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, n, z, z_ctx, y, NULL), NF_OK, "%s: %s", peer,
+                 nf_error_message());
     for (size_t i = 0; i < n; i++)
         check_near(peer, slack, "log-density", i, p[i], theirs_p[i]);
     for (size_t i = 0; i < n * dim; i++)

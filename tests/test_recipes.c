@@ -59,7 +59,7 @@ static void scatter(nf_model *m, double scale)
 static void push(const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y,
                  double *l)
 {
-    cr_assert_eq(nf_transform(m, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
 }
 
 static void normals(uint64_t seed, size_t n, nf_real *x)

@@ -100,7 +100,7 @@ Test(sylvester, is_the_papers_formula)
         }
         nf_model *model = with_parameters(DIM, o, theta);
         cr_assert_eq(nf_model_shape(model)->n_params, n_reflections(o) * DIM + m * (m - 1) + 3 * m);
-        cr_assert_eq(nf_transform(model, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
+        cr_assert_eq(nf_transform(model, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
         for (size_t k = 0; k < DIM; k++)
             cr_assert_float_eq(y[k], expected[k], 60 * rounding, "kind %zu, row %zu: %.17g, %.17g", kind, k,
                                (double)y[k], expected[k]);
@@ -132,7 +132,7 @@ Test(sylvester, one_column_is_planar)
                           nf_model_of_flow(nf_planar(DIM), &(nf_model_options){.theta = planar})};
         for (int d = 0; d < 2; d++) {
             for (int k = 0; k < 2; k++)
-                cr_assert_eq(nf_transform(m[k], NULL, (nf_direction)d, 1, x, NULL, y[k], &log_det[k]), NF_OK);
+                cr_assert_eq(nf_transform(m[k], NULL, NULL, (nf_direction)d, 1, x, NULL, y[k], &log_det[k]), NF_OK);
             for (size_t i = 0; i < DIM; i++)
                 cr_assert_float_eq(y[0][i], y[1][i], 200 * rounding);
             cr_assert_float_eq(log_det[0], log_det[1], 200 * rounding);
@@ -161,8 +161,8 @@ Test(sylvester, inverse_solves_for_all_parameters)
             alpha[m] = -alpha[0];
             normals(5 + c, POINTS * DIM, 2.3, y);
             nf_model *model = with_parameters(DIM, o, theta);
-            cr_assert_eq(nf_transform(model, NULL, NF_INVERSE, POINTS, y, NULL, x, back), NF_OK);
-            cr_assert_eq(nf_transform(model, NULL, NF_FORWARD, POINTS, x, NULL, again, log_det), NF_OK);
+            cr_assert_eq(nf_transform(model, NULL, NULL, NF_INVERSE, POINTS, y, NULL, x, back), NF_OK);
+            cr_assert_eq(nf_transform(model, NULL, NULL, NF_FORWARD, POINTS, x, NULL, again, log_det), NF_OK);
             for (size_t i = 0; i < POINTS * DIM; i++) {
                 double size = 0;
                 for (size_t k = 0; k < DIM; k++)
@@ -190,7 +190,8 @@ Test(sylvester, gradients_are_finite_for_all_parameters)
                 normals(3, DIM, 1.1, x);
                 normals(4, DIM, 1, gy);
                 nf_model *m = with_parameters(DIM, &kinds[kind], theta);
-                cr_assert_eq(nf_transform_vjp(m, NULL, (nf_direction)d, 1, x, NULL, gy, &g_l, gx, NULL, g), NF_OK);
+                cr_assert_eq(nf_transform_vjp(m, NULL, NULL, (nf_direction)d, 1, x, NULL, gy, &g_l, gx, NULL, g),
+                             NF_OK);
                 for (size_t i = 0; i < nf_model_shape(m)->n_params; i++)
                     cr_assert(isfinite(g[i]), "kind %zu, parameters of %g: gradient %zu", kind, scales[c], i);
                 for (size_t i = 0; i < DIM; i++)
@@ -213,7 +214,7 @@ Test(sylvester, reversed_is_between_two_reversals)
     nf_model *m[2] = {with_parameters(DIM, &kinds[3], theta),
                       nf_model_of_flow(three, &(nf_model_options){.theta = theta})};
     for (int k = 0; k < 2; k++)
-        cr_assert_eq(nf_transform(m[k], NULL, NF_FORWARD, 1, x, NULL, y[k], &log_det[k]), NF_OK);
+        cr_assert_eq(nf_transform(m[k], NULL, NULL, NF_FORWARD, 1, x, NULL, y[k], &log_det[k]), NF_OK);
     for (size_t i = 0; i < DIM; i++)
         cr_assert_float_eq(y[0][i], y[1][i], 0);
     cr_assert_float_eq(log_det[0], log_det[1], 0);
@@ -232,7 +233,7 @@ Test(sylvester, starts_near_the_identity_in_directions_of_its_own)
         nf_real x[DIM], y[DIM];
         double log_det, moved = 0, q[2][DIM * DIM], cosine = 0;
         normals(5, DIM, 1, x);
-        cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
         for (size_t i = 0; i < DIM; i++)
             moved += (double)((y[i] - x[i]) * (y[i] - x[i])) / DIM;
         cr_assert(moved > 1e-6 && moved < 0.04, "kind %zu: %g", kind, moved);

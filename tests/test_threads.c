@@ -103,16 +103,16 @@ Test(threads, blas_has_one_in_batch_calls)
     nf_model *q = nf_model_new(nf_pushforward(nf_normal(D), watching_flow()), NULL);
     for (size_t threads = 1; threads <= 3; threads++) {
         nf_workspace *ws = nf_workspace_new(threads);
-        cr_assert_eq(nf_evaluate(net, ws, N, x, NULL, y), NF_OK);
+        cr_assert_eq(nf_evaluate(net, ws, NULL, N, x, NULL, y), NF_OK);
         end("nf_evaluate");
-        cr_assert_eq(nf_transform(flow, ws, NF_FORWARD, N, x, ctx, y, NULL), NF_OK);
+        cr_assert_eq(nf_transform(flow, ws, NULL, NF_FORWARD, N, x, ctx, y, NULL), NF_OK);
         end("nf_transform");
-        cr_assert_eq(nf_transform_vjp(flow, ws, NF_FORWARD, N, x, ctx, x, NULL, y, NULL, NULL), NF_OK);
+        cr_assert_eq(nf_transform_vjp(flow, ws, NULL, NF_FORWARD, N, x, ctx, x, NULL, y, NULL, NULL), NF_OK);
         end("nf_transform_vjp");
         cr_assert_eq(nf_sample(q, ws, &(nf_noise){.seed = 3}, N, ctx, y, NULL), NF_OK);
         end("nf_sample");
         double log_p[N];
-        cr_assert_eq(nf_log_prob(q, ws, N, x, ctx, log_p), NF_OK);
+        cr_assert_eq(nf_log_prob(q, ws, NULL, N, x, ctx, log_p), NF_OK);
         end("nf_log_prob");
         nf_workspace_free(ws);
     }

@@ -76,7 +76,7 @@ Test(transforms, scales_are_the_papers_formulas)
             double log_det;
             long double expected = 0;
             nf_model *m = model_of(nf_scaled_affine(2, &forms[k]), theta);
-            cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
+            cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
             for (int r = 0; r < 2; r++) {
                 const long double L = log_scale(&forms[k], theta[2 * r + 1]), s = expl(L);
                 const long double moved = s * x[r] + (forms[k].gated ? 1 - s : 1) * theta[2 * r];
@@ -101,7 +101,8 @@ Test(transforms, the_scales_gradient_is_that_of_the_formula)
             const long double h = 1e-5L, a = theta[1];
             const long double slope = (log_scale(&forms[k], a + h) - log_scale(&forms[k], a - h)) / (2 * h);
             nf_model *m = model_of(nf_scaled_affine(1, &forms[k]), theta);
-            cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, &x, NULL, &gy, &g_l, &gx, NULL, g_theta), NF_OK);
+            cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, &x, NULL, &gy, &g_l, &gx, NULL, g_theta),
+                         NF_OK);
             cr_expect_float_eq(g_theta[1], slope, 1e-9 + 20 * rounding, "form %zu, a = %g: %.12g, not %.12Lg", k, as[i],
                                (double)g_theta[1], slope);
             nf_model_free(m);
@@ -115,7 +116,7 @@ Test(transforms, zero_parameters_are_the_identity)
         const nf_real x[3] = {NF_R(-2.317), NF_R(0.0591), NF_R(417.3)};
         double log_det;
         nf_model *m = model_of(nf_scaled_affine(3, &(nf_scaled_affine_options){.scale = (nf_scale)k}), theta);
-        cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
         cr_assert_eq(memcmp(x, y, sizeof x), 0, "form %zu", k);
         cr_assert_float_eq(log_det, 0, 0);
         nf_model_free(m);
@@ -138,8 +139,8 @@ Test(transforms, saturated_scales_stay_at_their_bounds)
             const double upper = q->limit, lower = q->lower > 0 ? q->lower : q->limit;
             if (q->scale != NF_SCALE_SOFTPLUS || sign < 0)
                 for (nf_direction d = NF_FORWARD; d <= NF_INVERSE; d++) {
-                    cr_assert_eq(nf_transform(m, NULL, d, 1, &x, NULL, &y, &log_det), NF_OK);
-                    cr_assert_eq(nf_transform_vjp(m, NULL, d, 1, &x, NULL, &gy, &g_l, &gx, NULL, g_theta), NF_OK);
+                    cr_assert_eq(nf_transform(m, NULL, NULL, d, 1, &x, NULL, &y, &log_det), NF_OK);
+                    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, d, 1, &x, NULL, &gy, &g_l, &gx, NULL, g_theta), NF_OK);
                     cr_expect(isfinite(y) && isfinite(gx) && isfinite(g_theta[0]) && isfinite(g_theta[1]),
                               "form %zu, direction %d, %g", k, (int)d, (double)theta[1]);
                     if (upper > 0)
@@ -163,13 +164,13 @@ Test(transforms, extreme_scales_give_what_is_representable)
             for (int i = 0; i < 2; i++) {
                 double l, l_back;
                 const nf_real gy = (nf_real)exp(-sign * big * 0.55), g_l = NF_R(0.371);
-                cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, &x[i], NULL, &y, &l), NF_OK);
-                cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, 1, &y, NULL, &back, &l_back), NF_OK);
+                cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, &x[i], NULL, &y, &l), NF_OK);
+                cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, 1, &y, NULL, &back, &l_back), NF_OK);
                 cr_expect_float_eq(l, sign * big, 0);
                 cr_expect_float_eq(l_back, -sign * big, 0);
                 cr_expect_float_eq(y, i ? exp(sign * big * 0.4) : 0, big * 40 * rounding * exp(sign * big * 0.4));
                 cr_expect_float_eq(back, x[i], big * 40 * rounding * (double)x[i]);
-                cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, &x[i], NULL, &gy, &g_l, &gx, NULL, g_theta),
+                cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, &x[i], NULL, &gy, &g_l, &gx, NULL, g_theta),
                              NF_OK);
                 cr_expect_float_eq(gx, exp(sign * big * 0.45), big * 40 * rounding * exp(sign * big * 0.45));
                 cr_expect(isfinite(g_theta[0]) && isfinite(g_theta[1]));
@@ -180,7 +181,7 @@ Test(transforms, extreme_scales_give_what_is_representable)
     nf_real theta[2] = {0, (nf_real)big}, gx, g_theta[2] = {0};
     const nf_real x = 0, gy = 1, g_l = NF_R(0.25);
     nf_model *m = model_of(nf_scaled_affine(1, NULL), theta);
-    cr_assert_eq(nf_transform_vjp(m, NULL, NF_FORWARD, 1, &x, NULL, &gy, &g_l, &gx, NULL, g_theta), NF_OK);
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, &x, NULL, &gy, &g_l, &gx, NULL, g_theta), NF_OK);
     cr_expect_float_eq(g_theta[1], 0.25, 0);
     cr_expect(isinf(gx));
     nf_model_free(m);
@@ -197,8 +198,8 @@ Test(transforms, a_shift_shifts)
     for (nf_direction d = NF_FORWARD; d <= NF_INVERSE; d++) {
         const nf_real sign = d == NF_FORWARD ? 1 : -1;
         g_theta[0] = g_theta[1] = 0;
-        cr_assert_eq(nf_transform(m, NULL, d, 1, x, NULL, y, &log_det), NF_OK);
-        cr_assert_eq(nf_transform_vjp(m, NULL, d, 1, x, NULL, gy, &g_l, gx, NULL, g_theta), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, d, 1, x, NULL, y, &log_det), NF_OK);
+        cr_assert_eq(nf_transform_vjp(m, NULL, NULL, d, 1, x, NULL, gy, &g_l, gx, NULL, g_theta), NF_OK);
         cr_expect_float_eq(log_det, 0, 0);
         for (int i = 0; i < 2; i++) {
             cr_expect_eq(y[i], x[i] + sign * theta[i]);

@@ -67,7 +67,7 @@ void picture_panel(picture *p, const char *label, const nf_model *q)
     static double log_q[POINTS];
     for (size_t i = 0; i < 2 * POINTS; i++)
         x[i] = NF_R(p->x[i]);
-    cli_ok(nf_log_prob(q, NULL, POINTS, x, NULL, log_q));
+    cli_ok(nf_log_prob(q, NULL, NULL, POINTS, x, NULL, log_q));
     add(p, p->place[p->n_panels - 1] + 1, label, log_q);
 }
 

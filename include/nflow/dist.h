@@ -47,7 +47,7 @@ NF_API nf_dist *nf_dist_ref(nf_dist *dist);
 /** Gives back a reference; NULL is allowed. */
 NF_API void nf_dist_free(nf_dist *dist);
 
-/** Tile calls for children; as the hooks of nf_dist_type. */
+/** Tile calls for children; as the hooks of nf_dist_type. What may be NULL is said at nf_net_apply(). */
 NF_API NF_CHECKED nf_status nf_dist_sample(const nf_object *dist, const nf_pass *p, nf_real *x, double *log_q,
                                            void **saved);
 /** See nf_dist_type.sample_vjp. */

@@ -58,9 +58,10 @@ typedef enum nf_stop_reason {
 
 /** Warnings in a report, ORed. */
 enum {
-    NF_WARN_LOG_DET = 1u, /**< a |log-det| exceeded 1000 + 20 per dimension: the flow is running away */
-    NF_WARN_SKIPPED = 2u, /**< some steps were skipped */
-    NF_WARN_REJECTED = 4u /**< the target rejected some draws */
+    NF_WARN_LOG_DET = 1u,  /**< a |log-det| exceeded 1000 + 20 per dimension: the flow is running away */
+    NF_WARN_SKIPPED = 2u,  /**< some steps were skipped */
+    NF_WARN_REJECTED = 4u, /**< the target rejected some draws */
+    NF_WARN_FAILED = 8u    /**< some samples had no finite result and were left out */
 };
 
 /** Options of nf_fit; zeros mean the defaults. */
@@ -74,10 +75,11 @@ typedef struct nf_fit_options {
     double rate;                        /**< learning rate, 0: 0.001 */
     nf_schedule schedule;               /**< multiplies rate */
     double clip_norm;                   /**< gradients longer than this are shortened to it; 0: never */
-    size_t max_bad_steps;               /**< non-finite steps in a row that end the fit; 0: 100 */
-    nf_objective *validation;           /**< evaluated every `validate_every` steps; NULL: none. Borrowed */
-    uint64_t validate_every;            /**< 0: 1000 */
-    size_t patience;                    /**< evaluations without a better one before stopping; 0: never stop */
+    size_t max_bad_steps;               /**< bad steps in a row that end the fit; 0: 100 */
+    double max_failed; /**< share of a step's samples that may fail; with more the step is bad. In (0, 1]; 0: 3/4 */
+    nf_objective *validation; /**< evaluated every `validate_every` steps; NULL: none. Borrowed */
+    uint64_t validate_every;  /**< 0: 1000 */
+    size_t patience;          /**< evaluations without a better one before stopping; 0: never stop */
     /** Called after every step; anything but 0 stops the fit, keeping what there is. */
     int (*callback)(void *user, const nf_progress *progress);
     void *user; /**< handed to callback */
@@ -87,8 +89,9 @@ typedef struct nf_fit_options {
 typedef struct nf_fit_report {
     nf_stop_reason reason; /**< why it ended */
     uint64_t steps;        /**< steps made, skipped ones included */
-    uint64_t skipped;      /**< steps with a non-finite loss or gradient: nothing was moved */
+    uint64_t skipped;      /**< bad steps: nothing was moved */
     uint64_t rejected;     /**< draws that the target rejected, over all steps */
+    uint64_t failed;       /**< samples that had no finite result and were left out, over all steps */
     double loss;           /**< running mean of the loss at the end */
     double best;           /**< best validation loss; without validation, the best running mean */
     uint64_t best_step;    /**< the step after which it was seen */
@@ -101,7 +104,9 @@ typedef struct nf_fit_report {
 /**
  * Minimises an objective over its model's parameters.
  *
- * A step with a non-finite loss or gradient moves nothing, is counted, and after max_bad_steps in a row ends the fit.
+ * A sample without a finite result (a layer could not compute it, its loss or its target's gradient is not finite) is
+ * left out of the step and counted. A step is bad where too many samples failed (max_failed), or where its mean loss or
+ * its gradient is not finite all the same: it moves nothing, is counted, and max_bad_steps in a row end the fit.
  * With `validation`, the parameters of the best evaluation are the model's at the end; without, the last ones, or,
  * where the fit ends in NF_STOP_NOTFINITE, those of the best running mean among every validate_every-th step (if there
  * was one).

@@ -25,13 +25,14 @@ typedef struct nf_flow_type {
     /**
      * y = f(x) for NF_FORWARD, y = f^-1(x) for NF_INVERSE (x has the rows of the side it comes from);
      * log_det[s] += log|det dy/dx| of the direction taken; *saved: what vjp needs beyond x and y, which the caller
-     * keeps; allocated on p->tape, untouched where p->tape is NULL. x and y do not overlap.
+     * keeps; allocated on p->tape, untouched where p->tape is NULL. x and y do not overlap. A sample that cannot be
+     * computed gets NaN in its rows of y and in its log_det; the others are not touched by it.
      */
     nf_status (*apply)(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved);
     /**
      * gx = J^T gy + g_log_det d(log_det)/dx, overwritten; g += the same for parameters and context.
-     * g_log_det [ld]. gx is never NULL; the fields of g may be.
+     * g_log_det [ld]. gx and g are never NULL; the fields of g may be.
      */
     nf_status (*vjp)(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
                      void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
@@ -58,7 +59,7 @@ NF_API nf_flow *nf_flow_ref(nf_flow *flow);
 /** Gives back a reference; NULL is allowed. */
 NF_API void nf_flow_free(nf_flow *flow);
 
-/** Runs a flow (a child, say) on a tile. As nf_flow_type.apply. */
+/** Runs a flow (a child, say) on a tile. As nf_flow_type.apply; what may be NULL is said at nf_net_apply(). */
 NF_API NF_CHECKED nf_status nf_flow_apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x,
                                           nf_real *y, double *log_det, void **saved);
 /** Its vector-Jacobian product, derived where the type leaves it to the library. As nf_flow_type.vjp. */

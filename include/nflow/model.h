@@ -82,6 +82,13 @@ NF_API void nf_workspace_free(nf_workspace *ws);
 NF_API size_t nf_workspace_threads(const nf_workspace *ws);
 /** Bytes it holds now: the high-water mark. */
 NF_API size_t nf_workspace_bytes(const nf_workspace *ws);
+/**
+ * Rows of the last batch call with this workspace that have no result: a layer could not compute them (an iteration
+ * that did not converge, say), or a NaN came in. Such a row is NaN throughout, its log-density or log-det too; the call
+ * returns NF_OK all the same, and the other rows are what they would be without it. Batch calls are those below,
+ * nf_vae_encode(), nf_vae_decode() and nf_posterior_forward().
+ */
+NF_API size_t nf_workspace_failed(const nf_workspace *ws);
 
 /**
  * Draws from a model of a distribution. `ws` NULL: a temporary one. A workspace serves one call at a time.
@@ -96,36 +103,40 @@ NF_API NF_CHECKED nf_status nf_sample(const nf_model *m, nf_workspace *ws, const
                                       const nf_real *ctx, nf_real *x, double *log_q);
 /**
  * log_p[i] = log q(x_i), [n]; x [n x dim], ctx [n x n_ctx] or NULL.
- * @return as nf_sample(); NF_EUNSUPPORTED where it cannot be scored.
+ * @param noise for models that draw when they score (NF_STOCHASTIC among the flags of nf_model_shape()); may be NULL
+ * for all others. Row i is sample noise->first_sample + i, whatever n and the thread count.
+ * @return as nf_sample(); NF_EARG too where noise is needed and NULL; NF_EUNSUPPORTED where it cannot be scored.
  */
-NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x,
-                                        const nf_real *ctx, double *log_p);
+NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
+                                        const nf_real *x, const nf_real *ctx, double *log_p);
 /**
  * Pushes a batch through a model of a flow (or through the flow of a model of a pushforward).
+ * @param noise as in nf_log_prob(); with the same noise both directions are each other's inverse
  * @param x [n x dim_in] for NF_FORWARD, [n x dim_out] for NF_INVERSE
  * @param y the other side's rows, written
  * @param log_det [n], of the direction taken, written; NULL: not wanted
  * @return NF_EARG (a model without a flow, no such direction, n 0, `ctx` NULL where it is needed), NF_ENOMEM; what
  * users' own hooks return.
  */
-NF_API NF_CHECKED nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n,
-                                         const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det);
+NF_API NF_CHECKED nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d,
+                                         size_t n, const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det);
 /**
- * Gradients of <gy, y> + <g_log_det, log_det> of nf_transform at x (run again inside).
+ * Gradients of <gy, y> + <g_log_det, log_det> of nf_transform at x (run again inside, with the same noise). A row that
+ * has no result adds nothing to g_theta; its gx and g_ctx are NaN.
  * @param gy  like y; NULL: zeros.  @param g_log_det [n]; NULL: zeros
  * @param gx  like x, written; NULL: not wanted.  @param g_ctx [n x n_ctx], written; NULL: not wanted
  * @param g_theta [n_params], += ; NULL: not wanted
  * @return as nf_transform(); NF_EUNSUPPORTED where a type without solve_jt leaves this direction to the library.
  */
-NF_API NF_CHECKED nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n,
-                                             const nf_real *x, const nf_real *ctx, const nf_real *gy,
+NF_API NF_CHECKED nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d,
+                                             size_t n, const nf_real *x, const nf_real *ctx, const nf_real *gy,
                                              const nf_real *g_log_det, nf_real *gx, nf_real *g_ctx, nf_real *g_theta);
 /**
- * Runs a model of a net on a batch: x [n x dim_in], ctx or NULL, y [n x dim_out].
+ * Runs a model of a net on a batch: x [n x dim_in], ctx or NULL, y [n x dim_out], noise as in nf_log_prob().
  * @return NF_EARG (a model of no net, n 0, `ctx` NULL where it is needed), NF_ENOMEM; what users' own hooks return.
  */
-NF_API NF_CHECKED nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x,
-                                        const nf_real *ctx, nf_real *y);
+NF_API NF_CHECKED nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
+                                        const nf_real *x, const nf_real *ctx, nf_real *y);
 
 /** Users' own types that a model file may name; arrays may be NULL with length 0. */
 typedef struct nf_types {

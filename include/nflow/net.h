@@ -13,9 +13,12 @@ typedef struct nf_net nf_net; /**< a differentiable function R^dim_in x context 
 typedef struct nf_net_type {
     nf_part part; /**< name and common hooks */
     size_t abi;   /**< sizeof(nf_net_type), lets fields be appended later */
-    /** y = net(x). x [dim_in x ld], y [dim_out x ld]; *saved: what vjp needs, allocated on p->tape. */
+    /**
+     * y = net(x). x [dim_in x ld], y [dim_out x ld]; *saved: what vjp needs, allocated on p->tape, untouched where
+     * p->tape is NULL.
+     */
     nf_status (*apply)(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved);
-    /** gx = J^T gy (overwritten; NULL: not wanted); g += parameters', context's. */
+    /** gx = J^T gy (overwritten; NULL: not wanted); g += parameters', context's. g is never NULL, its fields may be. */
     nf_status (*vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
                      const nf_real *gy, nf_real *gx, const nf_grad *g);
     /** Moves the initial output by shift [dim_out], in theta (its last biases). NULL: the net cannot, and is left
@@ -38,7 +41,12 @@ NF_API nf_net *nf_net_ref(nf_net *net);
 /** Gives back a reference; NULL is allowed. */
 NF_API void nf_net_free(nf_net *net);
 
-/** Runs a net (a child, say) on a tile. As nf_net_type.apply. */
+/**
+ * Runs a net (a child, say) on a tile. As nf_net_type.apply; `saved` may be NULL where p->tape is.
+ *
+ * One rule for all calls of nets, flows and distributions on tiles: what comes in is never NULL; a result that is not
+ * wanted may be NULL (saved, log_det, log_q, gx, g, each field of g). Hooks see less of that: see their own comments.
+ */
 NF_API NF_CHECKED nf_status nf_net_apply(const nf_object *net, const nf_pass *p, const nf_real *x, nf_real *y,
                                          void **saved);
 /** As nf_net_type.vjp. */

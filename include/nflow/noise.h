@@ -17,7 +17,18 @@ typedef struct nf_noise {
     uint64_t step;         /**< optimizer step, or any number that must give fresh noise */
     uint64_t first_sample; /**< global index of column 0 */
     uint32_t site;         /**< the object's place in its tree: its pre-order index */
+    /**
+     * NULL: column s of a tile is sample first_sample + s. Else [n]: it is sample first_sample + column[s], in
+     * ascending order, because some samples of the tile were left out (see nf_pass.failed). Borrowed.
+     */
+    const uint32_t *column;
 } nf_noise;
+
+/** The global index of the sample in column s of a tile. */
+static inline uint64_t nf_noise_sample(const nf_noise *noise, size_t s)
+{
+    return noise->first_sample + (noise->column ? noise->column[s] : s);
+}
 
 /** One block of Philox4x32-10: out = bijection_key(counter). No state, no failure. */
 NF_API void nf_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

@@ -32,17 +32,14 @@ typedef enum nf_mode {
 
 /** Properties of an object, ORed into nf_shape.flags. */
 enum {
-    NF_PER_SAMPLE = 1u,         /**< kernels accept theta_stride = 1, so it can be amortised; demands n_prep == 0 */
-    NF_STOCHASTIC = 2u,         /**< draws noise in apply (its log-det may be an estimate) */
-    NF_IMPLICIT_FORWARD = 4u,   /**< the library derives the VJP of forward from vjp and solve_jt of inverse */
-    NF_IMPLICIT_INVERSE = 8u,   /**< the library derives the VJP of inverse from vjp and solve_jt of forward */
-    NF_VOLUME_PRESERVING = 16u, /**< log-det is identically 0 */
+    NF_PER_SAMPLE = 1u, /**< kernels accept theta_stride = 1, so it can be amortised; demands n_prep == 0 */
     /**
-     * Vector-Jacobian products heed nf_grad.fresh: with it they write each of theta's numbers, where else they add. Of
-     * an object with children: it has no parameters of its own, and each child's product is called exactly once with
-     * the child's nf_child_grad(). Nothing is lost without the flag: the library then clears the numbers first.
+     * Draws noise whenever it is applied or scored, in evaluation too: a log-det that is estimated, a score that
+     * integrates over draws. Calls of the whole model then need an nf_noise. A tree with such a node has it too.
      */
-    NF_WRITES_GRADIENT = 32u
+    NF_STOCHASTIC = 2u,
+    NF_IMPLICIT_FORWARD = 4u, /**< the library derives the VJP of forward from vjp and solve_jt of inverse */
+    NF_IMPLICIT_INVERSE = 8u  /**< the library derives the VJP of inverse from vjp and solve_jt of forward */
 };
 
 /** What one object asks of its surroundings. For nf_*_new: its own needs, children excluded. */
@@ -83,6 +80,13 @@ typedef struct nf_pass {
      */
     double *log_weight;
     const nf_real *g_log_weight; /**< [ld] or NULL (zeros): in nf_dist_type.sample_vjp, the cotangent of log_weight */
+    /**
+     * [n] or NULL. For objectives: failed[s] = 1 says that sample s has no result and is to be left out of the step;
+     * see nf_leave_out(). Layers leave it alone: where one cannot compute a sample (an iteration that does not
+     * converge, an integration out of steps), it writes NaN to that sample's rows of y and to its log-det, and goes on
+     * with the others.
+     */
+    unsigned char *failed;
 } nf_pass;
 
 /**
@@ -94,7 +98,7 @@ typedef struct nf_grad {
     nf_real *prep;  /**< [n_prep], summed over samples */
     nf_real *ctx;   /**< [n_ctx x ld], per sample */
     double *stats;  /**< [n_state], sums that nf_part.end_step turns into new state */
-    bool fresh;     /**< theta's numbers are undefined as yet; only types with NF_WRITES_GRADIENT see it */
+    bool fresh;     /**< the library's own: false in a new struct, and as it was in a copy */
 } nf_grad;
 
 /** Data that enters an object while it is initialised: one big tile, feature-major. */
@@ -157,6 +161,13 @@ NF_API const nf_object *nf_child(const nf_object *o, size_t i);
 NF_API nf_pass nf_child_pass(const nf_object *o, size_t i, const nf_pass *p);
 /** Child i's gradients: the parent's, moved likewise. `p` is the parent's pass. */
 NF_API nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, const nf_grad *g);
+/**
+ * Marks samples of a tile as failed: p->failed[s] = 1 for every s < p->n with a value[s] that is not finite.
+ * @return whether there is one. Then an objective's hook returns NF_OK before it adds anything to sums or gradients;
+ * the library counts those samples, and calls the hook again without them: p->n is smaller, and p->noise.column says
+ * which samples the columns are. Always false where the caller offers no p->failed.
+ */
+NF_API bool nf_leave_out(const nf_pass *p, const double *value);
 /** Initialises child i inside an nf_part.init; theta and state are those handed to the parent's init. */
 NF_API NF_CHECKED nf_status nf_init_child(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *batch,
                                           nf_real *theta, nf_real *state);

@@ -22,6 +22,7 @@ typedef struct nf_sums {
     double term[NF_MAX_TERMS]; /**< sums of the parts, as nf_objective_type.terms names them */
     double worst_log_det;      /**< the largest |log-det| of the step (a maximum, not a sum) */
     size_t rejected;           /**< draws that the target rejected */
+    size_t failed; /**< samples left out since they have no result; counted by the library, see nf_leave_out() */
 } nf_sums;
 
 /** A step: which noise, how many samples. */
@@ -40,21 +41,21 @@ typedef struct nf_objective_type {
     /** Once a step, serial, before any tile: shuffles, schedules. May be NULL. */
     nf_status (*begin)(void *self, const nf_step *step);
     /**
-     * A tile, samples first .. first + p->n - 1: up to what `gather` needs. *saved is handed to backward.
-     * p is the pass of the whole bound object. May be NULL: all is done in backward.
+     * A tile, samples first .. first + p->n - 1 (or those of them that p->noise.column names): up to what `gather`
+     * needs. *saved is handed to backward. p is the pass of the whole bound object. May be NULL: all is done in
+     * backward. A sample that has no result is left out by nf_leave_out(), after which the hook is called again.
      */
     nf_status (*forward)(void *self, const nf_pass *p, size_t first, void **saved);
     /** The whole batch, serial, between the phases: targets that are not thread-safe. NULL: phases are fused. */
     nf_status (*gather)(void *self, const nf_step *step);
-    /** The tile again: adds to `sums` and, unless g is NULL, the gradient of the SUM of losses to g. */
+    /**
+     * The tile again: adds to `sums` and, unless g is NULL, the gradient of the SUM of losses to g. Here too samples
+     * can be left out, before anything is added; forward is then run again as well.
+     */
     nf_status (*backward)(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g);
     /** Releases self. */
     void (*destroy)(void *self);
-    /**
-     * backward hands g, or the nf_child_grad() of each of the model's children, to exactly one vector-Jacobian product.
-     * Then g->fresh may be set; without the flag the library clears the gradient first.
-     */
-    bool hands_gradient_on;
+    unsigned internal; /**< the library's own: 0 */
 } nf_objective_type;
 
 /**
@@ -70,14 +71,15 @@ NF_API size_t nf_objective_batch(const nf_objective *o);
 /** Its type. */
 NF_API const nf_objective_type *nf_objective_get_type(const nf_objective *o);
 
-/** What came of one step: means over the accepted samples. */
+/** What came of one step: means over the accepted samples, those that neither failed nor were rejected. */
 typedef struct nf_step_report {
-    double loss;               /**< mean loss; NaN if every draw was rejected */
+    double loss;               /**< mean loss; NaN if there is no accepted sample */
     double term[NF_MAX_TERMS]; /**< means of the parts */
     double grad_norm;          /**< Euclidean norm of the mean gradient, before clipping */
     double worst_log_det;      /**< the largest |log-det| */
     size_t n;                  /**< samples drawn */
     size_t rejected;           /**< samples the target rejected */
+    size_t failed;             /**< samples without a finite result */
 } nf_step_report;
 
 /** The loss of a step; no gradient. `ws` NULL: a temporary workspace. */

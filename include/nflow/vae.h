@@ -14,7 +14,8 @@ NF_BEGIN_DECLS
  * @param m     a model of nf_posterior(d, flow) or nf_diagonal_posterior(d); shared by threads
  * @param ws    this thread's workspace; keeps the tape for nf_posterior_backward
  * @param mean, log_scale [n x d].  @param ctx [n x n_ctx of the flow], NULL if that is 0
- * @param z     [n x d], written.   @param log_q [n], log q(z), written
+ * @param z     [n x d], written.   @param log_q [n], log q(z), written. A row that has no result (its mean is NaN, say)
+ * is NaN in both, and counted by nf_workspace_failed(); the other rows are as they would be without it
  * @return NF_EARG (NULL where something is needed, n 0), NF_EDIM (a model of fewer than 2 d rows of context),
  * NF_ENOMEM; what users' own hooks return.
  */
@@ -23,7 +24,8 @@ NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace
                                                  nf_real *z, double *log_q);
 /**
  * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward, whose noise is held.
- * @param gz [n x d].  @param g_log_q [n].  n is that of the forward call
+ * @param gz [n x d].  @param g_log_q [n].  n is that of the forward call. Rows without a result are not read: their
+ * gradients are 0, and they add nothing to g
  * @param g_mean, g_log_scale [n x d], g_ctx [n x n_ctx]: written; NULL: not wanted
  * @param g nf_model_gradient_size(m) numbers, +=; NULL: not wanted. Pull back once a step: nf_model_pull_gradient
  * @return NF_EARG (no such forward call before), NF_EUNSUPPORTED (a mixture); else as nf_posterior_forward().
@@ -76,6 +78,7 @@ typedef struct nf_vae_scores {
     double kl;        /**< mean of log q(z|x) - log p(z) */
     double log_px;    /**< mean log p(x), estimated by importance sampling with `samples` draws a row */
     double log_px_se; /**< its standard error over rows */
+    size_t failed;    /**< rows that have no finite score: not in the means, which are NaN where no row has one */
 } nf_vae_scores;
 
 /**

@@ -191,6 +191,7 @@ nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *no
     if (noise) {
         p.noise = *noise;
         p.noise.first_sample += first;
+        p.noise.column = NULL;
     }
     if (memory) {
         p.tape = gradient ? &memory->tape : NULL;
@@ -217,8 +218,25 @@ nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real
     if (!tile)
         *status = NF_ENOMEM;
     else if (batch)
-        nfi_pack(p->n, dim, batch + first * dim, dim, p->ld, tile);
+        nfi_pack_left(p, first, dim, batch, tile);
     return tile;
+}
+
+nf_real *nfi_load_cotangent(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status)
+{
+    nf_real *tile = nfi_load_tile(p, first, dim, batch, status);
+    if (tile && batch)
+        nfi_pad_zero(dim, p->n, p->ld, tile);
+    else if (tile)
+        memset(tile, 0, dim * p->ld * sizeof *tile);
+    return tile;
+}
+
+nf_status nfi_check_noise(const char *who, const nf_object *o, const nf_noise *noise)
+{
+    if (noise || !(o->total.flags & NF_STOCHASTIC))
+        return NF_OK;
+    return nf_error(NF_EARG, "%s: `noise` is NULL, but the %s draws noise whenever it is used", who, o->part->name);
 }
 
 nf_status nfi_for_batch(const nf_model *m, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user)
@@ -227,7 +245,9 @@ nf_status nfi_for_batch(const nf_model *m, nf_workspace *ws, size_t n, nfi_tile_
     if (!mine)
         return NF_ENOMEM;
     nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
+    nfi_failures_begin(mine);
     nf_status status = nfi_for_tiles(mine, &tiling, f, user);
+    nfi_failures_end(mine);
     nfi_workspace_return(ws, mine);
     return status;
 }

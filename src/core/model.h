@@ -20,9 +20,13 @@ nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const ch
    numbers. NULL if there is none (no message). */
 const nf_object *nfi_model_flow(const nf_model *m, nf_pass *root);
 
-/* Rows first .. first + p->n - 1 of a row-major batch [n x dim] as a tile on scratch; `batch` NULL: the tile is not
-   initialised. NULL with *status set when out of memory. */
+/* The rows of a row-major batch [n x dim] that belong to p's columns, first + column s, as a tile on scratch; `batch`
+   NULL: the tile is not initialised. NULL with *status set when out of memory. */
 nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status);
+/* The same of cotangents: 0 in the padding, and everywhere if `batch` is NULL. */
+nf_real *nfi_load_cotangent(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status);
+/* NF_EARG, with a message that begins with `who`, if the object draws whenever it is used and has no noise to do so. */
+nf_status nfi_check_noise(const char *who, const nf_object *o, const nf_noise *noise);
 
 /* Runs f over the tiles of a batch of n, as nfi_for_tiles does; `ws` NULL: in a temporary workspace. */
 nf_status nfi_for_batch(const nf_model *m, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user);

@@ -40,9 +40,10 @@ void nfi_noise_block(const nf_noise *noise, uint64_t sample, uint32_t block, uin
 /* The two rows of a block from its numbers. */
 typedef void pair_fn(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
 
-/* Numbers of `size` bytes, chunk by chunk, so that all fits in the first cache; a chunk ends where the low word of the
-   sample wraps. */
-static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t size, void *out, pair_fn *pair)
+/* Numbers of `size` bytes for n samples that follow each other, chunk by chunk, so that all fits in the first cache; a
+   chunk ends where the low word of the sample wraps. */
+static void fill_run(const nf_noise *noise, uint64_t first, size_t dim, size_t n, size_t ld, size_t size,
+                     unsigned char *at, pair_fn *pair)
 {
     uint64_t a[CHUNK], b[CHUNK];
     union {
@@ -50,9 +51,8 @@ static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t 
         double wide[CHUNK];
     } x, y;
     uint32_t counter[4], key[2];
-    unsigned char *at = out;
     for (size_t s = 0, count; s < n; s += count) {
-        uint64_t sample = noise->first_sample + s, until_wrap = (UINT64_C(1) << 32) - (sample & UINT32_MAX);
+        uint64_t sample = first + s, until_wrap = (UINT64_C(1) << 32) - (sample & UINT32_MAX);
         count = n - s < CHUNK ? n - s : CHUNK;
         count = count < until_wrap ? count : (size_t)until_wrap;
         size_t lanes = nfi_lanes(count + NFI_LANES - 1);
@@ -64,6 +64,25 @@ static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t 
             if (row + 1 < dim)
                 memcpy(at + ((row + 1) * ld + s) * size, &y, count * size);
         }
+    }
+}
+
+/* From column s on: how many columns are samples that follow each other. */
+static size_t run_length(const nf_noise *noise, size_t s, size_t n)
+{
+    size_t end = s + 1;
+    while (end < n && noise->column[end] == noise->column[end - 1] + 1)
+        end++;
+    return end - s;
+}
+
+/* The n columns of a tile, and its padding. */
+static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t size, void *out, pair_fn *pair)
+{
+    unsigned char *at = out;
+    for (size_t s = 0, count; s < n; s += count) {
+        count = noise->column ? run_length(noise, s, n) : n;
+        fill_run(noise, nf_noise_sample(noise, s), dim, count, ld, size, at + s * size, pair);
     }
     for (size_t row = 0; row < dim; row++) {
         unsigned char *last = at + (row * ld + n - 1) * size;

@@ -18,7 +18,9 @@ NFI_KERNEL void nfi_add_row_sums(size_t rows, size_t ld, nf_real sign, const nf_
 NFI_KERNEL void nfi_add_to_rows(size_t rows, size_t ld, nf_real sign, const nf_real *b, const nf_real *x, nf_real *y);
 /* x *= scale; returns the sum of the squares. */
 NFI_KERNEL double nfi_scale_and_square(size_t n, nf_real scale, nf_real *x);
-/* The sum of x[r][s] * 0 for s < n: 0, or NaN if one of the numbers is not finite. */
-NFI_KERNEL nf_real nfi_poison(size_t rows, size_t n, size_t ld, const nf_real *x);
+/* mark[s] becomes NaN where column s of x has a NaN; other columns leave it. mark [ld] */
+NFI_KERNEL void nfi_mark_nan(size_t rows, size_t ld, const nf_real *x, nf_real *mark);
+/* The same where column s has a number that is not finite. mark [ld], of finite numbers */
+NFI_KERNEL void nfi_mark_not_finite(size_t rows, size_t ld, const nf_real *x, nf_real *mark);
 
 #endif

@@ -79,13 +79,24 @@ double nfi_scale_and_square(size_t n, nf_real scale, nf_real *x)
     return lane[0];
 }
 
-nf_real nfi_poison(size_t rows, size_t n, size_t ld, const nf_real *x)
+void nfi_mark_nan(size_t rows, size_t ld, const nf_real *restrict x, nf_real *restrict mark)
 {
-    nf_real sum = 0;
+    ld = nfi_lanes(ld);
     for (size_t r = 0; r < rows; r++) {
-        NFI_PRAGMA(omp simd reduction(+ : sum)) /* 0 or NaN: the order does not matter */
-        for (size_t s = 0; s < n; s++)
-            sum += x[r * ld + s] * 0;
+        const nf_real *row = x + r * ld;
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            mark[s] = row[s] == row[s] ? mark[s] : row[s];
     }
-    return sum;
+}
+
+void nfi_mark_not_finite(size_t rows, size_t ld, const nf_real *restrict x, nf_real *restrict mark)
+{
+    ld = nfi_lanes(ld);
+    for (size_t r = 0; r < rows; r++) {
+        const nf_real *row = x + r * ld;
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            mark[s] += row[s] * 0;
+    }
 }

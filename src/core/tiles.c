@@ -2,6 +2,7 @@
    take tiles as they come; what is computed does not depend on which thread took which. */
 #include "core/tiles.h"
 #include "core/kernel.h"
+#include "core/live.h"
 #include "core/transpose.h"
 #include <omp.h>
 #include <stdatomic.h>
@@ -10,7 +11,7 @@
 
 enum {
     WIDTH_MIN = 64, /* of vectors; big images go below */
-    WIDTH_MAX = 256,
+    WIDTH_MAX = NFI_WIDEST,
     WIDTH_FLOOR = 8,
     WIDE_BYTES = 1 << 18, /* of a tape, up to which wider tiles pay: light layers cost their calls, nets do not */
     TAPE_BYTES = 1 << 25, /* and from which tiles are narrow: each reads all weights */
@@ -67,6 +68,24 @@ void nf_workspace_free(nf_workspace *ws)
 size_t nf_workspace_threads(const nf_workspace *ws)
 {
     return ws ? ws->n_threads : 0;
+}
+
+size_t nf_workspace_failed(const nf_workspace *ws)
+{
+    return ws ? ws->failed : 0;
+}
+
+void nfi_failures_begin(nf_workspace *ws)
+{
+    ws->failed = 0;
+    for (size_t i = 0; i < ws->n_threads; i++)
+        ws->thread[i].failed = 0;
+}
+
+void nfi_failures_end(nf_workspace *ws)
+{
+    for (size_t i = 0; i < ws->n_threads; i++)
+        ws->failed += ws->thread[i].failed;
 }
 
 size_t nf_workspace_bytes(const nf_workspace *ws)
@@ -126,6 +145,29 @@ void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t l
 {
     nfi_transpose(n, dim, rows, stride, tile, ld);
     nfi_pad(dim, n, ld, tile);
+}
+
+void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_real *tile)
+{
+    if (!p->noise.column) {
+        nfi_pack(p->n, dim, batch + first * dim, dim, p->ld, tile);
+        return;
+    }
+    for (size_t s = 0; s < p->n; s++)
+        for (size_t r = 0; r < dim; r++)
+            tile[r * p->ld + s] = batch[(first + p->noise.column[s]) * dim + r];
+    nfi_pad(dim, p->n, p->ld, tile);
+}
+
+void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch)
+{
+    if (!p->noise.column) {
+        nfi_unpack(p->n, dim, tile, p->ld, batch + first * dim, dim);
+        return;
+    }
+    for (size_t s = 0; s < p->n; s++)
+        for (size_t r = 0; r < dim; r++)
+            batch[(first + p->noise.column[s]) * dim + r] = tile[r * p->ld + s];
 }
 
 void nfi_pack_cotangent(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)

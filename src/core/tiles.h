@@ -23,6 +23,7 @@ static inline size_t nfi_tile_first(const nfi_tiling *t, size_t tile)
 /* One thread's memory. The padding keeps threads out of each other's cache lines. */
 typedef struct nfi_thread {
     nf_arena tape, scratch;
+    size_t failed; /* rows of the batch call under way that have no result */
     char padding[128];
 } nfi_thread;
 
@@ -30,6 +31,7 @@ struct nf_workspace {
     size_t n_threads;
     nfi_thread *thread; /* [n_threads] */
     nf_arena shared;    /* of the calling thread: whole-batch arrays */
+    size_t failed;      /* rows of the last batch call that had no result */
     /* the tapes between nf_posterior_forward and nf_posterior_backward, NULL if there are none: see vae/posterior.c */
     struct nfi_plugin *plugin;
     nf_arena plugin_tape; /* of its own, so that other calls may come in between */
@@ -46,6 +48,10 @@ static inline void nfi_workspace_return(const nf_workspace *ws, nf_workspace *bo
         nf_workspace_free(borrowed);
 }
 
+/* Around a batch call: nf_workspace_failed() is then what its threads have counted. */
+void nfi_failures_begin(nf_workspace *ws);
+void nfi_failures_end(nf_workspace *ws);
+
 /* f(user, tile's first sample, samples, ld, thread's memory). Its arenas are rewound after each tile. */
 typedef nf_status nfi_tile_fn(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory);
 /* Runs f over all tiles, on the workspace's threads; a user's BLAS is single-threaded inside. Of several errors the
@@ -57,6 +63,10 @@ void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t l
 void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *rows, size_t stride);
 /* The same with zeros as padding: for cotangents. */
 void nfi_pack_cotangent(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile);
+/* Rows `first` + p->noise.column[s] of a batch [n x dim], or, where that is NULL, the p->n rows from `first` on;
+   padding included. And a tile's columns to those rows. */
+void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_real *tile);
+void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch);
 /* Repeats column n-1 into columns n..ld-1 of `rows` rows. */
 void nfi_pad(size_t rows, size_t n, size_t ld, nf_real *tile);
 /* Sets columns n..ld-1 to 0. */

@@ -6,6 +6,15 @@
 
 typedef enum nfi_kind { NFI_NET, NFI_FLOW, NFI_DIST, NFI_VAE } nfi_kind;
 
+/* Of nf_shape.flags: vector-Jacobian products heed nf_grad.fresh: with it they write each of theta's numbers, where
+   else they add. Of an object with children: it has no parameters of its own, and each child's product is called
+   exactly once with the child's nf_child_grad(). Nothing is lost without the flag: the library then clears the numbers
+   first. */
+#define NFI_WRITES_GRADIENT (1u << 31)
+/* Of nf_objective_type.internal: `backward` hands g, or the nf_child_grad() of each of the model's children, to exactly
+   one vector-Jacobian product. Then g->fresh may be set. */
+#define NFI_HANDS_GRADIENT_ON 1u
+
 typedef struct nfi_place {
     size_t theta, state, prep; /* first number of a child, counted from its parent's */
     uint32_t site;
@@ -50,7 +59,7 @@ nf_flow *nfi_as_flow(nf_object *o);
 nf_dist *nfi_as_dist(nf_object *o);
 nf_vae *nfi_as_vae(nf_object *o);
 
-/* The gradients as o's type takes them: a fresh one is cleared here if the type only adds. */
+/* The gradients as o's type takes them: a fresh one is cleared here if the type only adds; NULL: none are wanted. */
 nf_grad nfi_grad_of(const nf_object *o, const nf_grad *g);
 /* Walks; numbers are those of the whole subtree. */
 nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);

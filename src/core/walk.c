@@ -29,8 +29,8 @@ nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, const nf_g
 
 nf_grad nfi_grad_of(const nf_object *o, const nf_grad *g)
 {
-    nf_grad c = *g;
-    if (c.fresh && !(o->own.flags & NF_WRITES_GRADIENT)) {
+    nf_grad c = g ? *g : (nf_grad){.theta = NULL};
+    if (c.fresh && !(o->own.flags & NFI_WRITES_GRADIENT)) {
         if (c.theta)
             memset(c.theta, 0, o->total.n_params * sizeof *c.theta);
         c.fresh = false;

@@ -38,6 +38,8 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
     nf_status st = nf_dist_score(l->dist, &pass, x, log_p, &saved);
     if (st)
         return st;
+    if (nf_leave_out(p, log_p))
+        return NF_OK;
     for (size_t s = 0; s < n; s++) {
         double size = fabs(log_det[s]);
         sums->worst_log_det = size > sums->worst_log_det ? size : sums->worst_log_det;
@@ -71,7 +73,7 @@ static const nf_objective_type likelihood_type = {.name = "maximum likelihood",
                                                   .begin = begin,
                                                   .backward = backward,
                                                   .destroy = destroy,
-                                                  .hands_gradient_on = true};
+                                                  .internal = NFI_HANDS_GRADIENT_ON};
 
 nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options)
 {

@@ -1,4 +1,5 @@
 /* Whole batches, row-major: draws and densities of distributions, values of nets. Each is one loop over tiles. */
+#include "core/live.h"
 #include "core/model.h"
 #include <math.h>
 #include <string.h>
@@ -11,6 +12,12 @@ typedef struct job {
     nf_real *y;
     double *log; /* log-density or log-det, [n] or NULL */
 } job;
+
+/* The rows of a tile that have no result become NaN, and are counted. */
+static void spoil(const nf_pass *p, nfi_thread *memory, size_t rows, nf_real *y, double *log)
+{
+    memory->failed += nfi_spoil(p, rows, y, log, NULL);
+}
 
 static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, nf_status *status)
 {
@@ -53,6 +60,7 @@ static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_
         status = nf_dist_sample(j->m->o, &p, x, log_q, &saved);
     if (status != NF_OK)
         return status;
+    spoil(&p, memory, dim, x, log_q);
     nfi_unpack(n, dim, x, ld, j->y + first * dim, dim);
     if (j->log)
         memcpy(j->log + first, log_q, n * sizeof *log_q);
@@ -81,18 +89,22 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
         status = log_p ? NF_OK : NF_ENOMEM;
     if (status == NF_OK)
         status = nf_dist_score(j->m->o, &p, x, log_p, &saved);
-    if (status == NF_OK)
-        memcpy(j->log + first, log_p, n * sizeof *log_p);
-    return status;
+    if (status != NF_OK)
+        return status;
+    spoil(&p, memory, 0, NULL, log_p);
+    memcpy(j->log + first, log_p, n * sizeof *log_p);
+    return NF_OK;
 }
 
-nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x, const nf_real *ctx,
-                      double *log_p)
+nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *x,
+                      const nf_real *ctx, double *log_p)
 {
     nf_status status = check("nf_log_prob", m, NFI_DIST, n, x, ctx);
     if (status == NF_OK && !log_p)
         status = nf_error(NF_EARG, "nf_log_prob: `log_p` is NULL");
-    job j = {.m = m, .x = x, .ctx = ctx, .log = log_p};
+    if (status == NF_OK)
+        status = nfi_check_noise("nf_log_prob", m->o, noise);
+    job j = {.m = m, .noise = noise, .x = x, .ctx = ctx, .log = log_p};
     return status == NF_OK ? nfi_for_batch(m, ws, n, score_tile, &j) : status;
 }
 
@@ -109,16 +121,21 @@ static nf_status net_tile(void *user, size_t first, size_t n, size_t ld, nfi_thr
     void *saved = NULL;
     if (status == NF_OK)
         status = nf_net_apply(j->m->o, &p, x, y, &saved);
-    if (status == NF_OK)
-        nfi_unpack(n, s->dim_out, y, ld, j->y + first * s->dim_out, s->dim_out);
-    return status;
+    if (status != NF_OK)
+        return status;
+    spoil(&p, memory, s->dim_out, y, NULL);
+    nfi_unpack(n, s->dim_out, y, ld, j->y + first * s->dim_out, s->dim_out);
+    return NF_OK;
 }
 
-nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y)
+nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *x,
+                      const nf_real *ctx, nf_real *y)
 {
     nf_status status = check("nf_evaluate", m, NFI_NET, n, x, ctx);
     if (status == NF_OK && !y)
         status = nf_error(NF_EARG, "nf_evaluate: `y` is NULL");
-    job j = {.m = m, .x = x, .ctx = ctx, .y = y};
+    if (status == NF_OK)
+        status = nfi_check_noise("nf_evaluate", m->o, noise);
+    job j = {.m = m, .noise = noise, .x = x, .ctx = ctx, .y = y};
     return status == NF_OK ? nfi_for_batch(m, ws, n, net_tile, &j) : status;
 }

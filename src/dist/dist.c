@@ -1,4 +1,5 @@
 /* Distributions: dispatch of tile calls. A hook that is NULL means that the direction is not offered. */
+#include "core/memory.h"
 #include "core/tree.h"
 #include "dist/types.h"
 
@@ -15,7 +16,14 @@ static nf_status refuse(const nf_object *dist, const char *what)
 nf_status nf_dist_sample(const nf_object *dist, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
     const nf_dist_type *t = type_of(dist);
-    return t->sample ? t->sample(dist, p, x, log_q, saved) : refuse(dist, "sample");
+    void *none = NULL;
+    if (!t->sample)
+        return refuse(dist, "sample");
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    log_q = log_q ? log_q : nfi_zero_doubles(p->scratch, p->ld);
+    nf_status status = log_q ? t->sample(dist, p, x, log_q, saved ? saved : &none) : NF_ENOMEM;
+    nf_arena_rewind(p->scratch, mark);
+    return status;
 }
 
 nf_status nf_dist_sample_vjp(const nf_object *dist, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
@@ -30,7 +38,8 @@ nf_status nf_dist_sample_vjp(const nf_object *dist, const nf_pass *p, const nf_r
 nf_status nf_dist_score(const nf_object *dist, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
     const nf_dist_type *t = type_of(dist);
-    return t->score ? t->score(dist, p, x, log_p, saved) : refuse(dist, "score");
+    void *none = NULL;
+    return t->score ? t->score(dist, p, x, log_p, saved ? saved : &none) : refuse(dist, "score");
 }
 
 nf_status nf_dist_score_vjp(const nf_object *dist, const nf_pass *p, const nf_real *x, void *saved,

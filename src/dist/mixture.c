@@ -118,10 +118,11 @@ static void deal(const nfi_mixture *q, const nf_pass *p, uint32_t *from)
     double u;
     noise.site += 2;
     noise.first_sample = 0;
+    noise.column = NULL;
     nfi_noise_uniform_d(&noise, 1, 1, 1, &u);
     uint64_t offset = (uint64_t)(u * (double)q->K);
     for (size_t i = 0; i < q->ld; i++) {
-        uint64_t sample = p->noise.first_sample + (i < p->n ? i : p->n - 1);
+        uint64_t sample = nf_noise_sample(&p->noise, i < p->n ? i : p->n - 1);
         from[i] = (uint32_t)((sample % q->K + offset) % q->K);
         p->log_weight[i] += log((double)q->K) + (double)q->log_w[from[i]];
     }

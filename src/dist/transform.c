@@ -1,7 +1,9 @@
 /* Whole batches through the flow of a model, in either direction, and the gradients of that. */
+#include "core/live.h"
 #include "core/model.h"
 #include "core/shards.h"
 #include "core/tree.h"
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -10,6 +12,7 @@ typedef struct job {
     const char *who;
     const nf_model *m;
     const nf_object *flow;
+    const nf_noise *noise;
     nf_direction direction;
     size_t rows_in, rows_out; /* of the direction */
     const nf_real *x, *ctx;
@@ -27,18 +30,24 @@ typedef struct tile {
     void *saved;
 } tile;
 
-/* Loads the tile and runs the flow on it. */
-static nf_status apply(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, bool gradient, tile *t)
+/* The flow's pass over a tile. */
+static nf_pass pass_of(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, bool gradient)
+{
+    nf_pass root = nfi_model_pass(j->m, memory, j->noise, first, n, ld, NF_EVAL, gradient);
+    nfi_model_flow(j->m, &root);
+    return root;
+}
+
+/* Loads the rows of t->p and runs the flow on them. */
+static nf_status apply(const job *j, size_t first, tile *t)
 {
     nf_status status = NF_OK;
-    nf_pass root = nfi_model_pass(j->m, memory, NULL, first, n, ld, NF_EVAL, gradient);
-    nfi_model_flow(j->m, &root);
-    t->p = root;
     if (j->flow->total.n_ctx)
-        t->p.ctx = nfi_load_tile(&root, first, j->flow->total.n_ctx, j->ctx, &status);
-    t->x = nfi_load_tile(&root, first, j->rows_in, j->x, &status);
-    t->y = nfi_load_tile(&root, first, j->rows_out, NULL, &status);
-    t->log_det = nfi_zero_doubles(root.scratch, ld);
+        t->p.ctx = nfi_load_tile(&t->p, first, j->flow->total.n_ctx, j->ctx, &status);
+    t->x = nfi_load_tile(&t->p, first, j->rows_in, j->x, &status);
+    t->y = nfi_load_tile(&t->p, first, j->rows_out, NULL, &status);
+    t->log_det = nfi_zero_doubles(t->p.scratch, t->p.ld);
+    t->saved = NULL;
     if (status != NF_OK || !t->log_det)
         return NF_ENOMEM;
     return nf_flow_apply(j->flow, j->direction, &t->p, t->x, t->y, t->log_det, &t->saved);
@@ -47,10 +56,11 @@ static nf_status apply(const job *j, size_t first, size_t n, size_t ld, nfi_thre
 static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
 {
     const job *j = user;
-    tile t = {0};
-    nf_status status = apply(j, first, n, ld, memory, false, &t);
+    tile t = {.p = pass_of(j, first, n, ld, memory, false)};
+    nf_status status = apply(j, first, &t);
     if (status != NF_OK)
         return status;
+    memory->failed += nfi_spoil(&t.p, j->rows_out, t.y, t.log_det, NULL);
     nfi_unpack(n, j->rows_out, t.y, ld, j->y + first * j->rows_out, j->rows_out);
     if (j->log_det)
         memcpy(j->log_det + first, t.log_det, n * sizeof *t.log_det);
@@ -78,13 +88,14 @@ static nf_status begin(job *j, size_t n)
     const nf_shape *s = &j->flow->total;
     j->rows_in = j->direction == NF_FORWARD ? s->dim_in : s->dim_out;
     j->rows_out = j->direction == NF_FORWARD ? s->dim_out : s->dim_in;
-    return NF_OK;
+    return nfi_check_noise(j->who, j->flow, j->noise);
 }
 
-nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n, const nf_real *x,
-                       const nf_real *ctx, nf_real *y, double *log_det)
+nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                       const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det)
 {
-    job j = {.who = "nf_transform", .m = m, .direction = d, .x = x, .ctx = ctx, .y = y, .log_det = log_det};
+    job j = {
+        .who = "nf_transform", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx, .y = y, .log_det = log_det};
     nf_status status = begin(&j, n);
     if (status == NF_OK && !y)
         status = nf_error(NF_EARG, "nf_transform: `y` is NULL");
@@ -95,15 +106,29 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, nf_direction d, size
 
 /* ---- gradients ---- */
 
-/* A tile of cotangents: zeros where none are given. */
-static nf_real *load_cotangent(const nf_pass *p, size_t first, size_t rows, const nf_real *batch, nf_status *status)
+/* As apply, but on the rows alone that have a result. */
+static nf_status apply_left(const job *j, size_t first, nfi_thread *memory, nfi_live *live, tile *t)
 {
-    nf_real *t = nfi_load_tile(p, first, rows, NULL, status);
-    if (t && batch)
-        nfi_pack_cotangent(p->n, rows, batch + first * rows, rows, p->ld, t);
-    else if (t)
-        memset(t, 0, rows * p->ld * sizeof *t);
-    return t;
+    const nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
+    nfi_live_begin(live, &t->p);
+    nf_status status;
+    for (;;) {
+        status = apply(j, first, t);
+        if (status != NF_OK)
+            return status;
+        nfi_spoil(&t->p, j->rows_out, t->y, t->log_det, live->failed);
+        if (!nfi_live_drop(live, &t->p) || t->p.n == 0)
+            return NF_OK;
+        nf_arena_rewind(&memory->tape, tape);
+        nf_arena_rewind(&memory->scratch, scratch);
+    }
+}
+
+/* n rows of a batch [n x dim] from `first` on become NaN. */
+static void fill_nan(size_t first, size_t n, size_t dim, nf_real *batch)
+{
+    for (size_t i = first * dim; i < (first + n) * dim; i++)
+        batch[i] = NAN;
 }
 
 static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n, size_t ld, nfi_thread *memory,
@@ -115,14 +140,22 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     const bool whole = flow->n_params == model->n_params;
     if (fresh && j->g_theta) /* what the flow does not write */
         memset(g + (whole ? model->n_params : 0), 0, (model->n_prep + (whole ? 0 : model->n_params)) * sizeof *g);
-    tile t = {0};
-    nf_status status = apply(j, first, n, ld, memory, true, &t);
-    if (status != NF_OK)
+    tile t = {.p = pass_of(j, first, n, ld, memory, true)};
+    nfi_live live;
+    nf_status status = apply_left(j, first, memory, &live, &t);
+    memory->failed += live.n_failed;
+    if (status == NF_OK && live.n_failed && j->gx)
+        fill_nan(first, n, j->rows_in, j->gx);
+    if (status == NF_OK && live.n_failed && j->g_ctx)
+        fill_nan(first, n, flow->n_ctx, j->g_ctx);
+    if (status == NF_OK && t.p.n == 0 && fresh && whole && j->g_theta)
+        memset(g, 0, model->n_params * sizeof *g);
+    if (status != NF_OK || t.p.n == 0)
         return status;
-    nf_real *gy = load_cotangent(&t.p, first, j->rows_out, j->gy, &status);
-    nf_real *g_log_det = load_cotangent(&t.p, first, 1, j->g_log_det, &status);
+    nf_real *gy = nfi_load_cotangent(&t.p, first, j->rows_out, j->gy, &status);
+    nf_real *g_log_det = nfi_load_cotangent(&t.p, first, 1, j->g_log_det, &status);
     nf_real *gx = nfi_load_tile(&t.p, first, j->rows_in, NULL, &status);
-    nf_real *g_ctx = j->g_ctx && flow->n_ctx ? load_cotangent(&t.p, first, flow->n_ctx, NULL, &status) : NULL;
+    nf_real *g_ctx = j->g_ctx && flow->n_ctx ? nfi_load_cotangent(&t.p, first, flow->n_ctx, NULL, &status) : NULL;
     if (status != NF_OK)
         return status;
     nf_grad grad = {.ctx = g_ctx};
@@ -133,9 +166,9 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     }
     status = nf_flow_vjp(j->flow, j->direction, &t.p, t.x, t.y, t.saved, gy, g_log_det, gx, &grad);
     if (status == NF_OK && j->gx)
-        nfi_unpack(n, j->rows_in, gx, ld, j->gx + first * j->rows_in, j->rows_in);
+        nfi_unpack_left(&t.p, first, j->rows_in, gx, j->gx);
     if (status == NF_OK && g_ctx)
-        nfi_unpack(n, flow->n_ctx, g_ctx, ld, j->g_ctx + first * flow->n_ctx, flow->n_ctx);
+        nfi_unpack_left(&t.p, first, flow->n_ctx, g_ctx, j->g_ctx);
     return status;
 }
 
@@ -146,6 +179,7 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
     nfi_team team;
     if (nfi_team_begin(&team) != NF_OK)
         return NF_ENOMEM;
+    nfi_failures_begin(ws);
     nf_mark mark = nf_arena_mark(&ws->shared);
     const size_t length = j->g_theta ? nf_model_gradient_size(j->m) : 0;
     nfi_sum sum;
@@ -159,6 +193,7 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
         }
         status = nfi_team_result(&team);
     }
+    nfi_failures_end(ws);
     if (status == NF_OK && j->g_theta) {
         nfi_sum_finish(&sum, 0, length);
         status = nf_model_pull_gradient(j->m, sum.part[0], j->g_theta);
@@ -168,11 +203,11 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
     return status;
 }
 
-nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, nf_direction d, size_t n, const nf_real *x,
-                           const nf_real *ctx, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_ctx,
-                           nf_real *g_theta)
+nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                           const nf_real *x, const nf_real *ctx, const nf_real *gy, const nf_real *g_log_det,
+                           nf_real *gx, nf_real *g_ctx, nf_real *g_theta)
 {
-    job j = {.who = "nf_transform_vjp", .m = m, .direction = d, .x = x, .ctx = ctx};
+    job j = {.who = "nf_transform_vjp", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx};
     j.gy = gy, j.g_log_det = g_log_det, j.gx = gx, j.g_ctx = g_ctx, j.g_theta = g_theta;
     nf_status status = begin(&j, n);
     if (status != NF_OK)

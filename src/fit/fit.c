@@ -41,16 +41,17 @@ static double seconds_now(void)
 
 /* ---- one step ---- */
 
-static bool usable(const nf_step_report *r)
+static bool usable(const fit *f, const nf_step_report *r)
 {
-    return isfinite(r->loss) && isfinite(r->grad_norm);
+    const bool enough = (double)r->failed <= f->options.max_failed * (double)r->n;
+    return enough && isfinite(r->loss) && isfinite(r->grad_norm);
 }
 
 /* The step's last phase, on every thread: clips and updates this thread's share of the blocks. */
 static void update(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads)
 {
     fit *f = user;
-    if (!gradient->finite)
+    if (!gradient->finite || !usable(f, gradient->report))
         return;
     const size_t n = f->m->o->total.n_params, first = nfi_shared_parameter(n, thread, n_threads);
     const size_t count = nfi_shared_parameter(n, thread + 1, n_threads) - first;
@@ -80,7 +81,8 @@ static nf_status end_step(fit *f)
     f->report.steps++;
     f->report.rejected += f->step.rejected;
     f->report.worst_log_det = fmax(f->report.worst_log_det, f->step.worst_log_det);
-    if (!usable(&f->step)) {
+    f->report.failed += f->step.failed;
+    if (!usable(f, &f->step)) {
         f->report.skipped++;
         f->bad_in_a_row++;
         return NF_OK;
@@ -200,7 +202,8 @@ static nf_status finish(fit *f, nf_status status)
     nf_status restored = best ? restore(f) : nf_model_update(f->m, NF_EVAL);
     size_t dim = f->m->o->total.dim_out;
     f->report.warnings = (f->report.worst_log_det > 1000 + 20 * (double)dim ? NF_WARN_LOG_DET : 0u) |
-                         (f->report.skipped ? NF_WARN_SKIPPED : 0u) | (f->report.rejected ? NF_WARN_REJECTED : 0u);
+                         (f->report.skipped ? NF_WARN_SKIPPED : 0u) | (f->report.rejected ? NF_WARN_REJECTED : 0u) |
+                         (f->report.failed ? NF_WARN_FAILED : 0u);
     f->report.seconds = seconds_now() - f->start;
     f->report.bytes = nf_workspace_bytes(f->ws);
     if (status == NF_OK && failed)
@@ -216,6 +219,7 @@ static void fill_defaults(nf_fit_options *o)
     o->optimizer = o->optimizer ? o->optimizer : nf_adam();
     o->rate = o->rate != 0 ? o->rate : 0.001;
     o->max_bad_steps = o->max_bad_steps ? o->max_bad_steps : 100;
+    o->max_failed = o->max_failed != 0 ? o->max_failed : 0.75;
     o->validate_every = o->validate_every ? o->validate_every : 1000;
 }
 
@@ -229,6 +233,8 @@ static nf_status check(const nf_objective *o, const nf_fit_options *options)
                         t->n_slots, NF_MAX_SLOTS);
     if (!isfinite(options->rate) || options->rate < 0)
         return nf_error(NF_EARG, "nf_fit: `options->rate` is %g", options->rate);
+    if (!(options->max_failed > 0 && options->max_failed <= 1))
+        return nf_error(NF_EARG, "nf_fit: `options->max_failed` is %g, not in (0, 1]", options->max_failed);
     if (!(options->clip_norm >= 0))
         return nf_error(NF_EARG, "nf_fit: `options->clip_norm` is %g", options->clip_norm);
     return NF_OK;

@@ -1,6 +1,7 @@
 /* Objectives from the inside, and the engine of one step. */
 #ifndef NFI_OBJECTIVE_H
 #define NFI_OBJECTIVE_H
+#include "core/live.h"
 #include "core/model.h"
 #include "core/shards.h"
 #include <nflow/objective.h>
@@ -34,7 +35,8 @@ typedef void nfi_finish_fn(void *user, const nfi_gradient *gradient, size_t thre
 /* A tile between its two phases. */
 typedef struct nfi_held {
     void *saved;
-    bool kept; /* false: forward must be run again */
+    size_t n_failed; /* samples left out; columns says which are in */
+    bool kept;       /* false: forward must be run again */
 } nfi_held;
 
 /* One step in the making. Reused from step to step. */
@@ -46,10 +48,11 @@ typedef struct nfi_engine {
     nf_step step;
     nf_noise noise;
     nfi_sum sum;
-    nf_sums *sums;  /* [n_shards] */
-    double *stats;  /* [n_shards x n_state] or NULL */
-    nfi_held *held; /* [n_tiles], with gather only */
-    double *square; /* [n_blocks], sums of squares of the mean gradient */
+    nf_sums *sums;     /* [n_shards] */
+    double *stats;     /* [n_shards x n_state] or NULL */
+    nfi_held *held;    /* [n_tiles], with gather only */
+    uint32_t *columns; /* [n], likewise: of a tile some of whose samples failed, its nf_noise.column */
+    double *square;    /* [n_blocks], sums of squares of the mean gradient */
     size_t n_blocks;
     nf_status pulled; /* of prepare_vjp */
     nfi_team team;

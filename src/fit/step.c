@@ -24,13 +24,22 @@ static nf_pass tile_pass(const nfi_engine *e, size_t first, size_t n, size_t ld,
 static nf_status forward_tile(nfi_engine *e, size_t tile, nfi_thread *memory)
 {
     const nfi_tiling *t = &e->sum.tiling;
+    nfi_held *held = &e->held[tile];
     size_t first = nfi_tile_first(t, tile), n = nfi_tile_first(t, tile + 1) - first;
     nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
     nf_pass p = tile_pass(e, first, n, t->ld, memory);
-    nf_status status = e->o->type->forward(e->o->self, &p, first, &e->held[tile].saved);
-    nf_arena_rewind(&memory->scratch, scratch);
-    e->held[tile].kept = nfi_arena_used(&memory->tape) <= tape_cap / e->ws->n_threads;
-    if (!e->held[tile].kept)
+    nf_status status;
+    nfi_live live;
+    nfi_live_begin(&live, &p);
+    do {
+        nf_arena_rewind(&memory->tape, tape);
+        status = e->o->type->forward(e->o->self, &p, first, &held->saved);
+        nf_arena_rewind(&memory->scratch, scratch);
+    } while (status == NF_OK && nfi_live_drop(&live, &p) && p.n);
+    held->n_failed = live.n_failed;
+    memcpy(e->columns + first, live.column, (live.n_failed ? p.n : 0) * sizeof *e->columns);
+    held->kept = nfi_arena_used(&memory->tape) <= tape_cap / e->ws->n_threads;
+    if (!held->kept)
         nf_arena_rewind(&memory->tape, tape);
     return status;
 }
@@ -59,22 +68,38 @@ static nf_status backward_tile(void *user, size_t tile, size_t first, size_t n, 
     nfi_engine *e = user;
     const nf_objective_type *type = e->o->type;
     const nf_shape *shape = &e->o->model->o->total;
-    nf_pass p = tile_pass(e, first, n, ld, memory);
-    void *saved = NULL;
-    if (e->held && e->held[tile].kept)
-        saved = e->held[tile].saved;
-    else if (type->forward) {
-        nf_status status = type->forward(e->o->self, &p, first, &saved);
-        if (status != NF_OK)
-            return status;
-    }
-    nf_grad grad = {.theta = g, .prep = g + shape->n_params, .fresh = fresh && type->hands_gradient_on};
+    const nfi_held *held = e->held ? &e->held[tile] : NULL;
+    nf_pass p = tile_pass(e, first, held ? n - held->n_failed : n, ld, memory);
+    nfi_live live;
+    nfi_live_resume(&live, &p, held ? held->n_failed : 0, e->columns ? e->columns + first : NULL);
+    nf_grad grad = {
+        .theta = g, .prep = g + shape->n_params, .fresh = fresh && (type->internal & NFI_HANDS_GRADIENT_ON)};
     if (fresh && e->step.gradient) { /* what nobody else writes */
         const size_t kept = grad.fresh ? shape->n_params : 0;
         memset(g + kept, 0, (e->sum.length - kept) * sizeof *g);
     }
     grad.stats = e->stats ? e->stats + shard * shape->n_state : NULL;
-    return type->backward(e->o->self, &p, first, saved, &e->sums[shard], e->step.gradient ? &grad : NULL);
+    nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
+    nf_status status = NF_OK;
+    bool again = false;
+    while (status == NF_OK && p.n) {
+        void *saved = NULL;
+        if (held && held->kept && !again)
+            saved = held->saved;
+        else if (type->forward)
+            status = type->forward(e->o->self, &p, first, &saved);
+        if (status == NF_OK && !memchr(live.failed, 1, p.n))
+            status = type->backward(e->o->self, &p, first, saved, &e->sums[shard], e->step.gradient ? &grad : NULL);
+        again = nfi_live_drop(&live, &p);
+        if (!again)
+            break;
+        nf_arena_rewind(&memory->tape, tape);
+        nf_arena_rewind(&memory->scratch, scratch);
+    }
+    if (p.n == 0 && grad.fresh && e->step.gradient) /* nobody has written it */
+        memset(g, 0, shape->n_params * sizeof *g);
+    e->sums[shard].failed += live.n_failed;
+    return status;
 }
 
 /* Sums over shards, in order, as means over the accepted samples. */
@@ -88,9 +113,11 @@ static void fill_report(nfi_engine *e)
             all.term[k] += s->term[k];
         all.worst_log_det = fmax(all.worst_log_det, s->worst_log_det);
         all.rejected += s->rejected;
+        all.failed += s->failed;
     }
-    double accepted = (double)(e->step.n - all.rejected);
-    e->report = (nf_step_report){.loss = all.loss / accepted, .n = e->step.n, .rejected = all.rejected};
+    double accepted = (double)(e->step.n - all.rejected - all.failed);
+    e->report =
+        (nf_step_report){.loss = all.loss / accepted, .n = e->step.n, .rejected = all.rejected, .failed = all.failed};
     for (size_t k = 0; k < NF_MAX_TERMS; k++)
         e->report.term[k] = all.term[k] / accepted;
     e->report.worst_log_det = all.worst_log_det;
@@ -119,7 +146,7 @@ static void pull_back(nfi_engine *e, nf_real *g)
 static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
 {
     nf_real *g = e->sum.part[0];
-    double accepted = (double)(e->step.n - e->report.rejected);
+    double accepted = (double)(e->step.n - e->report.rejected - e->report.failed);
     nf_real scale = accepted > 0 ? (nf_real)(1 / accepted) : 0;
     const size_t end = nfi_team_share(e->n_blocks, thread + 1, n_threads);
     for (size_t b = nfi_team_share(e->n_blocks, thread, n_threads); b < end; b++) {
@@ -185,8 +212,10 @@ nf_status nfi_step_begin(nfi_engine *e, const nf_step *step)
     e->sums = nf_arena_alloc(memory, shards * sizeof *e->sums);
     e->square = nf_arena_alloc(memory, e->n_blocks * sizeof *e->square);
     double *stats = nf_arena_alloc(memory, n_stats * sizeof *stats);
-    e->held = e->o->type->gather ? nf_arena_alloc(memory, tiling.n_tiles * sizeof *e->held) : NULL;
-    if (!e->sums || !e->square || !stats || (e->o->type->gather && !e->held) ||
+    const bool gathers = e->o->type->gather;
+    e->held = gathers ? nf_arena_alloc(memory, tiling.n_tiles * sizeof *e->held) : NULL;
+    e->columns = gathers ? nf_arena_alloc(memory, step->n * sizeof *e->columns) : NULL;
+    if (!e->sums || !e->square || !stats || (gathers && (!e->held || !e->columns)) ||
         nfi_sum_begin(&e->sum, &tiling, length, e->ws->n_threads, memory) != NF_OK)
         return NF_ENOMEM;
     memset(e->sums, 0, shards * sizeof *e->sums);
@@ -224,7 +253,7 @@ static nf_status end_statistics(nfi_engine *e)
     for (size_t i = 1; i < e->sum.n_shards; i++)
         for (size_t k = 0; k < shape->n_state; k++)
             e->stats[k] += e->stats[i * shape->n_state + k];
-    return nfi_tree_end_step(e->o->model->o, e->stats, e->step.n, e->o->model->state);
+    return nfi_tree_end_step(e->o->model->o, e->stats, e->step.n - e->report.failed, e->o->model->state);
 }
 
 nf_status nfi_step_end(nfi_engine *e, nf_step_report *report)

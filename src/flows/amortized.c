@@ -105,11 +105,8 @@ static nf_status check_head(const nf_shape *s, const nf_shape *h)
 
 static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
 {
-    return (nf_shape){.dim_in = s->dim_in,
-                      .dim_out = s->dim_out,
-                      .n_ctx = n_ctx,
-                      .n_saved = n_saved,
-                      .flags = (s->flags & NFI_PASSED_ON) | NF_WRITES_GRADIENT};
+    return (nf_shape){
+        .dim_in = s->dim_in, .dim_out = s->dim_out, .n_ctx = n_ctx, .n_saved = n_saved, .flags = NFI_WRITES_GRADIENT};
 }
 
 nf_flow *nf_amortized(nf_flow *f, nf_net *head)

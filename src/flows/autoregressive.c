@@ -115,7 +115,7 @@ nf_flow *nf_autoregressive(nf_flow *transform, nf_net *net, const size_t *order,
                               .dim_out = n->dim_in,
                               .n_ctx = n->n_ctx,
                               .n_saved = n->dim_in * (t->n_params + t->n_saved + 1),
-                              .flags = (t->flags & NFI_PASSED_ON) | NF_WRITES_GRADIENT};
+                              .flags = NFI_WRITES_GRADIENT};
         return nfi_flow_new_detached(&nfi_autoregressive_type, &own, a,
                                      (nf_object *[]){nf_flow_object(transform), nf_net_object(net)}, 2, 1);
     }

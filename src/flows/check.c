@@ -63,7 +63,7 @@ static nf_status make_side(nfi_check *c, const nf_object *flow, nf_direction d, 
 /* A direction that is refused leaves its NaNs. */
 static nf_status check_direction(nfi_check *c, nfi_side *f, nf_check_report *r, bool count, bool *supported)
 {
-    nf_status status = nf_transform(c->m, c->ws, f->d, c->n, f->x, c->ctx, f->y, f->log_det);
+    nf_status status = nf_transform(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, f->y, f->log_det);
     *supported = status == NF_OK;
     if (status != NF_OK)
         return status == NF_EUNSUPPORTED ? NF_OK : status;
@@ -134,6 +134,7 @@ nf_status nf_check_flow(const nf_model *m, const nf_check_options *options, nf_c
                    .n_ctx = flow->total.n_ctx,
                    .n_params = m->o->total.n_params,
                    .seed = options->seed,
+                   .noise = {.seed = options->seed, .step = 1},
                    .radius = options->radius > 0 ? options->radius : default_radius};
     c.ws = nf_workspace_new(1);
     c.m = copy_model(m, &c.memory);

@@ -11,6 +11,7 @@ typedef struct nfi_check {
     nf_arena memory;
     size_t n, n_ctx, n_params;
     uint64_t seed;
+    nf_noise noise; /* of the flow, in both directions */
     double radius;
     nf_real *ctx;
 } nfi_check;

@@ -25,7 +25,7 @@ nf_status nfi_check_round_trip(nfi_check *c, const nfi_side *f, double *error)
     nf_real *back = nf_arena_reals(&c->memory, c->n, f->in);
     if (!back)
         return NF_ENOMEM;
-    nf_status status = nf_transform(c->m, c->ws, nfi_opposite(f->d), c->n, f->y, c->ctx, back, NULL);
+    nf_status status = nf_transform(c->m, c->ws, &c->noise, nfi_opposite(f->d), c->n, f->y, c->ctx, back, NULL);
     if (status != NF_OK)
         return status == NF_EUNSUPPORTED ? NF_OK : status;
     *error = 0;
@@ -52,7 +52,8 @@ static nf_status jacobian(nfi_check *c, const nfi_side *f, double **jacobian)
     for (size_t i = 0; i < f->out; i++) {
         for (size_t k = 0; k < c->n * f->out; k++)
             unit[k] = k % f->out == i;
-        nf_status status = nf_transform_vjp(c->m, c->ws, f->d, c->n, f->x, c->ctx, unit, NULL, row, NULL, NULL);
+        nf_status status =
+            nf_transform_vjp(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, unit, NULL, row, NULL, NULL);
         if (status != NF_OK)
             return status;
         for (size_t s = 0; s < c->n; s++)
@@ -127,7 +128,7 @@ static nf_status losses(nfi_check *c, const nfi_side *f, const nf_real *x, const
     nf_real *y = nf_arena_reals(&c->memory, c->n, f->out);
     if (!y)
         return NF_ENOMEM;
-    nf_status status = nf_transform(c->m, c->ws, f->d, c->n, x, ctx, y, loss);
+    nf_status status = nf_transform(c->m, c->ws, &c->noise, f->d, c->n, x, ctx, y, loss);
     for (size_t s = 0; s < c->n && status == NF_OK; s++) {
         loss[s] *= (double)f->g_l[s];
         for (size_t i = s * f->out; i < (s + 1) * f->out; i++)
@@ -186,7 +187,7 @@ nf_status nfi_check_gradients(nfi_check *c, const nfi_side *f, nf_check_report *
     const variable theta = {c->m->theta, f->g_theta, f->along_theta, 1, c->n_params};
     memset(f->g_theta, 0, c->n_params * sizeof *f->g_theta);
     nf_status status =
-        nf_transform_vjp(c->m, c->ws, f->d, c->n, f->x, c->ctx, f->gy, f->g_l, f->gx, f->g_ctx, f->g_theta);
+        nf_transform_vjp(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, f->gy, f->g_l, f->gx, f->g_ctx, f->g_theta);
     if (status == NF_OK)
         status = compare(c, f, &x, &r->x_error[f->d]);
     if (status == NF_OK)

@@ -14,7 +14,7 @@ static nf_status link_flow(const char *type, const char *part, nfi_link_fn *link
         return nf_error(NF_EDIM, "nf_%s: %s %zu reads %zu rows of context, but an earlier one reads %zu", type, part, i,
                         s->n_ctx, own->n_ctx);
     own->n_ctx = s->n_ctx ? s->n_ctx : own->n_ctx;
-    own->flags = (own->flags & s->flags) | ((own->flags | s->flags) & NF_STOCHASTIC) | NF_WRITES_GRADIENT;
+    own->flags = (own->flags & s->flags & NF_PER_SAMPLE) | NFI_WRITES_GRADIENT;
     return NF_OK;
 }
 
@@ -26,7 +26,7 @@ nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_f
         return NULL;
     }
     nf_object **children = nfi_calloc(n, sizeof(nf_object *));
-    nf_shape own = {.flags = NFI_INHERITED & ~(unsigned)NF_STOCHASTIC};
+    nf_shape own = {.flags = NF_PER_SAMPLE};
     nf_status status = children ? NF_OK : NF_ENOMEM;
     bool whole = true;
     for (size_t i = 0; i < n; i++) {

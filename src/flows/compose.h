@@ -32,12 +32,6 @@ static inline nf_real *nfi_zeros(nf_arena *a, size_t rows, size_t ld)
 nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
                       nf_arena *memory);
 
-/* Properties that a flow passes on to one that wraps it. */
-enum {
-    NFI_INHERITED = NF_PER_SAMPLE | NF_STOCHASTIC | NF_VOLUME_PRESERVING,
-    NFI_PASSED_ON = NF_STOCHASTIC | NF_VOLUME_PRESERVING
-};
-
 /* What flow i of a list adds to the whole's shape: dimensions, room; whether it fits. */
 typedef nf_status nfi_link_fn(nf_shape *own, const nf_shape *s, size_t i);
 /* A flow of the n flows f, which it takes over. Messages call a flow of the list `part`. */

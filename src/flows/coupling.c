@@ -242,11 +242,8 @@ nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, 
     else if (transform && net && check(dim, n_b, t, n) == NF_OK)
         c = new_coupling(dim, mask, n_b);
     if (c) {
-        const nf_shape own = {.dim_in = dim,
-                              .dim_out = dim,
-                              .n_ctx = n->n_ctx,
-                              .n_saved = t->n_params,
-                              .flags = (t->flags & NFI_PASSED_ON) | NF_WRITES_GRADIENT};
+        const nf_shape own = {
+            .dim_in = dim, .dim_out = dim, .n_ctx = n->n_ctx, .n_saved = t->n_params, .flags = NFI_WRITES_GRADIENT};
         return nfi_flow_new_detached(&nfi_coupling_type, &own, c,
                                      (nf_object *[]){nf_flow_object(transform), nf_net_object(net)}, 2, 1);
     }

@@ -39,8 +39,8 @@ static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_p
     return status;
 }
 
-nf_status nf_flow_apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
-                        double *log_det, void **saved)
+static nf_status apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved)
 {
     if (!p->tape || !is_implicit(flow, d))
         return type_of(flow)->apply(flow, d, p, x, y, log_det, saved);
@@ -48,6 +48,20 @@ nf_status nf_flow_apply(const nf_object *flow, nf_direction d, const nf_pass *p,
     no_tape.tape = NULL;
     nf_status status = type_of(flow)->apply(flow, d, &no_tape, x, y, log_det, saved);
     return status == NF_OK ? save_explicit(flow, d, p, y, saved) : status;
+}
+
+nf_status nf_flow_apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                        double *log_det, void **saved)
+{
+    void *none = NULL;
+    saved = saved ? saved : &none;
+    if (log_det)
+        return apply(flow, d, p, x, y, log_det, saved);
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    log_det = nfi_zero_doubles(p->scratch, p->ld);
+    nf_status status = log_det ? apply(flow, d, p, x, y, log_det, saved) : NF_ENOMEM;
+    nf_arena_rewind(p->scratch, mark);
+    return status;
 }
 
 static nf_status implicit_vjp(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x,
@@ -82,10 +96,14 @@ nf_status nf_flow_vjp(const nf_object *flow, nf_direction d, const nf_pass *p, c
                       void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
     const nf_grad own = nfi_grad_of(flow, g);
-    if (!is_implicit(flow, d))
+    if (!is_implicit(flow, d) && gx)
         return type_of(flow)->vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, &own);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_status status = implicit_vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, &own);
+    gx = gx ? gx : nf_arena_reals(p->scratch, nfi_rows_in(flow, d), p->ld);
+    nf_status status = NF_ENOMEM;
+    if (gx)
+        status = is_implicit(flow, d) ? implicit_vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, &own)
+                                      : type_of(flow)->vjp(flow, d, p, x, y, saved, gy, g_log_det, gx, &own);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

@@ -120,10 +120,6 @@ nf_flow *nf_householder(size_t dim, size_t n)
         nf_error(NF_EARG, "nf_householder: `dim` is %zu, `n` is %zu", dim, n);
         return NULL;
     }
-    const nf_shape own = {.dim_in = dim,
-                          .dim_out = dim,
-                          .n_params = n_params,
-                          .n_saved = n,
-                          .flags = NF_PER_SAMPLE | NF_VOLUME_PRESERVING};
+    const nf_shape own = {.dim_in = dim, .dim_out = dim, .n_params = n_params, .n_saved = n, .flags = NF_PER_SAMPLE};
     return nf_flow_new(&nfi_householder_type, &own, NULL, NULL, 0);
 }

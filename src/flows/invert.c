@@ -56,6 +56,6 @@ nf_flow *nf_invert(nf_flow *f)
     const nf_shape own = {.dim_in = s->dim_out,
                           .dim_out = s->dim_in,
                           .n_ctx = s->n_ctx,
-                          .flags = (s->flags & NFI_INHERITED) | NF_WRITES_GRADIENT};
+                          .flags = (s->flags & NF_PER_SAMPLE) | NFI_WRITES_GRADIENT};
     return nf_flow_new(&nfi_invert_type, &own, NULL, (nf_object *[]){nf_flow_object(f)}, 1);
 }

@@ -102,6 +102,6 @@ nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first)
     const nf_shape own = {.dim_in = s->dim_in,
                           .dim_out = s->dim_out,
                           .n_ctx = n_ctx,
-                          .flags = (s->flags & NFI_INHERITED) | NF_WRITES_GRADIENT};
+                          .flags = (s->flags & NF_PER_SAMPLE) | NFI_WRITES_GRADIENT};
     return nf_flow_new(&nfi_on_context_type, &own, self, (nf_object *[]){nf_flow_object(f)}, 1);
 }

@@ -98,7 +98,7 @@ nf_flow *nf_permutation(size_t dim, const size_t *order)
     nfi_free(seen);
     q->dim = dim;
     memcpy(q->order, order, dim * sizeof *order);
-    nf_shape shape = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE | NF_VOLUME_PRESERVING};
+    nf_shape shape = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
     return nf_flow_new(&nfi_permutation_type, &shape, q, NULL, 0);
 }
 

@@ -68,7 +68,6 @@ nf_flow *nf_shift(size_t dim)
         nf_error(NF_EARG, "nf_shift: `dim` is 0");
         return NULL;
     }
-    const nf_shape shape = {
-        .dim_in = dim, .dim_out = dim, .n_params = dim, .flags = NF_PER_SAMPLE | NF_VOLUME_PRESERVING};
+    const nf_shape shape = {.dim_in = dim, .dim_out = dim, .n_params = dim, .flags = NF_PER_SAMPLE};
     return nf_flow_new(&nfi_shift_type, &shape, NULL, NULL, 0);
 }

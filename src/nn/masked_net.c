@@ -1,6 +1,7 @@
 /* A masked net as an object: all times at once (the passes are masked.c's, the structure masked_layout.c's), initial
    weights, names, model files, options. */
 #include "core/memory.h"
+#include "core/tree.h"
 #include "nn/masked.h"
 #include "nn/options.h"
 #include "nn/types.h"
@@ -210,12 +211,10 @@ nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_maske
     nf_shape shape = {.dim_in = dim,
                       .dim_out = dim * n_per_dim,
                       .n_ctx = n_ctx,
-                      .flags = NF_WRITES_GRADIENT,
+                      .flags = NFI_WRITES_GRADIENT,
                       .n_params = m->n_params,
                       .n_saved = m->n_units + 2 * m->n_gated + m->n_dropped + (m->residual ? m->widest : 0)};
-    if (m->n_dropped) {
-        shape.flags |= NF_STOCHASTIC;
+    if (m->n_dropped)
         shape.n_sites = (uint32_t)m->n_drop_layers;
-    }
     return nf_net_new(&nfi_masked_net_type, &shape, m, NULL, 0);
 }

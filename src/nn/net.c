@@ -11,8 +11,9 @@ static const nf_net_type *type_of(const nf_object *o, const char *who)
 
 nf_status nf_net_apply(const nf_object *net, const nf_pass *p, const nf_real *x, nf_real *y, void **saved)
 {
+    void *none = NULL;
     const nf_net_type *type = type_of(net, "nf_net_apply");
-    return type ? type->apply(net, p, x, y, saved) : NF_EARG;
+    return type ? type->apply(net, p, x, y, saved ? saved : &none) : NF_EARG;
 }
 
 nf_status nf_net_vjp(const nf_object *net, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,

@@ -6,6 +6,7 @@
 
    A hidden layer with several products a unit is one affine map: W above V; a unit's pieces next to each other. */
 #include "core/memory.h"
+#include "core/tree.h"
 #include "nn/mlp.h"
 #include "nn/options.h"
 #include "nn/types.h"
@@ -117,11 +118,9 @@ static nf_net *perceptron(nfi_unit_kind kind, size_t pieces, size_t in, size_t o
     for (size_t l = 0; l < options->n_hidden; l++)
         m->width[l + 1] = options->hidden[l];
     m->width[m->n_layers] = out;
-    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NF_WRITES_GRADIENT};
-    if (m->dropout > 0 && m->n_layers > 1) {
-        shape.flags |= NF_STOCHASTIC;
+    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NFI_WRITES_GRADIENT};
+    if (m->dropout > 0 && m->n_layers > 1)
         shape.n_sites = (uint32_t)(m->n_layers - 1); /* one a hidden layer */
-    }
     if (!count(m, &shape)) {
         nf_error(NF_EARG, "%s: the sizes overflow", who);
         nfi_free(m);

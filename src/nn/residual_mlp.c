@@ -1,6 +1,7 @@
 /* Residual nets as objects: layers in the order of theta, initial weights, names, model files, options. Tensors have
    the names and the order of the authors' code (Durkan et al. 2019, ResidualNet). */
 #include "core/memory.h"
+#include "core/tree.h"
 #include "nn/options.h"
 #include "nn/resnet.h"
 #include "nn/types.h"
@@ -175,15 +176,13 @@ nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_m
                       .block_scale = nfi_scale_of(q->block_scale, 0.001),
                       .last_scale = nfi_scale_of(q->last_scale, 1),
                       .dropout = q->dropout};
-    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NF_WRITES_GRADIENT};
+    nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NFI_WRITES_GRADIENT};
     if (!count(r, &shape)) {
         nf_error(NF_EARG, "nf_residual_mlp: the sizes overflow");
         nfi_free(r);
         return NULL;
     }
-    if (r->dropout > 0) {
-        shape.flags |= NF_STOCHASTIC;
+    if (r->dropout > 0)
         shape.n_sites = (uint32_t)r->n_blocks; /* one a block */
-    }
     return nf_net_new(&nfi_residual_mlp_type, &shape, r, NULL, 0);
 }

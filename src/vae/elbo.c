@@ -20,7 +20,7 @@ typedef struct vae_elbo {
 typedef struct tile {
     nf_real *x, *ctx, *a; /* data, the posterior's context, the likelihood's parameters */
     nf_real *ga, *gz, *g_ctx, *g_log_q;
-    double *log_px, *log_pz, *log_det;
+    double *log_px, *log_pz, *log_det, *loss;
     nf_pass encoder, posterior, decoder;
     void *encoder_saved, *decoder_saved;
     nfi_draw draw;
@@ -45,13 +45,14 @@ static bool allocate(tile *t, const nf_object *vae, size_t ld, bool gradient, nf
     t->log_px = nf_arena_alloc(memory, ld * sizeof(double));
     t->log_pz = nf_arena_alloc(memory, ld * sizeof(double));
     t->log_det = nf_arena_alloc(memory, ld * sizeof(double));
+    t->loss = nf_arena_alloc(memory, ld * sizeof(double));
     if (gradient) {
         t->ga = nf_arena_reals(memory, n_a, ld);
         t->gz = nf_arena_reals(memory, dim_z, ld);
         t->g_ctx = nf_arena_reals(memory, n_ctx, ld);
         t->g_log_q = nf_arena_reals(memory, 1, ld);
     }
-    return t->x && t->ctx && t->a && t->log_px && t->log_pz && t->log_det &&
+    return t->x && t->ctx && t->a && t->log_px && t->log_pz && t->log_det && t->loss &&
            (!gradient || (t->ga && t->gz && t->g_ctx && t->g_log_q));
 }
 
@@ -76,11 +77,20 @@ static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile
     return NF_OK;
 }
 
-static void add_sums(const vae_elbo *e, const tile *t, size_t n, nf_sums *sums)
+/* The loss of each sample into t->loss; whether all have one. */
+static bool evaluate(const vae_elbo *e, const nf_pass *p, tile *t)
+{
+    for (size_t s = 0; s < p->n; s++)
+        t->loss[s] =
+            e->kl_weight * (t->draw.log_q[s] - e->joint_weight * t->log_pz[s]) - e->joint_weight * t->log_px[s];
+    return !nf_leave_out(p, t->loss);
+}
+
+static void add_sums(const tile *t, size_t n, nf_sums *sums)
 {
     for (size_t s = 0; s < n; s++) {
         double log_q = t->draw.log_q[s];
-        sums->loss += e->kl_weight * (log_q - e->joint_weight * t->log_pz[s]) - e->joint_weight * t->log_px[s];
+        sums->loss += t->loss[s];
         sums->term[0] += t->log_px[s];
         sums->term[1] += log_q - t->log_pz[s];
         sums->worst_log_det = fmax(sums->worst_log_det, fabs(t->log_det[s]));
@@ -116,8 +126,8 @@ static nf_status backward(void *self, const nf_pass *p, size_t first, void *save
     nf_mark mark = nf_arena_mark(p->scratch);
     tile t = {0};
     nf_status status = allocate(&t, e->vae, p->ld, g, p->scratch) ? forward(e, p, first, &t) : NF_ENOMEM;
-    if (status == NF_OK) {
-        add_sums(e, &t, p->n, sums);
+    if (status == NF_OK && evaluate(e, p, &t)) {
+        add_sums(&t, p->n, sums);
         if (g)
             status = pull_back(e, p, &t, g);
     }
@@ -139,7 +149,7 @@ static const nf_objective_type vae_elbo_type = {
     .begin = begin,
     .backward = backward,
     .destroy = destroy,
-    .hands_gradient_on = true,
+    .internal = NFI_HANDS_GRADIENT_ON,
 };
 
 nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options *options)

@@ -2,14 +2,16 @@
    leaves the tapes of all tiles in the workspace, so that the backward call computes nothing twice and may even be
    repeated; a forward call that fails leaves none. Both run in the calling thread, with scratch of the workspace's
    first thread: users' own threads each bring a workspace and share the model. */
+#include "core/live.h"
 #include "vae/vae.h"
 #include <omp.h>
+#include <string.h>
 
 /* What a forward call leaves behind. All from ws->plugin_tape. */
 struct nfi_plugin {
     const nf_model *model;
     nfi_tiling tiling;
-    nfi_draw *draw; /* [n_tiles] */
+    nfi_draw *draw; /* [n_tiles], of the rows that have a result: draw.pass says which */
 };
 
 static nf_status check_model(const nf_model *m, const nf_workspace *ws, const char *who)
@@ -29,30 +31,59 @@ static nf_status check_model(const nf_model *m, const nf_workspace *ws, const ch
 
 /* ---- forward ---- */
 
+/* Draws the rows of draw->pass that are left. */
+static nf_status draw_rows(const nf_model *m, nf_workspace *ws, size_t first, const nf_pass *p, const nf_real *mean,
+                           const nf_real *log_scale, const nf_real *flow_ctx, nfi_draw *draw)
+{
+    const size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx, n_flow = n_ctx - 2 * dim;
+    nf_real *ctx = nf_arena_reals(&ws->plugin_tape, n_ctx, p->ld);
+    if (!ctx)
+        return NF_ENOMEM;
+    nfi_pack_left(p, first, dim, mean, ctx);
+    nfi_pack_left(p, first, dim, log_scale, ctx + dim * p->ld);
+    if (n_flow)
+        nfi_pack_left(p, first, n_flow, flow_ctx, ctx + 2 * dim * p->ld);
+    return nfi_draw_sample(draw, m->o, p, ctx, &ws->plugin_tape);
+}
+
+/* Rows without a result leave as NaN, and the tape is that of the others. */
 static nf_status forward_tile(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t tile,
                               const nf_real *mean, const nf_real *log_scale, const nf_real *flow_ctx, nf_real *z,
                               double *log_q)
 {
     struct nfi_plugin *plugin = ws->plugin;
-    size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx, n_flow = n_ctx - 2 * dim;
+    const size_t dim = m->o->total.dim_out, ld = plugin->tiling.ld;
     size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
-    size_t ld = plugin->tiling.ld;
-    nf_real *ctx = nf_arena_reals(&ws->plugin_tape, n_ctx, ld);
-    if (!ctx)
-        return NF_ENOMEM;
-    nfi_pack(n, dim, mean + first * dim, dim, ld, ctx);
-    nfi_pack(n, dim, log_scale + first * dim, dim, ld, ctx + dim * ld);
-    if (n_flow)
-        nfi_pack(n, n_flow, flow_ctx + first * n_flow, n_flow, ld, ctx + 2 * dim * ld);
+    const nf_mark tape = nf_arena_mark(&ws->plugin_tape);
     nf_pass p = nfi_model_pass(m, &ws->thread[0], noise, first, n, ld, NF_TRAIN, true);
     p.tape = &ws->plugin_tape;
     nfi_draw *draw = &plugin->draw[tile];
-    nf_status status = nfi_draw_sample(draw, m->o, &p, ctx, &ws->plugin_tape);
-    if (status != NF_OK)
-        return status;
-    nfi_unpack(n, dim, draw->z, ld, z + first * dim, dim);
-    for (size_t s = 0; s < n; s++)
-        log_q[first + s] = draw->log_q[s];
+    nfi_live live;
+    nfi_live_begin(&live, &p);
+    for (;;) {
+        nf_status status = draw_rows(m, ws, first, &p, mean, log_scale, flow_ctx, draw);
+        if (status != NF_OK)
+            return status;
+        nfi_spoil(&p, dim, draw->z, draw->log_q, live.failed);
+        nfi_unpack_left(&p, first, dim, draw->z, z);
+        for (size_t s = 0; s < p.n; s++)
+            log_q[first + (p.noise.column ? p.noise.column[s] : s)] = draw->log_q[s];
+        if (!nfi_live_drop(&live, &p))
+            break;
+        draw->pass.n = p.n;
+        if (p.n == 0)
+            break;
+        nf_arena_rewind(&ws->plugin_tape, tape);
+    }
+    ws->failed += live.n_failed;
+    draw->pass.failed = NULL;
+    if (live.n_failed) { /* the list outlives this call */
+        uint32_t *column = nf_arena_alloc(&ws->plugin_tape, n * sizeof *column);
+        if (!column)
+            return NF_ENOMEM;
+        memcpy(column, live.column, p.n * sizeof *column);
+        draw->pass.noise.column = column;
+    }
     return NF_OK;
 }
 
@@ -89,6 +120,7 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
     size_t n_flow = m->o->total.n_ctx - 2 * m->o->total.dim_out;
     if (n_flow && !ctx)
         return nf_error(NF_EARG, "nf_posterior_forward: `ctx` is NULL, but the flow takes %zu rows of context", n_flow);
+    nfi_failures_begin(ws);
     status = start(m, ws, n);
     if (status == NF_OK) {
 #pragma omp parallel num_threads(1)
@@ -105,32 +137,45 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
 
 /* ---- backward ---- */
 
+/* n rows of a batch [n x dim] from `first` on become 0; NULL: nothing. */
+static void clear_rows(size_t first, size_t n, size_t dim, nf_real *batch)
+{
+    if (batch)
+        memset(batch + first * dim, 0, n * dim * sizeof *batch);
+}
+
 static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile, const nf_real *gz,
                                const nf_real *g_log_q, nf_real *g_mean, nf_real *g_log_scale, nf_real *g_flow_ctx,
                                nf_real *g)
 {
     const struct nfi_plugin *plugin = ws->plugin;
-    size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx, n_flow = n_ctx - 2 * dim;
+    const nf_pass *p = &plugin->draw[tile].pass;
+    size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx, n_flow = n_ctx - 2 * dim, ld = p->ld;
     size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
-    size_t ld = plugin->tiling.ld;
     bool want_ctx = g_mean || g_log_scale || g_flow_ctx;
-    nf_real *gz_tile = nf_arena_reals(&ws->thread[0].scratch, dim, ld);
-    nf_real *g_log_q_tile = nf_arena_reals(&ws->thread[0].scratch, 1, ld);
-    nf_real *g_ctx = want_ctx ? nf_arena_reals(&ws->thread[0].scratch, n_ctx, ld) : NULL;
-    if (!gz_tile || !g_log_q_tile || (want_ctx && !g_ctx))
-        return NF_ENOMEM;
-    nfi_pack_cotangent(n, dim, gz + first * dim, dim, ld, gz_tile);
-    nfi_pack_cotangent(n, 1, g_log_q + first, 1, ld, g_log_q_tile);
+    if (p->n < n) {
+        clear_rows(first, n, dim, g_mean);
+        clear_rows(first, n, dim, g_log_scale);
+        clear_rows(first, n, n_flow, g_flow_ctx);
+    }
+    if (p->n == 0)
+        return NF_OK;
+    nf_status status = NF_OK;
+    nf_real *gz_tile = nfi_load_cotangent(p, first, dim, gz, &status);
+    nf_real *g_log_q_tile = nfi_load_cotangent(p, first, 1, g_log_q, &status);
+    nf_real *g_ctx = want_ctx ? nfi_load_tile(p, first, n_ctx, NULL, &status) : NULL;
+    if (status != NF_OK)
+        return status;
     nf_grad grad = {.theta = g, .prep = g ? g + m->o->total.n_params : NULL};
-    nf_status status = nfi_draw_vjp(&plugin->draw[tile], m->o, gz_tile, g_log_q_tile, g_ctx, &grad);
+    status = nfi_draw_vjp(&plugin->draw[tile], m->o, gz_tile, g_log_q_tile, g_ctx, &grad);
     if (status != NF_OK)
         return status;
     if (g_mean)
-        nfi_unpack(n, dim, g_ctx, ld, g_mean + first * dim, dim);
+        nfi_unpack_left(p, first, dim, g_ctx, g_mean);
     if (g_log_scale)
-        nfi_unpack(n, dim, g_ctx + dim * ld, ld, g_log_scale + first * dim, dim);
+        nfi_unpack_left(p, first, dim, g_ctx + dim * ld, g_log_scale);
     if (g_flow_ctx)
-        nfi_unpack(n, n_flow, g_ctx + 2 * dim * ld, ld, g_flow_ctx + first * n_flow, n_flow);
+        nfi_unpack_left(p, first, n_flow, g_ctx + 2 * dim * ld, g_flow_ctx);
     return NF_OK;
 }
 

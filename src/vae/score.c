@@ -1,6 +1,7 @@
 /* Scoring a VAE's data, and running its parts. With z_1 ... z_K ~ q(z | x) and w_k = p(x, z_k) / q(z_k | x),
    ELBO ~ mean_k log w_k and log p(x) ~ log mean_k w_k (Rezende et al. 2014, appendix E), never below the former. The
    encoder runs once a row; the K draws stream through a running log-sum-exp, so that memory does not grow with K. */
+#include "core/live.h"
 #include "vae/vae.h"
 #include "fit/minibatch.h"
 #include <math.h>
@@ -84,14 +85,17 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
     return status;
 }
 
-/* Running mean and sum of squared deviations (Welford 1962), row after row: the same for any number of threads. */
+/* Running mean and sum of squared deviations (Welford 1962), row after row: the same for any number of threads. Rows
+   that are not in are skipped. */
 typedef struct moments {
     double n, mean, squares;
 } moments;
 
-static void moments_add(moments *m, size_t n, const double *v)
+static void moments_add(moments *m, size_t n, const bool *in, const double *v)
 {
     for (size_t i = 0; i < n; i++) {
+        if (!in[i])
+            continue;
         double delta = v[i] - m->mean;
         m->mean += delta / ++m->n;
         m->squares += delta * (v[i] - m->mean);
@@ -112,6 +116,8 @@ static nf_status score_rows(score_job *job, nf_workspace *ws, size_t n, int (*pr
     job->elbo = elbo_row;
     job->kl = kl_row;
     job->log_px = log_px_row;
+    bool in[BLOCK];
+    size_t n_failed = 0;
     moments elbo = {0}, kl = {0}, log_px = {0};
     for (job->first = 0; job->first < n;) {
         size_t rows = n - job->first < BLOCK ? n - job->first : BLOCK;
@@ -119,9 +125,13 @@ static nf_status score_rows(score_job *job, nf_workspace *ws, size_t n, int (*pr
         nf_status status = nfi_for_tiles(ws, &tiling, score_tile, job);
         if (status != NF_OK)
             return status;
-        moments_add(&elbo, rows, elbo_row);
-        moments_add(&kl, rows, kl_row);
-        moments_add(&log_px, rows, log_px_row);
+        for (size_t i = 0; i < rows; i++) {
+            in[i] = isfinite(elbo_row[i]) && isfinite(kl_row[i]) && isfinite(log_px_row[i]);
+            n_failed += !in[i];
+        }
+        moments_add(&elbo, rows, in, elbo_row);
+        moments_add(&kl, rows, in, kl_row);
+        moments_add(&log_px, rows, in, log_px_row);
         job->first += rows;
         if (progress && progress(user, job->first))
             return nf_error(NF_ESTOP, "nf_vae_score: stopped by the callback after %zu of %zu rows", job->first, n);
@@ -132,7 +142,10 @@ static nf_status score_rows(score_job *job, nf_workspace *ws, size_t n, int (*pr
         .kl = kl.mean,
         .log_px = log_px.mean,
         .log_px_se = standard_error(&log_px),
+        .failed = n_failed,
     };
+    if (n_failed == n)
+        scores->elbo = scores->kl = scores->log_px = NAN;
     return NF_OK;
 }
 
@@ -201,6 +214,7 @@ static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_
     nf_status status = nf_net_apply(nf_child(vae, NFI_DECODER), &decoder, z, a, NULL);
     if (status == NF_OK) {
         nfi_likelihood_mean(nfi_vae_likelihood(vae), dim, ld, a, mean);
+        memory->failed += nfi_spoil(&p, dim, mean, NULL, NULL);
         nfi_unpack(n, dim, mean, ld, job->out + first * dim, dim);
     }
     return status;
@@ -236,6 +250,7 @@ static nf_status encode_tile(void *user, size_t first, size_t n, size_t ld, nfi_
         status = nfi_draw_sample(&draw, nf_child(vae, NFI_POSTERIOR), &posterior, ctx, p.scratch);
     if (status != NF_OK)
         return status;
+    memory->failed += nfi_spoil(&p, dim_z, draw.z, draw.log_q, NULL);
     nfi_unpack(n, dim_z, draw.z, ld, job->out + first * dim_z, dim_z);
     for (size_t s = 0; s < n && job->log_q; s++)
         job->log_q[first + s] = draw.log_q[s];

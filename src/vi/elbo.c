@@ -11,7 +11,10 @@
  * A thread-safe target is called once a tile, between the tile's sampling and its gradient. A serial one is called
  * once for the whole batch: the tiles write their draws into shared arrays, and read the answers from them. Either way
  * the same numbers are computed in the same order.
+ *
+ * A draw that has no finite log q, and one to which the target gives no finite log p or gradient, is left out.
  */
+#include "core/live.h"
 #include "core/memory.h"
 #include "core/rows.h"
 #include "core/tree.h"
@@ -24,16 +27,23 @@ typedef struct draws {
     double *x, *grad; /* [n x d]; grad NULL: not wanted */
     double *log_q, *log_p, *log_det, *weight;
     unsigned char *rejected;
+    const uint32_t *column; /* where column s of the tile stands; NULL: at s */
 } draws;
+
+static size_t place(const draws *w, size_t s)
+{
+    return w->column ? w->column[s] : s;
+}
 
 typedef struct elbo {
     const nf_object *dist;
     const nf_target *target;
     size_t d;
     nf_schedule joint, kl;
-    double beta, weight; /* of this step */
-    draws batch;         /* for serial targets, else NULLs */
-    double *memory;      /* what batch points into */
+    double beta, weight;  /* of this step */
+    draws batch;          /* for serial targets, else NULLs */
+    double *memory;       /* what batch points into */
+    unsigned char *drawn; /* [n], likewise: whether the draw is there */
 } elbo;
 
 /* What a tile keeps until its gradient. */
@@ -66,10 +76,13 @@ static nf_status begin(void *self, const nf_step *step)
     elbo *e = self;
     e->beta = nf_schedule_value(&e->joint, step->step);
     e->weight = nf_schedule_value(&e->kl, step->step);
+    if (e->drawn)
+        memset(e->drawn, 0, step->n);
     return NF_OK;
 }
 
-/* Samples a tile: x and what the gradient needs into *t on `keep`; x, log q, log-dets and weights into `to`. */
+/* Samples a tile: x and what the gradient needs into *t on `keep`; x, log q, log-dets and weights into `to`, if no draw
+   has failed: see p->failed. */
 static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, const draws *to)
 {
     size_t d = e->d, n = p->n, ld = p->ld;
@@ -84,22 +97,23 @@ static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, 
     double *log_weight = pass.log_weight = log_q + 2 * ld;
     pass.log_det_total = log_q + ld;
     nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
-    if (!st) {
-        memcpy(to->log_q, log_q, n * sizeof *log_q);
-        memcpy(to->log_det, log_q + ld, n * sizeof *log_q);
-        for (size_t s = 0; s < n; s++)
-            to->weight[s] = log_weight[s] == 0 ? 1 : exp(log_weight[s]);
-        for (size_t r = 0; r < d; r++)
-            for (size_t s = 0; s < n; s++)
-                to->x[s * d + r] = (double)t->x[r * ld + s];
-    }
+    if (!st && !nf_leave_out(p, log_q))
+        for (size_t s = 0; s < n; s++) {
+            const size_t i = place(to, s);
+            to->log_q[i] = log_q[s];
+            to->log_det[i] = log_q[ld + s];
+            to->weight[i] = log_weight[s] == 0 ? 1 : exp(log_weight[s]);
+            for (size_t r = 0; r < d; r++)
+                to->x[i * d + r] = (double)t->x[r * ld + s];
+        }
     nf_arena_rewind(p->scratch, mark);
     return st;
 }
 
-static double loss_of(const elbo *e, const draws *w, size_t s)
+/* Of draw i. */
+static double loss_of(const elbo *e, const draws *w, size_t i)
 {
-    return w->weight[s] * (e->weight * w->log_q[s] - e->beta * w->log_p[s]);
+    return w->weight[i] * (e->weight * w->log_q[i] - e->beta * w->log_p[i]);
 }
 
 /* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld], with zeros for rejected
@@ -108,52 +122,72 @@ static void cotangents(const elbo *e, size_t n, size_t ld, const draws *w, nf_re
                        nf_real *g_log_weight)
 {
     size_t d = e->d;
-    for (size_t s = 0; s < ld; s++) {
-        bool counts = s < n && !w->rejected[s];
-        g_log_q[s] = counts ? (nf_real)(w->weight[s] * e->weight) : 0;
-        g_log_weight[s] = counts ? (nf_real)loss_of(e, w, s) : 0;
-    }
-    for (size_t r = 0; r < d; r++) {
-        for (size_t s = 0; s < n; s++)
-            gx[r * ld + s] = (nf_real)(-e->beta * w->weight[s] * w->grad[s * d + r]);
-        for (size_t s = n; s < ld; s++)
-            gx[r * ld + s] = 0;
+    memset(gx, 0, (d + 2) * ld * sizeof *gx);
+    for (size_t s = 0; s < n; s++) {
+        const size_t i = place(w, s);
+        if (w->rejected[i])
+            continue;
+        g_log_q[s] = (nf_real)(w->weight[i] * e->weight);
+        g_log_weight[s] = (nf_real)loss_of(e, w, i);
+        for (size_t r = 0; r < d; r++)
+            gx[r * ld + s] = (nf_real)(-e->beta * w->weight[i] * w->grad[i * d + r]);
     }
 }
 
 static void add_up(const elbo *e, size_t n, const draws *w, nf_sums *sums)
 {
     for (size_t s = 0; s < n; s++) {
-        double size = fabs(w->log_det[s]);
+        const size_t i = place(w, s);
+        double size = fabs(w->log_det[i]);
         sums->worst_log_det = size > sums->worst_log_det ? size : sums->worst_log_det;
-        if (w->rejected[s]) {
+        if (w->rejected[i]) {
             sums->rejected++;
             continue;
         }
-        sums->loss += loss_of(e, w, s);
-        sums->term[LOG_Q] += w->weight[s] * w->log_q[s];
-        sums->term[LOG_P] += w->weight[s] * w->log_p[s];
+        sums->loss += loss_of(e, w, i);
+        sums->term[LOG_Q] += w->weight[i] * w->log_q[i];
+        sums->term[LOG_P] += w->weight[i] * w->log_p[i];
     }
+}
+
+/* Whether each draw that was not rejected has a finite loss and, where gx is given, gradient; others are left out. */
+static bool all_finite(const elbo *e, const nf_pass *p, const draws *w, const nf_real *gx, double *value)
+{
+    nf_real mark[NFI_WIDEST] = {0};
+    if (gx)
+        nfi_mark_not_finite(e->d, p->ld, gx, mark);
+    for (size_t s = 0; s < p->n; s++) {
+        const size_t i = place(w, s);
+        value[s] = (w->rejected[i] ? 0 : loss_of(e, w, i)) + (double)mark[s];
+    }
+    return !nf_leave_out(p, value);
 }
 
 /* Sums and gradient of a tile from the target's answers. */
 static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const draws *w, nf_sums *sums, const nf_grad *g)
 {
-    add_up(e, p->n, w, sums);
-    if (!g)
-        return NF_OK;
     nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *gx = nf_arena_reals(p->scratch, e->d + 2, p->ld);
-    if (!gx)
-        return NF_ENOMEM;
-    nf_real *g_log_q = gx + e->d * p->ld, *g_log_weight = g_log_q + p->ld;
-    cotangents(e, p->n, p->ld, w, gx, g_log_q, g_log_weight);
-    nf_pass pass = *p;
-    pass.g_log_weight = g_log_weight;
-    sums->loss += (double)nfi_poison(e->d, p->n, p->ld, gx); /* a gradient that is not finite makes this NaN */
-    nf_status st = nf_dist_sample_vjp(e->dist, &pass, t->x, t->saved, gx, g_log_q, g);
+    double *value = nf_arena_alloc(p->scratch, p->ld * sizeof *value);
+    nf_real *gx = g ? nf_arena_reals(p->scratch, e->d + 2, p->ld) : NULL;
+    nf_real *g_log_q = g ? gx + e->d * p->ld : NULL, *g_log_weight = g ? g_log_q + p->ld : NULL;
+    nf_status st = value && (!g || gx) ? NF_OK : NF_ENOMEM;
+    if (!st && g)
+        cotangents(e, p->n, p->ld, w, gx, g_log_q, g_log_weight);
+    if (!st && all_finite(e, p, w, gx, value)) {
+        nf_pass pass = *p;
+        pass.g_log_weight = g_log_weight;
+        add_up(e, p->n, w, sums);
+        if (g)
+            st = nf_dist_sample_vjp(e->dist, &pass, t->x, t->saved, gx, g_log_q, g);
+    }
     nf_arena_rewind(p->scratch, mark);
     return st;
+}
+
+/* Whether a hook has left samples out, so that it will be called again. */
+static bool some_left_out(const nf_pass *p)
+{
+    return p->failed && memchr(p->failed, 1, p->n);
 }
 
 /* ---- thread-safe targets: all in one go ---- */
@@ -169,10 +203,11 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
     if (!st) {
         draws w = share_out(memory, p->n, e->d, g);
         st = draw(e, p, p->scratch, &t, &w);
-        if (!st)
+        if (!st && !some_left_out(p)) {
             st = nf_target_eval(e->target, p->n, w.x, w.log_p, w.grad, w.rejected);
-        if (!st)
-            st = finish(e, p, &t, &w, sums, g);
+            if (!st)
+                st = finish(e, p, &t, &w, sums, g);
+        }
     }
     nf_arena_rewind(p->scratch, mark);
     return st;
@@ -180,10 +215,11 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
 
 /* ---- serial targets: draw all, ask once, then the gradients ---- */
 
-static draws part_of(const elbo *e, size_t first)
+static draws part_of(const elbo *e, const nf_pass *p, size_t first)
 {
     const draws *b = &e->batch;
-    return (draws){.x = b->x + first * e->d,
+    return (draws){.column = p->noise.column,
+                   .x = b->x + first * e->d,
                    .grad = b->grad + first * e->d,
                    .log_q = b->log_q + first,
                    .log_p = b->log_p + first,
@@ -195,26 +231,45 @@ static draws part_of(const elbo *e, size_t first)
 static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **saved)
 {
     const elbo *e = self;
-    draws w = part_of(e, first);
+    draws w = part_of(e, p, first);
     nf_mark mark = nf_arena_mark(p->scratch);
     tile local, *t = p->tape ? nf_arena_alloc(p->tape, sizeof *t) : &local;
     nf_status st = t ? draw(e, p, p->tape ? p->tape : p->scratch, t, &w) : NF_ENOMEM;
     *saved = p->tape ? t : NULL;
+    if (!st && !some_left_out(p))
+        for (size_t s = 0; s < p->n; s++)
+            e->drawn[first + place(&w, s)] = 1;
     nf_arena_rewind(p->scratch, mark);
     return st;
 }
 
+/* Asks for the draws that are there: they close ranks, and their answers go back to their places. */
 static nf_status ask(void *self, const nf_step *step)
 {
     const elbo *e = self;
     const draws *b = &e->batch;
-    return nf_target_eval(e->target, step->n, b->x, b->log_p, step->gradient ? b->grad : NULL, b->rejected);
+    const size_t d = e->d;
+    size_t k = 0;
+    for (size_t i = 0; i < step->n; i++)
+        if (e->drawn[i])
+            memmove(b->x + k++ * d, b->x + i * d, d * sizeof *b->x);
+    nf_status st = nf_target_eval(e->target, k, b->x, b->log_p, step->gradient ? b->grad : NULL, b->rejected);
+    for (size_t i = step->n; i-- > 0 && !st;) {
+        if (!e->drawn[i])
+            continue;
+        k--;
+        b->log_p[i] = b->log_p[k];
+        b->rejected[i] = b->rejected[k];
+        if (step->gradient)
+            memmove(b->grad + i * d, b->grad + k * d, d * sizeof *b->grad);
+    }
+    return st;
 }
 
 static nf_status finish_tile(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
 {
     const elbo *e = self;
-    draws w = part_of(e, first);
+    draws w = part_of(e, p, first);
     return finish(e, p, saved, &w, sums, g);
 }
 
@@ -222,12 +277,13 @@ static void destroy(void *self)
 {
     elbo *e = self;
     nfi_free(e->memory);
+    nfi_free(e->drawn);
     nfi_free(e);
 }
 
 #define COMMON                                                                                                         \
     .name = "elbo", .abi = sizeof(nf_objective_type), .terms = {[LOG_Q] = "log_q", [LOG_P] = "log_p"}, .begin = begin, \
-    .destroy = destroy, .hands_gradient_on = true
+    .destroy = destroy, .internal = NFI_HANDS_GRADIENT_ON
 static const nf_objective_type fused_type = {COMMON, .backward = fused};
 static const nf_objective_type serial_type = {COMMON, .forward = draw_tile, .gather = ask, .backward = finish_tile};
 
@@ -267,7 +323,8 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
     }
     if (serial) {
         e->memory = nfi_calloc(count, sizeof *e->memory);
-        if (!e->memory) {
+        e->drawn = nfi_calloc(n, 1);
+        if (!e->memory || !e->drawn) {
             destroy(e);
             return NULL;
         }

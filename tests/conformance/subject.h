@@ -83,14 +83,14 @@ static inline nf_flow *dress(const row *r, size_t dim, guise g)
 static inline void run(const subject *s, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y,
                        double *log_det)
 {
-    cr_assert_eq(nf_transform(s->m, s->ws, d, n, x, ctx, y, log_det), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nf_transform(s->m, s->ws, NULL, d, n, x, ctx, y, log_det), NF_OK, "%s", nf_error_message());
 }
 
 static inline void run_vjp(const subject *s, nf_direction d, const nf_real *gy, const nf_real *g_l, nf_real *gx,
                            nf_real *g_ctx, nf_real *g_theta)
 {
-    cr_assert_eq(nf_transform_vjp(s->m, s->ws, d, s->n, s->x[d], s->ctx, gy, g_l, gx, g_ctx, g_theta), NF_OK, "%s",
-                 nf_error_message());
+    cr_assert_eq(nf_transform_vjp(s->m, s->ws, NULL, d, s->n, s->x[d], s->ctx, gy, g_l, gx, g_ctx, g_theta), NF_OK,
+                 "%s", nf_error_message());
 }
 
 /* The row's own parameters in this dimension: initial ones, scattered. */

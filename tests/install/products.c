@@ -22,7 +22,7 @@ int main(void)
     double best = 1e9;
     for (int k = 0; k < 12; k++) {
         double start = now();
-        if (!flow || !ws || nf_transform(flow, ws, NF_FORWARD, N, x, NULL, y, NULL) != NF_OK) {
+        if (!flow || !ws || nf_transform(flow, ws, NULL, NF_FORWARD, N, x, NULL, y, NULL) != NF_OK) {
             fprintf(stderr, "%s\n", nf_error_message());
             return 1;
         }

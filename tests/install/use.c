@@ -30,7 +30,7 @@ int main(int argc, char **argv)
     nf_real x[N * 3];
     double log_q[N], log_p[N], worst = 0;
     CHECK(nf_sample(q, NULL, &noise, N, NULL, x, log_q) == NF_OK);
-    CHECK(nf_log_prob(q, NULL, N, x, NULL, log_p) == NF_OK);
+    CHECK(nf_log_prob(q, NULL, NULL, N, x, NULL, log_p) == NF_OK);
     for (int i = 0; i < N; i++)
         worst = fmax(worst, fabs(log_q[i] - log_p[i]));
     CHECK(worst < (sizeof(nf_real) == sizeof(float) ? 1e-3 : 1e-9));

@@ -98,7 +98,7 @@ static nf_flow *finish(bounds *b)
     bool identity = true;
     for (size_t i = 0; i < b->dim; i++)
         identity = identity && b->row[i].is == NFI_IDENTITY;
-    return nfi_constraint_new(&nfi_bounds_type, b->dim, b->dim, identity ? NF_VOLUME_PRESERVING : 0, b);
+    return nfi_constraint_new(&nfi_bounds_type, b->dim, b->dim, b);
 }
 
 static nf_flow *rebuild(nf_reader *r)

@@ -88,5 +88,5 @@ nf_flow *nf_cholesky_corr(size_t K)
     if (!self)
         return NULL;
     *self = K;
-    return nfi_constraint_new(&nfi_cholesky_corr_type, K * (K - 1) / 2, entries, 0, self);
+    return nfi_constraint_new(&nfi_cholesky_corr_type, K * (K - 1) / 2, entries, self);
 }

@@ -87,5 +87,5 @@ nf_flow *nf_cholesky_cov(size_t M, size_t N)
     if (!q)
         return NULL;
     *q = (factor){M, N};
-    return nfi_constraint_new(&nfi_cholesky_cov_type, N * (N + 1) / 2 + (M - N) * N, entries, 0, q);
+    return nfi_constraint_new(&nfi_cholesky_cov_type, N * (N + 1) / 2 + (M - N) * N, entries, q);
 }

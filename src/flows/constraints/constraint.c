@@ -15,8 +15,8 @@ nf_status nfi_constraint_solve_jt(const nf_object *o, nf_direction d, const nf_p
     return status;
 }
 
-nf_flow *nfi_constraint_new(const nf_flow_type *type, size_t dim_in, size_t dim_out, unsigned flags, void *self)
+nf_flow *nfi_constraint_new(const nf_flow_type *type, size_t dim_in, size_t dim_out, void *self)
 {
-    const nf_shape own = {.dim_in = dim_in, .dim_out = dim_out, .flags = NF_PER_SAMPLE | flags};
+    const nf_shape own = {.dim_in = dim_in, .dim_out = dim_out, .flags = NF_PER_SAMPLE};
     return nf_flow_new(type, &own, self, NULL, 0);
 }

@@ -56,7 +56,7 @@ nf_status nfi_constraint_solve_jt(const nf_object *o, nf_direction d, const nf_p
                                   const nf_real *y, void *saved, const nf_real *gx, nf_real *gy);
 
 /* A constraint without children: every kernel takes any sample. `self` is nfi_free's, also on failure. */
-nf_flow *nfi_constraint_new(const nf_flow_type *type, size_t dim_in, size_t dim_out, unsigned flags, void *self);
+nf_flow *nfi_constraint_new(const nf_flow_type *type, size_t dim_in, size_t dim_out, void *self);
 
 /* L L^T, [K x K] to [K x K], of a covariance or of a correlation matrix (gram.c). */
 nf_flow *nfi_gram(size_t K, bool correlation);

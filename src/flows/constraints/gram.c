@@ -46,7 +46,7 @@ nf_flow *nfi_gram(size_t K, bool correlation)
     if (!q)
         return NULL;
     *q = (gram){K, correlation};
-    return nfi_constraint_new(&nfi_gram_type, K * K, K * K, 0, q);
+    return nfi_constraint_new(&nfi_gram_type, K * K, K * K, q);
 }
 
 static nf_flow *rebuild(nf_reader *r)

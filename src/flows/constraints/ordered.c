@@ -72,7 +72,7 @@ static nf_flow *new_ordered(const char *who, size_t K, bool positive)
     if (!q)
         return NULL;
     q->positive = positive;
-    return nfi_constraint_new(&nfi_ordered_type, K, K, 0, q);
+    return nfi_constraint_new(&nfi_ordered_type, K, K, q);
 }
 
 nf_flow *nf_ordered(size_t K)

@@ -91,7 +91,7 @@ static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf
     if (!q)
         return NULL;
     *q = (simplex){K, n, by_row, form};
-    return nfi_constraint_new(&nfi_simplex_type, dim_out - n, dim_out, 0, q);
+    return nfi_constraint_new(&nfi_simplex_type, dim_out - n, dim_out, q);
 }
 
 static nf_flow *rebuild(nf_reader *r)

@@ -53,5 +53,5 @@ nf_flow *nf_sum_to_zero(size_t K)
         nf_error(NF_EARG, "nf_sum_to_zero: `K` is %zu", K);
         return NULL;
     }
-    return nfi_constraint_new(&nfi_sum_to_zero_type, K - 1, K, NF_VOLUME_PRESERVING, NULL);
+    return nfi_constraint_new(&nfi_sum_to_zero_type, K - 1, K, NULL);
 }
