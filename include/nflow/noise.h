@@ -17,6 +17,11 @@ typedef struct nf_noise {
     uint64_t step;         /**< optimizer step, or any number that must give fresh noise */
     uint64_t first_sample; /**< global index of column 0 */
     uint32_t site;         /**< the object's place in its tree: its pre-order index */
+    /**
+     * NULL: column s is sample first_sample + s; else sample first_sample + column[s]: some samples of a tile were left
+     * out. [n], increasing, borrowed.
+     */
+    const uint32_t *column;
 } nf_noise;
 
 /** One block of Philox4x32-10: out = bijection_key(counter). No state, no failure. */
@@ -36,6 +41,14 @@ NF_API void nf_noise_uniform(const nf_noise *noise, size_t dim, size_t n, size_t
  * @param order [n], written.
  */
 NF_API void nf_noise_permutation(const nf_noise *noise, size_t n, size_t *order);
+
+/**
+ * Value number i of a random permutation of 0..n-1, a function of (seed, step, site) of `noise` alone. It is another
+ * permutation than nf_noise_permutation's: each value is computed by itself, in the same short time for every n and
+ * without memory, and any number of threads may ask for values at once. For orders of many rows, not for secrets.
+ * @param i below n; any other i is returned as it is.
+ */
+NF_API size_t nf_noise_permuted(const nf_noise *noise, size_t n, size_t i);
 
 NF_END_DECLS
 #endif

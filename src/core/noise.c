@@ -4,7 +4,7 @@
 
    Where a sample or a step passes 2^32, the key is instead the first two words of the block with counter (sample >> 32,
    step >> 32, ~0, ~0) and key `seed`. Block k holds rows 2k and 2k + 1, one of its two numbers each. Block ~0 belongs
-   to permutations. */
+   to permutations, block ~0 - 1 to the keys of permuted.c. */
 #include "core/noise.h"
 #include <string.h>
 
@@ -52,8 +52,13 @@ static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t 
     uint32_t counter[4], key[2];
     unsigned char *at = out;
     for (size_t s = 0, count; s < n; s += count) {
-        uint64_t sample = noise->first_sample + s, until_wrap = (UINT64_C(1) << 32) - (sample & UINT32_MAX);
+        const uint32_t *column = noise->column;
+        uint64_t sample = noise->first_sample + (column ? column[s] : s);
+        uint64_t until_wrap = (UINT64_C(1) << 32) - (sample & UINT32_MAX);
         count = n - s < CHUNK ? n - s : CHUNK;
+        for (size_t k = 1; column && k < count; k++) /* up to the first sample that was left out */
+            if (column[s + k] != column[s] + k)
+                count = k;
         count = count < until_wrap ? count : (size_t)until_wrap;
         size_t lanes = nfi_lanes(count + NFI_LANES - 1);
         for (size_t row = 0; row < dim; row += 2) {

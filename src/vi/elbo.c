@@ -15,6 +15,7 @@
 #include "core/memory.h"
 #include "core/rows.h"
 #include "core/tree.h"
+#include "vi/target.h"
 #include <math.h>
 #include <nflow/objective.h>
 #include <string.h>
@@ -66,6 +67,7 @@ static nf_status begin(void *self, const nf_step *step)
     elbo *e = self;
     e->beta = nf_schedule_value(&e->joint, step->step);
     e->weight = nf_schedule_value(&e->kl, step->step);
+    nfi_target_step(e->target);
     return NF_OK;
 }
 
@@ -160,7 +162,7 @@ static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const dr
 
 static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
 {
-    (void)first, (void)saved;
+    (void)saved;
     const elbo *e = self;
     nf_mark mark = nf_arena_mark(p->scratch);
     double *memory = nf_arena_alloc(p->scratch, p->n * doubles(e->d, g) * sizeof *memory);
@@ -170,7 +172,7 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
         draws w = share_out(memory, p->n, e->d, g);
         st = draw(e, p, p->scratch, &t, &w);
         if (!st)
-            st = nf_target_eval(e->target, p->n, w.x, w.log_p, w.grad, w.rejected);
+            st = nfi_target_draws(e->target, first, p->n, w.x, w.log_p, w.grad, w.rejected);
         if (!st)
             st = finish(e, p, &t, &w, sums, g);
     }
@@ -208,7 +210,7 @@ static nf_status ask(void *self, const nf_step *step)
 {
     const elbo *e = self;
     const draws *b = &e->batch;
-    return nf_target_eval(e->target, step->n, b->x, b->log_p, step->gradient ? b->grad : NULL, b->rejected);
+    return nfi_target_draws(e->target, 0, step->n, b->x, b->log_p, step->gradient ? b->grad : NULL, b->rejected);
 }
 
 static nf_status finish_tile(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
