@@ -1,19 +1,35 @@
 /* Minibatches (every row once an epoch, whatever came before), binarisation, and maximum likelihood. */
+#include "core/memory.h"
 #include "fail_alloc.h"
+#include "fit/data.h"
 #include "fit/minibatch.h"
 #include "objective_fixture.h"
 
 /* ---- minibatches ---- */
 
-/* One column, the row's number: which rows are in step t's batch? */
-static void batch_of(nfi_rows *r, uint64_t seed, uint64_t step, size_t *rows)
+/* A tile of a step's samples, or, in_order, of the data set's rows. */
+static void read_tile(const nf_minibatches *b, bool in_order, size_t first, size_t n, size_t ld, nf_real *x,
+                      nf_real *ctx)
 {
-    size_t b = nfi_rows_batch(r), ld = (b + 15) / 16 * 16;
+    nf_arena scratch = {0};
+    const nf_pass p = {.n = n, .ld = ld, .scratch = &scratch};
+    cr_assert_eq((in_order ? nfi_minibatches_consecutive : nf_minibatches_tile)(b, &p, first, x, ctx), NF_OK, "%s",
+                 nf_error_message());
+    cr_assert_eq(nfi_arena_used(&scratch), 0);
+    nfi_arena_clear(&scratch);
+}
+
+/* One column, the row's number: which rows are in step t's batch? */
+static void batch_of(nf_minibatches *r, uint64_t seed, uint64_t step, size_t *rows)
+{
+    size_t b = nf_minibatches_batch(r), ld = (b + 15) / 16 * 16;
     nf_real *x = calloc(ld, sizeof *x);
-    cr_assert_eq(nfi_rows_begin(r, seed, step), NF_OK);
-    nfi_rows_tile(r, 0, b, ld, x, NULL);
-    for (size_t i = 0; i < b; i++)
+    cr_assert_eq(nf_minibatches_begin(r, seed, step), NF_OK);
+    read_tile(r, false, 0, b, ld, x, NULL);
+    for (size_t i = 0; i < b; i++) {
         rows[i] = (size_t)x[i];
+        cr_assert_eq(nf_minibatches_row(r, i), rows[i]);
+    }
     for (size_t i = b; i < ld; i++)
         cr_assert_eq(x[i], x[b - 1], "padding");
     free(x);
@@ -26,8 +42,8 @@ Test(minibatch, each_row_once_an_epoch)
     size_t rows[EPOCHS * N + B], last_order_differs = 0;
     for (size_t i = 0; i < N; i++)
         x[i] = (nf_real)i;
-    nfi_rows *r = nfi_rows_new(&(nf_data){.n = N, .dim = 1, .x = x}, B, "test");
-    cr_assert_eq(nfi_rows_batch(r), B);
+    nf_minibatches *r = nfi_minibatches_new(&(nf_data){.n = N, .dim = 1, .x = x}, B, "test");
+    cr_assert_eq(nf_minibatches_batch(r), B);
     for (uint64_t t = 0; t < STEPS; t++)
         batch_of(r, 31, t, rows + t * B);
     for (size_t e = 0; e < EPOCHS; e++) {
@@ -39,7 +55,7 @@ Test(minibatch, each_row_once_an_epoch)
     }
     cr_assert_eq(last_order_differs, EPOCHS - 1, "shuffled anew");
     /* a step's rows do not depend on what came before, */
-    nfi_rows *other = nfi_rows_new(&(nf_data){.n = N, .dim = 1, .x = x}, B, "test");
+    nf_minibatches *other = nfi_minibatches_new(&(nf_data){.n = N, .dim = 1, .x = x}, B, "test");
     for (uint64_t t = STEPS; t-- > 0;) {
         size_t again[B];
         batch_of(other, 31, t, again);
@@ -57,24 +73,24 @@ Test(minibatch, each_row_once_an_epoch)
         for (size_t i = 0; i < B; i++)
             cr_assert_lt(again[i], N);
     }
-    nfi_rows_free(r);
-    nfi_rows_free(other);
-    nfi_rows_free(NULL);
+    nf_minibatches_free(r);
+    nf_minibatches_free(other);
+    nf_minibatches_free(NULL);
 }
 
 Test(minibatch, whole_batches_are_in_order)
 {
     nf_real x[6] = {0, 1, 2, 3, 4, 5};
     for (size_t b = 6; b < 9; b++) {
-        nfi_rows *r = nfi_rows_new(&(nf_data){.n = 6, .dim = 1, .x = x}, b, "test");
-        cr_assert_eq(nfi_rows_batch(r), 6);
+        nf_minibatches *r = nfi_minibatches_new(&(nf_data){.n = 6, .dim = 1, .x = x}, b, "test");
+        cr_assert_eq(nf_minibatches_batch(r), 6);
         for (uint64_t t = 0; t < 3; t++) {
             size_t rows[6];
             batch_of(r, 5, t, rows);
             for (size_t i = 0; i < 6; i++)
                 cr_assert_eq(rows[i], i);
         }
-        nfi_rows_free(r);
+        nf_minibatches_free(r);
     }
 }
 
@@ -87,11 +103,12 @@ Test(minibatch, tiles)
         x[i] = (nf_real)sin(0.1 + 1.7 * (double)i);
     for (size_t i = 0; i < N * CTX; i++)
         ctx[i] = (nf_real)cos(0.3 + 2.1 * (double)i);
-    nfi_rows *r = nfi_rows_new(&(nf_data){.n = N, .dim = DIM, .x = x, .n_ctx = CTX, .ctx = ctx}, 10, "test");
+    nf_minibatches *r =
+        nfi_minibatches_new(&(nf_data){.n = N, .dim = DIM, .x = x, .n_ctx = CTX, .ctx = ctx}, 10, "test");
     const size_t sizes[] = {1, 15, 16, 17, 41};
     for (size_t k = 0; k < 5; k++) {
         size_t n = sizes[k], first = N - n - (k & 1);
-        nfi_rows_consecutive(r, first, n, LD, tile, c);
+        read_tile(r, true, first, n, LD, tile, c);
         for (size_t s = 0; s < LD; s++) {
             size_t row = first + (s < n ? s : n - 1);
             for (size_t j = 0; j < DIM; j++)
@@ -101,8 +118,8 @@ Test(minibatch, tiles)
         }
     }
     /* shuffled: a row's context comes along */
-    cr_assert_eq(nfi_rows_begin(r, 1, 3), NF_OK);
-    nfi_rows_tile(r, 3, 7, LD, tile, c);
+    cr_assert_eq(nf_minibatches_begin(r, 1, 3), NF_OK);
+    read_tile(r, false, 3, 7, LD, tile, c);
     for (size_t s = 0; s < 7; s++) {
         size_t row = 0;
         while (row < N && x[row * DIM] != tile[s])
@@ -111,7 +128,7 @@ Test(minibatch, tiles)
         cr_assert_eq(tile[5 * LD + s], x[row * DIM + 5]);
         cr_assert_eq(c[2 * LD + s], ctx[row * CTX + 2]);
     }
-    nfi_rows_free(r);
+    nf_minibatches_free(r);
 }
 
 /* ---- bits ---- */
@@ -128,10 +145,10 @@ static nf_data grey(unsigned char *bytes, nf_real *x, nf_binarise how)
     return (nf_data){.n = ROWS, .dim = COLUMNS, .bytes = bytes, .binarise = how, .binarise_seed = 63};
 }
 
-static void all_rows(nfi_rows *r, uint64_t step, nf_real *tile)
+static void all_rows(nf_minibatches *r, uint64_t step, nf_real *tile)
 {
-    cr_assert_eq(nfi_rows_begin(r, 8, step), NF_OK);
-    nfi_rows_tile(r, 0, ROWS, ROWS, tile, NULL);
+    cr_assert_eq(nf_minibatches_begin(r, 8, step), NF_OK);
+    read_tile(r, false, 0, ROWS, ROWS, tile, NULL);
 }
 
 /* Frequencies within 4.5 standard errors; every value a bit. */
@@ -157,37 +174,41 @@ Test(minibatch, binarisation)
             d.bytes = NULL;
             d.x = x;
         }
-        nfi_rows *r = nfi_rows_new(&d, ROWS, "test");
+        nf_minibatches *r = nfi_minibatches_new(&d, ROWS, "test");
         all_rows(r, 0, a);
         for (size_t c = 0; c < COLUMNS; c++)
             cr_assert_eq(a[c * ROWS + 17], (nf_real)(shade[c] / 255.0));
-        nfi_rows_free(r);
+        nf_minibatches_free(r);
 
         d.binarise = NF_BINARISE_THRESHOLD;
-        r = nfi_rows_new(&d, ROWS, "test");
+        r = nfi_minibatches_new(&d, ROWS, "test");
         all_rows(r, 0, a);
         for (size_t s = 0; s < ROWS; s++)
             cr_assert(a[s] == 0 && a[ROWS + s] == 1 && a[2 * ROWS + s] == 1);
-        nfi_rows_free(r);
+        nf_minibatches_free(r);
 
         d.binarise = NF_BINARISE_STATIC;
-        r = nfi_rows_new(&d, ROWS, "test");
+        r = nfi_minibatches_new(&d, ROWS, "test");
         all_rows(r, 0, a);
         check_frequencies(a);
         all_rows(r, 1, b);
         cr_assert_arr_eq(a, b, sizeof a, "the same every step");
-        nfi_rows_consecutive(r, 1000, 500, 512, b, NULL);
+        read_tile(r, true, 1000, 500, 512, b, NULL);
         for (size_t s = 0; s < 500; s++)
             cr_assert_eq(b[512 + s], a[ROWS + 1000 + s], "a row's bits are its own");
-        nfi_rows_free(r);
+        const nf_noise named = {.seed = 63, .site = NFI_STATIC_SITE};
+        nf_noise_uniform(&named, COLUMNS, ROWS, ROWS, b);
+        for (size_t i = 0; i < ROWS * COLUMNS; i++)
+            cr_assert_eq(a[i], b[i] < x[i / ROWS], "the uniform of row and column");
+        nf_minibatches_free(r);
         d.binarise_seed++;
-        r = nfi_rows_new(&d, ROWS, "test");
+        r = nfi_minibatches_new(&d, ROWS, "test");
         all_rows(r, 0, b);
         cr_assert(memcmp(a, b, sizeof a), "another seed, other bits");
-        nfi_rows_free(r);
+        nf_minibatches_free(r);
 
         d.binarise = NF_BINARISE_DYNAMIC;
-        r = nfi_rows_new(&d, ROWS, "test");
+        r = nfi_minibatches_new(&d, ROWS, "test");
         all_rows(r, 0, a);
         check_frequencies(a);
         all_rows(r, 1, b);
@@ -198,10 +219,10 @@ Test(minibatch, binarisation)
         cr_assert_float_eq((double)differ / ROWS, 2 * 0.2 * 0.8, 0.04, "drawn anew each step, independently");
         all_rows(r, 0, b);
         cr_assert_arr_eq(a, b, sizeof a, "but a step can be had again");
-        nfi_rows_tile(r, 100, 50, 64, b, NULL);
+        read_tile(r, false, 100, 50, 64, b, NULL);
         for (size_t s = 0; s < 50; s++)
             cr_assert_eq(b[64 + s], a[ROWS + 100 + s], "whatever the tiles");
-        nfi_rows_free(r);
+        nf_minibatches_free(r);
     }
 }
 
@@ -215,16 +236,16 @@ Test(minibatch, arguments)
 {
     nf_real x[4] = {0};
     unsigned char bytes[4] = {0};
-    expect_null(nfi_rows_new(NULL, 1, "me"), NF_EARG, "me: data is NULL");
-    expect_null(nfi_rows_new(&(nf_data){.dim = 2, .x = x}, 1, "me"), NF_EARG, "0 rows and 2 columns");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .x = x}, 1, "me"), NF_EARG, "2 rows and 0 columns");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2}, 1, "me"), NF_EARG, "neither");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .bytes = bytes}, 1, "me"), NF_EARG, "both");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .n_ctx = 1}, 1, "me"), NF_EARG, "n_ctx is 1");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .ctx = x}, 1, "me"), NF_EARG, "n_ctx is 0");
-    expect_null(nfi_rows_new(&(nf_data){.n = 2, .dim = 2, .x = x, .binarise = (nf_binarise)9}, 1, "me"), NF_EARG,
+    expect_null(nfi_minibatches_new(NULL, 1, "me"), NF_EARG, "me: data is NULL");
+    expect_null(nfi_minibatches_new(&(nf_data){.dim = 2, .x = x}, 1, "me"), NF_EARG, "0 rows and 2 columns");
+    expect_null(nfi_minibatches_new(&(nf_data){.n = 2, .x = x}, 1, "me"), NF_EARG, "2 rows and 0 columns");
+    expect_null(nfi_minibatches_new(&(nf_data){.n = 2, .dim = 2}, 1, "me"), NF_EARG, "neither");
+    expect_null(nfi_minibatches_new(&(nf_data){.n = 2, .dim = 2, .x = x, .bytes = bytes}, 1, "me"), NF_EARG, "both");
+    expect_null(nfi_minibatches_new(&(nf_data){.n = 2, .dim = 2, .x = x, .n_ctx = 1}, 1, "me"), NF_EARG, "n_ctx is 1");
+    expect_null(nfi_minibatches_new(&(nf_data){.n = 2, .dim = 2, .x = x, .ctx = x}, 1, "me"), NF_EARG, "n_ctx is 0");
+    expect_null(nfi_minibatches_new(&(nf_data){.n = 2, .dim = 2, .x = x, .binarise = (nf_binarise)9}, 1, "me"), NF_EARG,
                 "is 9");
-    expect_null(nfi_rows_new(&(nf_data){.n = SIZE_MAX / 2, .dim = 3, .x = x}, 1, "me"), NF_EARG, "do not fit");
+    expect_null(nfi_minibatches_new(&(nf_data){.n = SIZE_MAX / 2, .dim = 3, .x = x}, 1, "me"), NF_EARG, "do not fit");
 }
 
 /* ---- maximum likelihood ---- */

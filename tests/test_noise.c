@@ -54,7 +54,7 @@ static void assert_rounded(nf_real x, long double reference)
 
 Test(noise, words_become_numbers)
 {
-    const nf_noise noise = {0x8d3c52f1a6b47e09, 91731, 58121, 17};
+    const nf_noise noise = {0x8d3c52f1a6b47e09, 91731, 58121, 17, NULL};
     const uint32_t key[2] = {0xa6b47e09, 0x8d3c52f1};
     enum { dim = 5, n = 301, ld = 304 };
     static nf_real normal[dim * ld], uniform[dim * ld];
@@ -84,7 +84,7 @@ static void assert_same_alone(draw_fn *draw, const nf_noise *noise, size_t dim, 
 
 Test(noise, cutting_and_padding_do_not_matter)
 {
-    const nf_noise noise = {4711, 3, 1009, 5};
+    const nf_noise noise = {4711, 3, 1009, 5, NULL};
     static const size_t sizes[][2] = {{1, 1}, {1, 16}, {15, 16}, {100, 112}, {257, 272}, {700, 701}};
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -105,7 +105,7 @@ Test(noise, cutting_and_padding_do_not_matter)
 
 Test(noise, two_halves_are_the_whole)
 {
-    const nf_noise noise = {97, 8, 0, 2}, second = {97, 8, 50, 2};
+    const nf_noise noise = {97, 8, 0, 2, NULL}, second = {97, 8, 50, 2, NULL};
     enum { dim = 3 };
     nf_real whole[dim * 112], half[2][dim * 64];
     nf_noise_normal(&noise, dim, 100, 112, whole);
@@ -119,7 +119,7 @@ Test(noise, two_halves_are_the_whole)
 /* Sample numbers run on through 2^32, and the high words of sample and step count. */
 Test(noise, beyond_32_bits)
 {
-    const nf_noise noise = {331, 12, (UINT64_C(7) << 32) - 37, 1};
+    const nf_noise noise = {331, 12, (UINT64_C(7) << 32) - 37, 1, NULL};
     static nf_real tile[3 * 112], other[3 * 112];
     nf_noise_normal(&noise, 3, 100, 112, tile);
     for (size_t s = 0; s < 100; s++)
@@ -189,7 +189,7 @@ static void assert_independent(const nf_real *x, const nf_real *y, size_t n, con
 
 Test(noise, names_are_independent)
 {
-    const nf_noise noise = {1, 1, 1, 1};
+    const nf_noise noise = {1, 1, 1, 1, NULL};
     enum { dim = 4 };
     static nf_real x[dim * N], y[N];
     nf_noise_normal(&noise, dim, N, N, x);
@@ -199,11 +199,11 @@ Test(noise, names_are_independent)
     assert_independent(x, x + 1, N - 1, "neighbouring samples");
     assert_independent(x, x + 2, N - 2, "samples two apart");
     const nf_noise others[] = {
-        {2, 1, 1, 1},
-        {1, 2, 1, 1},
-        {1, 1, 1, 2},
-        {1 + (UINT64_C(1) << 32), 1, 1, 1},
-        {1, 1 + (UINT64_C(1) << 32), 1, 1},
+        {2, 1, 1, 1, NULL},
+        {1, 2, 1, 1, NULL},
+        {1, 1, 1, 2, NULL},
+        {1 + (UINT64_C(1) << 32), 1, 1, 1, NULL},
+        {1, 1 + (UINT64_C(1) << 32), 1, 1, NULL},
     };
     static const char *const what[] = {"seeds", "sites", "steps", "high seeds", "high steps"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
@@ -263,7 +263,7 @@ Test(noise, uniforms_stay_inside)
 /* What distributions with tails draw from: the same numbers before rounding, odd multiples of 2^-53 below 1. */
 Test(noise, wide_uniforms_are_the_unrounded_ones)
 {
-    const nf_noise noise = {0x8d3c52f1a6b47e09, 91731, 58121, 17};
+    const nf_noise noise = {0x8d3c52f1a6b47e09, 91731, 58121, 17, NULL};
     enum { dim = 3, n = 301, ld = 304 };
     static double wide[dim * ld];
     static nf_real rounded[dim * ld];
@@ -305,10 +305,11 @@ Test(noise, permutations)
     cr_assert_eq(different, orders);
     cr_assert_lt(fabs(chi2 - (orders - 1)), 5 * sqrt(2. * (orders - 1)), "chi^2 %g", chi2);
     cr_assert_lt(fabs((double)fixed / trials - 1), 5 / sqrt(trials));
-    nf_noise_permutation(&(nf_noise){1, 2, 3, 4}, 1000, q);
-    nf_noise_permutation(&(nf_noise){1, 2, 77, 4}, 1000, r);
+    nf_noise_permutation(&(nf_noise){1, 2, 3, 4, NULL}, 1000, q);
+    nf_noise_permutation(&(nf_noise){1, 2, 77, 4, NULL}, 1000, r);
     cr_assert_arr_eq(q, r, sizeof q);
-    const nf_noise others[] = {{2, 2, 3, 4}, {1, 3, 3, 4}, {1, 2, 3, 5}, {1, 2 + (UINT64_C(1) << 32), 3, 4}};
+    const nf_noise others[] = {
+        {2, 2, 3, 4, NULL}, {1, 3, 3, 4, NULL}, {1, 2, 3, 5, NULL}, {1, 2 + (UINT64_C(1) << 32), 3, 4, NULL}};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         nf_noise_permutation(&others[i], 1000, r);
         cr_assert_arr_neq(q, r, sizeof q);
@@ -363,7 +364,7 @@ Test(gsl, clones_files_and_doubles)
 Test(gsl, seek)
 {
     gsl_rng *r = gsl_rng_alloc(nf_gsl_philox());
-    const nf_noise names[] = {{31, 41, 59, 26}, {53, UINT64_C(58) << 32, 97 + (UINT64_C(9) << 32), 3}};
+    const nf_noise names[] = {{31, 41, 59, 26, NULL}, {53, UINT64_C(58) << 32, 97 + (UINT64_C(9) << 32), 3, NULL}};
     for (int k = 0; k < 2; k++) {
         nf_real u[6];
         nf_noise_uniform(&names[k], 6, 1, 1, u);
@@ -379,7 +380,7 @@ Test(gsl, seek)
 
 Test(gsl, seek_refuses)
 {
-    const nf_noise noise = {1, 2, 3, 4};
+    const nf_noise noise = {1, 2, 3, 4, NULL};
     cr_assert_eq(nf_gsl_philox_seek(NULL, &noise), NF_EARG);
     cr_assert(strstr(nf_error_message(), "nf_gsl_philox_seek"));
     gsl_rng *other = gsl_rng_alloc(gsl_rng_mt19937), *r = gsl_rng_alloc(nf_gsl_philox());

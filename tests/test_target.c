@@ -1,8 +1,10 @@
-/* Targets: callbacks of both kinds, finite differences, the checker, and every way they can fail. */
+/* Targets: callbacks of both kinds, finite differences, the checker, what they own, why they reject, and every way they
+   can fail. */
 #include "expect.h"
 #include "fail_alloc.h"
 #include <math.h>
 #include <nflow/nflow.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { D = 3, N = 5 };
@@ -204,6 +206,175 @@ Test(target, failures)
     nf_target_free(p);
     nf_target_free(f);
     cr_assert_eq(nf_target_dim(NULL), 0);
+}
+
+/* ---- what a target owns ---- */
+
+static int closed[8];
+static size_t n_closed;
+static void close_library(void *user)
+{
+    closed[n_closed++] = *(const int *)user;
+}
+
+Test(target, owns_what_it_is_given)
+{
+    bumps b = plain();
+    int first = 1, second = 2, third = 3;
+    nf_target *t = nf_target_own(nf_target_callback(D, bumps_batch, &b, NF_SERIAL), &first, close_library);
+    cr_assert_not_null(t);
+    cr_assert_eq(nf_target_own(t, &second, close_library), t);
+    cr_assert_eq(n_closed, 0);
+    double log_p[N];
+    cr_assert_eq(nf_target_eval(t, N, points, log_p, NULL, NULL), NF_OK);
+    nf_target_free(t);
+    cr_assert(n_closed == 2 && closed[0] == 2 && closed[1] == 1, "the last one first");
+    /* a constructor that fails: its message stays, and the library is closed at once */
+    cr_assert_null(nf_target_own(nf_target_callback(0, bumps_batch, &b, NF_SERIAL), &third, close_library));
+    expect(nf_error_status(), NF_EARG, "nf_target_callback: d is 0");
+    cr_assert(n_closed == 3 && closed[2] == 3);
+    t = nf_target_own(nf_target_callback(D, bumps_batch, &b, NF_SERIAL), &first, close_library);
+    cr_assert_null(nf_target_own(t, &second, NULL));
+    expect(nf_error_status(), NF_EARG, "destroy is NULL");
+    cr_assert(n_closed == 4 && closed[3] == 1, "the target went with what it had");
+    cr_assert_null(nf_target_own(NULL, &second, NULL));
+    cr_assert_eq(n_closed, 4);
+}
+
+/* Wherever memory ends, each is closed once. */
+Test(target, owns_also_when_memory_ends)
+{
+    size_t before = alloc_live(), failures = 0;
+    for (size_t k = 0;; k++) {
+        bumps b = plain();
+        int library = 7, data = 8;
+        n_closed = 0;
+        fail_alloc_after(k);
+        nf_target *t = nf_target_own(nf_target_point_callback(D, bumps_point, &b, NF_SERIAL), &library, close_library);
+        t = nf_target_own(t, &data, close_library);
+        nf_status st = t ? NF_OK : nf_error_status();
+        bool failed = fail_alloc_off();
+        cr_assert_eq(n_closed, failed ? 2 : 0);
+        nf_target_free(t);
+        cr_assert(n_closed == 2 && closed[0] + closed[1] == 15);
+        cr_assert_eq(alloc_live(), before);
+        cr_assert_eq(st, failed ? NF_ENOMEM : NF_OK);
+        if (!failed)
+            break;
+        failures++;
+    }
+    cr_assert_eq(failures, 3);
+}
+
+/* ---- why the first draw was rejected ---- */
+
+/* Rejects x0 > limit and says where; without words where x1 > limit. */
+static int fenced_point(void *user, size_t d, const double *x, double *log_p, double *grad)
+{
+    const bumps *b = user;
+    *log_p = 0;
+    for (size_t j = 0; j < d; j++) {
+        *log_p -= 0.5 * x[j] * x[j];
+        if (grad)
+            grad[j] = -x[j];
+    }
+    if (b->code && x[0] > b->limit)
+        return nf_error(NF_ETARGET, "stuck at %.6f", x[0]), b->code;
+    if (x[0] > b->limit)
+        return nf_error(NF_ETARGET, "%.6f is beyond the fence", x[0]), 1;
+    if (x[0] < -b->limit)
+        nf_error(NF_ETARGET, "not rejected after all");
+    return x[1] > b->limit;
+}
+
+static int fenced_batch(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
+                        unsigned char *rejected)
+{
+    bool said = false;
+    for (size_t i = 0; i < n; i++) {
+        const double *at = x + i * d;
+        log_p[i] = -0.5 * (at[0] * at[0] + at[1] * at[1]);
+        if (grad) {
+            grad[i * d] = -at[0];
+            grad[i * d + 1] = -at[1];
+        }
+        rejected[i] = at[0] > ((const bumps *)user)->limit;
+        if (rejected[i] && !said)
+            said = nf_error(NF_ETARGET, "%.6f is beyond the fence", at[0]) != NF_OK;
+    }
+    return 0;
+}
+
+Test(target, first_rejection)
+{
+    bumps b = {.limit = 1};
+    const double x[] = {0.3, 0.1, -1.7, 0.2, 0.4, 1.4, 1.25, 0.6, 1.75, 0.9}, y[] = {3.5, 0}, z[] = {0.3, 0.1};
+    double log_p[5], grad[10];
+    unsigned char rejected[5];
+    nf_error(NF_EDIM, "older words");
+    nf_target *t = nf_target_point_callback(2, fenced_point, &b, NF_SERIAL);
+    cr_assert_str_eq(nf_target_rejection(t), "");
+    cr_assert_str_eq(nf_target_rejection(NULL), "");
+    cr_assert_eq(nf_target_eval(t, 1, z, log_p, NULL, NULL), NF_OK);
+    cr_assert_str_eq(nf_target_rejection(t), "");
+    cr_assert_eq(nf_target_eval(t, 5, x, log_p, grad, rejected), NF_OK);
+    cr_assert(!rejected[0] && !rejected[1] && rejected[2] && rejected[3] && rejected[4]);
+    cr_assert_eq(nf_target_eval(t, 1, y, log_p, NULL, NULL), NF_OK);
+    cr_assert_str_eq(nf_target_rejection(t), "1.250000 is beyond the fence", "of the first call, the first with words");
+    cr_assert_str_eq(nf_error_message(), "older words", "success leaves them");
+    cr_assert_eq(nf_error_status(), NF_EDIM);
+    nf_target_free(t);
+    /* fatal, with the point's own words and not those of the rejection before it */
+    b = (bumps){.limit = 1, .code = -2};
+    t = nf_target_point_callback(2, fenced_point, &b, NF_SERIAL);
+    expect(nf_target_eval(t, 5, x, log_p, grad, rejected), NF_ETARGET, "stuck at 1.25");
+    nf_target_free(t);
+    /* the points that differences ask for are no draws */
+    b = (bumps){.limit = 1};
+    const double edge[] = {1 - 1e-9, 0};
+    t = nf_target_finite_difference(2, fenced_batch, &b, NF_SERIAL, 0);
+    cr_assert_eq(nf_target_eval(t, 1, edge, log_p, grad, rejected), NF_OK);
+    cr_assert_eq(rejected[0], 0);
+    cr_assert_str_eq(nf_target_rejection(t), "");
+    cr_assert_eq(nf_target_eval(t, 5, x, log_p, grad, rejected), NF_OK);
+    cr_assert_str_eq(nf_target_rejection(t), "1.250000 is beyond the fence");
+    nf_target_free(t);
+}
+
+/* In a fit: of the first step that has any, the lowest sample's, for any number of threads and either rule. */
+Test(target, first_rejection_of_a_fit)
+{
+    enum { DRAWS = 700, SEED = 4, STEP = 11 };
+    static nf_real draws[DRAWS * 2];
+    const nf_noise noise = {.seed = SEED, .step = STEP};
+    nf_model *m = nf_model_new(nf_normal(2), NULL);
+    bumps b = {.limit = 2.6};
+    char words[64] = "";
+    cr_assert_eq(nf_sample(m, NULL, &noise, DRAWS, NULL, draws, NULL), NF_OK);
+    size_t beyond = 0;
+    for (size_t i = 0; i < DRAWS; i++)
+        if (!((double)draws[2 * i] <= b.limit) && beyond++ == 0)
+            snprintf(words, sizeof words, "%.6f is beyond the fence", (double)draws[2 * i]);
+    cr_assert_geq(beyond, 2, "%zu", beyond);
+    for (int rule = NF_SERIAL; rule <= NF_THREADSAFE; rule++)
+        for (size_t threads = 1; threads <= 8; threads *= 2) {
+            nf_workspace *ws = nf_workspace_new(threads);
+            for (int again = 0; again < 20; again++) {
+                nf_target *t = again % 2 ? nf_target_callback(2, fenced_batch, &b, (nf_thread_rule)rule)
+                                         : nf_target_point_callback(2, fenced_point, &b, (nf_thread_rule)rule);
+                nf_objective *o = nf_elbo(m, t, &(nf_elbo_options){.draws = DRAWS});
+                nf_step_report r;
+                for (uint64_t step = STEP; step < STEP + 3; step++) {
+                    cr_assert_eq(nf_objective_value(o, ws, SEED, step, &r), NF_OK, "%s", nf_error_message());
+                    cr_assert(step > STEP || r.rejected >= beyond);
+                }
+                cr_assert_str_eq(nf_target_rejection(t), words, "%s, not %s", nf_target_rejection(t), words);
+                nf_objective_free(o);
+                nf_target_free(t);
+            }
+            nf_workspace_free(ws);
+        }
+    nf_model_free(m);
 }
 
 Test(target, failing_allocations)

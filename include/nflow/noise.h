@@ -48,5 +48,13 @@ NF_API void nf_noise_uniform(const nf_noise *noise, size_t dim, size_t n, size_t
  */
 NF_API void nf_noise_permutation(const nf_noise *noise, size_t n, size_t *order);
 
+/**
+ * Value number i of a random permutation of 0..n-1, a function of (seed, step, site) of `noise` alone. It is another
+ * permutation than nf_noise_permutation's: each value is computed by itself, in the same short time for every n and
+ * without memory, and any number of threads may ask for values at once. For orders of many rows, not for secrets.
+ * @param i below n; any other i is returned as it is.
+ */
+NF_API size_t nf_noise_permuted(const nf_noise *noise, size_t n, size_t i);
+
 NF_END_DECLS
 #endif

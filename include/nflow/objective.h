@@ -8,6 +8,7 @@
  */
 #ifndef NFLOW_OBJECTIVE_H
 #define NFLOW_OBJECTIVE_H
+#include <nflow/data.h>
 #include <nflow/model.h>
 #include <nflow/target.h>
 NF_BEGIN_DECLS
@@ -136,26 +137,6 @@ typedef struct nf_elbo_options {
  */
 NF_API nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options);
 
-/** How grey values become bits. */
-typedef enum nf_binarise {
-    NF_GREY,              /**< they stay */
-    NF_BINARISE_STATIC,   /**< 1 with probability value, once: the same for every step */
-    NF_BINARISE_DYNAMIC,  /**< 1 with probability value, anew each step */
-    NF_BINARISE_THRESHOLD /**< 1 where value >= 1/2 */
-} nf_binarise;
-
-/** An array of data in memory, borrowed. Either x, or bytes that stand for value / 255. */
-typedef struct nf_data {
-    size_t n;                   /**< rows, >= 1 */
-    size_t dim;                 /**< columns, >= 1 */
-    const nf_real *x;           /**< [n x dim], or NULL */
-    const unsigned char *bytes; /**< [n x dim], or NULL */
-    size_t n_ctx;               /**< columns of ctx */
-    const nf_real *ctx;         /**< [n x n_ctx], or NULL */
-    nf_binarise binarise;       /**< applied to values as they are read */
-    uint64_t binarise_seed;     /**< of static binarisation */
-} nf_data;
-
 /** Options of nf_maximum_likelihood. */
 typedef struct nf_likelihood_options {
     size_t batch; /**< rows a step, shuffled anew each epoch; 0: 100; n or more: all rows, in order */
@@ -163,9 +144,10 @@ typedef struct nf_likelihood_options {
 
 /**
  * Maximum likelihood: loss = -log q(x) over minibatches. Terms: "log_p". Rows are shuffled anew each epoch from the
- * seed; the last, shorter remainder of an epoch is carried over into the next. `model` and `data` are borrowed.
- * @return NULL on NF_EARG (NULL, a model of no distribution, data without rows or with both or none of x and bytes),
- * NF_EDIM (columns of data or context that are not the model's), NF_ENOMEM.
+ * seed; the last, shorter remainder of an epoch is carried over into the next (see nf_minibatches). `model` and what
+ * `data` points to are borrowed. A source that fails ends a step, see nf_source.
+ * @return NULL on NF_EARG (NULL, a model of no distribution, data that nf_minibatches_new() refuses), NF_EDIM (columns
+ * of data or context that are not the model's), NF_ENOMEM.
  */
 NF_API nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options);
 

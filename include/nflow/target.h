@@ -11,14 +11,17 @@ typedef struct nf_target nf_target; /**< an unnormalised log density over R^d */
 
 /**
  * A batch of n points x [n x d], row-major: log_p[i] = log p(x_i) + const, and, unless grad is NULL, grad[i x d] =
- * d log p / dx. A draw outside the support: rejected[i] = 1 (arrives as 0); its other outputs are then ignored.
+ * d log p / dx. A draw outside the support: rejected[i] = 1 (arrives as 0); its other outputs are then ignored, and a
+ * call of nf_error(NF_ETARGET, "why") says why, for nf_target_rejection(). Where one call rejects several points, the
+ * text of its last nf_error() counts as that of the first of them.
  * @return 0; anything else is fatal and ends the computation with NF_ETARGET; `return nf_error(NF_ETARGET, ...)` leaves
  * the callback's own message.
  */
 typedef int nf_target_fn(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
                          unsigned char *rejected);
 /**
- * One point at a time, x [d] and grad [d] (NULL: not wanted). @return 0, > 0 for a draw to reject, < 0 if fatal.
+ * One point at a time, x [d] and grad [d] (NULL: not wanted). @return 0, > 0 for a draw to reject, < 0 if fatal. Before
+ * either of the last two, nf_error(NF_ETARGET, "why") leaves the callback's own words, as in a batch.
  */
 typedef int nf_target_point_fn(void *user, size_t d, const double *x, double *log_p, double *grad);
 
@@ -39,7 +42,20 @@ NF_API nf_target *nf_target_point_callback(size_t d, nf_target_point_fn *f, void
  * `step` (1 + |x|), 2 d more evaluations a point. step 0: the cube root of the machine epsilon.
  */
 NF_API nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule, double step);
-/** Releases it. NULL is allowed. */
+/**
+ * Makes `user` the target's own: nf_target_free() calls destroy(user). So an opened model library can live and die with
+ * its target, and a target is one expression, checked once:
+ *
+ *     nf_target *t = nf_target_own(nf_target_callback(d, f, lib, NF_SERIAL), lib, close_library);
+ *
+ * `user` is consumed on failure, too, also where t is NULL because its constructor failed: destroy(user) is then called
+ * at once. It is as a rule what the callback is handed, but may be anything. Called again, the target owns several
+ * things, and releases the last one first.
+ * @return t; NULL if t is NULL, on NF_EARG (destroy is NULL: nothing is done with user) and on NF_ENOMEM: t is then
+ * released.
+ */
+NF_API NF_CHECKED nf_target *nf_target_own(nf_target *t, void *user, void (*destroy)(void *user));
+/** Releases it and what it owns. NULL is allowed. */
 NF_API void nf_target_free(nf_target *t);
 /** The dimension d. */
 NF_API size_t nf_target_dim(const nf_target *t);
@@ -52,6 +68,15 @@ NF_API nf_thread_rule nf_target_rule(const nf_target *t);
  */
 NF_API NF_CHECKED nf_status nf_target_eval(const nf_target *t, size_t n, const double *x, double *log_p, double *grad,
                                            unsigned char *rejected);
+
+/**
+ * Why the first draw was rejected: the words of the callback's nf_error(), "" as long as it has left none for a
+ * rejected draw. Of the first step (or call of nf_target_eval()) with such words the lowest sample's are kept, so that
+ * they do not depend on threads; asked for before that step has ended, those that are known then are kept. Points that
+ * only finite differences ask for do not count. Any thread may ask. Owned by the target; never changes once it is not
+ * "".
+ */
+NF_API const char *nf_target_rejection(const nf_target *t);
 
 /** What nf_target_check found. */
 typedef struct nf_target_report {

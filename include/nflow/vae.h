@@ -65,9 +65,10 @@ typedef struct nf_vae_options {
 
 /**
  * loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), one z a row: -ELBO at weights 1.
- * Terms: "log_px", "kl" (log q(z|x) - log p(z)), both unweighted. `m` must be of a VAE; borrowed, as is `data`.
- * @return NULL on NF_EARG (NULL, a model of no VAE, data without rows or with both or none of x and bytes), NF_EDIM
- * (columns that are not the encoder's rows), NF_ENOMEM.
+ * Terms: "log_px", "kl" (log q(z|x) - log p(z)), both unweighted. `m` must be of a VAE; borrowed, as is what `data`
+ * points to. Context of the data is not read. A source that fails ends a step, see nf_source.
+ * @return NULL on NF_EARG (NULL, a model of no VAE, data that nf_minibatches_new() refuses), NF_EDIM (columns that are
+ * not the encoder's rows), NF_ENOMEM.
  */
 NF_API nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options *options);
 
@@ -86,7 +87,7 @@ typedef struct nf_vae_scores {
  * k).
  * @param progress called with rows done so far, from the calling thread; NULL: not. Anything but 0 stops: NF_ESTOP
  * @return NF_EARG (also samples 0), NF_EDIM (columns that are not the encoder's rows), NF_ESTOP, NF_ENOMEM; what users'
- * own hooks return. `scores` is written on NF_OK only.
+ * own hooks and a source of the data return. `scores` is written on NF_OK only.
  */
 NF_API NF_CHECKED nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples,
                                          uint64_t seed, int (*progress)(void *user, size_t done), void *user,

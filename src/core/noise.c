@@ -4,7 +4,7 @@
 
    Where a sample or a step passes 2^32, the key is instead the first two words of the block with counter (sample >> 32,
    step >> 32, ~0, ~0) and key `seed`. Block k holds rows 2k and 2k + 1, one of its two numbers each. Block ~0 belongs
-   to permutations. */
+   to permutations, block ~0 - 1 to the keys of permuted.c. */
 #include "core/noise.h"
 #include <string.h>
 
@@ -40,10 +40,9 @@ void nfi_noise_block(const nf_noise *noise, uint64_t sample, uint32_t block, uin
 /* The two rows of a block from its numbers. */
 typedef void pair_fn(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
 
-/* Numbers of `size` bytes for n samples that follow each other, chunk by chunk, so that all fits in the first cache; a
-   chunk ends where the low word of the sample wraps. */
-static void fill_run(const nf_noise *noise, uint64_t first, size_t dim, size_t n, size_t ld, size_t size,
-                     unsigned char *at, pair_fn *pair)
+/* Numbers of `size` bytes, chunk by chunk, so that all fits in the first cache; a chunk ends where the low word of the
+   sample wraps. */
+static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t size, void *out, pair_fn *pair)
 {
     uint64_t a[CHUNK], b[CHUNK];
     union {
@@ -51,9 +50,15 @@ static void fill_run(const nf_noise *noise, uint64_t first, size_t dim, size_t n
         double wide[CHUNK];
     } x, y;
     uint32_t counter[4], key[2];
+    unsigned char *at = out;
     for (size_t s = 0, count; s < n; s += count) {
-        uint64_t sample = first + s, until_wrap = (UINT64_C(1) << 32) - (sample & UINT32_MAX);
+        const uint32_t *column = noise->column;
+        uint64_t sample = noise->first_sample + (column ? column[s] : s);
+        uint64_t until_wrap = (UINT64_C(1) << 32) - (sample & UINT32_MAX);
         count = n - s < CHUNK ? n - s : CHUNK;
+        for (size_t k = 1; column && k < count; k++) /* up to the first sample that was left out */
+            if (column[s + k] != column[s] + k)
+                count = k;
         count = count < until_wrap ? count : (size_t)until_wrap;
         size_t lanes = nfi_lanes(count + NFI_LANES - 1);
         for (size_t row = 0; row < dim; row += 2) {
@@ -64,25 +69,6 @@ static void fill_run(const nf_noise *noise, uint64_t first, size_t dim, size_t n
             if (row + 1 < dim)
                 memcpy(at + ((row + 1) * ld + s) * size, &y, count * size);
         }
-    }
-}
-
-/* From column s on: how many columns are samples that follow each other. */
-static size_t run_length(const nf_noise *noise, size_t s, size_t n)
-{
-    size_t end = s + 1;
-    while (end < n && noise->column[end] == noise->column[end - 1] + 1)
-        end++;
-    return end - s;
-}
-
-/* The n columns of a tile, and its padding. */
-static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t size, void *out, pair_fn *pair)
-{
-    unsigned char *at = out;
-    for (size_t s = 0, count; s < n; s += count) {
-        count = noise->column ? run_length(noise, s, n) : n;
-        fill_run(noise, nf_noise_sample(noise, s), dim, count, ld, size, at + s * size, pair);
     }
     for (size_t row = 0; row < dim; row++) {
         unsigned char *last = at + (row * ld + n - 1) * size;

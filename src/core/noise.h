@@ -12,9 +12,27 @@ void nfi_noise_uniform_d(const nf_noise *noise, size_t dim, size_t n, size_t ld,
 /* The two 64-bit numbers of the block with this counter and those of the n - 1 samples after it: words 0, 1 and 2, 3.
  */
 NFI_KERNEL void nfi_noise_numbers(const uint32_t *counter, const uint32_t *key, size_t n, uint64_t *a, uint64_t *b);
+/* The same of the block with this counter and the n - 1 blocks after it, all of one sample: its rows two by two. */
+NFI_KERNEL void nfi_noise_blocks(const uint32_t *counter, const uint32_t *key, size_t n, uint64_t *a, uint64_t *b);
 /* What n pairs of such numbers become, two rows [n]: of nf_real, but `wide` ones of double. */
 NFI_KERNEL void nfi_noise_normals(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
 NFI_KERNEL void nfi_noise_uniforms(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
 NFI_KERNEL void nfi_noise_wide_uniforms(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
+
+/* ---- permutations without an array: permuted.c ---- */
+
+enum { NFI_PERMUTATION_ROUNDS = 12 };
+
+/* A permutation of 0..n-1 that nfi_permuted computes value by value. */
+typedef struct nfi_permutation {
+    uint64_t n, low_mask, high_mask;
+    unsigned low_bits;
+    uint64_t key[NFI_PERMUTATION_ROUNDS];
+} nfi_permutation;
+
+/* The one that (seed, step, site) of `noise` name; n >= 1. */
+nfi_permutation nfi_permutation_named(const nf_noise *noise, uint64_t n);
+/* Its value number i < n. */
+uint64_t nfi_permuted(const nfi_permutation *p, uint64_t i);
 
 #endif

@@ -48,6 +48,18 @@ void nfi_noise_numbers(const uint32_t *counter, const uint32_t *key, size_t n, u
     }
 }
 
+void nfi_noise_blocks(const uint32_t *counter, const uint32_t *key, size_t n, uint64_t *a, uint64_t *b)
+{
+    const uint64_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    const uint32_t k0 = key[0], k1 = key[1];
+    NFI_SIMD
+    for (uint64_t k = 0; k < n; k++) {
+        words c = ten_rounds((words){c0, (c1 + k) & UINT32_MAX, c2, c3}, k0, k1);
+        a[k] = c.c0 | c.c1 << 32;
+        b[k] = c.c2 | c.c3 << 32;
+    }
+}
+
 /* (2m + 1) 2^-53: the bits of 1 above those of m make 1 + m 2^-52. */
 NFI_INLINE double open_unit(uint64_t number)
 {

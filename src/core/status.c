@@ -1,11 +1,10 @@
 /* Status codes and the thread's last error message. The library's only other writable
    state is which instruction set is in use (instruction_set.c). */
-#include <nflow/base.h>
+#include "core/status.h"
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { MESSAGE_SIZE = 512 };
-static _Thread_local char message[MESSAGE_SIZE];
+static _Thread_local char message[NFI_MESSAGE_SIZE];
 static _Thread_local nf_status last_status = NF_OK;
 
 const char *nf_status_text(nf_status status)
@@ -33,7 +32,7 @@ nf_status nf_error_status(void)
 nf_status nf_error(nf_status status, const char *format, ...)
 {
     /* The arguments may contain the present message: format into a fresh buffer first. */
-    char text[MESSAGE_SIZE];
+    char text[NFI_MESSAGE_SIZE];
     va_list args;
     va_start(args, format);
     int n = vsnprintf(text, sizeof text, format, args);
@@ -41,6 +40,20 @@ nf_status nf_error(nf_status status, const char *format, ...)
     snprintf(message, sizeof message, "%s", n >= 0 ? text : nf_status_text(status));
     last_status = status;
     return status;
+}
+
+void nfi_message_set_aside(nfi_message *kept)
+{
+    snprintf(kept->text, sizeof kept->text, "%s", message);
+    kept->status = last_status;
+    message[0] = 0;
+    last_status = NF_OK;
+}
+
+void nfi_message_put_back(const nfi_message *kept)
+{
+    snprintf(message, sizeof message, "%s", kept->text);
+    last_status = kept->status;
 }
 
 const char *nf_version(void)

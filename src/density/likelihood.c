@@ -1,23 +1,25 @@
 /*
- * Maximum likelihood over minibatches of an array: loss = -log q(x), or -log q(x | context), the change of variables
- * log q(x) = log base(f^-1(x)) + log|det d f^-1/dx|. Rows, shuffles and binarisation: fit/minibatch.c.
+ * Maximum likelihood over minibatches of a data set: loss = -log q(x), or -log q(x | context), the change of variables
+ * log q(x) = log base(f^-1(x)) + log|det d f^-1/dx|. Shuffles: fit/minibatch.c; rows and
+ * binarisation: fit/data.c.
  */
 #include "core/memory.h"
 #include "core/tree.h"
 #include "fit/minibatch.h"
 #include <math.h>
+#include <nflow/objective.h>
 #include <string.h>
 
 typedef struct likelihood {
     const nf_object *dist;
-    nfi_rows *rows;
+    nf_minibatches *rows;
     size_t dim, n_ctx;
 } likelihood;
 
 static nf_status begin(void *self, const nf_step *step)
 {
     likelihood *l = self;
-    return nfi_rows_begin(l->rows, step->seed, step->step);
+    return nf_minibatches_begin(l->rows, step->seed, step->step);
 }
 
 static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_sums *sums, const nf_grad *g)
@@ -34,8 +36,9 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
         return NF_ENOMEM;
     memset(log_p, 0, 2 * ld * sizeof *log_p);
     double *log_det = pass.log_det_total = log_p + ld;
-    nfi_rows_tile(l->rows, first, n, ld, x, ctx);
-    nf_status st = nf_dist_score(l->dist, &pass, x, log_p, &saved);
+    nf_status st = nf_minibatches_tile(l->rows, p, first, x, ctx);
+    if (!st)
+        st = nf_dist_score(l->dist, &pass, x, log_p, &saved);
     if (st)
         return st;
     if (nf_leave_out(p, log_p))
@@ -63,7 +66,7 @@ static nf_status backward(void *self, const nf_pass *p, size_t first, void *save
 static void destroy(void *self)
 {
     likelihood *l = self;
-    nfi_rows_free(l->rows);
+    nf_minibatches_free(l->rows);
     nfi_free(l);
 }
 
@@ -97,10 +100,10 @@ nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const 
     if (!l)
         return NULL;
     *l = (likelihood){.dist = o, .dim = shape->dim_out, .n_ctx = shape->n_ctx};
-    l->rows = nfi_rows_new(data, options && options->batch ? options->batch : 100, who);
+    l->rows = nfi_minibatches_new(data, options && options->batch ? options->batch : 100, who);
     if (!l->rows) {
         destroy(l);
         return NULL;
     }
-    return nf_objective_new(&likelihood_type, model, nfi_rows_batch(l->rows), l);
+    return nf_objective_new(&likelihood_type, model, nf_minibatches_batch(l->rows), l);
 }

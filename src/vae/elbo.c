@@ -11,7 +11,7 @@
 
 typedef struct vae_elbo {
     const nf_object *vae;
-    nfi_rows *rows;
+    nf_minibatches *rows;
     nf_schedule joint, kl;
     double joint_weight, kl_weight; /* of this step */
 } vae_elbo;
@@ -31,7 +31,7 @@ static nf_status begin(void *self, const nf_step *step)
     vae_elbo *e = self;
     e->joint_weight = nf_schedule_value(&e->joint, step->step);
     e->kl_weight = nf_schedule_value(&e->kl, step->step);
-    return nfi_rows_begin(e->rows, step->seed, step->step);
+    return nf_minibatches_begin(e->rows, step->seed, step->step);
 }
 
 static bool allocate(tile *t, const nf_object *vae, size_t ld, bool gradient, nf_arena *memory)
@@ -63,8 +63,9 @@ static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile
     t->posterior = nf_child_pass(vae, NFI_POSTERIOR, p);
     t->decoder = nf_child_pass(vae, NFI_DECODER, p);
     t->posterior.log_det_total = memset(t->log_det, 0, p->ld * sizeof *t->log_det);
-    nfi_rows_tile(e->rows, first, p->n, p->ld, t->x, NULL);
-    nf_status status = nf_net_apply(nf_child(vae, NFI_ENCODER), &t->encoder, t->x, t->ctx, &t->encoder_saved);
+    nf_status status = nf_minibatches_tile(e->rows, p, first, t->x, NULL);
+    if (status == NF_OK)
+        status = nf_net_apply(nf_child(vae, NFI_ENCODER), &t->encoder, t->x, t->ctx, &t->encoder_saved);
     if (status == NF_OK)
         status = nfi_draw_sample(&t->draw, nf_child(vae, NFI_POSTERIOR), &t->posterior, t->ctx, p->scratch);
     if (status == NF_OK)
@@ -138,7 +139,7 @@ static nf_status backward(void *self, const nf_pass *p, size_t first, void *save
 static void destroy(void *self)
 {
     vae_elbo *e = self;
-    nfi_rows_free(e->rows);
+    nf_minibatches_free(e->rows);
     nfi_free(e);
 }
 
@@ -159,20 +160,20 @@ nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options
     const nf_object *vae = nfi_model_vae(m, "nf_vae_elbo");
     if (!vae)
         return NULL;
-    nfi_rows *rows = nfi_rows_new(data, options->batch ? options->batch : 100, "nf_vae_elbo");
+    nf_minibatches *rows = nfi_minibatches_new(data, options->batch ? options->batch : 100, "nf_vae_elbo");
     if (!rows)
         return NULL;
     if (data->dim != vae->total.dim_in) {
         nf_error(NF_EDIM, "nf_vae_elbo: the data have %zu columns, but the encoder takes %zu rows", data->dim,
                  vae->total.dim_in);
-        nfi_rows_free(rows);
+        nf_minibatches_free(rows);
         return NULL;
     }
     vae_elbo *e = nfi_calloc(1, sizeof *e);
     if (!e) {
-        nfi_rows_free(rows);
+        nf_minibatches_free(rows);
         return NULL;
     }
     *e = (vae_elbo){.vae = vae, .rows = rows, .joint = options->joint, .kl = options->kl};
-    return nf_objective_new(&vae_elbo_type, m, nfi_rows_batch(rows), e);
+    return nf_objective_new(&vae_elbo_type, m, nf_minibatches_batch(rows), e);
 }

@@ -22,7 +22,7 @@ static inline void stream(double log_w, double *m, double *s)
 
 typedef struct score_job {
     const nf_model *m;
-    const nfi_rows *rows;
+    const nf_minibatches *rows;
     uint64_t seed;
     size_t samples, first;      /* draws a row; the block's first row */
     double *elbo, *kl, *log_px; /* [rows of a block] */
@@ -67,9 +67,10 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
         max[s] = -INFINITY;
         sum[s] = elbo[s] = kl[s] = 0;
     }
-    nfi_rows_consecutive(job->rows, job->first + first, n, ld, x, NULL);
     nf_pass encoder = nf_child_pass(vae, NFI_ENCODER, &p);
-    nf_status status = nf_net_apply(nf_child(vae, NFI_ENCODER), &encoder, x, ctx, NULL);
+    nf_status status = nfi_minibatches_consecutive(job->rows, &p, job->first + first, x, NULL);
+    if (status == NF_OK)
+        status = nf_net_apply(nf_child(vae, NFI_ENCODER), &encoder, x, ctx, NULL);
     for (size_t k = 0; k < job->samples && status == NF_OK; k++) {
         p.noise.step = k;
         status = score_draw(job, &p, x, ctx, a, log_px, log_pz, log_q);
@@ -159,7 +160,7 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
         return nf_error(NF_EARG, "nf_vae_score: `scores` is NULL");
     if (samples == 0)
         return nf_error(NF_EARG, "nf_vae_score: `samples` is 0");
-    nfi_rows *rows = nfi_rows_new(data, 1, "nf_vae_score");
+    nf_minibatches *rows = nfi_minibatches_new(data, 1, "nf_vae_score");
     if (!rows)
         return nf_error_status();
     nf_status status = NF_OK;
@@ -174,7 +175,7 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
         status = score_rows(&job, mine, data->n, progress, user, scores);
     }
     nfi_workspace_return(ws, mine);
-    nfi_rows_free(rows);
+    nf_minibatches_free(rows);
     return status;
 }
 

@@ -18,6 +18,7 @@
 #include "core/memory.h"
 #include "core/rows.h"
 #include "core/tree.h"
+#include "vi/target.h"
 #include <math.h>
 #include <nflow/objective.h>
 #include <string.h>
@@ -78,6 +79,7 @@ static nf_status begin(void *self, const nf_step *step)
     e->weight = nf_schedule_value(&e->kl, step->step);
     if (e->drawn)
         memset(e->drawn, 0, step->n);
+    nfi_target_step(e->target);
     return NF_OK;
 }
 
@@ -194,7 +196,7 @@ static bool some_left_out(const nf_pass *p)
 
 static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
 {
-    (void)first, (void)saved;
+    (void)saved;
     const elbo *e = self;
     nf_mark mark = nf_arena_mark(p->scratch);
     double *memory = nf_arena_alloc(p->scratch, p->n * doubles(e->d, g) * sizeof *memory);
@@ -204,7 +206,7 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
         draws w = share_out(memory, p->n, e->d, g);
         st = draw(e, p, p->scratch, &t, &w);
         if (!st && !some_left_out(p)) {
-            st = nf_target_eval(e->target, p->n, w.x, w.log_p, w.grad, w.rejected);
+            st = nfi_target_draws(e->target, first, p->n, w.x, w.log_p, w.grad, w.rejected);
             if (!st)
                 st = finish(e, p, &t, &w, sums, g);
         }
@@ -253,7 +255,8 @@ static nf_status ask(void *self, const nf_step *step)
     for (size_t i = 0; i < step->n; i++)
         if (e->drawn[i])
             memmove(b->x + k++ * d, b->x + i * d, d * sizeof *b->x);
-    nf_status st = nf_target_eval(e->target, k, b->x, b->log_p, step->gradient ? b->grad : NULL, b->rejected);
+    double *const grad = step->gradient ? b->grad : NULL;
+    nf_status st = k ? nfi_target_draws(e->target, 0, k, b->x, b->log_p, grad, b->rejected) : NF_OK;
     for (size_t i = step->n; i-- > 0 && !st;) {
         if (!e->drawn[i])
             continue;

@@ -8,17 +8,23 @@
 #include <math.h>
 #include <string.h>
 
-/* A batch for a function of one point: a batched callback itself, whose user is the target. */
+/* A batch for a function of one point: a batched callback itself, whose user is the target. The words for the first
+   rejected point that has any are what it leaves. */
 static int each_point(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
                       unsigned char *rejected)
 {
     const nf_target *t = user;
+    nfi_message first = {.status = NF_OK}, other;
     for (size_t i = 0; i < n; i++) {
         int code = t->point(t->point_user, d, x + i * d, log_p + i, grad ? grad + i * d : NULL);
         if (code < 0)
             return code;
         rejected[i] = code > 0;
+        if (nf_error_status() != NF_OK)
+            nfi_message_set_aside(rejected[i] && nf_error_status() == NF_ETARGET && !first.status ? &first : &other);
     }
+    if (first.status)
+        nfi_message_put_back(&first);
     return 0;
 }
 
@@ -36,10 +42,19 @@ static nf_target *target_new(const nf_target *as, bool callback, const char *who
         nf_error(NF_EARG, "%s: rule is %d, neither NF_SERIAL nor NF_THREADSAFE", who, (int)as->rule);
         return NULL;
     }
-    nf_target *t = nfi_calloc(1, sizeof *t);
-    if (t)
-        *t = *as;
-    return t;
+    struct whole {
+        nf_target target;
+        nfi_rejection rejection;
+    } *whole = nfi_calloc(1, sizeof *whole);
+    if (!whole)
+        return NULL;
+    if (nfi_rejection_begin(&whole->rejection)) {
+        nfi_free(whole);
+        return NULL;
+    }
+    whole->target = *as;
+    whole->target.rejection = &whole->rejection;
+    return &whole->target;
 }
 
 nf_target *nf_target_callback(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule)
@@ -67,8 +82,34 @@ nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf
     return target_new(&as, f, who);
 }
 
+nf_target *nf_target_own(nf_target *t, void *user, void (*destroy)(void *user))
+{
+    nfi_owned *o = NULL;
+    if (!destroy && t)
+        nf_error(NF_EARG, "nf_target_own: destroy is NULL");
+    else if (t)
+        o = nfi_calloc(1, sizeof *o);
+    if (!o) {
+        if (destroy)
+            destroy(user);
+        nf_target_free(t);
+        return NULL;
+    }
+    *o = (nfi_owned){.user = user, .destroy = destroy, .next = t->owned};
+    t->owned = o;
+    return t;
+}
+
 void nf_target_free(nf_target *t)
 {
+    if (!t)
+        return;
+    for (nfi_owned *o = t->owned, *next; o; o = next) {
+        next = o->next;
+        o->destroy(o->user);
+        nfi_free(o);
+    }
+    nfi_rejection_end(t->rejection);
     nfi_free(t);
 }
 
@@ -82,24 +123,51 @@ nf_thread_rule nf_target_rule(const nf_target *t)
     return t ? t->rule : NF_SERIAL;
 }
 
-nf_status nfi_target_call(const nf_target *t, size_t n, const double *x, double *log_p, double *grad,
-                          unsigned char *rejected)
+const char *nf_target_rejection(const nf_target *t)
 {
+    return t ? nfi_rejection_settle(t->rejection) : "";
+}
+
+void nfi_target_step(const nf_target *t)
+{
+    nfi_rejection_settle(t->rejection);
+}
+
+/* The callback; words that it leaves where all goes well are noted for the rejected draw, and then forgotten. */
+nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n, const double *x, double *log_p,
+                          double *grad, unsigned char *rejected)
+{
+    nfi_message kept;
     memset(rejected, 0, n);
+    nfi_message_set_aside(&kept);
     int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
-    if (code == NF_ETARGET && nf_error_status() == NF_ETARGET) /* the callback's own message, by nf_error */
-        return NF_ETARGET;
+    bool words = nf_error_status() == NF_ETARGET; /* the callback's own, by nf_error */
     if (code != 0)
-        return nf_error(NF_ETARGET, "the target's callback returned %d for a batch of %zu points in %zu dimensions",
-                        code, n, t->d);
+        return words ? NF_ETARGET
+                     : nf_error(NF_ETARGET,
+                                "the target's callback returned %d for a batch of %zu points in %zu dimensions", code,
+                                n, t->d);
     for (size_t i = 0; i < n; i++)
         if (rejected[i]) {
             rejected[i] = 1;
             log_p[i] = -INFINITY;
             if (grad)
                 memset(grad + i * t->d, 0, t->d * sizeof *grad);
+            if (words && draws)
+                nfi_rejection_note(t->rejection, first + i);
+            words = false;
         }
+    nfi_message_put_back(&kept);
     return NF_OK;
+}
+
+nf_status nfi_target_draws(const nf_target *t, size_t first, size_t n, const double *x, double *log_p, double *grad,
+                           unsigned char *rejected)
+{
+    nf_status st = nfi_target_call(t, true, first, n, x, log_p, t->step > 0 ? NULL : grad, rejected);
+    if (!st && grad && t->step > 0)
+        st = nfi_target_differences(t, t->step, n, x, log_p, rejected, grad);
+    return st;
 }
 
 nf_status nf_target_eval(const nf_target *t, size_t n, const double *x, double *log_p, double *grad,
@@ -112,9 +180,8 @@ nf_status nf_target_eval(const nf_target *t, size_t n, const double *x, double *
     unsigned char *flags = rejected ? rejected : nfi_calloc(n, 1);
     if (!flags)
         return NF_ENOMEM;
-    nf_status st = nfi_target_call(t, n, x, log_p, t->step > 0 ? NULL : grad, flags);
-    if (!st && grad && t->step > 0)
-        st = nfi_target_differences(t, t->step, n, x, log_p, flags, grad);
+    nfi_target_step(t);
+    nf_status st = nfi_target_draws(t, 0, n, x, log_p, grad, flags);
     if (!rejected)
         nfi_free(flags);
     return st;
