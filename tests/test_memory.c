@@ -1,8 +1,7 @@
 /* How much memory a fused step takes: what a tile needs, and a few gradients, not what the batch does.
 
-   Set aside is the data, and only that: the caller's array, and the row numbers that the objective keeps of it (the
-   permutation of an epoch, a batch's rows). All of it is there before the measurement begins. What is measured is
-   everything else that the library holds at its worst moment: tapes, scratch, gradients, the optimizer's arrays. */
+   Set aside is the caller's array, and only that: of its rows' numbers and order nothing is kept. What is measured is
+   everything that the library holds at its worst moment: tapes, scratch, gradients, the optimizer's arrays. */
 #include "core/tiles.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>

@@ -21,12 +21,12 @@ NFI_KERNEL void nfi_noise_wide_uniforms(size_t n, const uint64_t *a, const uint6
 
 /* ---- permutations without an array: permuted.c ---- */
 
-enum { NFI_PERMUTATION_ROUNDS = 12 };
+enum { NFI_PERMUTATION_ROUNDS = 32 }; /* at most */
 
 /* A permutation of 0..n-1 that nfi_permuted computes value by value. */
 typedef struct nfi_permutation {
     uint64_t n, low_mask, high_mask;
-    unsigned low_bits;
+    unsigned low_bits, rounds;
     uint64_t key[NFI_PERMUTATION_ROUNDS];
 } nfi_permutation;
 
