@@ -385,7 +385,8 @@ Test(description, absurd_sizes)
         MASKED("3", "6", "\"per_dim\": 2, \"hidden\": [7], \"n_blocks\": 9223372036854775807"),
         MASKED("4194304", "4194304", "\"per_dim\": 1, \"hidden\": [1]"),
         MASKED("2000000", "2000000", "\"per_dim\": 1, \"hidden\": [1], \"n_blocks\": 1000000"),
-        "{\"kind\": \"flow\", \"type\": \"on_context\", \"n_ctx\": 3" FIELDS("\"first\": \"" HUGE "\"") "",
+        "{\"kind\": \"flow\", \"type\": \"on_context\", \"n_ctx\": 3, \"fields\": {\"first\": \"" HUGE
+        "\"}" CHILDREN(FLOW("planar") "}"),
     };
     const size_t before = peak_megabytes();
     for (size_t k = 0; k < sizeof absurd / sizeof *absurd; k++)
