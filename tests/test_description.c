@@ -1,5 +1,6 @@
 /* Descriptions as public text: what they say, what may be left out of one that is written by hand, what an absurd one
    comes to. Files around them are test_model_file.c's; the conformance suite rebuilds every layer. */
+#include "conformance/dist_rows.h"
 #include "expect.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
@@ -111,11 +112,12 @@ Test(description, is_what_it_should_be)
     nf_object_free(o);
 }
 
-/* Equal descriptions and seeds, equal models: parameters to the bit. */
+/* Equal descriptions and seeds, equal models: parameters to the bit. Of every kind, and of every distribution in the
+   conformance table. */
 Test(description, rebuilds_every_kind)
 {
-    for (size_t k = 0; k < N_KINDS; k++) {
-        nf_object *o = object_of_kind(k);
+    for (size_t k = 0; k < N_KINDS + N_DIST_ROWS; k++) {
+        nf_object *o = k < N_KINDS ? object_of_kind(k) : nf_dist_object(dist_rows[k - N_KINDS].build(3));
         char *text = nf_describe(o);
         cr_assert_not_null(text, "%s", nf_error_message());
         nf_object *again = rebuilt(text);
