@@ -393,12 +393,12 @@ Test(description, absurd_sizes)
     const size_t before = peak_megabytes();
     for (size_t k = 0; k < sizeof absurd / sizeof *absurd; k++)
         refused(absurd[k], "");
-    /* a thousand layers, each of which would do */
+    /* forty layers, each of which would do */
     static const char layer[] =
-        "{\"kind\": \"flow\", \"type\": \"lu_linear\", \"dim_in\": 200000, \"fields\": {\"seed\": 1}}";
-    char *text = malloc(1000 * (sizeof layer + 2) + 100), *at = text;
+        "{\"kind\": \"flow\", \"type\": \"lu_linear\", \"dim_in\": 70000, \"fields\": {\"seed\": 1}}";
+    char *text = malloc(40 * (sizeof layer + 2) + 100), *at = text;
     at += sprintf(at, "{\"kind\": \"flow\", \"type\": \"chain\", \"children\": [%s", layer);
-    for (int i = 1; i < 1000; i++)
+    for (int i = 1; i < 40; i++)
         at += sprintf(at, ", %s", layer);
     sprintf(at, "]}");
     refused(text, "descriptions at most 68719476736 numbers");
