@@ -177,7 +177,6 @@ static bool differs(const nfi_rows_read *said, size_t is)
 static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, rebuilding *b, const place *at)
 {
     const nf_shape *s = &o->total;
-
     if (strcmp(nfi_kind_name(o->kind), r->kind) != 0 || strcmp(o->part->name, r->type) != 0 ||
         o->n_children != r->n_children)
         return fail(NF_EFORMAT, b, at, "the %s '%s' with %zu children was rebuilt as %s '%s' with %zu", r->kind,
