@@ -77,8 +77,8 @@ static nf_flow *sinh_arcsinh_rebuild(nf_reader *r)
 }
 
 static const nf_flow_type sinh_arcsinh_type = {
-    .part = {.name = "sinh_arcsinh"}, /* parameters start at 0: the identity */
     .abi = sizeof(nf_flow_type),
+    .part = {.name = "sinh_arcsinh"}, /* parameters start at 0: the identity */
     .apply = sinh_arcsinh_apply,
     .vjp = sinh_arcsinh_vjp,
     .rebuild = sinh_arcsinh_rebuild, /* for nf_load, given the type in a list */

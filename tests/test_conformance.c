@@ -156,6 +156,35 @@ static void files(const subject *s, nf_direction d)
     free(y[0]), free(y[1]), free(l[0]), free(l[1]);
 }
 PROPERTY(files, 2, 3)
+
+/* ---- and from its description: the same text again, and the same initial parameters for the same seed ---- */
+
+static void descriptions(const subject *s, nf_direction d)
+{
+    if (d == NF_INVERSE) {
+        n_skipped++;
+        return;
+    }
+    nf_object *o = nf_model_object(s->m);
+    char *text = nf_describe(o);
+    cr_assert_not_null(text, "%s: %s", title(s, d), nf_error_message());
+    nf_object *again = nf_rebuild(text, NULL);
+    cr_assert_not_null(again, "%s: %s", title(s, d), nf_error_message());
+    char *text_again = nf_describe(again);
+    cr_assert_not_null(text_again);
+    cr_assert_str_eq(text_again, text, "%s: another description after rebuilding", title(s, d));
+    const nf_model_options options = {.seed = 239 + s->dim};
+    nf_model *m[] = {nf_model_of_object(nf_object_ref(o), &options), nf_model_of_object(again, &options)};
+    cr_assert(m[0] && m[1], "%s: %s", title(s, d), nf_error_message());
+    cr_assert_eq(nf_model_shape(m[1])->n_params, s->n_params);
+    cr_assert_eq(memcmp(nf_model_theta(m[0]), nf_model_theta(m[1]), s->n_params * sizeof(nf_real)), 0,
+                 "%s: other initial parameters after rebuilding", title(s, d));
+    nf_model_free(m[0]);
+    nf_model_free(m[1]);
+    nf_text_free(text);
+    nf_text_free(text_again);
+}
+PROPERTY(descriptions, 5, 1)
 #endif
 
 /* ---- zeros, huge and tiny numbers give finite results ---- */

@@ -875,7 +875,8 @@ Test(model_file, header_lies)
         {"\\\"dim_in\\\":3", "\\\"dim_in\\\":1000000000000", "dim_in"},
         {"\\\"dim_in\\\":3", "\\\"dim_in\\\":-3", "dim_in"},
         {"\\\"n_ctx\\\":0", "\\\"n_ctx\\\":1", "wavy"},
-        {"\\\"n_ctx\\\":0,", "", "lacks"},
+        {"\\\"kind\\\":\\\"flow\\\",", "", "lacks"},
+        {"\\\"fields\\\":{", "\\\"fields\\\":{\\\"cows\\\":1,", "the field 'cows' is unknown"},
         {"\\\"n_ctx\\\":0,", "\\\"n_ctx\\\":0,\\\"cows\\\":1,", "lacks"},
         {"\\\"children\\\":[]", "\\\"children\\\":7", "children"},
         {"\\\"children\\\":[]", "\\\"children\\\":[7]", "lacks"},
@@ -945,21 +946,25 @@ Test(model_file, sizes_are_not_believed)
 #define NODE(kind, type, in, out, ctx, fields, children)                                                \
     "{\"kind\":\"" kind "\",\"type\":\"" type "\",\"dim_in\":" in ",\"dim_out\":" out ",\"n_ctx\":" ctx \
     ",\"fields\":{" fields "},\"children\":[" children "]}"
-#define MLP(in, out, hidden)         \
-    NODE("net", "mlp", in, out, "0", \
-         "\"hidden\":[" hidden "],\"activation\":0,\"output\":0,\"init\":0,\"last_scale\":1.0,\"dropout\":0.0", "")
-#define MAXOUT(window, dropout)              \
-    NODE("net", "maxout_mlp", "3", "2", "0", \
-         "\"hidden\":[5],\"window\":" window ",\"output\":6,\"init\":0,\"last_scale\":1.0,\"dropout\":" dropout, "")
-#define RESIDUAL(width, blocks, unit)                                          \
-    NODE("net", "residual_mlp", "3", "2", "0",                                 \
-         "\"width\":" width ",\"n_blocks\":" blocks ",\"activation\":" unit    \
-         ",\"init\":0,\"block_scale\":0.0,\"last_scale\":1.0,\"dropout\":0.0", \
+#define MLP(in, out, hidden)                                                                                       \
+    NODE("net", "mlp", in, out, "0",                                                                               \
+         "\"hidden\":[" hidden                                                                                     \
+         "],\"activation\":\"relu\",\"output\":\"identity\",\"init\":\"auto\",\"last_scale\":1.0,\"dropout\":0.0", \
          "")
-#define MASKED(dim, out, hidden, per_dim, blocks)                               \
-    NODE("net", "masked_net", dim, out, "0",                                    \
-         "\"hidden\":[" hidden "],\"per_dim\":" per_dim ",\"n_blocks\":" blocks \
-         ",\"activation\":0,\"init\":0,\"last_scale\":1.0,\"dropout\":0.0",     \
+#define MAXOUT(window, dropout)                                                                \
+    NODE("net", "maxout_mlp", "3", "2", "0",                                                   \
+         "\"hidden\":[5],\"window\":" window                                                   \
+         ",\"output\":\"identity\",\"init\":\"auto\",\"last_scale\":1.0,\"dropout\":" dropout, \
+         "")
+#define RESIDUAL(width, blocks, unit)                                                   \
+    NODE("net", "residual_mlp", "3", "2", "0",                                          \
+         "\"width\":" width ",\"n_blocks\":" blocks ",\"activation\":\"" unit           \
+         "\",\"init\":\"auto\",\"block_scale\":0.0,\"last_scale\":1.0,\"dropout\":0.0", \
+         "")
+#define MASKED(dim, out, hidden, per_dim, blocks)                                         \
+    NODE("net", "masked_net", dim, out, "0",                                              \
+         "\"hidden\":[" hidden "],\"per_dim\":" per_dim ",\"n_blocks\":" blocks           \
+         ",\"activation\":\"relu\",\"init\":\"auto\",\"last_scale\":1.0,\"dropout\":0.0", \
          "")
 #define LU(dim) NODE("flow", "lu_linear", dim, dim, "0", "\"seed\":7", "")
 #define PLANAR(dim) NODE("flow", "planar", dim, dim, "0", "", "")
@@ -975,10 +980,10 @@ Test(model_file, sizes_are_not_believed)
         MAXOUT("3", "\"nan\""),
         MAXOUT("1000000000", "0.0"),
         MAXOUT("\"18446744073709551615\"", "0.0"),
-        RESIDUAL("5", "2", "7"),
-        RESIDUAL("5", "\"18446744073709551615\"", "0"),
-        RESIDUAL("5", "1000000000", "0"),
-        RESIDUAL("4000000000", "2", "0"),
+        RESIDUAL("5", "2", "cow"),
+        RESIDUAL("5", "\"18446744073709551615\"", "relu"),
+        RESIDUAL("5", "1000000000", "relu"),
+        RESIDUAL("4000000000", "2", "relu"),
         MASKED("3", "6", "1000000000", "2", "0"),
         MASKED("3", "6", "\"18446744073709551615\",2", "2", "0"),
         MASKED("3", "6", "7", "2", "1000000000"),
@@ -1008,8 +1013,8 @@ Test(model_file, sizes_are_not_believed)
         NODE("dist", "pushforward", "2", "2", "0", "", PLANAR("2") "," PLANAR("2")),
         NODE("dist", "pushforward", "2", "2", "0", "", NODE("dist", "normal", "2", "2", "0", "", "")),
         NODE("dist", "pushforward", "2", "2", "0", "", ""),
-        NODE("vae", "vae", "2", "2", "0", "\"likelihood\":0", ""),
-        NODE("vae", "vae", "2", "2", "0", "\"likelihood\":9",
+        NODE("vae", "vae", "2", "2", "0", "\"likelihood\":\"bernoulli\"", ""),
+        NODE("vae", "vae", "2", "2", "0", "\"likelihood\":\"poisson\"",
              MLP("2", "4", "") "," MLP("2", "4", "") "," MLP("2", "4", "")),
         NODE("vae", "vae", "2", "2", "0", "", ""),
         "[]",

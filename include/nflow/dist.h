@@ -11,8 +11,8 @@ typedef struct nf_dist nf_dist; /**< a distribution over R^dim_out, perhaps give
 
 /** The table of a distribution type. A hook may be NULL: the direction is refused with NF_EUNSUPPORTED. */
 typedef struct nf_dist_type {
+    size_t abi;   /**< sizeof(nf_dist_type); see nf_part */
     nf_part part; /**< name and common hooks */
-    size_t abi;   /**< sizeof(nf_dist_type) */
     /**
      * x ~ q, a smooth function of the noise p->noise; log_q[s] += log q(x_s). x [dim x ld]. Where p->log_weight is
      * given, x may come from another distribution instead, as smooth a function: then p->log_weight[s] += the log of

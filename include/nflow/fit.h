@@ -22,8 +22,8 @@ typedef struct nf_optimizer_options {
  * every thread updates its share, so a rule must work elementwise.
  */
 typedef struct nf_optimizer_type {
+    size_t abi;                    /**< sizeof(nf_optimizer_type); a smaller table is completed, see nf_part */
     const char *name;              /**< for reports */
-    size_t abi;                    /**< sizeof(nf_optimizer_type) */
     size_t n_slots;                /**< numbers per parameter, <= NF_MAX_SLOTS, zero at the start */
     nf_optimizer_options defaults; /**< used where the user's option is 0 */
     /** theta -= rate x direction(g); t counts successful steps from 1; slot[k] [n]. */

@@ -13,15 +13,15 @@ NF_BEGIN_DECLS
 typedef struct nf_flow nf_flow; /**< a bijection x <-> y, perhaps depending on a context */
 
 /**
- * The table of a flow type. A user's layer needs `part.name`, `abi`, `apply` and `vjp`.
+ * The table of a flow type. A user's layer needs `abi`, `part.name`, `apply` and `vjp`.
  *
  * A type may leave the VJP of one direction to the library: with NF_IMPLICIT_INVERSE its `vjp` and `solve_jt` are only
  * ever called for NF_FORWARD, at a point where `apply` was run forward, and the library derives the gradient of the
  * inverse by the implicit-function theorem (with NF_IMPLICIT_FORWARD, the other way round).
  */
 typedef struct nf_flow_type {
+    size_t abi;   /**< sizeof(nf_flow_type); see nf_part */
     nf_part part; /**< name and common hooks */
-    size_t abi;   /**< sizeof(nf_flow_type), lets fields be appended later */
     /**
      * y = f(x) for NF_FORWARD, y = f^-1(x) for NF_INVERSE (x has the rows of the side it comes from);
      * log_det[s] += log|det dy/dx| of the direction taken; *saved: what vjp needs beyond x and y, which the caller

@@ -37,6 +37,8 @@ NF_API nf_model *nf_model_of_flow(nf_flow *flow, const nf_model_options *options
 NF_API nf_model *nf_model_of_net(nf_net *net, const nf_model_options *options);
 /** Binds a VAE, likewise. */
 NF_API nf_model *nf_model_of_vae(nf_vae *vae, const nf_model_options *options);
+/** Binds an object of any kind, likewise: what nf_rebuild() gives, say. */
+NF_API nf_model *nf_model_of_object(nf_object *o, const nf_model_options *options);
 /** Releases the model; the caller's arrays are left alone. NULL is allowed. */
 NF_API void nf_model_free(nf_model *m);
 
@@ -149,13 +151,39 @@ typedef struct nf_types {
 } nf_types;
 
 /**
+ * The structure of an object, without its numbers, as indented JSON text; nflow/object.h says what stands in it. It is
+ * the architecture that nf_save() writes.
+ * @return the text, to be released by nf_text_free(). NULL on NF_EARG (`o` NULL), NF_ENOMEM, NF_EUNSUPPORTED (more
+ * objects inside one another, or rows, than a description holds; a build without Jansson), or what a `describe` hook
+ * returned.
+ */
+NF_API char *nf_describe(const nf_object *o);
+/**
+ * A new object from such a text, whoever wrote it; nflow/object.h says what may be left out. Its kind is the
+ * description's, so nf_model_of_object() binds it. Two objects of equal descriptions have equal initial parameters for
+ * equal seeds.
+ *
+ * Only the structure is built: its memory grows with the text and with the numbers of rows and of units of masked nets,
+ * both of which are bounded. How many parameters a text claims, no file vouches for: beyond 2^36 it is refused, and
+ * nf_object_shape() tells before a model, and memory for them, is made.
+ * @param types users' own types, or NULL
+ * @return a new reference. NULL on NF_EARG (`json` NULL), NF_EFORMAT (the message has line and column, or the place in
+ * the tree: "child 1.0" is the first child of the whole's second one), NF_ENOMEM, NF_EUNSUPPORTED (no Jansson).
+ */
+NF_API nf_object *nf_rebuild(const char *json, const nf_types *types);
+/** Releases a text of nf_describe(). NULL is allowed. */
+NF_API void nf_text_free(char *text);
+
+/**
  * Writes structure and numbers to one `.safetensors` file (named tensors; the architecture as JSON in the metadata):
- * to a temporary file beside `path`, flushed and renamed, so that `path` is never half written.
+ * to a temporary file beside `path`, flushed and renamed, so that `path` is never half written. The format is version
+ * 1, which every later version of the library reads.
  * @return NF_EIO, NF_ENOMEM; NF_EUNSUPPORTED in a build without Jansson.
  */
 NF_API NF_CHECKED nf_status nf_save(const nf_model *m, const char *path);
 /**
  * Rebuilds a model from a file, of whatever kind. A file of the other precision is converted. Every size is checked.
+ * A file from before format version 1 was settled has numbers where choices have names now, and is refused.
  * @param types users' own types, or NULL
  * @return NULL on NF_EIO, NF_EFORMAT, NF_ENOMEM, NF_EUNSUPPORTED.
  */

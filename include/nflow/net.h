@@ -11,8 +11,8 @@ typedef struct nf_net nf_net; /**< a differentiable function R^dim_in x context 
 
 /** The table of a net type; zero-initialise what is not used. */
 typedef struct nf_net_type {
+    size_t abi;   /**< sizeof(nf_net_type); see nf_part */
     nf_part part; /**< name and common hooks */
-    size_t abi;   /**< sizeof(nf_net_type), lets fields be appended later */
     /**
      * y = net(x). x [dim_in x ld], y [dim_out x ld]; *saved: what vjp needs, allocated on p->tape, untouched where
      * p->tape is NULL.

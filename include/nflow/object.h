@@ -113,9 +113,19 @@ typedef struct nf_batch {
 /** Names one tensor of an object's parameters: first number, rank (<= 4) and extents. */
 typedef void nf_slice_fn(void *user, const char *name, size_t offset, size_t rank, const size_t *extents);
 
+/** Places that nf_part keeps free for later hooks. */
+enum { NF_RESERVED_HOOKS = 8 };
+
 /**
  * The hooks that every kind of object has. All but `name` may be NULL: nothing to do. `theta`, `state`, `prep` point to
  * the object's own numbers (children are walked by the library), save in `init`.
+ *
+ * How tables grow. Tables of types (nf_net_type, nf_flow_type, nf_dist_type, nf_objective_type, nf_optimizer_type)
+ * begin with their own size, `abi`, and later versions append hooks to them. A table that is smaller than the
+ * library's, since it was compiled for an earlier version, is accepted: the library works with a copy of it in which
+ * the hooks that it lacks are NULL. A table that is larger than the library's, or too small for the hooks that the
+ * first version required, is refused with NF_EARG (then `self` is released only if the table says how). An nf_part
+ * stands inside a table and cannot grow: new hooks will take places of `reserved`.
  */
 typedef struct nf_part {
     const char *name; /**< key in model files: short, lower case, unique among the types in use */
@@ -137,12 +147,14 @@ typedef struct nf_part {
      * child that reads as many rows of context as the object writes its own.
      */
     nf_status (*start_context)(const nf_object *o, const nf_noise *noise, nf_real *ctx);
-    /** Writes what the constructor needs beyond children and shape, by nf_write_*. */
+    /** Writes what the constructor needs beyond children and shape, by nf_write_*: all that `rebuild` reads. */
     nf_status (*describe)(const nf_object *o, nf_writer *w);
     /** Names the tensors among the object's own parameters. NULL: one vector "theta". */
     void (*slices)(const nf_object *o, nf_slice_fn *each, void *user);
     /** Releases `self`, handed to nf_*_new. NULL: nothing to release. */
     void (*destroy)(void *self);
+    /** Places for hooks of later versions; must be NULL, as zero-initialisation leaves them. */
+    void (*reserved[NF_RESERVED_HOOKS])(void);
 } nf_part;
 
 /* ---- what kernels ask of the object they are called for ---- */
@@ -203,10 +215,39 @@ NF_API nf_mark nf_arena_mark(const nf_arena *a);
 /** Gives back everything taken since `m`; the memory is kept for later use. */
 NF_API void nf_arena_rewind(nf_arena *a, nf_mark m);
 
-/* ---- descriptions in model files ---- */
+/* ---- descriptions: the JSON text that model files hold and nf_describe() gives ----
+
+   The description of an object is a JSON object with these members:
+
+       kind       "net", "flow", "dist" or "vae"
+       type       the type's name
+       dim_in     rows of x, as in nf_shape
+       dim_out    rows of y
+       n_ctx      rows of context
+       fields     an object: what the type's `describe` hook has written
+       children   an array of descriptions
+
+   The library always writes all of them. In a description that is written by hand `kind` and `type` are needed, and a
+   net's two dimensions; the rest may be left out: no fields, no children, no context, and dimensions that follow from
+   the children or the fields. Where a flow's or a distribution's type needs one of dim_in and dim_out and it is left
+   out, it is taken to be the other. A field that stands for an option with a default (a member of an options struct,
+   "box" of a spline say) may be left out and means its default. Members and fields that nobody asks for are refused, so
+   that a misspelt one is found. */
 
 /** Writes fields of the object being described. A name may be used once an object. */
 NF_API NF_CHECKED nf_status nf_write_integer(nf_writer *w, const char *name, uint64_t value);
+/** Writes true or false. */
+NF_API NF_CHECKED nf_status nf_write_bool(nf_writer *w, const char *name, bool value);
+/**
+ * Writes one of several choices, an enumeration's value, by its name.
+ * @param n, names [n] the names, names[k] that of value k
+ * @return NF_EARG also if value is n or more.
+ */
+NF_API NF_CHECKED nf_status nf_write_choice(nf_writer *w, const char *name, size_t n, const char *const *names,
+                                            size_t value);
+/** Writes an array of n_values choices, each of the n names. */
+NF_API NF_CHECKED nf_status nf_write_choices(nf_writer *w, const char *name, size_t n, const char *const *names,
+                                             size_t n_values, const size_t *values);
 /** Writes a real number (17 digits). */
 NF_API NF_CHECKED nf_status nf_write_number(nf_writer *w, const char *name, double value);
 /** Writes an array of n non-negative integers. */
@@ -214,8 +255,25 @@ NF_API NF_CHECKED nf_status nf_write_integers(nf_writer *w, const char *name, si
 /** Writes an array of n real numbers (17 digits). */
 NF_API NF_CHECKED nf_status nf_write_numbers(nf_writer *w, const char *name, size_t n, const double *values);
 
+/**
+ * Whether there is such a field. A `rebuild` hook asks this of a field that may be left out; it must ask for, or read,
+ * every field there is, since fields left over are refused.
+ */
+NF_API bool nf_read_has(nf_reader *r, const char *name);
 /** Reads a field back; NF_EFORMAT if it is missing or of another kind. */
 NF_API NF_CHECKED nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value);
+/** Reads true or false back. */
+NF_API NF_CHECKED nf_status nf_read_bool(nf_reader *r, const char *name, bool *value);
+/**
+ * Reads a choice back: *value is the number of its name among names [n].
+ * @return NF_EFORMAT if it is missing or none of the names; the message says what was found and what is known. A number
+ * in place of the name is of a version before names, and the message says so.
+ */
+NF_API NF_CHECKED nf_status nf_read_choice(nf_reader *r, const char *name, size_t n, const char *const *names,
+                                           size_t *value);
+/** Reads exactly n_values choices back, each of the n names; NF_EFORMAT likewise. */
+NF_API NF_CHECKED nf_status nf_read_choices(nf_reader *r, const char *name, size_t n, const char *const *names,
+                                            size_t n_values, size_t *values);
 /** Reads a real number back. */
 NF_API NF_CHECKED nf_status nf_read_number(nf_reader *r, const char *name, double *value);
 /** The length of an array, 0 if it is missing. */
@@ -224,13 +282,19 @@ NF_API size_t nf_read_length(nf_reader *r, const char *name);
 NF_API NF_CHECKED nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values);
 /** Reads exactly n real numbers back; NF_EFORMAT if there are not n. */
 NF_API NF_CHECKED nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *values);
-/** The base-side (dim_in) and target-side (dim_out) dimensions and context rows that were saved; the file's word. */
+/**
+ * The base-side (dim_in) and target-side (dim_out) dimensions and context rows that were saved; the file's word. 0 if
+ * they are left out; of a flow or a distribution, dim_in and dim_out then stand for each other.
+ */
 NF_API size_t nf_read_dim_in(nf_reader *r);
 /** See nf_read_dim_in(). */
 NF_API size_t nf_read_dim_out(nf_reader *r);
 /** See nf_read_dim_in(). */
 NF_API size_t nf_read_n_ctx(nf_reader *r);
-/** How many parameters the file holds: what an object cannot exceed, before memory is taken for its structure. */
+/**
+ * How many parameters the file holds: what an object cannot exceed, before memory is taken for its structure. In
+ * nf_rebuild(), where there is no file, it is 2^22, for structures that grow with something other than the description.
+ */
 NF_API size_t nf_read_n_numbers(nf_reader *r);
 /** The number of children in the file. */
 NF_API size_t nf_read_n_children(nf_reader *r);

@@ -36,8 +36,8 @@ typedef struct nf_step {
 
 /** The table of an objective type. */
 typedef struct nf_objective_type {
+    size_t abi;                      /**< sizeof(nf_objective_type); a smaller table is completed, see nf_part */
     const char *name;                /**< for reports */
-    size_t abi;                      /**< sizeof(nf_objective_type) */
     const char *terms[NF_MAX_TERMS]; /**< names of nf_sums.term, NULL past the last */
     /** Once a step, serial, before any tile: shuffles, schedules. May be NULL. */
     nf_status (*begin)(void *self, const nf_step *step);

@@ -135,6 +135,11 @@ nf_model *nf_model_of_vae(nf_vae *vae, const nf_model_options *options)
     return nfi_model_bind((nf_object *)vae, options, "nf_model_of_vae");
 }
 
+nf_model *nf_model_of_object(nf_object *o, const nf_model_options *options)
+{
+    return nfi_model_bind(o, options, "nf_model_of_object");
+}
+
 void nf_model_free(nf_model *m)
 {
     if (!m)

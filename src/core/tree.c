@@ -3,6 +3,7 @@
  */
 #include "core/tree.h"
 #include "core/memory.h"
+#include "core/table.h"
 
 const void *nf_self(const nf_object *o)
 {
@@ -47,6 +48,7 @@ void nf_object_free(nf_object *o)
         o->part->destroy(o->self);
     nfi_free(o->children);
     nfi_free(o->place);
+    nfi_free(o->completed);
     nfi_free(o);
 }
 
@@ -74,6 +76,13 @@ static nf_status check_new(const nf_part *part, const nf_shape *own, nf_object *
 {
     if (!part || !part->name || !part->name[0])
         return nf_error(NF_EARG, "%s: the type has no name", who);
+    for (size_t i = 0; i < NF_RESERVED_HOOKS; i++)
+        if (part->reserved[i])
+            return nf_error(
+                NF_EARG,
+                "%s: reserved[%zu] of type %s is not NULL: the type was compiled for a later version, or its "
+                "table was not zero-initialised",
+                who, i, part->name);
     if (!own)
         return nf_error(NF_EARG, "%s: `own` (the shape) of type %s is NULL", who, part->name);
     if (n_children && !children)
@@ -144,48 +153,91 @@ nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, 
 
 /* ---- the kinds ---- */
 
-/* Checks a type table: it is there, of this library's size or larger, and has its first function. */
-static bool type_is_bad(const void *type, size_t abi, size_t size, bool complete, const char *who)
+/* What this library expects of a kind's table, which begins with its size. */
+typedef struct table {
+    nfi_kind kind;
+    const char *who;
+    size_t part, size, least; /* where the nf_part stands; all of it; the end of what the first version required */
+} table;
+
+static const table net_table = {NFI_NET, "nf_net_new", offsetof(nf_net_type, part), sizeof(nf_net_type),
+                                NFI_END_OF(nf_net_type, vjp)};
+static const table flow_table = {NFI_FLOW, "nf_flow_new", offsetof(nf_flow_type, part), sizeof(nf_flow_type),
+                                 NFI_END_OF(nf_flow_type, vjp)};
+static const table dist_table = {NFI_DIST, "nf_dist_new", offsetof(nf_dist_type, part), sizeof(nf_dist_type),
+                                 NFI_END_OF(nf_dist_type, sample)};
+
+static bool has_required_hooks(nfi_kind kind, const void *type)
 {
-    if (type && abi == size && complete)
-        return false;
-    if (!type)
-        nf_error(NF_EARG, "%s: `type` is NULL", who);
-    else if (abi != size)
-        nf_error(NF_EARG, "%s: `type->abi` is %zu, but the library's table has %zu bytes", who, abi, size);
-    else
-        nf_error(NF_EARG, "%s: the type lacks a required hook", who);
-    return true;
+    const nf_net_type *net = type;
+    const nf_flow_type *flow = type;
+    const nf_dist_type *dist = type;
+    return kind == NFI_NET    ? net->apply && net->vjp
+           : kind == NFI_FLOW ? flow->apply && flow->vjp
+                              : dist->sample || dist->score;
 }
 
-/* What nf_*_new share; a bad table is replaced by NULL, so that everything handed over is released. */
-static nf_object *new_of_kind(nfi_kind kind, const nf_part *part, const void *type, bool bad, const nf_shape *own,
-                              void *self, nf_object *const *children, size_t n_children, size_t n_detached,
-                              const char *who)
+/* The table in this library's size: the type's own, or a copy, which is *copy, too. NULL if it is bad. */
+static const void *complete(const table *t, const void *type, void **copy)
 {
-    if (!bad)
-        return nfi_object_new(kind, part, type, own, self, children, n_children, n_detached, who);
+    *copy = NULL;
+    if (!type) {
+        nf_error(NF_EARG, "%s: `type` is NULL", t->who);
+        return NULL;
+    }
+    const size_t abi = *(const size_t *)type;
+    if (nfi_check_abi(t->who, "type", abi, t->least, t->size) != NF_OK)
+        return NULL;
+    if (abi < t->size) {
+        *copy = nfi_calloc(1, t->size);
+        if (!*copy)
+            return NULL;
+        nfi_complete_table(*copy, type, abi, t->size);
+    }
+    const void *whole = *copy ? *copy : type;
+    if (has_required_hooks(t->kind, whole))
+        return whole;
+    nf_error(NF_EARG, "%s: the type lacks a required hook", t->who);
+    nfi_free(*copy);
+    *copy = NULL;
+    return NULL;
+}
+
+/* What nf_*_new share. If the table is bad, everything handed over is released as far as the table says how. */
+static nf_object *new_of_kind(const table *t, const void *type, const nf_shape *own, void *self,
+                              nf_object *const *children, size_t n_children, size_t n_detached)
+{
+    void *copy;
+    const void *whole = complete(t, type, &copy);
+    if (whole) {
+        const nf_part *part = (const nf_part *)((const char *)whole + t->part);
+        nf_object *o = nfi_object_new(t->kind, part, whole, own, self, children, n_children, n_detached, t->who);
+        if (o)
+            o->completed = copy;
+        else
+            nfi_free(copy);
+        return o;
+    }
     for (size_t i = 0; children && i < n_children; i++)
         nf_object_free(children[i]);
-    if (part && part->destroy && self)
-        part->destroy(self);
+    if (type && self && nfi_table_reaches(*(const size_t *)type, t->part + sizeof(nf_part))) {
+        const nf_part *part = (const nf_part *)((const char *)type + t->part);
+        if (part->destroy)
+            part->destroy(self);
+    }
     return NULL;
 }
 
 nf_net *nf_net_new(const nf_net_type *type, const nf_shape *own, void *self, nf_object *const *children,
                    size_t n_children)
 {
-    bool bad = type_is_bad(type, type ? type->abi : 0, sizeof *type, type && type->apply && type->vjp, "nf_net_new");
-    return (nf_net *)new_of_kind(NFI_NET, type ? &type->part : NULL, type, bad, own, self, children, n_children, 0,
-                                 "nf_net_new");
+    return (nf_net *)new_of_kind(&net_table, type, own, self, children, n_children, 0);
 }
 
 nf_flow *nfi_flow_new_detached(const nf_flow_type *type, const nf_shape *own, void *self, nf_object *const *children,
                                size_t n_children, size_t n_detached)
 {
-    bool bad = type_is_bad(type, type ? type->abi : 0, sizeof *type, type && type->apply && type->vjp, "nf_flow_new");
-    return (nf_flow *)new_of_kind(NFI_FLOW, type ? &type->part : NULL, type, bad, own, self, children, n_children,
-                                  n_detached, "nf_flow_new");
+    return (nf_flow *)new_of_kind(&flow_table, type, own, self, children, n_children, n_detached);
 }
 
 nf_flow *nf_flow_new(const nf_flow_type *type, const nf_shape *own, void *self, nf_object *const *children,
@@ -197,10 +249,7 @@ nf_flow *nf_flow_new(const nf_flow_type *type, const nf_shape *own, void *self, 
 nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,
                      size_t n_children)
 {
-    bool bad =
-        type_is_bad(type, type ? type->abi : 0, sizeof *type, type && (type->sample || type->score), "nf_dist_new");
-    return (nf_dist *)new_of_kind(NFI_DIST, type ? &type->part : NULL, type, bad, own, self, children, n_children, 0,
-                                  "nf_dist_new");
+    return (nf_dist *)new_of_kind(&dist_table, type, own, self, children, n_children, 0);
 }
 
 /* Every kind's view of the node that it begins with. */

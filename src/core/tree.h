@@ -25,7 +25,8 @@ struct nf_object {
     atomic_uint refs;
     nfi_kind kind;
     const nf_part *part; /* the type's hooks */
-    const void *type;    /* nf_flow_type, nf_net_type ... */
+    const void *type;    /* nf_flow_type, nf_net_type ... in this library's size */
+    void *completed;     /* the type's table if that is a copy of the object's own, else NULL */
     nf_shape own, total;
     void *self;
     size_t n_children;

@@ -4,6 +4,7 @@
 
    theta [dim] if learnt: n = least + softplus(theta). prep [2 dim]: n, then its constant c(n) (dist/student_t.h). */
 #include "dist/student_t.h"
+#include "core/fields.h"
 #include "core/memory.h"
 #include "core/noise.h"
 #include "core/tree.h"
@@ -123,7 +124,7 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const student_t *t = self_of(o);
-    nf_status status = nf_write_integer(w, "learn", t->learn);
+    nf_status status = nf_write_bool(w, "learn", t->learn);
     if (status == NF_OK)
         status = nf_write_number(w, "least", t->least);
     return status == NF_OK ? nf_write_numbers(w, "df", t->n_df, t->df) : status;
@@ -132,10 +133,11 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 static nf_dist *rebuild(nf_reader *r)
 {
     nf_student_t_options options = {.df = 0};
-    uint64_t learn;
     size_t dim = nf_read_dim_out(r), n_df = nf_read_length(r, "df");
-    if (nf_read_integer(r, "learn", &learn) != NF_OK || nf_read_number(r, "least", &options.least) != NF_OK)
+    if (nfi_maybe_bool(r, "learn", &options.learn) != NF_OK || nfi_maybe_number(r, "least", &options.least) != NF_OK)
         return NULL;
+    if (!nf_read_has(r, "df"))
+        return nf_student_t(dim, &options);
     if (n_df == 0 || (n_df != 1 && n_df != dim)) {
         nf_error(NF_EFORMAT, "student_t: degrees of freedom of %zu dimensions for %zu", n_df, dim);
         return NULL;
@@ -143,7 +145,6 @@ static nf_dist *rebuild(nf_reader *r)
     double *df = nfi_calloc(n_df, sizeof *df);
     nf_dist *dist = NULL;
     if (df && nf_read_numbers(r, "df", n_df, df) == NF_OK) {
-        options.learn = learn != 0;
         options.df = df[0];
         options.each = n_df > 1 ? df : NULL;
         dist = nf_student_t(dim, &options);

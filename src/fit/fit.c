@@ -19,6 +19,7 @@ typedef struct fit {
     nfi_engine engine;
     double start;              /* of the clock */
     nf_fit_options options;    /* with defaults filled in */
+    nf_optimizer_type type;    /* the optimizer's table, whole */
     nf_optimizer_options rule; /* coefficients in force */
     nf_real *slot[NF_MAX_SLOTS];
     nf_real *best_theta, *best_state; /* once something is kept */
@@ -227,10 +228,6 @@ static nf_status check(const nf_objective *o, const nf_fit_options *options)
 {
     if (!o)
         return nf_error(NF_EARG, "nf_fit: `o` is NULL");
-    const nf_optimizer_type *t = options->optimizer;
-    if (t->abi != sizeof *t || !t->update || t->n_slots > NF_MAX_SLOTS)
-        return nf_error(NF_EARG, "nf_fit: `options->optimizer` has a wrong abi, no update, or %zu slots of %d",
-                        t->n_slots, NF_MAX_SLOTS);
     if (!isfinite(options->rate) || options->rate < 0)
         return nf_error(NF_EARG, "nf_fit: `options->rate` is %g", options->rate);
     if (!(options->max_failed > 0 && options->max_failed <= 1))
@@ -261,8 +258,11 @@ nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *
         f.options = *options;
     fill_defaults(&f.options);
     nf_status status = check(o, &f.options);
+    if (status == NF_OK)
+        status = nfi_check_optimizer("nf_fit", f.options.optimizer, &f.type);
     if (status != NF_OK)
         return status;
+    f.options.optimizer = &f.type;
     f.m = o->model;
     f.rule = nfi_resolve(f.options.optimizer, &f.options.coefficients);
     f.report.best = INFINITY;

@@ -1,15 +1,12 @@
 /* Objectives: construction, and single evaluations by the engine of step.c. */
 #include "fit/objective.h"
 #include "core/memory.h"
+#include "core/table.h"
 #include <string.h>
 
-/* What is wrong with the arguments of nf_objective_new, NULL if nothing. */
+/* What is wrong with the arguments of nf_objective_new, NULL if nothing. The table has all up to `backward`. */
 static const char *fault(const nf_objective_type *type, const nf_model *model, size_t n)
 {
-    if (!type)
-        return "`type` is NULL";
-    if (type->abi != sizeof *type)
-        return "`type->abi` is not the size of the library's table";
     if (!type->backward)
         return "the type has no `backward`";
     if (type->gather && !type->forward)
@@ -21,16 +18,28 @@ static const char *fault(const nf_objective_type *type, const nf_model *model, s
 
 nf_objective *nf_objective_new(const nf_objective_type *type, nf_model *model, size_t n, void *self)
 {
-    const char *why = fault(type, model, n);
-    if (why)
-        nf_error(NF_EARG, "nf_objective_new: %s", why);
-    nf_objective *o = why ? NULL : nfi_calloc(1, sizeof *o);
+    static const char who[] = "nf_objective_new";
+    const char *why = NULL;
+    nf_objective *o = NULL;
+    if (!type)
+        nf_error(NF_EARG, "%s: `type` is NULL", who);
+    else if (nfi_check_abi(who, "type", type->abi, NFI_END_OF(nf_objective_type, backward), sizeof *type) == NF_OK) {
+        why = fault(type, model, n);
+        if (why)
+            nf_error(NF_EARG, "%s: %s", who, why);
+        else
+            o = nfi_calloc(1, sizeof *o);
+    }
     if (!o) {
-        if (type && type->destroy && self)
+        if (type && self && nfi_table_reaches(type->abi, NFI_END_OF(nf_objective_type, destroy)) && type->destroy)
             type->destroy(self);
         return NULL;
     }
     *o = (nf_objective){.type = type, .model = model, .n = n, .self = self};
+    if (type->abi < sizeof *type) {
+        nfi_complete_table(&o->completed, type, type->abi, sizeof *type);
+        o->type = &o->completed;
+    }
     return o;
 }
 

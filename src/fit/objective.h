@@ -7,7 +7,8 @@
 #include <nflow/objective.h>
 
 struct nf_objective {
-    const nf_objective_type *type;
+    const nf_objective_type *type; /* in this library's size */
+    nf_objective_type completed;   /* which it is, if the caller's table was smaller */
     nf_model *model;
     size_t n;
     void *self;

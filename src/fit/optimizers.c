@@ -1,6 +1,7 @@
 /* First-order rules with their defaults. Their formulas and kernels are in optimizers_kernels.c; here is what of a step
    is the same for all parameters. */
 #include "fit/optimizers.h"
+#include "core/table.h"
 #include <math.h>
 
 static void sgd(const nf_optimizer_options *o, double rate, uint64_t t, size_t n, const nf_real *g,
@@ -74,4 +75,17 @@ nf_optimizer_options nfi_resolve(const nf_optimizer_type *type, const nf_optimiz
                                   .beta1 = choose(o->beta1, d->beta1),
                                   .beta2 = choose(o->beta2, d->beta2),
                                   .epsilon = choose(o->epsilon, d->epsilon)};
+}
+
+nf_status nfi_check_optimizer(const char *who, const nf_optimizer_type *type, nf_optimizer_type *whole)
+{
+    nf_status status = nfi_check_abi(who, "options->optimizer", type->abi, NFI_END_OF(nf_optimizer_type, update),
+                                     sizeof(nf_optimizer_type));
+    if (status != NF_OK)
+        return status;
+    nfi_complete_table(whole, type, type->abi, sizeof *whole);
+    if (!whole->update || whole->n_slots > NF_MAX_SLOTS)
+        return nf_error(NF_EARG, "%s: `options->optimizer` has no update, or %zu slots of %d", who, whole->n_slots,
+                        NF_MAX_SLOTS);
+    return NF_OK;
 }

@@ -7,6 +7,9 @@
 /* The coefficients in force: 0 stands for the type's default, negative for 0. `options` may be NULL: all defaults. */
 nf_optimizer_options nfi_resolve(const nf_optimizer_type *type, const nf_optimizer_options *options);
 
+/* NF_EARG unless the table of the option `optimizer` is usable; *whole [one]: the table in this library's size. */
+nf_status nfi_check_optimizer(const char *who, const nf_optimizer_type *type, nf_optimizer_type *whole);
+
 /* ---- kernels: one step of n parameters along their gradient g; a is the rate ---- */
 
 NFI_KERNEL void nfi_sgd(size_t n, nf_real a, const nf_real *g, nf_real *theta);

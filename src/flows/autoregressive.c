@@ -1,6 +1,7 @@
 /* Autoregressive flows as objects: order, initial parameters, model files, construction. What they compute is in
    autoregressive_pass.c. */
 #include "flows/autoregressive.h"
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/types.h"
 #include "nn/masked.h"
@@ -24,30 +25,33 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return status;
 }
 
+static const char *const directions[] = {[NF_FORWARD] = "forward", [NF_INVERSE] = "inverse"};
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const nfi_autoregressive *a = o->self;
     nf_status status = nf_write_integers(w, "order", a->dim, a->order);
-    return status == NF_OK ? nf_write_integer(w, "parallel", a->parallel) : status;
+    return status == NF_OK ? nf_write_choice(w, "parallel", NFI_N_NAMES(directions), directions, a->parallel) : status;
 }
 
 static nf_flow *rebuild(nf_reader *r)
 {
     const size_t dim = nf_read_length(r, "order");
     size_t *order = nfi_calloc(dim, sizeof *order);
-    uint64_t parallel = 0;
+    const bool ordered = nf_read_has(r, "order");
+    size_t parallel = 0;
     nf_flow *f = NULL;
-    if (order && nf_read_integers(r, "order", dim, order) == NF_OK &&
-        nf_read_integer(r, "parallel", &parallel) == NF_OK) {
+    if (order && (!ordered || nf_read_integers(r, "order", dim, order) == NF_OK) &&
+        nf_read_choice(r, "parallel", NFI_N_NAMES(directions), directions, &parallel) == NF_OK) {
         nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM);
         nf_net *net = nfi_read_net(r, NFI_CONDITIONER, "an autoregressive flow");
-        if (net && nf_object_shape(nf_net_object(net))->dim_in != dim) {
-            nf_error(NF_EFORMAT, "nf_load: an order of %zu dimensions, but a net of %zu", dim,
+        if (net && ordered && nf_object_shape(nf_net_object(net))->dim_in != dim) {
+            nf_error(NF_EFORMAT, "an order of %zu dimensions, but a net of %zu", dim,
                      nf_object_shape(nf_net_object(net))->dim_in);
             nf_net_free(net);
             net = NULL;
         }
-        f = nf_autoregressive(transform, net, order, parallel ? NF_INVERSE : NF_FORWARD);
+        f = nf_autoregressive(transform, net, ordered ? order : NULL, (nf_direction)parallel);
     }
     nfi_free(order);
     return f;

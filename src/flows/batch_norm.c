@@ -15,6 +15,7 @@
    the mean and variance of the past and the batch as one distribution of weights r and 1 - r: the batch's own variance
    plus r delta^2, so that batches of one row have their right variance too. r is the momentum, but t / (t + 1) after t
    steps where that is less: the first steps' batches weigh the same, and the initial 0 and 1 nothing. */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/affine.h"
 #include "flows/moments.h"
@@ -134,7 +135,7 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 static nf_flow *rebuild(nf_reader *r)
 {
     nf_batch_norm_options q = {.momentum = 0};
-    if (nf_read_number(r, "momentum", &q.momentum) != NF_OK || nf_read_number(r, "eps", &q.eps) != NF_OK)
+    if (nfi_maybe_number(r, "momentum", &q.momentum) != NF_OK || nfi_maybe_number(r, "eps", &q.eps) != NF_OK)
         return NULL;
     return nf_batch_norm(nf_read_dim_in(r), &q);
 }

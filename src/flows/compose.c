@@ -63,12 +63,12 @@ nf_flow *nfi_read_flow(nf_reader *r, size_t i)
 {
     nf_object *o = nf_read_child(r, i);
     if (o && !nfi_as_flow(o)) {
-        nf_error(NF_EFORMAT, "nf_load: part %zu is a %s where a flow is needed", i, nf_object_name(o));
+        nf_error(NF_EFORMAT, "part %zu is a %s where a flow is needed", i, nf_object_name(o));
         nf_object_free(o);
         return NULL;
     }
     if (!o)
-        nf_error(NF_EFORMAT, "nf_load: part %zu, a flow, is missing", i);
+        nf_error(NF_EFORMAT, "part %zu, a flow, is missing", i);
     return (nf_flow *)o;
 }
 

@@ -121,9 +121,9 @@ nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose)
     if (net && nfi_as_net(net))
         return (nf_net *)net;
     if (net)
-        nf_error(NF_EFORMAT, "nf_load: part %zu of %s is a %s where a net is needed", i, whose, nf_object_name(net));
+        nf_error(NF_EFORMAT, "part %zu of %s is a %s where a net is needed", i, whose, nf_object_name(net));
     else
-        nf_error(NF_EFORMAT, "nf_load: part %zu of %s, a net, is missing", i, whose);
+        nf_error(NF_EFORMAT, "part %zu of %s, a net, is missing", i, whose);
     nf_object_free(net);
     return NULL;
 }

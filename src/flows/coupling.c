@@ -164,9 +164,12 @@ static nf_flow *rebuild(nf_reader *r)
     size_t *numbers = nfi_calloc(dim, sizeof *numbers);
     unsigned char *mask = nfi_calloc(dim, sizeof *mask);
     nf_flow *f = NULL;
-    if (numbers && mask && nf_read_integers(r, "mask", dim, numbers) == NF_OK) {
-        for (size_t i = 0; i < dim; i++)
-            mask[i] = numbers[i] != 0;
+    bool good = numbers && mask && nf_read_integers(r, "mask", dim, numbers) == NF_OK;
+    for (size_t i = 0; i < dim && good; i++) {
+        good = numbers[i] <= 1 || nf_error(NF_EFORMAT, "item %zu of the field 'mask' is neither 0 nor 1", i) == NF_OK;
+        mask[i] = (unsigned char)numbers[i];
+    }
+    if (good) {
         nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM);
         f = nf_coupling(dim, mask, transform, nfi_read_net(r, NFI_CONDITIONER, "a coupling"));
     }

@@ -1,6 +1,7 @@
 /* The elementwise affine flow with a bounded scale: its hooks and options. The formulas and their papers are in
    scaled_affine_kernels.c and log_scale.h. */
 #include "flows/scaled_affine.h"
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/types.h"
 #include <math.h>
@@ -72,10 +73,16 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
 
 /* ---- structure ---- */
 
+static const char *const scales[] = {
+    [NF_SCALE_EXP] = "exp",           [NF_SCALE_TANH] = "tanh",         [NF_SCALE_CLAMP] = "clamp",
+    [NF_SCALE_SOFTSIGN] = "softsign", [NF_SCALE_ATAN] = "atan",         [NF_SCALE_ASYMMETRIC] = "asymmetric",
+    [NF_SCALE_SIGMOID] = "sigmoid",   [NF_SCALE_SOFTPLUS] = "softplus",
+};
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const nf_scaled_affine_options *q = &((const scaled_affine *)nf_self(o))->options;
-    nf_status status = nf_write_integer(w, "scale", q->scale);
+    nf_status status = nf_write_choice(w, "scale", NFI_N_NAMES(scales), scales, q->scale);
     if (status == NF_OK)
         status = nf_write_number(w, "limit", q->limit);
     if (status == NF_OK)
@@ -85,24 +92,20 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     if (status == NF_OK)
         status = nf_write_number(w, "floor", q->floor);
     if (status == NF_OK)
-        status = nf_write_integer(w, "gated", q->gated);
+        status = nf_write_bool(w, "gated", q->gated);
     return status;
 }
 
 static nf_flow *rebuild(nf_reader *r)
 {
     nf_scaled_affine_options q = {.scale = NF_SCALE_EXP};
-    uint64_t scale = 0, gated = 0;
-    if (nf_read_integer(r, "scale", &scale) != NF_OK || nf_read_number(r, "limit", &q.limit) != NF_OK ||
-        nf_read_number(r, "lower", &q.lower) != NF_OK || nf_read_number(r, "bias", &q.bias) != NF_OK ||
-        nf_read_number(r, "floor", &q.floor) != NF_OK || nf_read_integer(r, "gated", &gated) != NF_OK)
+    size_t scale = NF_SCALE_EXP;
+    if (nfi_maybe_choice(r, "scale", NFI_N_NAMES(scales), scales, &scale) != NF_OK ||
+        nfi_maybe_number(r, "limit", &q.limit) != NF_OK || nfi_maybe_number(r, "lower", &q.lower) != NF_OK ||
+        nfi_maybe_number(r, "bias", &q.bias) != NF_OK || nfi_maybe_number(r, "floor", &q.floor) != NF_OK ||
+        nfi_maybe_bool(r, "gated", &q.gated) != NF_OK)
         return NULL;
-    if (scale > NF_SCALE_SOFTPLUS || gated > 1) {
-        nf_error(NF_EFORMAT, "nf_load: a scaled affine flow's scale or gate is unknown");
-        return NULL;
-    }
     q.scale = (nf_scale)scale;
-    q.gated = gated != 0;
     return nf_scaled_affine(nf_read_dim_in(r), &q);
 }
 

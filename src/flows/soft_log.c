@@ -1,5 +1,6 @@
 /* The soft-log tail layer: its hooks, which save nothing. The formulas and their paper are in soft_log_kernels.c. */
 #include "flows/soft_log.h"
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/types.h"
 
@@ -40,7 +41,7 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 static nf_flow *rebuild(nf_reader *r)
 {
     nf_soft_log_options q = {.threshold = 0};
-    if (nf_read_number(r, "threshold", &q.threshold) != NF_OK)
+    if (nfi_maybe_number(r, "threshold", &q.threshold) != NF_OK)
         return NULL;
     return nf_soft_log(nf_read_dim_in(r), &q);
 }

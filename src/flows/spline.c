@@ -9,6 +9,7 @@
 
    as in the paper's code, save for c. A circular spline's d[0] is the slope at both ends. */
 #include "flows/spline.h"
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/types.h"
 #include <math.h>
@@ -100,21 +101,18 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     if (status == NF_OK)
         status = nf_write_number(w, "min_slope", q->min_slope);
     if (status == NF_OK)
-        status = nf_write_integer(w, "circular", q->circular);
+        status = nf_write_bool(w, "circular", q->circular);
     return status;
 }
 
 static nf_flow *rebuild(nf_reader *r)
 {
     nf_spline_options q = {.bins = 0};
-    uint64_t bins = 0, circular = 0;
-    if (nf_read_integer(r, "bins", &bins) != NF_OK || nf_read_number(r, "box", &q.box) != NF_OK ||
-        nf_read_number(r, "min_width", &q.min_width) != NF_OK ||
-        nf_read_number(r, "min_height", &q.min_height) != NF_OK ||
-        nf_read_number(r, "min_slope", &q.min_slope) != NF_OK || nf_read_integer(r, "circular", &circular) != NF_OK)
+    if (nfi_maybe_size(r, "bins", &q.bins) != NF_OK || nfi_maybe_number(r, "box", &q.box) != NF_OK ||
+        nfi_maybe_number(r, "min_width", &q.min_width) != NF_OK ||
+        nfi_maybe_number(r, "min_height", &q.min_height) != NF_OK ||
+        nfi_maybe_number(r, "min_slope", &q.min_slope) != NF_OK || nfi_maybe_bool(r, "circular", &q.circular) != NF_OK)
         return NULL;
-    q.bins = (size_t)bins;
-    q.circular = circular != 0;
     return nf_spline(nf_read_dim_in(r), &q);
 }
 

@@ -9,6 +9,7 @@
    which R and R~ have too (it is how Householder's QR writes the Q of a matrix [D x M]), from as many parameters; but
    for any parameters, orthogonal to rounding without an iteration, with the exact gradient, and they never need Q
    itself: Q^T x costs D n products where one round of the iteration costs 2 D M^2. */
+#include "core/fields.h"
 #include "core/kernel.h"
 #include "core/memory.h"
 #include "flows/sylvester.h"
@@ -62,33 +63,34 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 /* ---- structure ---- */
 
+static const char *const kinds[] = {[NF_SYLVESTER_ORTHOGONAL] = "orthogonal",
+                                    [NF_SYLVESTER_HOUSEHOLDER] = "householder",
+                                    [NF_SYLVESTER_TRIANGULAR] = "triangular"};
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const nfi_sylvester *q = nf_self(o);
-    nf_status status = nf_write_integer(w, "kind", q->options.kind);
+    nf_status status = nf_write_choice(w, "kind", NFI_N_NAMES(kinds), kinds, q->options.kind);
     if (status == NF_OK)
         status = nf_write_integer(w, "columns", q->options.columns);
     if (status == NF_OK)
         status = nf_write_integer(w, "reflections", q->options.reflections);
     if (status == NF_OK)
-        status = nf_write_integer(w, "reversed", q->options.reversed);
+        status = nf_write_bool(w, "reversed", q->options.reversed);
     return status;
 }
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    uint64_t kind = 0, columns = 0, reflections = 0, reversed = 0;
-    if (nf_read_integer(r, "kind", &kind) != NF_OK || nf_read_integer(r, "columns", &columns) != NF_OK ||
-        nf_read_integer(r, "reflections", &reflections) != NF_OK || nf_read_integer(r, "reversed", &reversed) != NF_OK)
+    nf_sylvester_options q = {.columns = 0};
+    size_t kind = NF_SYLVESTER_ORTHOGONAL;
+    if (nfi_maybe_choice(r, "kind", NFI_N_NAMES(kinds), kinds, &kind) != NF_OK ||
+        nfi_maybe_size(r, "columns", &q.columns) != NF_OK ||
+        nfi_maybe_size(r, "reflections", &q.reflections) != NF_OK ||
+        nfi_maybe_bool(r, "reversed", &q.reversed) != NF_OK)
         return NULL;
-    if (kind > NF_SYLVESTER_TRIANGULAR || reversed > 1) {
-        nf_error(NF_EFORMAT, "nf_load: a Sylvester flow's kind or order is unknown");
-        return NULL;
-    }
-    return nf_sylvester(nf_read_dim_in(r), &(nf_sylvester_options){.kind = (nf_sylvester_kind)kind,
-                                                                   .columns = columns,
-                                                                   .reflections = reflections,
-                                                                   .reversed = reversed != 0});
+    q.kind = (nf_sylvester_kind)kind;
+    return nf_sylvester(nf_read_dim_in(r), &q);
 }
 
 static void slices(const nf_object *o, nf_slice_fn *each, void *user)

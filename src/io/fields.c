@@ -1,6 +1,6 @@
 /*
  * Fields of a description. Integers are unsigned 64-bit: what does not fit JSON's signed integers is written as a
- * decimal string, as are the numbers that JSON does not have: "nan", "inf", "-inf".
+ * decimal string, as are the numbers that JSON does not have: "nan", "inf", "-inf". Choices are in choices.c.
  */
 #include "io/description.h"
 #include "core/memory.h"
@@ -13,8 +13,7 @@
 
 /* ---- writing ---- */
 
-/* Steals value. */
-static nf_status set_field(nf_writer *w, const char *function, const char *name, json_t *value)
+nf_status nfi_set_field(nf_writer *w, const char *function, const char *name, json_t *value)
 {
     nf_status status = NF_OK;
     if (!w || !name)
@@ -38,7 +37,7 @@ static json_t *json_of_integer(uint64_t value)
 
 nf_status nf_write_integer(nf_writer *w, const char *name, uint64_t value)
 {
-    return set_field(w, "nf_write_integer", name, json_of_integer(value));
+    return nfi_set_field(w, "nf_write_integer", name, json_of_integer(value));
 }
 
 static json_t *json_of_number(double value)
@@ -50,7 +49,7 @@ static json_t *json_of_number(double value)
 
 nf_status nf_write_number(nf_writer *w, const char *name, double value)
 {
-    return set_field(w, "nf_write_number", name, json_of_number(value));
+    return nfi_set_field(w, "nf_write_number", name, json_of_number(value));
 }
 
 /* An array of n values, each as `json_of` writes it. */
@@ -65,18 +64,19 @@ nf_status nf_write_number(nf_writer *w, const char *name, double value)
                 json_decref(array);                                                         \
                 return nf_error(NF_ENOMEM, #function ": no memory for an array of %zu", n); \
             }                                                                               \
-        return set_field(w, #function, name, array);                                        \
+        return nfi_set_field(w, #function, name, array);                                    \
     }
 WRITE_ARRAY(nf_write_integers, size_t, json_of_integer)
 WRITE_ARRAY(nf_write_numbers, double, json_of_number)
 
 /* ---- reading ---- */
 
-static nf_status find_field(nf_reader *r, const char *function, const char *name, const void *out, const json_t **value)
+nf_status nfi_find_field(nf_reader *r, const char *function, const char *name, const void *out, const json_t **value)
 {
     if (!r || !name || !out)
         return nf_error(NF_EARG, "%s: %s is NULL", function, !r ? "r" : !name ? "name" : "the place for the value");
     *value = json_object_get(r->fields, name);
+    json_object_del(r->unread, name);
     if (!*value)
         return nf_error(NF_EFORMAT, "the field '%s' is missing", name);
     return NF_OK;
@@ -102,7 +102,7 @@ static bool integer_of_json(const json_t *json, uint64_t *value)
 nf_status nf_read_integer(nf_reader *r, const char *name, uint64_t *value)
 {
     const json_t *json = NULL;
-    nf_status status = find_field(r, "nf_read_integer", name, value, &json);
+    nf_status status = nfi_find_field(r, "nf_read_integer", name, value, &json);
     if (status == NF_OK && !integer_of_json(json, value))
         status = nf_error(NF_EFORMAT, "the field '%s' is not a non-negative integer", name);
     return status;
@@ -127,23 +127,30 @@ static bool number_of_json(const json_t *json, double *value)
 nf_status nf_read_number(nf_reader *r, const char *name, double *value)
 {
     const json_t *json = NULL;
-    nf_status status = find_field(r, "nf_read_number", name, value, &json);
+    nf_status status = nfi_find_field(r, "nf_read_number", name, value, &json);
     if (status == NF_OK && !number_of_json(json, value))
         status = nf_error(NF_EFORMAT, "the field '%s' is not a number", name);
     return status;
 }
 
-size_t nf_read_length(nf_reader *r, const char *name)
+bool nf_read_has(nf_reader *r, const char *name)
 {
-    return r && name ? json_array_size(json_object_get(r->fields, name)) : 0;
+    if (!r || !name || !json_object_get(r->fields, name))
+        return false;
+    json_object_del(r->unread, name);
+    return true;
 }
 
-/* The field as an array of n; NULL with an error if it is not. */
-static const json_t *find_array(nf_reader *r, const char *function, const char *name, size_t n, const void *values,
-                                const char *of)
+size_t nf_read_length(nf_reader *r, const char *name)
+{
+    return nf_read_has(r, name) ? json_array_size(json_object_get(r->fields, name)) : 0;
+}
+
+const json_t *nfi_find_array(nf_reader *r, const char *function, const char *name, size_t n, const void *values,
+                             const char *of)
 {
     const json_t *json = NULL;
-    if (find_field(r, function, name, values, &json) != NF_OK)
+    if (nfi_find_field(r, function, name, values, &json) != NF_OK)
         return NULL;
     if (json_is_array(json) && json_array_size(json) == n)
         return json;
@@ -153,7 +160,7 @@ static const json_t *find_array(nf_reader *r, const char *function, const char *
 
 nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *values)
 {
-    const json_t *json = find_array(r, "nf_read_integers", name, n, values, "integers");
+    const json_t *json = nfi_find_array(r, "nf_read_integers", name, n, values, "integers");
     if (!json)
         return nf_error_status();
     for (size_t i = 0; i < n; i++) {
@@ -167,7 +174,7 @@ nf_status nf_read_integers(nf_reader *r, const char *name, size_t n, size_t *val
 
 nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *values)
 {
-    const json_t *json = find_array(r, "nf_read_numbers", name, n, values, "numbers");
+    const json_t *json = nfi_find_array(r, "nf_read_numbers", name, n, values, "numbers");
     if (!json)
         return nf_error_status();
     for (size_t i = 0; i < n; i++)
@@ -176,19 +183,27 @@ nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *valu
     return NF_OK;
 }
 
+/* A dimension; that it was left out is noted for a message. */
+static size_t read_dim(nf_reader *r, const nfi_rows_read *rows, const char *name)
+{
+    if (rows->n == 0 && !rows->given)
+        r->left_out = name;
+    return rows->n;
+}
+
 size_t nf_read_dim_in(nf_reader *r)
 {
-    return r ? r->dim_in : 0;
+    return r ? read_dim(r, &r->dim_in, "dim_in") : 0;
 }
 
 size_t nf_read_dim_out(nf_reader *r)
 {
-    return r ? r->dim_out : 0;
+    return r ? read_dim(r, &r->dim_out, "dim_out") : 0;
 }
 
 size_t nf_read_n_ctx(nf_reader *r)
 {
-    return r ? r->n_ctx : 0;
+    return r ? r->n_ctx.n : 0;
 }
 
 size_t nf_read_n_numbers(nf_reader *r)

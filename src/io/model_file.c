@@ -1,6 +1,7 @@
 /*
  * Model files: one safetensors file with the tensors of theta by their names, the state as "state", and in the metadata
  *     format "nflow", format_version "1", library_version, architecture (the JSON text of description.h).
+ * Version 1 is settled: files of it, the ones in tests/golden, load in every later version of the library.
  */
 #include "core/model.h"
 #include "core/memory.h"
@@ -25,27 +26,14 @@ static nf_status no_memory(void)
     return nf_error(NF_ENOMEM, "nf_save: no memory for the header");
 }
 
-/* JSON text, padded with spaces to a multiple of `alignment`; *text is the caller's (nfi_free), 0-terminated. */
-static nf_status dump(const json_t *json, size_t alignment, char **text, size_t *length)
-{
-    size_t n = json_dumpb(json, NULL, 0, JSON_COMPACT);
-    *length = (n + alignment - 1) / alignment * alignment;
-    *text = n ? nfi_calloc(*length + 1, 1) : NULL;
-    if (!*text)
-        return n ? NF_ENOMEM : no_memory();
-    memset(*text, ' ', *length);
-    json_dumpb(json, *text, n, JSON_COMPACT);
-    return NF_OK;
-}
-
 static nf_status add_metadata(json_t *header, const nf_object *o)
 {
-    json_t *description = nfi_describe(o);
+    json_t *description = nfi_describe(o, "nf_save");
     if (!description)
         return nf_error_status();
     char *text;
     size_t length;
-    nf_status status = dump(description, 1, &text, &length);
+    nf_status status = nfi_json_text(description, JSON_COMPACT, 1, "nf_save", &text, &length);
     json_decref(description);
     if (status != NF_OK)
         return status;
@@ -75,7 +63,7 @@ static nf_status compose_header(const nf_model *m, char **text, size_t *length)
     if (status == NF_OK && n_state)
         status = nfi_header_add(header, "nf_save", &state, &n_data);
     if (status == NF_OK)
-        status = dump(header, ALIGNMENT, text, length);
+        status = nfi_json_text(header, JSON_COMPACT, ALIGNMENT, "nf_save", text, length);
     json_decref(header);
     nfi_slices_free(&slices);
     return status;
@@ -146,7 +134,9 @@ static nf_object *load_structure(const nfi_container *c, const nf_types *types)
                  "nf_load: %s: damaged architecture: %s", c->path, error.text);
         return NULL;
     }
-    nf_object *o = nfi_rebuild(description, types, c->n_numbers, c->path);
+    const nfi_origin from = {
+        .who = "nf_load", .path = c->path, .types = types, .n_numbers = c->n_numbers, .most_numbers = c->n_numbers};
+    nf_object *o = nfi_rebuild(description, &from);
     json_decref(description);
     size_t n_numbers;
     if (o && (!nfi_add(o->total.n_params, o->total.n_state, &n_numbers) || n_numbers != c->n_numbers)) {

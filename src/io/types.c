@@ -1,5 +1,6 @@
 /* The one list of the library's types. */
 #include "io/types.h"
+#include "core/table.h"
 #include <nflow/vae.h>
 #include <string.h>
 
@@ -24,14 +25,35 @@ static const nf_dist_type *const dists[] = {
     &nfi_uniform_type, &nfi_mixture_type,   &nfi_pushforward_type,
 };
 
-/* The type of that name among the caller's n, then the library's. */
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+const char *nfi_type_name(size_t i, nfi_kind *kind)
+{
+    const size_t n_nets = LENGTH(nets), n_flows = LENGTH(flows), n_dists = LENGTH(dists);
+    *kind = NFI_NET;
+    if (i < n_nets)
+        return nets[i]->part.name;
+    i -= n_nets;
+    *kind = NFI_FLOW;
+    if (i < n_flows)
+        return flows[i]->part.name;
+    i -= n_flows;
+    *kind = NFI_DIST;
+    if (i < n_dists)
+        return dists[i]->part.name;
+    *kind = NFI_VAE;
+    return i == n_dists ? "vae" : NULL;
+}
+
+/* The type of that name among the caller's n, whose tables may be smaller than the library's, then the library's. */
 #define FIND(noun)                                                                                                \
     static const nf_##noun##_type *find_##noun(const char *name, const nf_##noun##_type *const *theirs, size_t n) \
     {                                                                                                             \
         for (size_t i = 0; theirs && i < n; i++)                                                                  \
-            if (theirs[i] && theirs[i]->part.name && strcmp(theirs[i]->part.name, name) == 0)                     \
+            if (theirs[i] && nfi_table_reaches(theirs[i]->abi, NFI_END_OF(nf_##noun##_type, part)) &&             \
+                theirs[i]->part.name && strcmp(theirs[i]->part.name, name) == 0)                                  \
                 return theirs[i];                                                                                 \
-        for (size_t i = 0; i < sizeof noun##s / sizeof *noun##s; i++)                                             \
+        for (size_t i = 0; i < LENGTH(noun##s); i++)                                                              \
             if (strcmp(noun##s[i]->part.name, name) == 0)                                                         \
                 return noun##s[i];                                                                                \
         return NULL;                                                                                              \
@@ -39,6 +61,8 @@ static const nf_dist_type *const dists[] = {
 FIND(net)
 FIND(flow)
 FIND(dist)
+
+#define CAN_REBUILD(noun, t) ((t) && nfi_table_reaches((t)->abi, NFI_END_OF(nf_##noun##_type, rebuild)) && (t)->rebuild)
 
 static nf_object *cannot(const char *name, bool found)
 {
@@ -53,15 +77,15 @@ nf_object *nfi_rebuild_type(const char *kind, const char *name, const nf_types *
     types = types ? types : &none;
     if (strcmp(kind, "net") == 0) {
         const nf_net_type *t = find_net(name, types->nets, types->n_nets);
-        return t && t->rebuild ? nf_net_object(t->rebuild(r)) : cannot(name, t != NULL);
+        return CAN_REBUILD(net, t) ? nf_net_object(t->rebuild(r)) : cannot(name, t != NULL);
     }
     if (strcmp(kind, "flow") == 0) {
         const nf_flow_type *t = find_flow(name, types->flows, types->n_flows);
-        return t && t->rebuild ? nf_flow_object(t->rebuild(r)) : cannot(name, t != NULL);
+        return CAN_REBUILD(flow, t) ? nf_flow_object(t->rebuild(r)) : cannot(name, t != NULL);
     }
     if (strcmp(kind, "dist") == 0) {
         const nf_dist_type *t = find_dist(name, types->dists, types->n_dists);
-        return t && t->rebuild ? nf_dist_object(t->rebuild(r)) : cannot(name, t != NULL);
+        return CAN_REBUILD(dist, t) ? nf_dist_object(t->rebuild(r)) : cannot(name, t != NULL);
     }
     if (strcmp(kind, "vae") == 0 && strcmp(name, "vae") == 0)
         return nf_vae_object(nfi_vae_rebuild(r));

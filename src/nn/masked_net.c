@@ -1,5 +1,6 @@
 /* A masked net as an object: all times at once (the passes are masked.c's, the structure masked_layout.c's), initial
    weights, names, model files, options. */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "core/tree.h"
 #include "nn/masked.h"
@@ -100,9 +101,9 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     if (status == NF_OK)
         status = nf_write_integer(w, "n_blocks", m->residual ? n_hidden / 2 : 0);
     if (status == NF_OK)
-        status = nf_write_integer(w, "activation", m->activation);
+        status = nfi_write_unit(w, "activation", m->activation);
     if (status == NF_OK)
-        status = nf_write_integer(w, "init", m->init);
+        status = nfi_write_init(w, m->init);
     if (status == NF_OK)
         status = nf_write_number(w, "last_scale", m->last_scale);
     if (status == NF_OK)
@@ -110,44 +111,41 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     return status;
 }
 
-/* Whether there are biases in the file for all units: tables of the net are as long. */
+/* The tables of a net have a number for each dimension and layer and three for each unit. So many are taken on trust;
+   beyond, they may be this many times as long as the numbers of the file, which has a bias for each unit. */
+enum { TRUSTED = 1 << 24, TABLES_PER_NUMBER = 16 };
+
 static bool has_room(nf_reader *r, size_t per_dim, size_t n_blocks, size_t n_hidden, const size_t *hidden)
 {
-    size_t rows, layers = 1;
-    bool fits =
-        nfi_mul(nf_read_dim_in(r), per_dim, &rows) && nfi_mul(n_blocks, 2, &layers) && nfi_add(layers, 1, &layers);
+    const size_t dim = nf_read_dim_in(r), numbers = nf_read_n_numbers(r);
+    size_t rows, layers, tables;
+    bool fits = nfi_mul(dim, per_dim, &rows) && nfi_mul(n_blocks, 2, &layers) && nfi_add(layers, n_hidden + 1, &layers);
     for (size_t l = 0; l < n_hidden && fits; l++) {
         size_t units;
-        fits = nfi_mul(hidden[l], layers, &units) && nfi_add(rows, units, &rows);
+        fits = nfi_mul(hidden[l], n_blocks ? layers - 1 : 1, &units) && nfi_add(rows, units, &rows);
     }
-    if (fits && rows <= nf_read_n_numbers(r))
+    fits = fits && nfi_add(dim, sizeof(nfi_masked_layer) / sizeof(size_t), &tables) &&
+           nfi_mul(tables, layers, &tables) && rows <= numbers && nfi_add(tables, 3 * rows, &tables);
+    if (fits && (tables <= TRUSTED || tables / TABLES_PER_NUMBER <= numbers))
         return true;
-    nf_error(NF_EFORMAT, "more units than the file has numbers, which are %zu", nf_read_n_numbers(r));
+    nf_error(NF_EFORMAT, "more units than fit a description of %zu numbers", numbers);
     return false;
 }
 
 static nf_net *rebuild(nf_reader *r)
 {
-    uint64_t per_dim = 0, n_blocks = 0;
-    unsigned activation = 0, initialisation = 0;
-    double scale = 0, dropout = 0;
-    const size_t n_hidden = nf_read_length(r, "hidden");
-    size_t *hidden = nfi_calloc(n_hidden, sizeof *hidden);
+    nf_masked_options q = {.last_scale = 1};
+    uint64_t per_dim = 0;
     nf_net *net = NULL;
-    if (hidden && nf_read_integers(r, "hidden", n_hidden, hidden) == NF_OK &&
-        nf_read_integer(r, "per_dim", &per_dim) == NF_OK && nf_read_integer(r, "n_blocks", &n_blocks) == NF_OK &&
-        nfi_read_choice(r, "activation", NF_IDENTITY, &activation) &&
-        nfi_read_choice(r, "init", NF_INIT_SMALL, &initialisation) &&
-        nf_read_number(r, "last_scale", &scale) == NF_OK && nf_read_number(r, "dropout", &dropout) == NF_OK &&
-        has_room(r, (size_t)per_dim, (size_t)n_blocks, n_hidden, hidden)) {
-        const nf_masked_options options = {.hidden = hidden,
-                                           .n_hidden = n_hidden,
-                                           .n_blocks = (size_t)n_blocks,
-                                           .activation = (nf_activation)activation,
-                                           .init = (nf_initialisation)initialisation,
-                                           .last_scale = nfi_option_of(scale),
-                                           .dropout = dropout};
-        net = nf_masked_net(nf_read_dim_in(r), (size_t)per_dim, nf_read_n_ctx(r), &options);
+    size_t *hidden = nfi_read_hidden(r, &q.n_hidden);
+    if (hidden && nf_read_integer(r, "per_dim", &per_dim) == NF_OK &&
+        nfi_maybe_size(r, "n_blocks", &q.n_blocks) == NF_OK && nfi_read_unit(r, "activation", &q.activation) == NF_OK &&
+        nfi_read_init(r, &q.init) == NF_OK && nfi_maybe_number(r, "last_scale", &q.last_scale) == NF_OK &&
+        nfi_maybe_number(r, "dropout", &q.dropout) == NF_OK &&
+        has_room(r, (size_t)per_dim, q.n_blocks, q.n_hidden, hidden)) {
+        q.hidden = hidden;
+        q.last_scale = nfi_option_of(q.last_scale);
+        net = nf_masked_net(nf_read_dim_in(r), (size_t)per_dim, nf_read_n_ctx(r), &q);
     }
     nfi_free(hidden);
     return net;

@@ -1,14 +1,25 @@
-/* Checks of nets' options, and reading them back. */
+/* Checks of nets' options; their names in descriptions. */
 #include "nn/options.h"
-#include <inttypes.h>
+#include "core/fields.h"
+#include "core/memory.h"
 #include <math.h>
+
+/* Model files have these names. */
+static const char *const units[] = {
+    [NF_RELU] = "relu",         [NF_TANH] = "tanh",       [NF_LEAKY_RELU] = "leaky_relu", [NF_ELU] = "elu",
+    [NF_SOFTPLUS] = "softplus", [NF_SIGMOID] = "sigmoid", [NF_IDENTITY] = "identity",
+};
+static const char *const initialisations[] = {
+    [NF_INIT_AUTO] = "auto",   [NF_INIT_HE] = "he",       [NF_INIT_GLOROT] = "glorot",
+    [NF_INIT_LECUN] = "lecun", [NF_INIT_TORCH] = "torch", [NF_INIT_SMALL] = "small",
+};
 
 nf_status nfi_check_units(const char *who, nf_activation activation, nf_activation output, nf_initialisation init)
 {
-    if (activation > NF_IDENTITY || output > NF_IDENTITY)
+    if (activation >= NFI_N_NAMES(units) || output >= NFI_N_NAMES(units))
         return nf_error(NF_EARG, "%s: unknown activation %d", who,
-                        (int)(activation > NF_IDENTITY ? activation : output));
-    if (init > NF_INIT_SMALL)
+                        (int)(activation >= NFI_N_NAMES(units) ? activation : output));
+    if (init >= NFI_N_NAMES(initialisations))
         return nf_error(NF_EARG, "%s: unknown initialisation %d", who, (int)init);
     return NF_OK;
 }
@@ -33,13 +44,39 @@ nf_status nfi_check_hidden(const char *who, size_t n, const size_t *hidden)
     return NF_OK;
 }
 
-bool nfi_read_choice(nf_reader *r, const char *name, unsigned last, unsigned *value)
+nf_status nfi_write_unit(nf_writer *w, const char *name, nf_activation unit)
 {
-    uint64_t read = 0;
-    if (nf_read_integer(r, name, &read) != NF_OK)
-        return false;
-    if (read > last)
-        nf_error(NF_EFORMAT, "nf_load: a net's %s %" PRIu64 " is unknown", name, read);
-    *value = (unsigned)(read <= last ? read : 0);
-    return read <= last;
+    return nf_write_choice(w, name, NFI_N_NAMES(units), units, unit);
+}
+
+nf_status nfi_read_unit(nf_reader *r, const char *name, nf_activation *unit)
+{
+    size_t value = *unit;
+    nf_status status = nfi_maybe_choice(r, name, NFI_N_NAMES(units), units, &value);
+    *unit = (nf_activation)value;
+    return status;
+}
+
+nf_status nfi_write_init(nf_writer *w, nf_initialisation init)
+{
+    return nf_write_choice(w, "init", NFI_N_NAMES(initialisations), initialisations, init);
+}
+
+nf_status nfi_read_init(nf_reader *r, nf_initialisation *init)
+{
+    size_t value = *init;
+    nf_status status = nfi_maybe_choice(r, "init", NFI_N_NAMES(initialisations), initialisations, &value);
+    *init = (nf_initialisation)value;
+    return status;
+}
+
+size_t *nfi_read_hidden(nf_reader *r, size_t *n)
+{
+    *n = nf_read_length(r, "hidden");
+    size_t *hidden = nfi_calloc(*n, sizeof *hidden);
+    if (hidden && nf_read_has(r, "hidden") && nf_read_integers(r, "hidden", *n, hidden) != NF_OK) {
+        nfi_free(hidden);
+        return NULL;
+    }
+    return hidden;
 }

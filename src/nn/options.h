@@ -21,7 +21,12 @@ static inline double nfi_option_of(double scale)
     return scale > 0 ? scale : -1;
 }
 
-/* Reads an enumeration's number; false, with NF_EFORMAT, if it is above `last`. */
-bool nfi_read_choice(nf_reader *r, const char *name, unsigned last, unsigned *value);
+/* Units and initialisations by name. What is read may be left out: the value then stays. */
+nf_status nfi_write_unit(nf_writer *w, const char *name, nf_activation unit);
+nf_status nfi_read_unit(nf_reader *r, const char *name, nf_activation *unit);
+nf_status nfi_write_init(nf_writer *w, nf_initialisation init);
+nf_status nfi_read_init(nf_reader *r, nf_initialisation *init);
+/* The widths of the *n hidden layers, none if they are left out; the caller's (nfi_free). NULL with an error. */
+size_t *nfi_read_hidden(nf_reader *r, size_t *n);
 
 #endif

@@ -5,12 +5,15 @@
        maxout_mlp  h_i = max_j (W_ij . h + b_ij)          Goodfellow et al. 2013, eq. 1-2
 
    A hidden layer with several products a unit is one affine map: W above V; a unit's pieces next to each other. */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "core/tree.h"
 #include "nn/mlp.h"
 #include "nn/options.h"
 #include "nn/types.h"
 #include <stdio.h>
+
+enum { WINDOW = 4 }; /* pieces of a maxout unit, by default */
 
 static nf_activation unit_of(const nfi_mlp *m, size_t layer)
 {
@@ -150,7 +153,7 @@ nf_net *nf_maxout_mlp(size_t in, size_t out, size_t n_ctx, const nf_maxout_optio
 {
     static const nf_maxout_options defaults;
     const nf_maxout_options *o = options ? options : &defaults;
-    return perceptron(NFI_MAXOUT, o->window ? o->window : 4, in, out, n_ctx,
+    return perceptron(NFI_MAXOUT, o->window ? o->window : WINDOW, in, out, n_ctx,
                       &(nf_mlp_options){.hidden = o->hidden,
                                         .n_hidden = o->n_hidden,
                                         .output = o->output,
@@ -166,13 +169,13 @@ static nf_status mlp_describe(const nf_object *o, nf_writer *w)
     const nfi_mlp *m = nf_self(o);
     nf_status status = nf_write_integers(w, "hidden", m->n_layers - 1, m->width + 1);
     if (status == NF_OK && m->kind == NFI_PLAIN)
-        status = nf_write_integer(w, "activation", m->activation);
+        status = nfi_write_unit(w, "activation", m->activation);
     if (status == NF_OK && m->kind == NFI_MAXOUT)
         status = nf_write_integer(w, "window", m->pieces);
     if (status == NF_OK)
-        status = nf_write_integer(w, "output", m->output);
+        status = nfi_write_unit(w, "output", m->output);
     if (status == NF_OK)
-        status = nf_write_integer(w, "init", m->init);
+        status = nfi_write_init(w, m->init);
     if (status == NF_OK)
         status = nf_write_number(w, "last_scale", m->last_scale);
     return status == NF_OK ? nf_write_number(w, "dropout", m->dropout) : status;
@@ -180,29 +183,24 @@ static nf_status mlp_describe(const nf_object *o, nf_writer *w)
 
 static nf_net *rebuild(nf_reader *r, nfi_unit_kind kind)
 {
-    unsigned activation = 0, output = 0, init = 0;
-    uint64_t window = 1;
-    double scale = 0, dropout = 0;
+    static const size_t pieces[] = {[NFI_PLAIN] = 1, [NFI_GATED] = 2, [NFI_MAXOUT] = WINDOW};
+    size_t window = pieces[kind];
+    nf_mlp_options q = {.output = NF_IDENTITY, .last_scale = 1};
     nf_net *net = NULL;
-    const size_t n_hidden = nf_read_length(r, "hidden");
-    size_t *hidden = nfi_calloc(n_hidden, sizeof *hidden);
-    if (hidden && nf_read_integers(r, "hidden", n_hidden, hidden) == NF_OK &&
-        (kind != NFI_PLAIN || nfi_read_choice(r, "activation", NF_IDENTITY, &activation)) &&
-        (kind != NFI_MAXOUT || nf_read_integer(r, "window", &window) == NF_OK) &&
-        nfi_read_choice(r, "output", NF_IDENTITY, &output) && nfi_read_choice(r, "init", NF_INIT_SMALL, &init) &&
-        nf_read_number(r, "last_scale", &scale) == NF_OK && nf_read_number(r, "dropout", &dropout) == NF_OK) {
+    size_t *hidden = nfi_read_hidden(r, &q.n_hidden);
+    if (hidden && (kind != NFI_PLAIN || nfi_read_unit(r, "activation", &q.activation) == NF_OK) &&
+        (kind != NFI_MAXOUT || nfi_maybe_size(r, "window", &window) == NF_OK) &&
+        nfi_read_unit(r, "output", &q.output) == NF_OK && nfi_read_init(r, &q.init) == NF_OK &&
+        nfi_maybe_number(r, "last_scale", &q.last_scale) == NF_OK &&
+        nfi_maybe_number(r, "dropout", &q.dropout) == NF_OK) {
+        q.hidden = hidden;
+        q.last_scale = nfi_option_of(q.last_scale);
         if (window == 0)
-            nf_error(NF_EFORMAT, "nf_load: a maxout_mlp's window is 0");
+            nf_error(NF_EFORMAT, "the window is 0");
+        else if (q.output == NF_RELU) /* as an option it means the identity */
+            nf_error(NF_EFORMAT, "the field 'output' is 'relu', which a last layer cannot have");
         else
-            net = perceptron(kind, kind == NFI_GATED ? 2 : (size_t)window, nf_read_dim_in(r), nf_read_dim_out(r),
-                             nf_read_n_ctx(r),
-                             &(nf_mlp_options){.hidden = hidden,
-                                               .n_hidden = n_hidden,
-                                               .activation = (nf_activation)activation,
-                                               .output = (nf_activation)output,
-                                               .init = (nf_initialisation)init,
-                                               .last_scale = nfi_option_of(scale),
-                                               .dropout = dropout});
+            net = perceptron(kind, window, nf_read_dim_in(r), nf_read_dim_out(r), nf_read_n_ctx(r), &q);
     }
     nfi_free(hidden);
     return net;

@@ -1,11 +1,14 @@
 /* Residual nets as objects: layers in the order of theta, initial weights, names, model files, options. Tensors have
    the names and the order of the authors' code (Durkan et al. 2019, ResidualNet). */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "core/tree.h"
 #include "nn/options.h"
 #include "nn/resnet.h"
 #include "nn/types.h"
 #include <stdio.h>
+
+#define BLOCK_SCALE 0.001 /* of the blocks' second layers, by default */
 
 typedef enum layer { INITIAL, CONTEXT, FIRST, SECOND, FINAL } layer;
 /* Called for every layer: which it is, of which block, where its numbers begin. */
@@ -90,9 +93,9 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     if (status == NF_OK)
         status = nf_write_integer(w, "n_blocks", r->n_blocks);
     if (status == NF_OK)
-        status = nf_write_integer(w, "activation", r->activation);
+        status = nfi_write_unit(w, "activation", r->activation);
     if (status == NF_OK)
-        status = nf_write_integer(w, "init", r->init);
+        status = nfi_write_init(w, r->init);
     if (status == NF_OK)
         status = nf_write_number(w, "block_scale", r->block_scale);
     if (status == NF_OK)
@@ -102,24 +105,17 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 
 static nf_net *rebuild(nf_reader *reader)
 {
-    uint64_t width = 0, n_blocks = 0;
-    unsigned activation = 0, initial = 0;
-    double block_scale = 0, last_scale = 0, dropout = 0;
-    if (nf_read_integer(reader, "width", &width) != NF_OK || nf_read_integer(reader, "n_blocks", &n_blocks) != NF_OK ||
-        !nfi_read_choice(reader, "activation", NF_IDENTITY, &activation) ||
-        !nfi_read_choice(reader, "init", NF_INIT_SMALL, &initial) ||
-        nf_read_number(reader, "block_scale", &block_scale) != NF_OK ||
-        nf_read_number(reader, "last_scale", &last_scale) != NF_OK ||
-        nf_read_number(reader, "dropout", &dropout) != NF_OK)
+    nf_residual_mlp_options q = {.block_scale = BLOCK_SCALE, .last_scale = 1};
+    if (nfi_maybe_size(reader, "width", &q.width) != NF_OK ||
+        nfi_maybe_size(reader, "n_blocks", &q.n_blocks) != NF_OK ||
+        nfi_read_unit(reader, "activation", &q.activation) != NF_OK || nfi_read_init(reader, &q.init) != NF_OK ||
+        nfi_maybe_number(reader, "block_scale", &q.block_scale) != NF_OK ||
+        nfi_maybe_number(reader, "last_scale", &q.last_scale) != NF_OK ||
+        nfi_maybe_number(reader, "dropout", &q.dropout) != NF_OK)
         return NULL;
-    return nf_residual_mlp(nf_read_dim_in(reader), nf_read_dim_out(reader), nf_read_n_ctx(reader),
-                           &(nf_residual_mlp_options){.width = width,
-                                                      .n_blocks = n_blocks,
-                                                      .activation = (nf_activation)activation,
-                                                      .init = (nf_initialisation)initial,
-                                                      .block_scale = nfi_option_of(block_scale),
-                                                      .last_scale = nfi_option_of(last_scale),
-                                                      .dropout = dropout});
+    q.block_scale = nfi_option_of(q.block_scale);
+    q.last_scale = nfi_option_of(q.last_scale);
+    return nf_residual_mlp(nf_read_dim_in(reader), nf_read_dim_out(reader), nf_read_n_ctx(reader), &q);
 }
 
 const nf_net_type nfi_residual_mlp_type = {
@@ -173,7 +169,7 @@ nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_m
                       .n_blocks = q->n_blocks ? q->n_blocks : 2,
                       .activation = q->activation,
                       .init = q->init,
-                      .block_scale = nfi_scale_of(q->block_scale, 0.001),
+                      .block_scale = nfi_scale_of(q->block_scale, BLOCK_SCALE),
                       .last_scale = nfi_scale_of(q->last_scale, 1),
                       .dropout = q->dropout};
     nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NFI_WRITES_GRADIENT};

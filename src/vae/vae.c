@@ -2,6 +2,7 @@
    N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). It only checks that its parts fit;
    what is computed with them is in elbo.c and score.c. */
 #include "vae/vae.h"
+#include "core/fields.h"
 #include "core/memory.h"
 
 /* The posterior draws, given what the encoder makes of the data. */
@@ -43,9 +44,11 @@ static nf_status vae_init(const nf_object *o, const nf_noise *noise, const nf_ba
     return status == NF_OK ? init_posterior(o, noise, batch, theta, state) : status;
 }
 
+static const char *const likelihoods[] = {[NF_BERNOULLI] = "bernoulli", [NF_GAUSSIAN] = "gaussian"};
+
 static nf_status vae_describe(const nf_object *o, nf_writer *w)
 {
-    return nf_write_integer(w, "likelihood", nfi_vae_likelihood(o));
+    return nf_write_choice(w, "likelihood", NFI_N_NAMES(likelihoods), likelihoods, nfi_vae_likelihood(o));
 }
 
 static const nf_part vae_part = {
@@ -98,16 +101,16 @@ nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_like
 
 nf_vae *nfi_vae_rebuild(nf_reader *r)
 {
-    uint64_t likelihood;
-    if (nf_read_integer(r, "likelihood", &likelihood) != NF_OK)
+    size_t likelihood;
+    if (nf_read_choice(r, "likelihood", NFI_N_NAMES(likelihoods), likelihoods, &likelihood) != NF_OK)
         return NULL;
     nf_object *part[3];
     for (size_t i = 0; i < 3; i++)
         part[i] = nf_read_child(r, i);
     nf_net *encoder = nfi_as_net(part[NFI_ENCODER]), *decoder = nfi_as_net(part[NFI_DECODER]);
     nf_dist *posterior = nfi_as_dist(part[NFI_POSTERIOR]);
-    if (!encoder || !posterior || !decoder || likelihood > NF_GAUSSIAN) {
-        nf_error(NF_EFORMAT, "nf_load: a VAE must have an encoder, a posterior, a decoder and a known likelihood");
+    if (!encoder || !posterior || !decoder) {
+        nf_error(NF_EFORMAT, "a VAE must have an encoder, a posterior and a decoder");
         for (size_t i = 0; i < 3; i++)
             nf_object_free(part[i]);
         return NULL;

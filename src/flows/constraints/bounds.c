@@ -1,5 +1,6 @@
 /* Elementwise constraints, each row with its own (Stan Reference Manual, "Constraint Transforms"): none, a lower or an
    upper bound, both, offset and multiplier. bounds_maps.h has the formulas. */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -42,6 +43,12 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 
 /* ---- structure ---- */
 
+static const char *const kinds[NFI_N_BOUND_KINDS] = {[NFI_IDENTITY] = "identity",
+                                                     [NFI_LOWER] = "lower",
+                                                     [NFI_UPPER] = "upper",
+                                                     [NFI_INTERVAL] = "interval",
+                                                     [NFI_SCALED] = "scaled"};
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const bounds *b = nf_self(o);
@@ -54,7 +61,7 @@ static nf_status describe(const nf_object *o, nf_writer *w)
         number[b->dim + i] = b->row[i].second;
     }
     if (status == NF_OK)
-        status = nf_write_integers(w, "kinds", b->dim, is);
+        status = nf_write_choices(w, "kinds", NFI_N_NAMES(kinds), kinds, b->dim, is);
     if (status == NF_OK)
         status = nf_write_numbers(w, "first", b->dim, number);
     if (status == NF_OK)
@@ -104,14 +111,14 @@ static nf_flow *finish(bounds *b)
 static nf_flow *rebuild(nf_reader *r)
 {
     const size_t dim = nf_read_length(r, "kinds");
-    bounds *b = new_bounds(dim, "nf_load");
+    bounds *b = new_bounds(dim, "bounds");
     size_t *is = nfi_calloc(dim, sizeof *is);
     double *number = nfi_calloc(dim, 2 * sizeof *number);
-    bool good = b && is && number && nf_read_integers(r, "kinds", dim, is) == NF_OK &&
+    bool good = b && is && number && nf_read_choices(r, "kinds", NFI_N_NAMES(kinds), kinds, dim, is) == NF_OK &&
                 nf_read_numbers(r, "first", dim, number) == NF_OK &&
                 nf_read_numbers(r, "second", dim, number + dim) == NF_OK;
     for (size_t i = 0; i < dim && good; i++)
-        if (is[i] >= NFI_N_BOUND_KINDS || !set_row(&b->row[i], (nfi_bound_kind)is[i], number[i], number[dim + i])) {
+        if (!set_row(&b->row[i], (nfi_bound_kind)is[i], number[i], number[dim + i])) {
             nf_error(NF_EFORMAT, "bounds: row %zu is none", i);
             good = false;
         }

@@ -1,4 +1,5 @@
 /* S = L L^T, from a Cholesky factor to its matrix: see gram_kernels.c. */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -34,10 +35,14 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     return sum ? NF_OK : NF_ENOMEM;
 }
 
+/* By whether it is a correlation matrix. */
+static const char *const matrices[] = {"covariance", "correlation"};
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const gram *q = nf_self(o);
-    return nf_write_integers(w, "gram", 2, (size_t[]){q->K, q->correlation});
+    nf_status status = nf_write_choice(w, "gram", NFI_N_NAMES(matrices), matrices, q->correlation);
+    return status == NF_OK ? nf_write_integer(w, "K", q->K) : status;
 }
 
 nf_flow *nfi_gram(size_t K, bool correlation)
@@ -51,14 +56,16 @@ nf_flow *nfi_gram(size_t K, bool correlation)
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    size_t q[2], entries;
-    if (nf_read_integers(r, "gram", 2, q) != NF_OK)
+    uint64_t K = 0;
+    size_t correlation = 0, entries;
+    if (nf_read_choice(r, "gram", NFI_N_NAMES(matrices), matrices, &correlation) != NF_OK ||
+        nf_read_integer(r, "K", &K) != NF_OK)
         return NULL;
-    if (q[0] == 0 || q[1] > 1 || !nfi_mul(q[0], q[0], &entries)) {
-        nf_error(NF_EFORMAT, "gram: %zu rows of kind %zu", q[0], q[1]);
+    if (K == 0 || !nfi_mul((size_t)K, (size_t)K, &entries)) {
+        nf_error(NF_EFORMAT, "the field 'K' is %zu, which no matrix has rows of", (size_t)K);
         return NULL;
     }
-    return nfi_gram(q[0], q[1] != 0);
+    return nfi_gram((size_t)K, correlation != 0);
 }
 
 const nf_flow_type nfi_gram_type = {

@@ -8,7 +8,6 @@
 
 /* ---- bounds: one row; `from` and `to` are what enters and leaves in direction d ---- */
 
-/* Their numbers stand in model files. */
 typedef enum nfi_bound_kind {
     NFI_IDENTITY,
     NFI_LOWER,

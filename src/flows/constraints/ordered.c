@@ -1,4 +1,5 @@
 /* Ordered numbers: see ordered_kernels.c. */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -38,18 +39,14 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const ordered *q = nf_self(o);
-    return nf_write_integer(w, "positive", q->positive);
+    return nf_write_bool(w, "positive", q->positive);
 }
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    uint64_t positive = 0;
-    if (nf_read_integer(r, "positive", &positive) != NF_OK)
+    bool positive = false;
+    if (nfi_maybe_bool(r, "positive", &positive) != NF_OK)
         return NULL;
-    if (positive > 1) {
-        nf_error(NF_EFORMAT, "ordered: `positive` is %llu", (unsigned long long)positive);
-        return NULL;
-    }
     return (positive ? nf_positive_ordered : nf_ordered)(nf_read_dim_in(r));
 }
 

@@ -1,6 +1,7 @@
 /* Simplexes, alone or as the columns or rows of a matrix: simplex j of n has K entries,
 
        one, or columns: entry i in row j K + i of y and j (K - 1) + i of x;   rows of a matrix: row i n + j of both. */
+#include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -73,10 +74,17 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     return scratch ? NF_OK : NF_ENOMEM;
 }
 
+static const char *const forms[] = {[NF_SIMPLEX_STICK] = "stick", [NF_SIMPLEX_ILR] = "ilr"};
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
     const simplex *q = nf_self(o);
-    return nf_write_integers(w, "simplex", 4, (size_t[]){q->K, q->n, q->by_row, (size_t)q->form});
+    nf_status status = nf_write_choice(w, "simplex", NFI_N_NAMES(forms), forms, q->form);
+    if (status == NF_OK)
+        status = nf_write_integer(w, "K", q->K);
+    if (status == NF_OK)
+        status = nf_write_integer(w, "n", q->n);
+    return status == NF_OK ? nf_write_bool(w, "by_row", q->by_row) : status;
 }
 
 static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf_simplex_form form)
@@ -96,14 +104,14 @@ static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    size_t q[4];
-    if (nf_read_integers(r, "simplex", 4, q) != NF_OK)
+    size_t form = 0, n = 1;
+    uint64_t K = 0;
+    bool by_row = false;
+    if (nf_read_choice(r, "simplex", NFI_N_NAMES(forms), forms, &form) != NF_OK ||
+        nf_read_integer(r, "K", &K) != NF_OK || nfi_maybe_size(r, "n", &n) != NF_OK ||
+        nfi_maybe_bool(r, "by_row", &by_row) != NF_OK)
         return NULL;
-    if (q[2] > 1 || q[3] > NF_SIMPLEX_ILR) {
-        nf_error(NF_EFORMAT, "simplex: unknown form %zu, or neither by row nor by column", q[3]);
-        return NULL;
-    }
-    return new_simplex("nf_load", q[0], q[1], q[2] != 0, (nf_simplex_form)q[3]);
+    return new_simplex("simplex", (size_t)K, n, by_row, (nf_simplex_form)form);
 }
 
 const nf_flow_type nfi_simplex_type = {
