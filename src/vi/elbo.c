@@ -9,8 +9,8 @@
  * weight (w_t log q - beta_t log p), whose derivative in log weight is itself.
  *
  * A thread-safe target is called once a tile, between the tile's sampling and its gradient. A serial one is called
- * once for the whole batch: the tiles write their draws into shared arrays, and read the answers from them. Either way
- * the same numbers are computed in the same order.
+ * once for all draws that are computed here: the tiles write them into shared arrays, and read the answers from them.
+ * Either way the same numbers are computed in the same order.
  */
 #include "core/memory.h"
 #include "core/rows.h"
@@ -207,8 +207,8 @@ static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **sa
 static nf_status ask(void *self, const nf_step *step)
 {
     const elbo *e = self;
-    const draws *b = &e->batch;
-    return nf_target_eval(e->target, step->n, b->x, b->log_p, step->gradient ? b->grad : NULL, b->rejected);
+    draws b = part_of(e, step->first);
+    return nf_target_eval(e->target, step->n, b.x, b.log_p, step->gradient ? b.grad : NULL, b.rejected);
 }
 
 static nf_status finish_tile(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
