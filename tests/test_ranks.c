@@ -406,8 +406,10 @@ Test(ranks, a_callback_that_stops_ends_all)
     strcpy(folder, temp_folder());
     snprintf(path, sizeof path, "%s/checkpoint", folder);
     options.steps = 60;
+#ifdef NFI_JANSSON
     options.checkpoint = path;
     options.checkpoint_every = 5;
+#endif
     world w;
     rank *all = gather_ranks(&w, 4, LIKELIHOOD, &options);
     all[3].stops_at = 17;
