@@ -40,7 +40,7 @@ NF_API const nf_optimizer_type *nf_adamax(void);   /**< Kingma & Ba 2015, algori
 /** How a fit goes, handed to the callback. */
 typedef struct nf_progress {
     uint64_t step;              /**< steps done */
-    uint64_t steps;             /**< steps asked for */
+    uint64_t steps;             /**< steps that the run goes up to */
     const nf_step_report *last; /**< the step just made */
     double loss;                /**< running mean of the loss (an exponential average over about 100 steps) */
     double validation;          /**< last validation loss, NaN before the first */

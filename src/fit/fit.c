@@ -172,8 +172,6 @@ static nf_status evaluate(nf_fitter *f)
         f->now.not_better = 0;
     } else
         f->now.not_better++;
-    if (o->validation && o->patience && f->now.not_better >= o->patience && f->now.report.reason == NF_STOP_STEPS)
-        f->now.report.reason = NF_STOP_PATIENCE;
     return NF_OK;
 }
 
@@ -207,6 +205,8 @@ nf_status nfi_fit_loop(nf_fitter *f)
     while (status == NF_OK && r->reason != NF_STOP_NOTFINITE) {
         if (r->steps > f->now.evaluated && r->steps % o->validate_every == 0)
             status = evaluate(f);
+        if (o->validation && o->patience && f->now.not_better >= o->patience && r->reason == NF_STOP_STEPS)
+            f->now.report.reason = NF_STOP_PATIENCE;
         const bool end = r->steps >= f->until || r->reason != NF_STOP_STEPS;
         if (status == NF_OK)
             status = checkpoint(f, end);
