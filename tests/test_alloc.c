@@ -65,6 +65,38 @@ static nf_status fit_serial(void)
     return fit(NF_SERIAL);
 }
 
+static nf_status alone(void *user, const nf_reduction *r)
+{
+    (void)user, (void)r;
+    return NF_OK;
+}
+
+/* A fitter with all that it may have, in two runs. */
+static nf_status fitter(void)
+{
+    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
+    if (!q)
+        return failed_constructor();
+    nf_target *target = nf_target_callback(3, gaussian, NULL, NF_SERIAL);
+    nf_objective *elbo = target ? nf_elbo(q, target, NULL) : NULL;
+    const nf_ranks ranks = {.n_ranks = 1, .all_reduce = alone};
+    const nf_fit_options options = {
+        .steps = 3, .threads = 1, .average = 0.9, .validation = elbo, .validate_every = 2, .ranks = &ranks};
+    nf_fitter *f = elbo ? nf_fitter_new(elbo, &options) : NULL;
+    nf_status status = f ? nf_fitter_run(f, 1, NULL) : failed_constructor();
+    if (status == NF_OK)
+        status = nf_fitter_run(f, 0, NULL);
+    nf_real g[1000];
+    cr_assert_leq(nf_model_shape(q)->n_params, 1000);
+    if (status == NF_OK)
+        status = nf_objective_rank_gradient(elbo, NULL, &ranks, 1, 1, NULL, g);
+    nf_fitter_free(f);
+    nf_objective_free(elbo);
+    nf_target_free(target);
+    nf_model_free(q);
+    return status;
+}
+
 /* An ELBO of a distribution, and draws and scores of it. */
 static nf_status distribution(nf_dist *dist)
 {
@@ -413,6 +445,7 @@ Test(alloc, nothing_is_allocated_after_the_first_steps)
     }
 EACH(fit_threadsafe)
 EACH(fit_serial)
+EACH(fitter)
 EACH(student_t)
 EACH(mixture)
 EACH(full_normal)

@@ -153,7 +153,7 @@ Test(tables, smaller_flow)
     nf_model *m = nf_model_of_flow(nf_chain((nf_flow *[]){f, nf_flow_ref(f)}, 2), NULL);
     const nf_real x[2] = {NF_R(0.25), NF_R(-4)};
     nf_real y[2];
-    cr_assert_eq(nf_transform(m, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
     cr_assert(y[0] == NF_R(1.75) && y[1] == NF_R(-2.5));
     nf_model_free(m);
     cr_assert_eq(n_destroyed, 1);
@@ -186,8 +186,8 @@ Test(tables, smaller_dist)
     cr_assert(whole && m, "%s", nf_error_message());
     nf_real x[2] = {0};
     double log_p[1];
-    cr_assert_eq(nf_log_prob(whole, NULL, 1, x, NULL, log_p), NF_OK);
-    expect(nf_log_prob(m, NULL, 1, x, NULL, log_p), NF_EUNSUPPORTED, "`half` cannot");
+    cr_assert_eq(nf_log_prob(whole, NULL, NULL, 1, x, NULL, log_p), NF_OK);
+    expect(nf_log_prob(m, NULL, NULL, 1, x, NULL, log_p), NF_EUNSUPPORTED, "`half` cannot");
     cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 1}, 1, NULL, x, log_p), NF_OK);
     cr_assert(x[1] == NF_R(0.5) && log_p[0] == 0.25);
     nf_model_free(whole);
@@ -212,7 +212,7 @@ static nf_status backward(void *user, const nf_pass *p, size_t first, void *save
 Test(tables, smaller_objective)
 {
     const nf_objective_type whole = {
-        .abi = sizeof whole, .name = "flat", .backward = backward, .destroy = destroy, .hands_gradient_on = true};
+        .abi = sizeof whole, .name = "flat", .backward = backward, .destroy = destroy, .internal = NFI_HANDS_GRADIENT_ON};
     const size_t ends[] = {sizeof whole, NFI_END_OF(nf_objective_type, destroy),
                            NFI_END_OF(nf_objective_type, backward)};
     nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
@@ -224,7 +224,7 @@ Test(tables, smaller_objective)
         const nf_objective_type *used = nf_objective_get_type(o);
         cr_assert_eq(used->abi, ends[k]);
         cr_assert_str_eq(used->name, "flat");
-        cr_assert_eq(used->hands_gradient_on, k == 0);
+        cr_assert_eq(used->internal, k == 0 ? NFI_HANDS_GRADIENT_ON : 0);
         nf_step_report r;
         nf_real g[2] = {NF_R(7), NF_R(7)};
         if (k > 0) { /* what claims to hand its gradient on would have to */

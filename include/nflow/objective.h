@@ -26,11 +26,16 @@ typedef struct nf_sums {
     size_t failed; /**< samples left out since they have no result; counted by the library, see nf_leave_out() */
 } nf_sums;
 
-/** A step: which noise, how many samples. */
+/**
+ * A step: which noise, how many samples. This call computes samples first .. first + n - 1 of a step of `total`: all of
+ * them (first 0, n = total), or one rank's part, see nf_ranks.
+ */
 typedef struct nf_step {
     uint64_t seed; /**< of the noise */
     uint64_t step; /**< of the noise */
-    size_t n;      /**< samples */
+    size_t first;  /**< the first sample that is computed here */
+    size_t n;      /**< samples that are computed here */
+    size_t total;  /**< samples of the whole step: nf_objective_batch() */
     bool gradient; /**< false: the loss alone */
 } nf_step;
 
@@ -42,12 +47,16 @@ typedef struct nf_objective_type {
     /** Once a step, serial, before any tile: shuffles, schedules. May be NULL. */
     nf_status (*begin)(void *self, const nf_step *step);
     /**
-     * A tile, samples first .. first + p->n - 1 (or those of them that p->noise.column names): up to what `gather`
-     * needs. *saved is handed to backward. p is the pass of the whole bound object. May be NULL: all is done in
-     * backward. A sample that has no result is left out by nf_leave_out(), after which the hook is called again.
+     * A tile, samples first .. first + p->n - 1 of the whole step (or those of them that p->noise.column names): up to
+     * what `gather` needs. *saved is handed to backward. p is the pass of the whole bound object. May be NULL: all is
+     * done in backward. A sample that has no result is left out by nf_leave_out(), after which the hook is called
+     * again.
      */
     nf_status (*forward)(void *self, const nf_pass *p, size_t first, void **saved);
-    /** The whole batch, serial, between the phases: targets that are not thread-safe. NULL: phases are fused. */
+    /**
+     * All samples that are computed here, step->first .. step->first + step->n - 1, serial, between the phases: targets
+     * that are not thread-safe. NULL: phases are fused.
+     */
     nf_status (*gather)(void *self, const nf_step *step);
     /**
      * The tile again: adds to `sums` and, unless g is NULL, the gradient of the SUM of losses to g. Here too samples
@@ -89,6 +98,58 @@ NF_API NF_CHECKED nf_status nf_objective_value(nf_objective *o, nf_workspace *ws
 /** The loss and the mean gradient in theta, g_theta [n_params], overwritten. */
 NF_API NF_CHECKED nf_status nf_objective_gradient(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step,
                                                   nf_step_report *report, nf_real *g_theta);
+
+/* ---- a step that several ranks share ---- */
+
+/**
+ * What the ranks of a data-parallel step add up, in place. All ranks bring arrays of the same lengths and leave with
+ * the same numbers. Sums over ranks have the bits of a step of one rank if they are added by a binary tree in the order
+ * of ranks, ((0 + 1) + (2 + 3)) + ..., as recursive doubling does it; in another order they are equal to rounding.
+ */
+typedef struct nf_reduction {
+    nf_real *gradient; /**< [n_gradient] to be summed: n_params + n_prep numbers */
+    size_t n_gradient; /**< length */
+    double *sums;      /**< [n_sums] to be summed: losses, counts, statistics of batch normalisation, flags */
+    size_t n_sums;     /**< length */
+    double *maxima;    /**< [n_maxima] of which the largest counts, number by number; none is NaN */
+    size_t n_maxima;   /**< length */
+} nf_reduction;
+
+/**
+ * One of several processes (or threads) that make the steps of one fit together. Each has a model, an objective and
+ * data of its own, all alike, and computes its share of every step's samples; then the sums go through `all_reduce`,
+ * and every rank moves its own parameters in the same way. Tiles, shards and the noise's sample numbers follow from the
+ * whole step: the results are those of a single process, bit for bit (on equal processors), whatever the number of
+ * ranks.
+ */
+typedef struct nf_ranks {
+    size_t rank;    /**< this one, 0 .. n_ranks - 1 */
+    size_t n_ranks; /**< a power of two, at most the shards of a step: see nf_objective_share() */
+    /**
+     * Adds up `r` over all ranks: MPI_Allreduce, say. Called by the thread that called the library, once a step on
+     * every rank; a rank that cannot go on (an error, a callback that stops) comes once more, with a flag among the
+     * sums, and all ranks end with it. Anything but NF_OK ends this rank's computation with that status.
+     */
+    nf_status (*all_reduce)(void *user, const nf_reduction *r);
+    void *user; /**< handed to all_reduce */
+} nf_ranks;
+
+/**
+ * A rank's share of a step: samples *first .. *first + *n - 1.
+ * @return NF_EARG (NULL, a rank that there is not, a number of ranks that is no power of two or larger than the number
+ * of shards of the objective's step, which the message names).
+ */
+NF_API NF_CHECKED nf_status nf_objective_share(const nf_objective *o, size_t rank, size_t n_ranks, size_t *first,
+                                               size_t *n);
+/**
+ * nf_objective_gradient() made by several ranks together: each calls it, and each gets the report and the gradient of
+ * the whole step. `ranks` NULL: one process alone.
+ * @return as nf_objective_gradient(), NF_EARG as nf_objective_share(), what all_reduce returns, and where another rank
+ * failed its status.
+ */
+NF_API NF_CHECKED nf_status nf_objective_rank_gradient(nf_objective *o, nf_workspace *ws, const nf_ranks *ranks,
+                                                       uint64_t seed, uint64_t step, nf_step_report *report,
+                                                       nf_real *g_theta);
 
 /* ---- schedules ---- */
 

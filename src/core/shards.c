@@ -18,9 +18,17 @@ size_t nfi_shard_count(size_t n_tiles, size_t bytes)
 
 nf_status nfi_sum_begin(nfi_sum *s, const nfi_tiling *t, size_t length, size_t threads, nf_arena *memory)
 {
+    return nfi_sum_begin_part(s, t, length, 0, 1, threads, memory);
+}
+
+nf_status nfi_sum_begin_part(nfi_sum *s, const nfi_tiling *t, size_t length, size_t rank, size_t n_ranks,
+                             size_t threads, nf_arena *memory)
+{
     s->tiling = *t;
     s->length = length;
-    s->n_shards = nfi_shard_count(t->n_tiles, length * sizeof(nf_real));
+    s->all_shards = nfi_shard_count(t->n_tiles, length * sizeof(nf_real));
+    s->n_shards = s->all_shards / n_ranks;
+    s->first_shard = rank * s->n_shards;
     s->n_parts = s->n_shards < NFI_MAX_PARTS ? s->n_shards : NFI_MAX_PARTS;
     size_t levels = 0;
     for (size_t k = s->n_shards; k > s->n_parts; k /= 2)
@@ -78,7 +86,8 @@ void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi
     nf_mark scratch = nf_arena_mark(&memory->scratch), tape = nf_arena_mark(&memory->tape);
     for (size_t shard; (shard = atomic_fetch_add(&s->next, 1)) < s->n_shards;) {
         nf_real *g = take(s);
-        size_t begin = shard * t->n_tiles / s->n_shards, end = (shard + 1) * t->n_tiles / s->n_shards;
+        size_t begin = nfi_shard_first_tile(t, s->first_shard + shard, s->all_shards);
+        size_t end = nfi_shard_first_tile(t, s->first_shard + shard + 1, s->all_shards);
         for (size_t tile = begin; tile < end; tile++) {
             size_t first = nfi_tile_first(t, tile);
             nf_status status =

@@ -12,8 +12,9 @@
 enum { NFI_MAX_SHARDS = 64, NFI_MAX_BUFFERS = NFI_MAX_SHARDS, NFI_MAX_PARTS = 8 };
 
 typedef struct nfi_sum {
-    nfi_tiling tiling;
+    nfi_tiling tiling; /* of all samples */
     size_t n_shards, n_parts, length, n_buffers;
+    size_t first_shard, all_shards;             /* these n_shards are a node of the tree over all_shards */
     atomic_size_t next;                         /* shard to be handed out */
     _Atomic(nf_real *) waiting[NFI_MAX_SHARDS]; /* per inner node: the half that came first */
     _Atomic(nf_real *) pool[NFI_MAX_BUFFERS];   /* free buffers */
@@ -23,8 +24,18 @@ typedef struct nfi_sum {
 size_t nfi_shard_count(size_t n_tiles, size_t bytes);
 /* Prepares a sum of `length` numbers (0 is allowed) over a tiling, buffers on `memory`. */
 nf_status nfi_sum_begin(nfi_sum *s, const nfi_tiling *t, size_t length, size_t threads, nf_arena *memory);
+/* The same for one of n_ranks (a power of two, at most the number of shards): its node of the tree. The sum of the
+   ranks' results by the rest of the tree has the bits of the whole. */
+nf_status nfi_sum_begin_part(nfi_sum *s, const nfi_tiling *t, size_t length, size_t rank, size_t n_ranks,
+                             size_t threads, nf_arena *memory);
+/* The first tile of shard i of n; i = n gives n_tiles. */
+static inline size_t nfi_shard_first_tile(const nfi_tiling *t, size_t shard, size_t n_shards)
+{
+    return shard * t->n_tiles / n_shards;
+}
 
-/* A tile's contribution: g [length] +=, or, if g is fresh (undefined as yet), g =. */
+/* A tile's contribution: g [length] +=, or, if g is fresh (undefined as yet), g =. Tiles and samples are numbered in
+   the whole, shards from this part's first. */
 typedef nf_status nfi_sum_fn(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
                              size_t shard, bool fresh, nf_real *g);
 /* One thread's work, inside a parallel region, until no shard is left. The arenas are rewound after each tile. */

@@ -1,57 +1,37 @@
 /* The one loop that drives every objective: step, update, watch, keep the best.
-   Steps share one parallel region until something serial and long is due (an evaluation). The update runs inside it,
-   block by block, on the mean gradient while it is warm. */
-#include "fit/objective.h"
-#include "core/memory.h"
+   Steps share one parallel region until something serial and long is due (an evaluation, a checkpoint). The update runs
+   inside it, block by block, on the mean gradient while it is warm; so does the moving average of the parameters,
+
+       average = d average + (1 - d) theta,   d = min(decay, (1 + t) / (10 + t)),   t = 1, 2, ... steps that moved,
+
+   which begins at the initial parameters and forgets them: after t steps of the warm-up the part 10! (t + 1)! / (t +
+   10)! of them is left, about (6 / t)^9. (Polyak & Juditsky 1992 average iterates; the exponential form with this
+   warm-up is that of TensorFlow's ExponentialMovingAverage.) */
+#include "fit/fitter.h"
 #include "fit/optimizers.h"
 #include <math.h>
 #include <omp.h>
 #include <string.h>
-#include <time.h>
-#include <nflow/fit.h>
 
 enum { MEAN_STEPS = 100 }; /* the running mean of the loss looks back about so far */
 
-typedef struct fit {
-    nf_objective *o;
-    nf_model *m;
-    nf_workspace *ws;
-    nfi_engine engine;
-    double start;              /* of the clock */
-    nf_fit_options options;    /* with defaults filled in */
-    nf_optimizer_type type;    /* the optimizer's table, whole */
-    nf_optimizer_options rule; /* coefficients in force */
-    nf_real *slot[NF_MAX_SLOTS];
-    nf_real *best_theta, *best_state; /* once something is kept */
-    bool kept;
-    uint64_t moves; /* steps that moved the parameters */
-    double rate;    /* of the present step */
-    nf_step_report step;
-    double validation;
-    size_t bad_in_a_row, not_better;
-    uint64_t mean_count;
-    nf_fit_report report;
-} fit;
-
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* ---- one step ---- */
 
-static bool usable(const fit *f, const nf_step_report *r)
+static bool usable(const nf_fitter *f, const nf_step_report *r)
 {
     const bool enough = (double)r->failed <= f->options.max_failed * (double)r->n;
     return enough && isfinite(r->loss) && isfinite(r->grad_norm);
 }
 
-/* The step's last phase, on every thread: clips and updates this thread's share of the blocks. */
-static void update(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads)
+static double decay(double most, uint64_t t)
 {
-    fit *f = user;
+    return fmin(most, (1 + (double)t) / (10 + (double)t));
+}
+
+/* The step's last phase, on every thread: clips and updates this thread's share of the blocks. */
+void nfi_fit_update(void *fitter, const nfi_gradient *gradient, size_t thread, size_t n_threads)
+{
+    nf_fitter *f = fitter;
     if (!gradient->finite || !usable(f, gradient->report))
         return;
     const size_t n = f->m->o->total.n_params, first = nfi_shared_parameter(n, thread, n_threads);
@@ -62,56 +42,61 @@ static void update(void *user, const nfi_gradient *gradient, size_t thread, size
     for (size_t i = 0; shrink < 1 && i < count; i++)
         g[i] *= shrink;
     for (size_t k = 0; k < f->options.optimizer->n_slots; k++)
-        slot[k] = f->slot[k] + first;
+        slot[k] = f->a.slot[k] + first;
+    const uint64_t t = f->now.moves + 1;
     if (count)
-        f->options.optimizer->update(&f->rule, f->rate, f->moves + 1, count, g, slot, f->m->theta + first);
+        f->options.optimizer->update(&f->rule, f->rate, t, count, g, slot, f->m->theta + first);
+    if (count && f->a.average)
+        nfi_average(count, (nf_real)decay(f->options.average, t), f->m->theta + first, f->a.average + first);
 }
 
-static nf_status begin_step(fit *f)
+static nf_status begin_step(nf_fitter *f)
 {
-    uint64_t t = f->options.first_step + f->report.steps;
+    uint64_t t = f->options.first_step + f->now.report.steps;
     f->rate = f->options.rate * nf_schedule_value(&f->options.schedule, t);
-    return nfi_step_begin(&f->engine, &(nf_step){.seed = f->options.seed, .step = t, .n = f->o->n, .gradient = true});
+    return nfi_step_begin(&f->engine, &(nf_step){.seed = f->options.seed, .step = t, .gradient = true});
 }
 
-static nf_status end_step(fit *f)
+static nf_status end_step(nf_fitter *f)
 {
     nf_status status = nfi_step_end(&f->engine, &f->step);
     if (status != NF_OK)
         return status;
-    f->report.steps++;
-    f->report.rejected += f->step.rejected;
-    f->report.worst_log_det = fmax(f->report.worst_log_det, f->step.worst_log_det);
-    f->report.failed += f->step.failed;
+    nf_fit_report *report = &f->now.report;
+    report->steps++;
+    report->rejected += f->step.rejected;
+    report->worst_log_det = fmax(report->worst_log_det, f->step.worst_log_det);
+    report->failed += f->step.failed;
     if (!usable(f, &f->step)) {
-        f->report.skipped++;
-        f->bad_in_a_row++;
+        report->skipped++;
+        f->now.bad_in_a_row++;
         return NF_OK;
     }
-    f->bad_in_a_row = 0;
-    f->moves++;
-    f->mean_count += f->mean_count < MEAN_STEPS;
-    f->report.loss += (f->step.loss - f->report.loss) / (double)f->mean_count;
+    f->now.bad_in_a_row = 0;
+    f->now.moves++;
+    f->now.mean_count += f->now.mean_count < MEAN_STEPS;
+    report->loss += (f->step.loss - report->loss) / (double)f->now.mean_count;
     return nf_model_update(f->m, NF_TRAIN);
 }
 
-static bool callback_stops(const fit *f)
+static bool callback_stops(const nf_fitter *f)
 {
     const nf_fit_options *o = &f->options;
     if (!o->callback)
         return false;
-    nf_progress p = {.step = f->report.steps, .steps = o->steps, .last = &f->step, .loss = f->report.loss};
-    p.validation = f->validation;
-    p.skipped = f->report.skipped;
-    p.seconds = seconds_now() - f->start;
+    nf_progress p = {.step = f->now.report.steps, .steps = f->until, .last = &f->step, .loss = f->now.report.loss};
+    p.validation = f->now.validation;
+    p.skipped = f->now.report.skipped;
+    p.seconds = f->now.report.seconds + nfi_fit_clock() - f->start;
     return o->callback(o->user, &p) != 0;
 }
 
 /* Steps until `until` of them have been made, or something stops the fit: one parallel region, in which the calling
    thread does what is serial between two barriers. */
-static nf_status make_steps(fit *f, uint64_t until)
+static nf_status make_steps(nf_fitter *f, uint64_t until)
 {
     nf_status status = NF_OK;
+    nf_fit_report *report = &f->now.report;
     bool go = true;
 #pragma omp parallel num_threads((int)f->ws->n_threads)
     {
@@ -119,7 +104,7 @@ static nf_status make_steps(fit *f, uint64_t until)
         size_t thread = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
         for (;;) {
             if (thread == 0) {
-                if (status == NF_OK && f->report.steps < until && f->report.reason == NF_STOP_STEPS)
+                if (status == NF_OK && report->steps < until && report->reason == NF_STOP_STEPS)
                     status = begin_step(f);
                 else
                     go = false;
@@ -131,10 +116,10 @@ static nf_status make_steps(fit *f, uint64_t until)
             nfi_step_work(&f->engine, thread, n_threads);
             if (thread == 0) {
                 status = end_step(f);
-                if (f->bad_in_a_row >= f->options.max_bad_steps)
-                    f->report.reason = NF_STOP_NOTFINITE;
+                if (f->now.bad_in_a_row >= f->options.max_bad_steps)
+                    report->reason = NF_STOP_NOTFINITE;
                 else if (status == NF_OK && callback_stops(f))
-                    f->report.reason = NF_STOP_CALLBACK;
+                    report->reason = NF_STOP_CALLBACK;
             }
         }
     }
@@ -143,141 +128,96 @@ static nf_status make_steps(fit *f, uint64_t until)
 
 /* ---- the best so far ---- */
 
-static void keep(fit *f, double loss, uint64_t step)
+/* By the validation objective, at the averaged parameters where there are any; without it the running mean. */
+nf_status nfi_fit_score(nf_fitter *f, double *loss)
 {
-    f->kept = true;
-    f->report.best = loss;
-    f->report.best_step = step;
-    memcpy(f->best_theta, f->m->theta, f->m->o->total.n_params * sizeof(nf_real));
-    memcpy(f->best_state, f->m->state, f->m->o->total.n_state * sizeof(nf_real));
+    *loss = f->now.mean_count ? f->now.report.loss : INFINITY;
+    if (!f->options.validation)
+        return NF_OK;
+    nf_status status = NF_OK;
+    if (f->a.average) {
+        nfi_fit_set_aside(f);
+        status = nfi_fit_show(f, f->a.average, f->a.state);
+    }
+    nf_step_report r = {0};
+    if (status == NF_OK)
+        status = nf_objective_value(f->options.validation, f->ws, f->options.seed, 0, &r);
+    if (f->a.average)
+        nfi_fit_take_up(f);
+    *loss = r.loss;
+    return status;
 }
 
-static nf_status restore(fit *f)
+static void keep(nf_fitter *f, double loss)
 {
-    memcpy(f->m->theta, f->best_theta, f->m->o->total.n_params * sizeof(nf_real));
-    memcpy(f->m->state, f->best_state, f->m->o->total.n_state * sizeof(nf_real));
-    return nf_model_update(f->m, NF_EVAL);
+    const nf_shape *s = &f->m->o->total;
+    f->now.kept = true;
+    f->now.report.best = loss;
+    f->now.report.best_step = f->options.first_step + f->now.report.steps;
+    memcpy(f->a.best_theta, f->a.average ? f->a.average : f->m->theta, s->n_params * sizeof(nf_real));
+    memcpy(f->a.best_state, f->m->state, s->n_state * sizeof(nf_real));
 }
 
 /* Every validate_every steps: is this the best so far? */
-static nf_status evaluate(fit *f, uint64_t t)
+static nf_status evaluate(nf_fitter *f)
 {
-    double loss = f->mean_count ? f->report.loss : INFINITY;
-    if (f->options.validation) {
-        nf_step_report r;
-        nf_status status = nf_objective_value(f->options.validation, f->ws, f->options.seed, 0, &r);
-        if (status != NF_OK)
-            return status;
-        f->validation = loss = r.loss;
-    }
-    if (loss < f->report.best) {
-        keep(f, loss, t);
-        f->not_better = 0;
+    const nf_fit_options *o = &f->options;
+    double loss;
+    nf_status status = nfi_fit_score(f, &loss);
+    if (status != NF_OK)
+        return status;
+    f->now.evaluated = f->now.report.steps;
+    if (o->validation)
+        f->now.validation = loss;
+    if (loss < f->now.report.best) {
+        keep(f, loss);
+        f->now.not_better = 0;
     } else
-        f->not_better++;
+        f->now.not_better++;
     return NF_OK;
 }
 
 /* ---- the loop ---- */
 
-static nf_status loop(fit *f)
+/* The first multiple of `every` after t. */
+static uint64_t next_multiple(uint64_t t, uint64_t every)
+{
+    return t > UINT64_MAX - every ? UINT64_MAX : (t / every + 1) * every;
+}
+
+/* Where a checkpoint is due: at its times, and at the run's end. */
+static nf_status checkpoint(nf_fitter *f, bool end)
 {
     const nf_fit_options *o = &f->options;
-    nf_status status = NF_OK;
-    while (status == NF_OK && f->report.steps < o->steps && f->report.reason == NF_STOP_STEPS) {
-        uint64_t next = (f->report.steps / o->validate_every + 1) * o->validate_every;
-        status = make_steps(f, next < o->steps ? next : o->steps);
-        if (status == NF_OK && f->report.reason != NF_STOP_NOTFINITE)
-            status = evaluate(f, o->first_step + f->report.steps);
-        if (o->validation && o->patience && f->not_better >= o->patience && f->report.reason == NF_STOP_STEPS)
-            f->report.reason = NF_STOP_PATIENCE;
-    }
+    const uint64_t t = f->now.report.steps;
+    if (!o->checkpoint || t == f->written || (t % o->checkpoint_every != 0 && !end) ||
+        (f->exchange.ranks.n_ranks && f->exchange.ranks.rank != 0))
+        return NF_OK;
+    nf_status status = nfi_checkpoint_write(f, o->checkpoint, "nf_fit");
+    if (status == NF_OK)
+        f->written = t;
     return status;
 }
 
-/* Leaves the model with the parameters that it should have, prepared; writes the report. */
-static nf_status finish(fit *f, nf_status status)
+nf_status nfi_fit_loop(nf_fitter *f)
 {
-    bool failed = f->report.reason == NF_STOP_NOTFINITE;
-    bool best = f->kept && (failed || f->options.validation);
-    nf_status restored = best ? restore(f) : nf_model_update(f->m, NF_EVAL);
-    size_t dim = f->m->o->total.dim_out;
-    f->report.warnings = (f->report.worst_log_det > 1000 + 20 * (double)dim ? NF_WARN_LOG_DET : 0u) |
-                         (f->report.skipped ? NF_WARN_SKIPPED : 0u) | (f->report.rejected ? NF_WARN_REJECTED : 0u) |
-                         (f->report.failed ? NF_WARN_FAILED : 0u);
-    f->report.seconds = seconds_now() - f->start;
-    f->report.bytes = nf_workspace_bytes(f->ws);
-    if (status == NF_OK && failed)
-        status =
-            nf_error(NF_ENOTFINITE, "nf_fit: %zu steps in a row had a non-finite loss or gradient, the last step %llu",
-                     f->bad_in_a_row, (unsigned long long)(f->options.first_step + f->report.steps - 1));
-    return status == NF_OK ? restored : status;
-}
-
-static void fill_defaults(nf_fit_options *o)
-{
-    o->steps = o->steps ? o->steps : 10000;
-    o->optimizer = o->optimizer ? o->optimizer : nf_adam();
-    o->rate = o->rate != 0 ? o->rate : 0.001;
-    o->max_bad_steps = o->max_bad_steps ? o->max_bad_steps : 100;
-    o->max_failed = o->max_failed != 0 ? o->max_failed : 0.75;
-    o->validate_every = o->validate_every ? o->validate_every : 1000;
-}
-
-static nf_status check(const nf_objective *o, const nf_fit_options *options)
-{
-    if (!o)
-        return nf_error(NF_EARG, "nf_fit: `o` is NULL");
-    if (!isfinite(options->rate) || options->rate < 0)
-        return nf_error(NF_EARG, "nf_fit: `options->rate` is %g", options->rate);
-    if (!(options->max_failed > 0 && options->max_failed <= 1))
-        return nf_error(NF_EARG, "nf_fit: `options->max_failed` is %g, not in (0, 1]", options->max_failed);
-    if (!(options->clip_norm >= 0))
-        return nf_error(NF_EARG, "nf_fit: `options->clip_norm` is %g", options->clip_norm);
-    return NF_OK;
-}
-
-static nf_status reserve(fit *f)
-{
-    const nf_shape *s = &f->m->o->total;
-    f->ws = nf_workspace_new(f->options.threads);
-    f->best_theta = nfi_alloc(s->n_params, sizeof(nf_real));
-    f->best_state = nfi_alloc(s->n_state, sizeof(nf_real));
-    bool ok = f->ws && f->best_theta && f->best_state;
-    for (size_t k = 0; k < f->options.optimizer->n_slots; k++) {
-        f->slot[k] = nfi_calloc(s->n_params, sizeof(nf_real));
-        ok = ok && f->slot[k];
+    const nf_fit_options *o = &f->options;
+    const nf_fit_report *r = &f->now.report;
+    nf_status status = NF_OK;
+    while (status == NF_OK && r->reason != NF_STOP_NOTFINITE) {
+        if (r->steps > f->now.evaluated && r->steps % o->validate_every == 0)
+            status = evaluate(f);
+        if (o->validation && o->patience && f->now.not_better >= o->patience && r->reason == NF_STOP_STEPS)
+            f->now.report.reason = NF_STOP_PATIENCE;
+        const bool end = r->steps >= f->until || r->reason != NF_STOP_STEPS;
+        if (status == NF_OK)
+            status = checkpoint(f, end);
+        if (status != NF_OK || end)
+            break;
+        uint64_t next = next_multiple(r->steps, o->validate_every);
+        if (o->checkpoint && next_multiple(r->steps, o->checkpoint_every) < next)
+            next = next_multiple(r->steps, o->checkpoint_every);
+        status = make_steps(f, next < f->until ? next : f->until);
     }
-    return ok ? nfi_engine_begin(&f->engine, f->o, f->ws, update, f) : NF_ENOMEM;
-}
-
-nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *report)
-{
-    fit f = {.o = o, .validation = NAN};
-    if (options)
-        f.options = *options;
-    fill_defaults(&f.options);
-    nf_status status = check(o, &f.options);
-    if (status == NF_OK)
-        status = nfi_check_optimizer("nf_fit", f.options.optimizer, &f.type);
-    if (status != NF_OK)
-        return status;
-    f.options.optimizer = &f.type;
-    f.m = o->model;
-    f.rule = nfi_resolve(f.options.optimizer, &f.options.coefficients);
-    f.report.best = INFINITY;
-    f.start = seconds_now();
-    status = reserve(&f);
-    if (status == NF_OK) {
-        status = finish(&f, loop(&f));
-        nfi_engine_end(&f.engine);
-        if (report)
-            *report = f.report;
-    }
-    for (size_t k = 0; k < NF_MAX_SLOTS; k++)
-        nfi_free(f.slot[k]);
-    nfi_free(f.best_theta);
-    nfi_free(f.best_state);
-    nf_workspace_free(f.ws);
     return status;
 }

@@ -67,14 +67,14 @@ const nf_objective_type *nf_objective_get_type(const nf_objective *o)
     return o ? o->type : NULL;
 }
 
-static nf_status evaluate(nf_objective *o, nf_workspace *ws, const nf_step *step, nfi_finish_fn *finish, void *user,
-                          nf_step_report *report)
+static nf_status evaluate(nf_objective *o, nf_workspace *ws, nfi_exchange *exchange, const nf_step *step,
+                          nfi_finish_fn *finish, void *user, nf_step_report *report)
 {
     nf_workspace *mine = nfi_workspace_borrow(ws);
     if (!mine)
         return NF_ENOMEM;
     nfi_engine e;
-    nf_status status = nfi_engine_begin(&e, o, mine, finish, user);
+    nf_status status = nfi_engine_begin(&e, o, mine, exchange, finish, user);
     if (status == NF_OK) {
         status = nfi_step(&e, step, report);
         nfi_engine_end(&e);
@@ -87,8 +87,8 @@ nf_status nf_objective_value(nf_objective *o, nf_workspace *ws, uint64_t seed, u
 {
     if (!o || !report)
         return nf_error(NF_EARG, "nf_objective_value: `%s` is NULL", !o ? "o" : "report");
-    nf_step s = {.seed = seed, .step = step, .n = o->n};
-    return evaluate(o, ws, &s, NULL, NULL, report);
+    nf_step s = {.seed = seed, .step = step};
+    return evaluate(o, ws, NULL, &s, NULL, NULL, report);
 }
 
 /* Where nf_objective_gradient wants its result. */
@@ -110,7 +110,23 @@ nf_status nf_objective_gradient(nf_objective *o, nf_workspace *ws, uint64_t seed
 {
     if (!o || !g_theta)
         return nf_error(NF_EARG, "nf_objective_gradient: `%s` is NULL", !o ? "o" : "g_theta");
-    nf_step s = {.seed = seed, .step = step, .n = o->n, .gradient = true};
+    return nf_objective_rank_gradient(o, ws, NULL, seed, step, report, g_theta);
+}
+
+nf_status nf_objective_rank_gradient(nf_objective *o, nf_workspace *ws, const nf_ranks *ranks, uint64_t seed,
+                                     uint64_t step, nf_step_report *report, nf_real *g_theta)
+{
+    if (!o || !g_theta)
+        return nf_error(NF_EARG, "nf_objective_rank_gradient: `%s` is NULL", !o ? "o" : "g_theta");
+    nf_step s = {.seed = seed, .step = step, .gradient = true};
     copy c = {.to = g_theta, .n = o->model->o->total.n_params};
-    return evaluate(o, ws, &s, copy_gradient, &c, report);
+    nfi_exchange exchange;
+    nf_status status = nfi_exchange_begin(&exchange, o, ranks, "nf_objective_rank_gradient");
+    if (status != NF_OK)
+        return status;
+    status = evaluate(o, ws, &exchange, &s, copy_gradient, &c, report);
+    if (status != NF_OK && exchange.exchanged == 0)
+        status = nfi_exchange_leave(&exchange, o, status);
+    nfi_exchange_end(&exchange);
+    return status;
 }

@@ -20,5 +20,7 @@ NFI_KERNEL void nfi_adam(size_t n, nf_real a, nf_real b1, nf_real b2, nf_real ep
                          nf_real *sq, nf_real *theta);
 NFI_KERNEL void nfi_adamax(size_t n, nf_real a, nf_real b1, nf_real b2, nf_real eps, const nf_real *g, nf_real *m,
                            nf_real *u, nf_real *theta);
+/* average = d average + (1 - d) theta */
+NFI_KERNEL void nfi_average(size_t n, nf_real d, const nf_real *theta, nf_real *average);
 
 #endif

@@ -9,6 +9,8 @@
  *               c = 1 - b^t  (Kingma & Ba 2015, algorithm 1), computed as a' m / (sqrt(s) + eps'),
  *               a' = a sqrt(c2) / c1, eps' = eps sqrt(c2)
  *     Adamax    m as above;  u = max(b2 u, |g|);  theta -= (a / c1) m / (u + eps)  (algorithm 2, with eps for u = 0)
+ *
+ * and the moving average of parameters, average = d average + (1 - d) theta.
  */
 #include "fit/optimizers.h"
 #include "core/vec.h"
@@ -73,4 +75,12 @@ void nfi_adamax(size_t n, nf_real a, nf_real b1, nf_real b2, nf_real eps, const 
         u[i] = old > size ? old : size;
         theta[i] -= a * m[i] / (u[i] + eps);
     }
+}
+
+void nfi_average(size_t n, nf_real d, const nf_real *restrict theta, nf_real *restrict average)
+{
+    const nf_real rest = 1 - d;
+    NFI_SIMD
+    for (size_t i = 0; i < n; i++)
+        average[i] = d * average[i] + rest * theta[i];
 }

@@ -1,6 +1,9 @@
 /* The engine of one step: one parallel region that takes tiles forward, through the loss and backward, sums gradients
    in shards, combines them, and hands the mean gradient to whoever moves the parameters, all threads still together.
 
+   A rank of several computes the tiles of its node of the tree of shards; between combining and scaling the sums go
+   through the ranks' exchange (ranks.c). Tiles, samples and so the noise are numbered in the whole step.
+
    Objectives with a `gather` phase need the whole batch between forward and backward: their tapes are kept, up to a cap
    beyond which a tile's forward is run again (noise is reproducible, so it is the same forward). */
 #include "core/memory.h"
@@ -37,7 +40,7 @@ static nf_status forward_tile(nfi_engine *e, size_t tile, nfi_thread *memory)
         nf_arena_rewind(&memory->scratch, scratch);
     } while (status == NF_OK && nfi_live_drop(&live, &p) && p.n);
     held->n_failed = live.n_failed;
-    memcpy(e->columns + first, live.column, (live.n_failed ? p.n : 0) * sizeof *e->columns);
+    memcpy(e->columns + (first - e->step.first), live.column, (live.n_failed ? p.n : 0) * sizeof *e->columns);
     held->kept = nfi_arena_used(&memory->tape) <= tape_cap / e->ws->n_threads;
     if (!held->kept)
         nf_arena_rewind(&memory->tape, tape);
@@ -46,7 +49,9 @@ static nf_status forward_tile(nfi_engine *e, size_t tile, nfi_thread *memory)
 
 static void forward_phase(nfi_engine *e, nfi_thread *memory, size_t thread, size_t n_threads)
 {
-    for (size_t tile; (tile = atomic_fetch_add(&e->next, 1)) < e->sum.tiling.n_tiles;) {
+    const nfi_sum *sum = &e->sum;
+    const size_t end = nfi_shard_first_tile(&sum->tiling, sum->first_shard + sum->n_shards, sum->all_shards);
+    for (size_t tile; (tile = atomic_fetch_add(&e->next, 1)) < end;) {
         nf_status status = forward_tile(e, tile, memory);
         if (status != NF_OK)
             nfi_team_error(&e->team, tile, status);
@@ -71,7 +76,7 @@ static nf_status backward_tile(void *user, size_t tile, size_t first, size_t n, 
     const nfi_held *held = e->held ? &e->held[tile] : NULL;
     nf_pass p = tile_pass(e, first, held ? n - held->n_failed : n, ld, memory);
     nfi_live live;
-    nfi_live_resume(&live, &p, held ? held->n_failed : 0, e->columns ? e->columns + first : NULL);
+    nfi_live_resume(&live, &p, held ? held->n_failed : 0, e->columns ? e->columns + (first - e->step.first) : NULL);
     nf_grad grad = {
         .theta = g, .prep = g + shape->n_params, .fresh = fresh && (type->internal & NFI_HANDS_GRADIENT_ON)};
     if (fresh && e->step.gradient) { /* what nobody else writes */
@@ -102,22 +107,35 @@ static nf_status backward_tile(void *user, size_t tile, size_t first, size_t n, 
     return status;
 }
 
-/* Sums over shards, in order, as means over the accepted samples. */
+static void add_sums(nf_sums *all, const nf_sums *s)
+{
+    all->loss += s->loss;
+    for (size_t k = 0; k < NF_MAX_TERMS; k++)
+        all->term[k] += s->term[k];
+    all->worst_log_det = fmax(all->worst_log_det, s->worst_log_det);
+    all->rejected += s->rejected;
+    all->failed += s->failed;
+}
+
+/* Sums and statistics over shards into those of shard 0, by the gradient's tree. */
+static void add_up(nfi_engine *e)
+{
+    const size_t n_state = e->stats ? e->o->model->o->total.n_state : 0;
+    for (size_t step = 1; step < e->sum.n_shards; step *= 2)
+        for (size_t i = 0; i < e->sum.n_shards; i += 2 * step) {
+            add_sums(&e->sums[i], &e->sums[i + step]);
+            for (size_t k = 0; k < n_state; k++)
+                e->stats[i * n_state + k] += e->stats[(i + step) * n_state + k];
+        }
+}
+
+/* Means over the accepted samples. */
 static void fill_report(nfi_engine *e)
 {
-    nf_sums all = {0};
-    for (size_t i = 0; i < e->sum.n_shards; i++) {
-        const nf_sums *s = &e->sums[i];
-        all.loss += s->loss;
-        for (size_t k = 0; k < NF_MAX_TERMS; k++)
-            all.term[k] += s->term[k];
-        all.worst_log_det = fmax(all.worst_log_det, s->worst_log_det);
-        all.rejected += s->rejected;
-        all.failed += s->failed;
-    }
-    double accepted = (double)(e->step.n - all.rejected - all.failed);
-    e->report =
-        (nf_step_report){.loss = all.loss / accepted, .n = e->step.n, .rejected = all.rejected, .failed = all.failed};
+    const nf_sums all = e->sums[0];
+    double accepted = (double)(e->step.total - all.rejected - all.failed);
+    e->report = (nf_step_report){
+        .loss = all.loss / accepted, .n = e->step.total, .rejected = all.rejected, .failed = all.failed};
     for (size_t k = 0; k < NF_MAX_TERMS; k++)
         e->report.term[k] = all.term[k] / accepted;
     e->report.worst_log_det = all.worst_log_det;
@@ -142,16 +160,36 @@ static void pull_back(nfi_engine *e, nf_real *g)
     }
 }
 
+/* This rank's sum in part[0], then that of all ranks. Called by every thread; false if it has failed. */
+static bool exchange(nfi_engine *e, size_t thread, size_t n_threads)
+{
+    const size_t end = nfi_team_share(e->n_blocks, thread + 1, n_threads);
+    for (size_t b = nfi_team_share(e->n_blocks, thread, n_threads); b < end; b++)
+        nfi_sum_finish(&e->sum, b * NFI_BLOCK, block_end(b, e->sum.length));
+    nfi_team_wait(&e->team, n_threads);
+    if (thread == 0) {
+        nf_status status = nfi_exchange_step(e->exchange, e->sum.part[0], e->o, &e->sums[0], e->stats);
+        if (status != NF_OK)
+            nfi_team_error(&e->team, 0, status);
+        fill_report(e);
+    }
+    nfi_team_wait(&e->team, n_threads);
+    return e->team.status == NF_OK;
+}
+
 /* After the shards: the mean gradient in part[0], its norm, and the finish. Called by every thread. */
 static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
 {
+    if (e->exchange && !exchange(e, thread, n_threads))
+        return;
     nf_real *g = e->sum.part[0];
-    double accepted = (double)(e->step.n - e->report.rejected - e->report.failed);
+    double accepted = (double)(e->step.total - e->report.rejected - e->report.failed);
     nf_real scale = accepted > 0 ? (nf_real)(1 / accepted) : 0;
     const size_t end = nfi_team_share(e->n_blocks, thread + 1, n_threads);
     for (size_t b = nfi_team_share(e->n_blocks, thread, n_threads); b < end; b++) {
         size_t first = b * NFI_BLOCK, last = block_end(b, e->sum.length);
-        nfi_sum_finish(&e->sum, first, last);
+        if (!e->exchange)
+            nfi_sum_finish(&e->sum, first, last);
         e->square[b] = nfi_scale_and_square(last - first, scale, g + first);
     }
     nfi_team_wait(&e->team, n_threads);
@@ -177,11 +215,13 @@ static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
 
 /* ---- the step ---- */
 
-nf_status nfi_engine_begin(nfi_engine *e, nf_objective *o, nf_workspace *ws, nfi_finish_fn *finish, void *user)
+nf_status nfi_engine_begin(nfi_engine *e, nf_objective *o, nf_workspace *ws, nfi_exchange *exchange,
+                           nfi_finish_fn *finish, void *user)
 {
     memset(e, 0, sizeof *e);
     e->o = o;
     e->ws = ws;
+    e->exchange = exchange && exchange->ranks.n_ranks ? exchange : NULL;
     e->finish = finish;
     e->user = user;
     e->mark = nf_arena_mark(&ws->shared);
@@ -198,15 +238,18 @@ nf_status nfi_step_begin(nfi_engine *e, const nf_step *step)
 {
     const nf_shape *shape = &e->o->model->o->total;
     nf_arena *memory = &e->ws->shared;
+    const size_t rank = e->exchange ? e->exchange->ranks.rank : 0,
+                 n_ranks = e->exchange ? e->exchange->ranks.n_ranks : 1;
     e->step = *step;
+    e->step.total = e->o->n;
+    nfi_share(e->o, rank, n_ranks, &e->step.first, &e->step.n);
     e->noise = (nf_noise){.seed = step->seed, .step = step->step};
-    atomic_store(&e->next, 0);
-    nf_status status = e->o->type->begin ? e->o->type->begin(e->o->self, step) : NF_OK;
+    nf_status status = e->o->type->begin ? e->o->type->begin(e->o->self, &e->step) : NF_OK;
     if (status != NF_OK)
         return status;
-    nfi_tiling tiling = nfi_tile_batch(step->n, shape->n_saved);
+    nfi_tiling tiling = nfi_tile_batch(e->step.total, shape->n_saved);
     size_t length = step->gradient ? shape->n_params + shape->n_prep : 0;
-    size_t shards = nfi_shard_count(tiling.n_tiles, length * sizeof(nf_real));
+    size_t shards = nfi_shard_count(tiling.n_tiles, length * sizeof(nf_real)) / n_ranks;
     size_t n_stats = step->gradient ? shards * shape->n_state : 0;
     e->n_blocks = (length + NFI_BLOCK - 1) / NFI_BLOCK;
     e->sums = nf_arena_alloc(memory, shards * sizeof *e->sums);
@@ -214,10 +257,11 @@ nf_status nfi_step_begin(nfi_engine *e, const nf_step *step)
     double *stats = nf_arena_alloc(memory, n_stats * sizeof *stats);
     const bool gathers = e->o->type->gather;
     e->held = gathers ? nf_arena_alloc(memory, tiling.n_tiles * sizeof *e->held) : NULL;
-    e->columns = gathers ? nf_arena_alloc(memory, step->n * sizeof *e->columns) : NULL;
+    e->columns = gathers ? nf_arena_alloc(memory, e->step.n * sizeof *e->columns) : NULL;
     if (!e->sums || !e->square || !stats || (gathers && (!e->held || !e->columns)) ||
-        nfi_sum_begin(&e->sum, &tiling, length, e->ws->n_threads, memory) != NF_OK)
+        nfi_sum_begin_part(&e->sum, &tiling, length, rank, n_ranks, e->ws->n_threads, memory) != NF_OK)
         return NF_ENOMEM;
+    atomic_store(&e->next, nfi_shard_first_tile(&tiling, e->sum.first_shard, e->sum.all_shards));
     memset(e->sums, 0, shards * sizeof *e->sums);
     memset(stats, 0, n_stats * sizeof *stats);
     e->stats = n_stats ? stats : NULL;
@@ -236,24 +280,22 @@ void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads)
     nf_arena_rewind(&memory->tape, tape);
     if (e->team.status != NF_OK)
         return;
-    if (thread == 0)
+    if (thread == 0) {
+        add_up(e);
         fill_report(e);
+    }
     if (!e->step.gradient)
         return;
     nfi_team_wait(&e->team, n_threads);
     reduce(e, thread, n_threads);
 }
 
-/* Running statistics, summed over shards in order. */
+/* Running statistics, which add_up has summed. */
 static nf_status end_statistics(nfi_engine *e)
 {
-    const nf_shape *shape = &e->o->model->o->total;
     if (!e->stats || !isfinite(e->report.loss) || !isfinite(e->report.grad_norm))
         return NF_OK;
-    for (size_t i = 1; i < e->sum.n_shards; i++)
-        for (size_t k = 0; k < shape->n_state; k++)
-            e->stats[k] += e->stats[i * shape->n_state + k];
-    return nfi_tree_end_step(e->o->model->o, e->stats, e->step.n - e->report.failed, e->o->model->state);
+    return nfi_tree_end_step(e->o->model->o, e->stats, e->step.total - e->report.failed, e->o->model->state);
 }
 
 nf_status nfi_step_end(nfi_engine *e, nf_step_report *report)

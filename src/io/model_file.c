@@ -5,13 +5,11 @@
  */
 #include "core/model.h"
 #include "core/memory.h"
-#include "io/atomic.h"
 #include "io/description.h"
 #include "io/safetensors.h"
 #include <jansson.h>
 #include <string.h>
 
-enum { LENGTH_BYTES = 8, ALIGNMENT = 8, CHUNK = 4096 };
 static const char format[] = "nflow", format_version[] = "1";
 
 static nfi_slice state_slice(size_t n_state)
@@ -47,14 +45,14 @@ static nf_status add_metadata(json_t *header, const nf_object *o)
     return bad ? no_memory() : NF_OK;
 }
 
-/* The header's text, a multiple of 8 bytes long. */
-static nf_status compose_header(const nf_model *m, char **text, size_t *length)
+/* The header, a new reference. */
+static nf_status compose_header(const nf_model *m, json_t **composed)
 {
     nfi_slices slices;
     nf_status status = nfi_slices_of(m->o, "nf_save", &slices);
     if (status != NF_OK)
         return status;
-    json_t *header = json_object();
+    json_t *header = *composed = json_object();
     size_t n_data = 0, n_state = m->o->total.n_state;
     status = header ? add_metadata(header, m->o) : no_memory();
     for (size_t i = 0; i < slices.n && status == NF_OK; i++)
@@ -62,22 +60,7 @@ static nf_status compose_header(const nf_model *m, char **text, size_t *length)
     nfi_slice state = state_slice(n_state);
     if (status == NF_OK && n_state)
         status = nfi_header_add(header, "nf_save", &state, &n_data);
-    if (status == NF_OK)
-        status = nfi_json_text(header, JSON_COMPACT, ALIGNMENT, "nf_save", text, length);
-    json_decref(header);
     nfi_slices_free(&slices);
-    return status;
-}
-
-static nf_status write_numbers(nfi_atomic *file, size_t n, const nf_real *numbers)
-{
-    unsigned char bytes[CHUNK * sizeof(nf_real)];
-    nf_status status = NF_OK;
-    for (size_t i = 0; i < n && status == NF_OK; i += CHUNK) {
-        size_t part = n - i < CHUNK ? n - i : CHUNK;
-        nfi_encode(part, numbers + i, bytes);
-        status = nfi_atomic_write(file, bytes, part * sizeof(nf_real));
-    }
     return status;
 }
 
@@ -85,27 +68,18 @@ nf_status nf_save(const nf_model *m, const char *path)
 {
     if (!m || !path)
         return nf_error(NF_EARG, "nf_save: `%s` is NULL", m ? "path" : "m");
-    char *header;
-    size_t length;
-    nf_status status = compose_header(m, &header, &length);
-    if (status != NF_OK)
-        return status;
-    nfi_atomic file;
-    status = nfi_atomic_open(&file, "nf_save", path);
+    json_t *header = NULL;
+    nf_status status = compose_header(m, &header);
+    nfi_container_writer file;
+    if (status == NF_OK)
+        status = nfi_container_begin(&file, "nf_save", path, header);
     if (status == NF_OK) {
-        unsigned char first[LENGTH_BYTES];
-        for (size_t i = 0; i < LENGTH_BYTES; i++)
-            first[i] = (unsigned char)((uint64_t)length >> 8 * i);
-        status = nfi_atomic_write(&file, first, sizeof first);
+        status = nfi_container_put(&file, m->o->total.n_params, m->theta);
         if (status == NF_OK)
-            status = nfi_atomic_write(&file, header, length);
-        if (status == NF_OK)
-            status = write_numbers(&file, m->o->total.n_params, m->theta);
-        if (status == NF_OK)
-            status = write_numbers(&file, m->o->total.n_state, m->state);
-        status = nfi_atomic_finish(&file, status);
+            status = nfi_container_put(&file, m->o->total.n_state, m->state);
+        status = nfi_container_finish(&file, status);
     }
-    nfi_free(header);
+    json_decref(header);
     return status;
 }
 

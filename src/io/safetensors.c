@@ -5,13 +5,14 @@
  * then the data, row-major and little-endian. Tensors cover the data without holes or overlaps; names are unique.
  */
 #include "io/safetensors.h"
+#include "io/description.h"
 #include "io/stream.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LENGTH_BYTES = 8, MAX_HEADER_BYTES = 100000000 };
+enum { LENGTH_BYTES = 8, MAX_HEADER_BYTES = 100000000, ALIGNMENT = 8, CHUNK = 4096 };
 static const char metadata_key[] = "__metadata__";
 
 /* ---- reading ---- */
@@ -254,4 +255,66 @@ void nfi_encode(size_t n, const nf_real *numbers, unsigned char *bytes)
         for (size_t b = 0; b < sizeof bits; b++)
             bytes[i * sizeof bits + b] = (unsigned char)(bits >> 8 * b);
     }
+}
+
+/* A sum of whole words of 4 bytes. Every step is one-to-one in the sum and in the word, so that a change of a single
+   word always changes the result. */
+static uint64_t add_to_sum(uint64_t sum, const unsigned char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i += 4) {
+        sum ^= little_endian(bytes + i, 4);
+        sum = (sum << 29 | sum >> 35) * 0x9e3779b97f4a7c15u;
+    }
+    return sum;
+}
+
+static uint64_t sum_of_header(const unsigned char *header, size_t length)
+{
+    return add_to_sum(length, header, length / 4 * 4);
+}
+
+uint64_t nfi_container_sum(const nfi_container *c, size_t n_data)
+{
+    return add_to_sum(sum_of_header(c->bytes, (size_t)(c->data - c->bytes)), c->data, n_data / 4 * 4);
+}
+
+nf_status nfi_container_begin(nfi_container_writer *w, const char *who, const char *path, const struct json_t *header)
+{
+    char *text;
+    size_t length;
+    nf_status status = nfi_json_text(header, JSON_COMPACT, ALIGNMENT, who, &text, &length);
+    if (status != NF_OK)
+        return status;
+    w->sum = sum_of_header((const unsigned char *)text, length);
+    status = nfi_atomic_open(&w->file, who, path);
+    if (status == NF_OK) {
+        unsigned char first[LENGTH_BYTES];
+        for (size_t i = 0; i < LENGTH_BYTES; i++)
+            first[i] = (unsigned char)((uint64_t)length >> 8 * i);
+        status = nfi_atomic_write(&w->file, first, sizeof first);
+        if (status == NF_OK)
+            status = nfi_atomic_write(&w->file, text, length);
+        if (status != NF_OK)
+            status = nfi_atomic_finish(&w->file, status);
+    }
+    nfi_free(text);
+    return status;
+}
+
+nf_status nfi_container_put(nfi_container_writer *w, size_t n, const nf_real *numbers)
+{
+    unsigned char bytes[CHUNK * sizeof(nf_real)];
+    nf_status status = NF_OK;
+    for (size_t i = 0; i < n && status == NF_OK; i += CHUNK) {
+        size_t part = n - i < CHUNK ? n - i : CHUNK;
+        nfi_encode(part, numbers + i, bytes);
+        w->sum = add_to_sum(w->sum, bytes, part * sizeof(nf_real));
+        status = nfi_atomic_write(&w->file, bytes, part * sizeof(nf_real));
+    }
+    return status;
+}
+
+nf_status nfi_container_finish(nfi_container_writer *w, nf_status status)
+{
+    return nfi_atomic_finish(&w->file, status);
 }

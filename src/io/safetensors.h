@@ -1,6 +1,7 @@
 /* The safetensors container: named tensors of F32 or F64 and a map of strings, from files that are not trusted. */
 #ifndef NFI_SAFETENSORS_H
 #define NFI_SAFETENSORS_H
+#include "io/atomic.h"
 #include "io/slices.h"
 
 struct json_t; /* Jansson's, which only .c files include */
@@ -37,5 +38,18 @@ nf_status nfi_container_take(nfi_container *c, const char *who, const nfi_slice 
 nf_status nfi_header_add(struct json_t *header, const char *who, const nfi_slice *s, size_t *n_data);
 /* Numbers of the library's precision as little-endian bytes [n * sizeof(nf_real)]. */
 void nfi_encode(size_t n, const nf_real *numbers, unsigned char *bytes);
+
+/* A file that is being written, atomically: the header, then the numbers of its tensors in the header's order. */
+typedef struct nfi_container_writer {
+    nfi_atomic file;
+    uint64_t sum; /* of header and numbers so far: a checksum against damage */
+} nfi_container_writer;
+/* After NF_OK call nfi_container_finish, whatever happens. NF_EIO, NF_ENOMEM. */
+nf_status nfi_container_begin(nfi_container_writer *w, const char *who, const char *path, const struct json_t *header);
+nf_status nfi_container_put(nfi_container_writer *w, size_t n, const nf_real *numbers);
+/* As nfi_atomic_finish. */
+nf_status nfi_container_finish(nfi_container_writer *w, nf_status status);
+/* The sum that the writer had when n_data bytes of data had been written. */
+uint64_t nfi_container_sum(const nfi_container *c, size_t n_data);
 
 #endif

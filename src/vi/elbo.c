@@ -9,8 +9,8 @@
  * weight (w_t log q - beta_t log p), whose derivative in log weight is itself.
  *
  * A thread-safe target is called once a tile, between the tile's sampling and its gradient. A serial one is called
- * once for the whole batch: the tiles write their draws into shared arrays, and read the answers from them. Either way
- * the same numbers are computed in the same order.
+ * once for all draws that are computed here: the tiles write them into shared arrays, and read the answers from them.
+ * Either way the same numbers are computed in the same order.
  *
  * A draw that has no finite log q, and one to which the target gives no finite log p or gradient, is left out.
  */
@@ -78,7 +78,7 @@ static nf_status begin(void *self, const nf_step *step)
     e->beta = nf_schedule_value(&e->joint, step->step);
     e->weight = nf_schedule_value(&e->kl, step->step);
     if (e->drawn)
-        memset(e->drawn, 0, step->n);
+        memset(e->drawn + step->first, 0, step->n);
     nfi_target_step(e->target);
     return NF_OK;
 }
@@ -217,10 +217,10 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
 
 /* ---- serial targets: draw all, ask once, then the gradients ---- */
 
-static draws part_of(const elbo *e, const nf_pass *p, size_t first)
+static draws part_of(const elbo *e, size_t first, const uint32_t *column)
 {
     const draws *b = &e->batch;
-    return (draws){.column = p->noise.column,
+    return (draws){.column = column,
                    .x = b->x + first * e->d,
                    .grad = b->grad + first * e->d,
                    .log_q = b->log_q + first,
@@ -233,7 +233,7 @@ static draws part_of(const elbo *e, const nf_pass *p, size_t first)
 static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **saved)
 {
     const elbo *e = self;
-    draws w = part_of(e, p, first);
+    draws w = part_of(e, first, p->noise.column);
     nf_mark mark = nf_arena_mark(p->scratch);
     tile local, *t = p->tape ? nf_arena_alloc(p->tape, sizeof *t) : &local;
     nf_status st = t ? draw(e, p, p->tape ? p->tape : p->scratch, t, &w) : NF_ENOMEM;
@@ -249,22 +249,23 @@ static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **sa
 static nf_status ask(void *self, const nf_step *step)
 {
     const elbo *e = self;
-    const draws *b = &e->batch;
+    draws b = part_of(e, step->first, NULL);
+    unsigned char *drawn = e->drawn + step->first;
     const size_t d = e->d;
     size_t k = 0;
     for (size_t i = 0; i < step->n; i++)
-        if (e->drawn[i])
-            memmove(b->x + k++ * d, b->x + i * d, d * sizeof *b->x);
-    double *const grad = step->gradient ? b->grad : NULL;
-    nf_status st = k ? nfi_target_draws(e->target, 0, k, b->x, b->log_p, grad, b->rejected) : NF_OK;
+        if (drawn[i])
+            memmove(b.x + k++ * d, b.x + i * d, d * sizeof *b.x);
+    double *const grad = step->gradient ? b.grad : NULL;
+    nf_status st = k ? nfi_target_draws(e->target, step->first, k, b.x, b.log_p, grad, b.rejected) : NF_OK;
     for (size_t i = step->n; i-- > 0 && !st;) {
-        if (!e->drawn[i])
+        if (!drawn[i])
             continue;
         k--;
-        b->log_p[i] = b->log_p[k];
-        b->rejected[i] = b->rejected[k];
+        b.log_p[i] = b.log_p[k];
+        b.rejected[i] = b.rejected[k];
         if (step->gradient)
-            memmove(b->grad + i * d, b->grad + k * d, d * sizeof *b->grad);
+            memmove(b.grad + i * d, b.grad + k * d, d * sizeof *b.grad);
     }
     return st;
 }
@@ -272,7 +273,7 @@ static nf_status ask(void *self, const nf_step *step)
 static nf_status finish_tile(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
 {
     const elbo *e = self;
-    draws w = part_of(e, p, first);
+    draws w = part_of(e, first, p->noise.column);
     return finish(e, p, saved, &w, sums, g);
 }
 

@@ -56,13 +56,13 @@ static inline nf_status golden_numbers(const nf_model *m, const char *kind, gold
     golden_context(s->n_ctx, ctx);
     golden_input(strcmp(kind, "dist") == 0 ? s->dim_out : s->dim_in, x);
     if (strcmp(kind, "flow") == 0) {
-        status = nf_transform(m, NULL, NF_FORWARD, GOLDEN_ROWS, x, given, y, last);
+        status = nf_transform(m, NULL, NULL, NF_FORWARD, GOLDEN_ROWS, x, given, y, last);
         golden_rows(s->dim_out, y, last, each, user);
     } else if (strcmp(kind, "net") == 0) {
-        status = nf_evaluate(m, NULL, GOLDEN_ROWS, x, given, y);
+        status = nf_evaluate(m, NULL, NULL, GOLDEN_ROWS, x, given, y);
         golden_rows(s->dim_out, y, NULL, each, user);
     } else if (strcmp(kind, "dist") == 0) {
-        status = nf_log_prob(m, NULL, GOLDEN_ROWS, x, given, last);
+        status = nf_log_prob(m, NULL, NULL, GOLDEN_ROWS, x, given, last);
         golden_rows(0, NULL, last, each, user);
     } else if (strcmp(kind, "vae") == 0) {
         status = nf_vae_encode(m, NULL, &(nf_noise){.seed = 2385}, GOLDEN_ROWS, x, y, last);
