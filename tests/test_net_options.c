@@ -277,7 +277,7 @@ Test(net_options, bad_options_are_refused)
     refused(4, 0, 0, (nf_mlp_options){0}, "`out` is 0");
     refused(4, 3, 0, (nf_mlp_options){.hidden = hidden, .n_hidden = 3}, "hidden[1] is 0");
     refused(4, 3, 0, (nf_mlp_options){.n_hidden = 2}, "`hidden` is NULL");
-    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)7}, "unknown activation 7");
+    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
     refused(4, 3, 0, (nf_mlp_options){.output = (nf_activation)41}, "unknown activation 41");
     refused(4, 3, 0, (nf_mlp_options){.init = (nf_initialisation)6}, "unknown initialisation 6");
     refused(4, 3, 0, (nf_mlp_options){.last_scale = NAN}, "last_scale");
@@ -299,7 +299,7 @@ Test(net_options, bad_options_are_refused)
     refused_maxout(0, 3, 0, (nf_maxout_options){.hidden = seven_five, .n_hidden = 1, .window = SIZE_MAX / 3},
                    "overflow");
     refused_residual(4, 0, 0, (nf_residual_mlp_options){0}, "`out` is 0");
-    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)7}, "unknown activation 7");
+    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.init = (nf_initialisation)6}, "unknown initialisation 6");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.block_scale = NAN}, "`block_scale` is not finite");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.last_scale = -INFINITY}, "`last_scale` is not finite");

@@ -59,12 +59,15 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
             const size_t first = layer->start[t], rows = layer->start[t + 1] - first;
             if (!rows)
                 continue;
-            const nfi_dense block = {layer->inputs.length[first], layer->context.n_rows ? m->n_ctx : 0, rows};
+            const nfi_dense block = {
+                .in = layer->inputs.length[first], .n_ctx = layer->context.n_rows ? m->n_ctx : 0, .out = rows};
             nfi_dense_init(&block, second ? NF_INIT_SMALL : m->init, unit, layer->inputs.n_rows,
                            last ? m->last_scale : 1, &name, theta + layer->weights + layer->inputs.offset[first]);
         }
         for (size_t r = 0; r < layer->inputs.n_rows; r++)
             theta[layer->biases + r] = 0;
+        if (nfi_masked_has_beta(m, l))
+            theta[layer->beta] = nfi_first_beta(m->activation);
         if (layer->gate.n_rows) {
             const nfi_dense gate = nfi_masked_gate(m, l);
             nfi_dense_init(&gate, m->init, NF_IDENTITY, gate.out, 1, &name, theta + layer->gate_weights);
@@ -135,7 +138,7 @@ static nf_net *rebuild(nf_reader *r)
     nf_net *net = NULL;
     if (hidden && nf_read_integers(r, "hidden", n_hidden, hidden) == NF_OK &&
         nf_read_integer(r, "per_dim", &per_dim) == NF_OK && nf_read_integer(r, "n_blocks", &n_blocks) == NF_OK &&
-        nfi_read_choice(r, "activation", NF_IDENTITY, &activation) &&
+        nfi_read_choice(r, "activation", NF_LIPSWISH, &activation) &&
         nfi_read_choice(r, "init", NF_INIT_SMALL, &initialisation) &&
         nf_read_number(r, "last_scale", &scale) == NF_OK && nf_read_number(r, "dropout", &dropout) == NF_OK &&
         has_room(r, (size_t)per_dim, (size_t)n_blocks, n_hidden, hidden)) {
@@ -163,6 +166,10 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
         each(user, name, layer->weights, 1, &n_weights);
         snprintf(name, sizeof name, "%zu.bias", l);
         each(user, name, layer->biases, 1, &layer->inputs.n_rows);
+        if (nfi_masked_has_beta(m, l)) {
+            snprintf(name, sizeof name, "%zu.beta", l);
+            each(user, name, layer->beta, 1, (size_t[]){1});
+        }
         if (layer->gate.n_rows) {
             const nfi_dense gate = nfi_masked_gate(m, l);
             snprintf(name, sizeof name, "%zu.gate", l);
@@ -176,6 +183,8 @@ const nf_net_type nfi_masked_net_type = {
     .abi = sizeof(nf_net_type),
     .apply = apply,
     .vjp = vjp,
+    .tangent = nfi_masked_tangent,
+    .tangent_vjp = nfi_masked_tangent_vjp,
     .shift_output = shift_output,
     .rebuild = rebuild,
 };
@@ -212,7 +221,8 @@ nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_maske
                       .n_ctx = n_ctx,
                       .flags = NF_WRITES_GRADIENT,
                       .n_params = m->n_params,
-                      .n_saved = m->n_units + 2 * m->n_gated + m->n_dropped + (m->residual ? m->widest : 0)};
+                      .n_saved = m->n_units * (nfi_keeps_argument(m->activation) ? 2 : 1) + 2 * m->n_gated +
+                                 m->n_dropped + (m->residual ? m->widest : 0)};
     if (m->n_dropped) {
         shape.flags |= NF_STOCHASTIC;
         shape.n_sites = (uint32_t)m->n_drop_layers;

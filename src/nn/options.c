@@ -1,13 +1,17 @@
 /* Checks of nets' options, and reading them back. */
 #include "nn/options.h"
+#include "nn/activation.h"
 #include <inttypes.h>
 #include <math.h>
 
 nf_status nfi_check_units(const char *who, nf_activation activation, nf_activation output, nf_initialisation init)
 {
-    if (activation > NF_IDENTITY || output > NF_IDENTITY)
+    if (activation > NF_LIPSWISH || output > NF_LIPSWISH)
         return nf_error(NF_EARG, "%s: unknown activation %d", who,
-                        (int)(activation > NF_IDENTITY ? activation : output));
+                        (int)(activation > NF_LIPSWISH ? activation : output));
+    if (nfi_keeps_argument(output))
+        return nf_error(NF_EARG, "%s: `output` is %s, which has a parameter and is for hidden units alone", who,
+                        output == NF_SWISH ? "NF_SWISH" : "NF_LIPSWISH");
     if (init > NF_INIT_SMALL)
         return nf_error(NF_EARG, "%s: unknown initialisation %d", who, (int)init);
     return NF_OK;

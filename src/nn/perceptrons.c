@@ -28,6 +28,7 @@ static nf_status mlp_init(const nf_object *o, const nf_noise *noise, const nf_ba
         layer.step += l;
         nfi_dense_init(&d, m->init, unit_of(m, l), m->width[l + 1], l + 1 == m->n_layers ? m->last_scale : 1, &layer,
                        theta);
+        nfi_init_beta(&d, m->activation, theta);
         theta += nfi_dense_size(&d);
     }
     return NF_OK;
@@ -188,7 +189,7 @@ static nf_net *rebuild(nf_reader *r, nfi_unit_kind kind)
     const size_t n_hidden = nf_read_length(r, "hidden");
     size_t *hidden = nfi_calloc(n_hidden, sizeof *hidden);
     if (hidden && nf_read_integers(r, "hidden", n_hidden, hidden) == NF_OK &&
-        (kind != NFI_PLAIN || nfi_read_choice(r, "activation", NF_IDENTITY, &activation)) &&
+        (kind != NFI_PLAIN || nfi_read_choice(r, "activation", NF_LIPSWISH, &activation)) &&
         (kind != NFI_MAXOUT || nf_read_integer(r, "window", &window) == NF_OK) &&
         nfi_read_choice(r, "output", NF_IDENTITY, &output) && nfi_read_choice(r, "init", NF_INIT_SMALL, &init) &&
         nf_read_number(r, "last_scale", &scale) == NF_OK && nf_read_number(r, "dropout", &dropout) == NF_OK) {
@@ -223,6 +224,8 @@ static nf_net *rebuild(nf_reader *r, nfi_unit_kind kind)
         .abi = sizeof(nf_net_type),                  \
         .apply = nfi_mlp_apply,                      \
         .vjp = nfi_mlp_vjp,                          \
+        .tangent = nfi_mlp_tangent,                  \
+        .tangent_vjp = nfi_mlp_tangent_vjp,          \
         .shift_output = mlp_shift_output,            \
         .rebuild = type_name##_rebuild,              \
     };
