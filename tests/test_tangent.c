@@ -441,6 +441,18 @@ static void check_repeats(tangent *t)
     cr_assert_arr_eq(dy, t->dy, out * k * ld * sizeof *dy, "%s: without a tape", title(t));
     cr_assert_eq(nf_arena_mark(&f->tape).used, tape.used);
     cr_assert_eq(nf_arena_mark(&f->scratch).used, scratch.used);
+    /* With one arena for both. */
+    p.tape = p.scratch;
+    void *saved = NULL, *saved_tangent = NULL;
+    cr_assert_eq(nf_net_apply(nf_net_object(f->net), &p, f->x, f->y, &saved), NF_OK);
+    cr_assert_eq(nf_net_tangent(nf_net_object(f->net), &p, f->x, f->y, saved, k, t->dx, dy, &saved_tangent), NF_OK);
+    cr_assert_arr_eq(dy, t->dy, out * k * ld * sizeof *dy, "%s: one arena", title(t));
+    cr_assert_eq(nf_net_tangent_vjp(nf_net_object(f->net), &p, f->x, f->y, saved, k, t->dx, dy, saved_tangent, f->gy,
+                                    t->gdy, f->gx, gdx, &none),
+                 NF_OK);
+    cr_assert_arr_eq(f->gx, all, in * ld * sizeof *gx, "%s: one arena", title(t));
+    cr_assert_arr_eq(gdx, t->gdx, in * k * ld * sizeof *gx, "%s: one arena", title(t));
+    nf_arena_rewind(p.scratch, scratch);
 }
 
 Test(tangent, points_may_be_asked_again)

@@ -13,7 +13,12 @@ typedef struct nf_net nf_net; /**< a differentiable function R^dim_in x context 
 typedef struct nf_net_type {
     nf_part part; /**< name and common hooks */
     size_t abi;   /**< sizeof(nf_net_type), lets fields be appended later */
-    /** y = net(x). x [dim_in x ld], y [dim_out x ld]; *saved: what vjp needs, allocated on p->tape. */
+    /**
+     * y = net(x). x [dim_in x ld], y [dim_out x ld]; *saved: what vjp needs, allocated on p->tape. A net with a tangent
+     * keeps it also where p->tape is p->scratch: it takes its mark of the scratch arena, to which it rewinds, after
+     * what it saves. So who needs a tangent, but has no tape because no gradient will be asked, hands over its scratch
+     * arena as tape and rewinds it in the end.
+     */
     nf_status (*apply)(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved);
     /** gx = J^T gy (overwritten; NULL: not wanted); g += parameters', context's. */
     nf_status (*vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
@@ -30,8 +35,8 @@ typedef struct nf_net_type {
      *
      * A tile of directions has the rows of x or y, each k ld long: direction j of sample s in row r stands at
      * [(r k + j) ld + s]. dx [dim_in x k ld] must be finite in the padding, s >= n; dy [dim_out x k ld] is then finite
-     * there, too. *saved_tangent: what tangent_vjp needs, allocated on p->tape; untouched where p->tape is NULL (then
-     * no gradient will be asked). May be NULL: the net has no tangent.
+     * there, too. *saved_tangent: what tangent_vjp needs, allocated on p->tape as by apply; untouched where p->tape is
+     * NULL (then no gradient will be asked). May be NULL: the net has no tangent.
      */
     nf_status (*tangent)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
                          size_t k, const nf_real *dx, nf_real *dy, void **saved_tangent);

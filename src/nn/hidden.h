@@ -6,6 +6,17 @@
 #include "nn/activation.h"
 #include "nn/dense.h"
 
+/* Room for what a pass keeps: on its tape, or without one in scratch. *mark: where the other temporaries begin. Tape
+   and scratch may be one arena (net.h). */
+static inline nf_real *nfi_keep(const nf_pass *p, size_t rows, size_t ld, nf_mark *mark)
+{
+    *mark = nf_arena_mark(p->scratch);
+    nf_real *kept = nf_arena_reals(p->tape ? p->tape : p->scratch, rows, ld);
+    if (p->tape)
+        *mark = nf_arena_mark(p->scratch);
+    return kept;
+}
+
 /* Rows of units on a tile. All arrays [rows x ld]. */
 typedef struct nfi_hidden {
     nf_activation f;

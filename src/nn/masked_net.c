@@ -20,9 +20,10 @@ static nf_status apply(const nf_object *o, const nf_pass *p, const nf_real *x, n
     if (!run || nfi_masked_begin(o, p, p->tape ? p->tape : p->scratch, run) != NF_OK)
         return NF_ENOMEM;
     nfi_masked_times(o, p, run, 0, ((const nfi_masked *)nf_self(o))->dim, x, y);
-    nf_arena_rewind(p->scratch, mark);
     if (p->tape)
         *saved = run;
+    else
+        nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
 

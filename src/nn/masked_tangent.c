@@ -47,8 +47,8 @@ nf_status nfi_masked_tangent(const nf_object *o, const nf_pass *p, const nf_real
     const nfi_masked *m = nf_self(o);
     const nfi_masked_run *run = saved;
     const size_t ld = p->ld, wide = k * ld;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *kept = nf_arena_reals(p->tape ? p->tape : p->scratch, m->n_units + m->n_gated, wide);
+    nf_mark mark;
+    nf_real *kept = nfi_keep(p, m->n_units + m->n_gated, wide, &mark);
     nf_real *dh = nf_arena_reals(p->scratch, m->widest, wide), *spare = nf_arena_reals(p->scratch, m->widest, ld);
     if (!kept || !dh || !spare) {
         nf_arena_rewind(p->scratch, mark);

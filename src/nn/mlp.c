@@ -86,8 +86,7 @@ nf_status nfi_mlp_apply(const nf_object *o, const nf_pass *p, const nf_real *x, 
     nf_mark mark = {0};
     if (hidden) {
         const size_t rows = nfi_mlp_kept(m, drops) * (p->tape ? m->n_hidden_units : 2 * m->widest);
-        mark = nf_arena_mark(p->scratch);
-        nf_real *blocks = nf_arena_reals(p->tape ? p->tape : p->scratch, rows, p->ld), *products = NULL;
+        nf_real *blocks = nfi_keep(p, rows, p->ld, &mark), *products = NULL;
         if (m->kind == NFI_MAXOUT)
             products = nf_arena_reals(p->scratch, m->pieces * m->widest, p->ld);
         if (!blocks || (m->kind == NFI_MAXOUT && !products)) {

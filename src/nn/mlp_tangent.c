@@ -50,9 +50,8 @@ nf_status nfi_mlp_tangent(const nf_object *o, const nf_pass *p, const nf_real *x
     const nfi_mlp *m = nf_self(o);
     const bool drops = nfi_drops(p, m->dropout), maxout = m->kind == NFI_MAXOUT;
     const size_t ld = p->ld, wide = k * ld, rows = kept_directions(m);
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *kept = nf_arena_reals(p->tape ? p->tape : p->scratch,
-                                   rows * (p->tape ? m->n_hidden_units : m->widest) + kept_output(m), wide);
+    nf_mark mark;
+    nf_real *kept = nfi_keep(p, rows * (p->tape ? m->n_hidden_units : m->widest) + kept_output(m), wide, &mark);
     nf_real *dh = nf_arena_reals(p->scratch, m->widest, wide), *spare = nf_arena_reals(p->scratch, m->widest, ld);
     nf_real *pieces = nf_arena_reals(p->scratch, maxout ? m->pieces * m->widest : 0, wide);
     if (!kept || !dh || !spare || !pieces) {

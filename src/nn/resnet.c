@@ -88,8 +88,8 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
     const nfi_resnet *r = nf_self(o);
     const bool drops = nfi_drops(p, r->dropout);
     const size_t width = width_of(r), n_kept = p->tape ? r->n_blocks : 1;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *h = nf_arena_reals(p->tape ? p->tape : p->scratch, width + n_kept * nfi_resnet_kept(r, drops), p->ld);
+    nf_mark mark;
+    nf_real *h = nfi_keep(p, width + n_kept * nfi_resnet_kept(r, drops), p->ld, &mark);
     nf_real *bias = nf_arena_reals(p->scratch, width, 1);
     if (!h || !bias) {
         nf_arena_rewind(p->scratch, mark);

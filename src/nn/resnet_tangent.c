@@ -34,8 +34,8 @@ nf_status nfi_resnet_tangent(const nf_object *o, const nf_pass *p, const nf_real
     const nfi_resnet *r = nf_self(o);
     const bool drops = nfi_drops(p, r->dropout);
     const size_t ld = p->ld, wide = k * ld, width = r->block.out, rows = rows_kept(r);
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *at = nf_arena_reals(p->tape ? p->tape : p->scratch, p->tape ? rows * r->n_blocks + width : rows, wide);
+    nf_mark mark;
+    nf_real *at = nfi_keep(p, p->tape ? rows * r->n_blocks + width : rows, wide, &mark);
     nf_real *da = nf_arena_reals(p->scratch, width, wide), *spare = nf_arena_reals(p->scratch, width, ld);
     if (!at || !da || !spare) {
         nf_arena_rewind(p->scratch, mark);
