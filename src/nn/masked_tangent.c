@@ -4,10 +4,10 @@
        dh_l = drop'(f'(z_l) dz_l),   dz_l = W_l dh_(l-1),   dy = W_L dh_(L-1);
        residual: ds += W_2 dh, where there is context ds += open W_2 dh; dh = f'(s) ds; dy = W_L ds.
 
-   Back by the chain rule, as in masked.c, with the second derivatives of f (hidden.c) and the gates' (units.c). Where
-   the layers' gradients g are, and what makes gradients of numbers of them, are masked.c's; here the directions' part
-   is added. Kept on the tape [n_units + n_gated x k ld]: of each hidden layer dz, or ds after it; what gates let
-   through. */
+   Back by the chain rule, as in masked.c, with the second derivatives of f (hidden.c) and the gates' (units.c). The
+   layers' gradients g are laid out as there, so that nfi_masked_back_numbers makes the parameters' gradients of them;
+   the directions' part is added here. Kept on the tape [n_units + n_gated x k ld]: of each hidden layer dz, or ds after
+   it; W_2 dh of gated blocks. */
 #include "core/rows.h"
 #include "core/tiles.h"
 #include "nn/directions.h"
@@ -25,7 +25,7 @@ static nf_real *kept_value(const nfi_masked *m, size_t l, size_t wide, nf_real *
     return kept + (m->n_units + m->layer[l].gated) * wide;
 }
 
-/* What layer l reads: made again from what is kept, in dh [widest x k ld], where there are units; spare [widest x ld].
+/* What layer l reads: where there are units, made again from what is kept, in dh [widest x k ld]; spare [widest x ld].
  */
 static const nf_real *below(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t k,
                             const nf_real *dx, nf_real *kept, nf_real *spare, nf_real *dh)
@@ -174,11 +174,11 @@ nf_status nfi_masked_tangent_vjp(const nf_object *o, const nf_pass *p, const nf_
         if (l > 0)
             layer_back(m, p, l, k, run, saved_tangent, gz, gdz, &b);
     }
-    if (gx) {
+    if (gx && status == NF_OK) {
         nfi_times_transposed(&first->inputs, p->theta + first->weights, 0, m->dim, p->n, p->ld, gz, false, gx);
         nfi_pad_zero(m->dim, p->n, p->ld, gx);
     }
-    if (gdx)
+    if (gdx && status == NF_OK)
         nfi_times_transposed(&first->inputs, p->theta + first->weights, 0, m->dim, wide.n, wide.ld, gdz, false, gdx);
     if (status == NF_OK)
         status = nfi_masked_back_numbers(o, p, run, x, gy, b.g, &all);
