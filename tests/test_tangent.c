@@ -501,6 +501,37 @@ Test(tangent, unwanted_parts_are_left_out)
     for_each_subject(3, 21, check_parts);
 }
 
+#if !NFLOW_THIN
+/* Instruction sets that fuse products and sums give equal bits (sanitizers keep some from being fused). */
+static void check_sets(tangent *t)
+{
+    static const char *const sets[] = {"avx2", "avx512"};
+    fixture *f = &t->f;
+    const size_t ld = f->p.ld, in = f->shape->dim_in, out = f->shape->dim_out;
+    const size_t size[6] = {out * ld, out * t->k * ld, in * ld, in * t->k * ld, f->shape->n_params, t->n_ctx * ld};
+    nf_real *got[2][6];
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(nf_choose_instruction_set(sets[i]), NF_OK);
+        for (int j = 0; j < 6; j++)
+            got[i][j] = zeros(f, size[j]);
+        f->y = got[i][0], t->dy = got[i][1];
+        run(f);
+        cr_assert_eq(nf_net_tangent(nf_net_object(f->net), &f->p, f->x, f->y, f->saved, t->k, t->dx, t->dy, &t->saved),
+                     NF_OK);
+        back(t, f->gy, got[i][2], got[i][3], &(nf_grad){.theta = got[i][4], .ctx = t->n_ctx ? got[i][5] : NULL});
+    }
+    for (int j = 0; j < 6; j++)
+        cr_assert_arr_eq(got[0][j], got[1][j], size[j] * sizeof(nf_real), "%s: array %d", title(t), j);
+}
+
+Test(tangent, bits_do_not_depend_on_the_instruction_set)
+{
+    if (nf_choose_instruction_set("avx2") == NF_OK && nf_choose_instruction_set("avx512") == NF_OK)
+        for_each_subject(3, 37, check_sets);
+    cr_assert_eq(nf_choose_instruction_set(NULL), NF_OK);
+}
+#endif
+
 /* Apply, tangent and product: each allocation fails in turn, whether from the system or of a piece of an arena. */
 static nf_status all_three(const nf_net *net, nf_arena *tape, nf_arena *scratch)
 {
