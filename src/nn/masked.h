@@ -91,12 +91,13 @@ nf_status nfi_masked_begin(const nf_object *net, const nf_pass *p, nf_arena *a, 
 void nfi_masked_times(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
                       const nf_real *x, nf_real *y);
 
-/* Rows of g below: units, the gated blocks' values and gates, a layer's scratch, a row for the parameter of each
-   layer's units. */
+/* Rows of a layer's scratch. */
 static inline size_t nfi_masked_spare(const nfi_masked *m)
 {
     return m->residual || m->n_dropped ? m->widest : 0;
 }
+/* Rows of g below: units, the gated blocks' values and gates, a layer's scratch, a row for the parameter of each
+   layer's units. */
 static inline size_t nfi_masked_gradients(const nf_object *net)
 {
     const nfi_masked *m = net->self;
