@@ -30,8 +30,8 @@ typedef struct nf_net_type {
     nf_net *(*rebuild)(nf_reader *r);
     /**
      * The tangent map dy = J dx in the net's input x, for k >= 1 directions at once; context and parameters are held.
-     * x, y and `saved` are those of an apply with a tape; neither is changed, so that any number of tangents may be
-     * taken at a point.
+     * x, y and `saved` are those of an apply with a tape, and p is its pass but for the tape. Nothing of that is
+     * changed, so that any number of tangents may be taken at a point.
      *
      * A tile of directions has the rows of x or y, each k ld long: direction j of sample s in row r stands at
      * [(r k + j) ld + s]. dx [dim_in x k ld] must be finite in the padding, s >= n; dy [dim_out x k ld] is then finite
