@@ -62,13 +62,13 @@ static nf_pass pass_of(arenas *a, nf_mode mode, const nf_real *theta, const nf_r
                      .scratch = &a->scratch};
 }
 
-static nf_net *masked(size_t dim, size_t per_dim, size_t n_ctx, size_t n_blocks, double dropout)
+static nf_net *masked(size_t dim, size_t per_dim, size_t n_ctx, size_t n_blocks, nf_activation unit, double dropout)
 {
     return nf_masked_net(dim, per_dim, n_ctx,
                          &(nf_masked_options){.hidden = two_hidden,
                                               .n_hidden = n_blocks ? 1 : 2,
                                               .n_blocks = n_blocks,
-                                              .activation = NF_TANH,
+                                              .activation = unit,
                                               .dropout = dropout});
 }
 
@@ -83,24 +83,36 @@ static double difference(size_t rows, const nf_real *a, const nf_real *b)
 
 /* ---- one dimension ---- */
 
-/* Where number i of the residual net stands in the masked one: a block's gate comes last there. */
-static size_t place_of(size_t i, size_t n_blocks)
+/* Where number i of the residual net stands in the masked one. There a block's gate comes last, and the parameter of
+   units that have one (betas is 1) stands behind the layer that they read, here behind the layer that reads them. */
+static size_t place_of(size_t i, size_t n_blocks, size_t betas)
 {
-    enum { INITIAL = WIDTH * (CTX + 1), GATE = WIDTH * (CTX + 1), PAIR = 2 * WIDTH * (WIDTH + 1), BLOCK = GATE + PAIR };
-    if (i < INITIAL || i >= INITIAL + n_blocks * BLOCK)
+    enum { INITIAL = WIDTH * (CTX + 1), GATE = WIDTH * (CTX + 1), LAYER = WIDTH * (WIDTH + 1) };
+    const size_t size = GATE + 2 * (LAYER + betas), block = (i - INITIAL) / size,
+                 first = INITIAL + betas + block * size;
+    if (i < INITIAL || i >= INITIAL + n_blocks * size)
         return i;
-    const size_t block = (i - INITIAL) / BLOCK, inside = (i - INITIAL) % BLOCK;
-    return INITIAL + block * BLOCK + (inside < GATE ? inside + PAIR : inside - GATE);
+    size_t inside = (i - INITIAL) % size;
+    if (inside < GATE)
+        return first + 2 * LAYER + betas + (block + 1 < n_blocks ? betas : 0) + inside;
+    inside -= GATE;
+    if (inside < LAYER)
+        return first + inside;
+    if (betas && inside == LAYER) /* of the stream's units */
+        return block ? first - GATE - 1 : INITIAL;
+    inside -= LAYER + betas;
+    return inside < LAYER ? first + LAYER + betas + inside : first + LAYER;
 }
 
 /* Outputs and all gradients at the same numbers. */
-static void check_one_dimension(size_t n_blocks, double dropout, nf_mode mode)
+static void check_one_dimension(size_t n_blocks, nf_activation unit, double dropout, nf_mode mode)
 {
     enum { OUT = 4 };
-    nf_net *net[2] = {masked(1, OUT, CTX, n_blocks, dropout), NULL};
+    nf_net *net[2] = {masked(1, OUT, CTX, n_blocks, unit, dropout), NULL};
     const nf_residual_mlp_options residual = {
-        .width = WIDTH, .n_blocks = n_blocks, .activation = NF_TANH, .dropout = dropout};
-    const nf_mlp_options plain = {.hidden = two_hidden, .n_hidden = 2, .activation = NF_TANH, .dropout = dropout};
+        .width = WIDTH, .n_blocks = n_blocks, .activation = unit, .dropout = dropout};
+    const nf_mlp_options plain = {.hidden = two_hidden, .n_hidden = 2, .activation = unit, .dropout = dropout};
+    const size_t betas = unit == NF_SWISH || unit == NF_LIPSWISH;
     net[1] = n_blocks ? nf_residual_mlp(0, OUT, CTX, &residual) : nf_mlp(0, OUT, CTX, &plain);
     const size_t n = nf_object_shape(nf_net_object(net[1]))->n_params;
     cr_assert_eq(nf_object_shape(nf_net_object(net[0]))->n_params, n);
@@ -109,7 +121,7 @@ static void check_one_dimension(size_t n_blocks, double dropout, nf_mode mode)
     nf_real *y[2], *g_theta[2], *g_ctx[2], *gx = tile(&a, 1, 8), *gy = tile(&a, OUT, 4);
     nfi_pad_zero(OUT, N, LD, gy);
     for (size_t i = 0; i < n; i++)
-        theta[1][i] = theta[0][n_blocks ? place_of(i, n_blocks) : i];
+        theta[1][i] = theta[0][n_blocks ? place_of(i, n_blocks, betas) : i];
     for (int k = 0; k < 2; k++) {
         nf_pass p = pass_of(&a, mode, theta[k], ctx);
         void *saved = NULL;
@@ -123,7 +135,8 @@ static void check_one_dimension(size_t n_blocks, double dropout, nf_mode mode)
     cr_assert_lt(difference(OUT, y[0], y[1]), 30 * rounding, "%zu blocks: outputs", n_blocks);
     cr_assert_lt(difference(CTX, g_ctx[0], g_ctx[1]), 300 * rounding, "%zu blocks: context's gradient", n_blocks);
     for (size_t i = 0; i < n; i++) {
-        const double got = (double)g_theta[0][n_blocks ? place_of(i, n_blocks) : i], wanted = (double)g_theta[1][i];
+        const double got = (double)g_theta[0][n_blocks ? place_of(i, n_blocks, betas) : i],
+                     wanted = (double)g_theta[1][i];
         cr_assert_float_eq(got, wanted, 300 * rounding * (10 + fabs(wanted)), "%zu blocks: gradient %zu: %g, not %g",
                            n_blocks, i, got, wanted);
     }
@@ -137,25 +150,27 @@ static void check_one_dimension(size_t n_blocks, double dropout, nf_mode mode)
 Test(masked_units, nets_of_one_dimension_are_ordinary_nets)
 {
     for (size_t n_blocks = 0; n_blocks < 4; n_blocks += n_blocks ? 2 : 1) {
-        check_one_dimension(n_blocks, 0, NF_TRAIN);
-        check_one_dimension(n_blocks, 0.4, NF_TRAIN);
-        check_one_dimension(n_blocks, 0.4, NF_EVAL);
+        for (nf_activation unit = NF_RELU; unit <= NF_LIPSWISH; unit++) {
+            check_one_dimension(n_blocks, unit, 0, NF_TRAIN);
+            check_one_dimension(n_blocks, unit, 0.4, NF_TRAIN);
+            check_one_dimension(n_blocks, unit, 0.4, NF_EVAL);
+        }
     }
 }
 
 /* ---- flows while training ---- */
 
-static nf_flow *flow_of(size_t dim, size_t n_ctx, size_t n_blocks, nf_direction parallel)
+static nf_flow *flow_of(size_t dim, size_t n_ctx, size_t n_blocks, nf_activation unit, nf_direction parallel)
 {
     size_t order[64];
     nf_noise_permutation(&(nf_noise){.seed = 14}, dim, order);
-    return nf_autoregressive(nf_affine(1), masked(dim, 2, n_ctx, n_blocks, 0.3), order, parallel);
+    return nf_autoregressive(nf_affine(1), masked(dim, 2, n_ctx, n_blocks, unit, 0.3), order, parallel);
 }
 
-static void check_inverse(size_t dim, size_t n_ctx, size_t n_blocks, nf_direction parallel)
+static void check_inverse(size_t dim, size_t n_ctx, size_t n_blocks, nf_activation unit, nf_direction parallel)
 {
     arenas a = {0};
-    nf_flow *f = flow_of(dim, n_ctx, n_blocks, parallel);
+    nf_flow *f = flow_of(dim, n_ctx, n_blocks, unit, parallel);
     cr_assert_not_null(f, "%s", nf_error_message());
     const nf_object *o = nf_flow_object(f);
     const nf_real *theta = numbers(&a, nf_object_shape(o)->n_params, 21, 0.2), *ctx = tile(&a, n_ctx, 22);
@@ -184,11 +199,14 @@ Test(masked_units, directions_drop_the_same_units)
 {
     for (int d = 0; d < 2; d++) {
         const nf_direction parallel = d ? NF_INVERSE : NF_FORWARD;
-        check_inverse(5, 0, 0, parallel);
-        check_inverse(7, 3, 0, parallel);
-        check_inverse(5, 3, 2, parallel);
-        check_inverse(12, 0, 1, parallel);
-        check_inverse(1, 3, 1, parallel);
+        for (int u = 0; u < 2; u++) {
+            const nf_activation unit = u ? NF_SWISH : NF_TANH;
+            check_inverse(5, 0, 0, unit, parallel);
+            check_inverse(7, 3, 0, unit, parallel);
+            check_inverse(5, 3, 2, unit, parallel);
+            check_inverse(12, 0, 1, unit, parallel);
+            check_inverse(1, 3, 1, unit, parallel);
+        }
     }
 }
 
@@ -220,10 +238,11 @@ static double loss(const nf_object *o, nf_direction d, const nf_pass *p, double 
     return sum;
 }
 
-static void check_gradient(nf_direction d, size_t dim, size_t n_ctx, size_t n_blocks, nf_direction parallel)
+static void check_gradient(nf_direction d, size_t dim, size_t n_ctx, size_t n_blocks, nf_activation unit,
+                           nf_direction parallel)
 {
     arenas a = {0};
-    nf_flow *f = flow_of(dim, n_ctx, n_blocks, parallel);
+    nf_flow *f = flow_of(dim, n_ctx, n_blocks, unit, parallel);
     const nf_object *o = nf_flow_object(f);
     const size_t size[3] = {nf_object_shape(o)->n_params, dim * LD, n_ctx * LD};
     const nf_real *at[3] = {numbers(&a, size[0], 31, 0.2), tile(&a, dim, 32), tile(&a, n_ctx, 33)};
@@ -252,13 +271,14 @@ static void check_gradient(nf_direction d, size_t dim, size_t n_ctx, size_t n_bl
 
 Test(masked_units, gradients_are_those_of_the_same_masks)
 {
-    for (int k = 0; k < 4; k++) {
-        const nf_direction d = k % 2 ? NF_INVERSE : NF_FORWARD, parallel = k / 2 ? NF_INVERSE : NF_FORWARD;
-        check_gradient(d, 5, 0, 0, parallel);
-        check_gradient(d, 7, 3, 0, parallel);
-        check_gradient(d, 5, 3, 2, parallel);
-        check_gradient(d, 12, 0, 1, parallel);
-        check_gradient(d, 1, 3, 1, parallel);
+    for (int k = 0; k < 8; k++) {
+        const nf_direction d = k % 2 ? NF_INVERSE : NF_FORWARD, parallel = k / 2 % 2 ? NF_INVERSE : NF_FORWARD;
+        const nf_activation unit = k < 4 ? NF_TANH : NF_LIPSWISH;
+        check_gradient(d, 5, 0, 0, unit, parallel);
+        check_gradient(d, 7, 3, 0, unit, parallel);
+        check_gradient(d, 5, 3, 2, unit, parallel);
+        check_gradient(d, 12, 0, 1, unit, parallel);
+        check_gradient(d, 1, 3, 1, unit, parallel);
     }
 }
 #endif
@@ -301,4 +321,10 @@ Test(masked_units, shapes_and_slices)
     o = (nf_masked_options){.hidden = five, .n_hidden = 2, .dropout = 0.5};
     check_shape(nf_masked_net(3, 1, 0, &o), 2,
                 "0.weight@0:7 0.bias@7:5 1.weight@12:19 1.bias@31:5 2.weight@36:8 2.bias@44:3 ");
+    o = (nf_masked_options){.hidden = five, .n_hidden = 1, .activation = NF_SWISH};
+    check_shape(nf_masked_net(3, 1, 0, &o), 0, "0.weight@0:7 0.bias@7:5 0.beta@12:1 1.weight@13:8 1.bias@21:3 ");
+    o.n_blocks = 1;
+    check_shape(nf_masked_net(3, 1, 2, &o), 0,
+                "0.weight@0:14 0.bias@14:5 0.beta@19:1 1.weight@20:17 1.bias@37:5 1.beta@42:1 2.weight@43:17 "
+                "2.bias@60:5 2.gate.weight@65:5x2 2.gate.bias@75:5 3.weight@80:11 3.bias@91:3 ");
 }

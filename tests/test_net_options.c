@@ -83,6 +83,35 @@ Test(net_options, initial_weights_have_their_variance)
     }
 }
 
+/* Swish begins with b = log(1 + exp(beta)) = 1, LipSwish with beta = 0.5 (Chen et al. 2019); the rest as with other
+   units. */
+Test(net_options, units_with_a_parameter_start_as_in_the_papers)
+{
+    static const size_t wide[] = {120};
+    for (nf_activation unit = NF_SWISH; unit <= NF_LIPSWISH; unit++) {
+        const double beta = unit == NF_SWISH ? 0.54132485461291811 : 0.5;
+        nf_net *net[] = {
+            nf_mlp(90, 40, 0, &(nf_mlp_options){.hidden = wide, .n_hidden = 1, .activation = unit}),
+            nf_residual_mlp(4, 2, 0, &(nf_residual_mlp_options){.width = 6, .n_blocks = 2, .activation = unit}),
+            nf_masked_net(3, 1, 0, &(nf_masked_options){.hidden = wide, .n_hidden = 1, .activation = unit})};
+        nf_real *theta[3];
+        size_t n[3];
+        for (size_t k = 0; k < 3; k++)
+            theta[k] = initial(net[k], &n[k]);
+        cr_assert_eq(n[0], 91 * 120 + 1 + 121 * 40);
+        check_moments(90 * 120, theta[0], 0.14907119849998599, 3, "first layer");
+        cr_assert_float_eq((double)theta[0][91 * 120], beta, 1e-7);
+        check_moments(120 * 40, theta[0] + 91 * 120 + 1, 0.11180339887498948, 3, "last layer");
+        for (size_t layer = 1; layer <= 4; layer++)
+            cr_assert_float_eq((double)theta[1][30 + layer * 43 - 1], beta, 1e-7);
+        cr_assert_float_eq((double)theta[2][60 * 1 + 60 * 2 + 120], beta, 1e-7);
+        for (size_t k = 0; k < 3; k++) {
+            free(theta[k]);
+            nf_net_free(net[k]);
+        }
+    }
+}
+
 Test(net_options, last_scale_multiplies_the_last_layer)
 {
     static const size_t hidden[] = {30};
@@ -159,6 +188,20 @@ Test(net_options, shape_and_slices)
                 "blocks.2.linear_layers.0.weight@288:6x6 blocks.2.linear_layers.0.bias@324:6 "
                 "blocks.2.linear_layers.1.weight@330:6x6 blocks.2.linear_layers.1.bias@366:6 "
                 "final_layer.weight@372:2x6 final_layer.bias@384:2 ");
+    const nf_mlp_options swish = {.hidden = seven_five, .n_hidden = 2, .activation = NF_SWISH};
+    check_shape(nf_mlp(4, 2, 3, &swish), 110, 24, 1,
+                "0.weight@0:7x7 0.bias@49:7 0.beta@56:1 1.weight@57:5x7 1.bias@92:5 1.beta@97:1 2.weight@98:2x5 "
+                "2.bias@108:2 ");
+    check_shape(
+        nf_residual_mlp(4, 2, 3, &(nf_residual_mlp_options){.width = 6, .n_blocks = 1, .activation = NF_LIPSWISH}),
+        48 + 110 + 14, 6 + 36, 1,
+        "initial_layer.weight@0:6x7 initial_layer.bias@42:6 "
+        "blocks.0.context_layer.weight@48:6x3 blocks.0.context_layer.bias@66:6 "
+        "blocks.0.linear_layers.0.weight@72:6x6 blocks.0.linear_layers.0.bias@108:6 "
+        "blocks.0.linear_layers.0.beta@114:1 "
+        "blocks.0.linear_layers.1.weight@115:6x6 blocks.0.linear_layers.1.bias@151:6 "
+        "blocks.0.linear_layers.1.beta@157:1 "
+        "final_layer.weight@158:2x6 final_layer.bias@170:2 ");
     nf_net *net = nf_residual_mlp(4, 2, 0, NULL);
     cr_assert_eq(nf_object_shape(nf_net_object(net))->n_params, 64 * 5 + 4 * 64 * 65 + 2 * 65);
     nf_net_free(net);
@@ -277,8 +320,10 @@ Test(net_options, bad_options_are_refused)
     refused(4, 0, 0, (nf_mlp_options){0}, "`out` is 0");
     refused(4, 3, 0, (nf_mlp_options){.hidden = hidden, .n_hidden = 3}, "hidden[1] is 0");
     refused(4, 3, 0, (nf_mlp_options){.n_hidden = 2}, "`hidden` is NULL");
-    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)7}, "unknown activation 7");
+    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
     refused(4, 3, 0, (nf_mlp_options){.output = (nf_activation)41}, "unknown activation 41");
+    refused(4, 3, 0, (nf_mlp_options){.output = NF_SWISH}, "`output` is NF_SWISH");
+    refused_maxout(4, 3, 0, (nf_maxout_options){.output = NF_LIPSWISH}, "`output` is NF_LIPSWISH");
     refused(4, 3, 0, (nf_mlp_options){.init = (nf_initialisation)6}, "unknown initialisation 6");
     refused(4, 3, 0, (nf_mlp_options){.last_scale = NAN}, "last_scale");
     refused(4, 3, 0, (nf_mlp_options){.dropout = 1}, "`dropout` is 1");
@@ -299,7 +344,7 @@ Test(net_options, bad_options_are_refused)
     refused_maxout(0, 3, 0, (nf_maxout_options){.hidden = seven_five, .n_hidden = 1, .window = SIZE_MAX / 3},
                    "overflow");
     refused_residual(4, 0, 0, (nf_residual_mlp_options){0}, "`out` is 0");
-    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)7}, "unknown activation 7");
+    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.init = (nf_initialisation)6}, "unknown initialisation 6");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.block_scale = NAN}, "`block_scale` is not finite");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.last_scale = -INFINITY}, "`last_scale` is not finite");

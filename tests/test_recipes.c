@@ -471,6 +471,30 @@ Test(recipes, are_posteriors_with_a_context)
     }
 }
 
+/* ---- units ---- */
+
+/* A layer of swish or LipSwish units has one number more than one of others. */
+Test(recipes, take_units_with_a_parameter)
+{
+    for (size_t i = 0; i < N_RECIPES; i++) {
+        size_t n[3];
+        for (int k = 0; k < 3; k++) {
+            nf_flow *f = recipes[i].build(3, &(nf_recipe_options){.hidden = (size_t[]){5},
+                                                                  .n_hidden = 1,
+                                                                  .n_blocks = 2,
+                                                                  .n_layers = 2,
+                                                                  .activation = k == 0   ? NF_TANH
+                                                                                : k == 1 ? NF_SWISH
+                                                                                         : NF_LIPSWISH});
+            cr_assert_not_null(f, "%s", nf_error_message());
+            n[k] = nf_flow_shape(f)->n_params;
+            nf_flow_free(f);
+        }
+        cr_assert_eq(n[1], n[0] + 2 * 4, "recipe %zu: %zu and %zu", i, n[0], n[1]); /* two layers of two blocks */
+        cr_assert_eq(n[2], n[1]);
+    }
+}
+
 /* ---- refusals ---- */
 
 static void refused(const recipe *r, nf_recipe_options o, nf_status status, const char *word)

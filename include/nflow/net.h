@@ -15,7 +15,9 @@ typedef struct nf_net_type {
     nf_part part; /**< name and common hooks */
     /**
      * y = net(x). x [dim_in x ld], y [dim_out x ld]; *saved: what vjp needs, allocated on p->tape, untouched where
-     * p->tape is NULL.
+     * p->tape is NULL. A net with a tangent keeps it also where p->tape is p->scratch: it takes its mark of the scratch
+     * arena, to which it rewinds, after what it saves. So who needs a tangent, but has no tape because no gradient will
+     * be asked, hands over its scratch arena as tape and rewinds it in the end.
      */
     nf_status (*apply)(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved);
     /** gx = J^T gy (overwritten; NULL: not wanted); g += parameters', context's. g is never NULL, its fields may be. */
@@ -26,6 +28,27 @@ typedef struct nf_net_type {
     nf_status (*shift_output)(const nf_object *o, const nf_real *shift, nf_real *theta);
     /** From a model file; may be NULL: the type cannot be loaded. */
     nf_net *(*rebuild)(nf_reader *r);
+    /**
+     * The tangent map dy = J dx in the net's input x, for k >= 1 directions at once; context and parameters are held.
+     * x, y and `saved` are those of an apply with a tape, and p is its pass but for the tape. Nothing of that is
+     * changed, so that any number of tangents may be taken at a point.
+     *
+     * A tile of directions has the rows of x or y, each k ld long: direction j of sample s in row r stands at
+     * [(r k + j) ld + s]. dx [dim_in x k ld] must be finite in the padding, s >= n; dy [dim_out x k ld] is then finite
+     * there, too. *saved_tangent: what tangent_vjp needs, allocated on p->tape as by apply; untouched where p->tape is
+     * NULL (then no gradient will be asked). May be NULL: the net has no tangent.
+     */
+    nf_status (*tangent)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                         size_t k, const nf_real *dx, nf_real *dy, void **saved_tangent);
+    /**
+     * The gradient of <gy, y> + <gdy, dy>, y = net(x) and dy = J(x) dx, in all that they depend on: gx [dim_in x ld]
+     * and gdx [dim_in x k ld], overwritten (NULL: not wanted); g += parameters', context's. gy [dim_out x ld] is not
+     * NULL here, gdy [dim_out x k ld]; both are 0 in the padding, and so are gx and gdx then. Where a unit has a kink
+     * its second derivative counts as 0. Nothing saved is changed: it may be called any number of times.
+     */
+    nf_status (*tangent_vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                             size_t k, const nf_real *dx, const nf_real *dy, void *saved_tangent, const nf_real *gy,
+                             const nf_real *gdy, nf_real *gx, nf_real *gdx, const nf_grad *g);
 } nf_net_type;
 
 /**
@@ -52,6 +75,20 @@ NF_API NF_CHECKED nf_status nf_net_apply(const nf_object *net, const nf_pass *p,
 /** As nf_net_type.vjp. */
 NF_API NF_CHECKED nf_status nf_net_vjp(const nf_object *net, const nf_pass *p, const nf_real *x, const nf_real *y,
                                        void *saved, const nf_real *gy, nf_real *gx, const nf_grad *g);
+/**
+ * The tangent map of a net, dy = J dx for k directions: exact traces (k = dim_in unit directions), Hutchinson's
+ * estimates, power series. As nf_net_type.tangent, which has the layout of directions. All nets of the library have it.
+ * @return NF_EUNSUPPORTED where the net's type has none, NF_EARG (k is 0, `net` NULL or not a net), NF_ENOMEM.
+ */
+NF_API NF_CHECKED nf_status nf_net_tangent(const nf_object *net, const nf_pass *p, const nf_real *x, const nf_real *y,
+                                           void *saved, size_t k, const nf_real *dx, nf_real *dy, void **saved_tangent);
+/**
+ * Its vector-Jacobian product. As nf_net_type.tangent_vjp, but gy may be NULL: zeros. Errors as nf_net_tangent()'s.
+ */
+NF_API NF_CHECKED nf_status nf_net_tangent_vjp(const nf_object *net, const nf_pass *p, const nf_real *x,
+                                               const nf_real *y, void *saved, size_t k, const nf_real *dx,
+                                               const nf_real *dy, void *saved_tangent, const nf_real *gy,
+                                               const nf_real *gdy, nf_real *gx, nf_real *gdx, const nf_grad *g);
 
 /** Units of an MLP. */
 typedef enum nf_activation {
@@ -61,12 +98,23 @@ typedef enum nf_activation {
     NF_ELU,        /**< x for x > 0, exp(x) - 1 below */
     NF_SOFTPLUS,   /**< log(1 + exp x) */
     NF_SIGMOID,    /**< 1 / (1 + exp(-x)) */
-    NF_IDENTITY    /**< x */
+    NF_IDENTITY,   /**< x */
+    /**
+     * Swish, x sigmoid(b x) (Ramachandran et al. 2017), with b = log(1 + exp(beta)) > 0 and a learnt beta for each
+     * layer of units, which starts at log(e - 1): b = 1. For hidden units; as `output` it is refused. The units' layer
+     * has beta, one number, after its biases; in nf_residual_mlp the layer that reads them has it.
+     */
+    NF_SWISH,
+    /**
+     * LipSwish, x sigmoid(b x) / 1.1 (Chen et al. 2019, Residual Flows, section 3.3): swish with slopes of at most 1.
+     * beta starts at 0.5; else as NF_SWISH.
+     */
+    NF_LIPSWISH
 } nf_activation;
 
 /** How weights start; biases start at 0. */
 typedef enum nf_initialisation {
-    NF_INIT_AUTO,   /**< He for ReLU, leaky ReLU and ELU units, Glorot for the others */
+    NF_INIT_AUTO,   /**< He for ReLU, leaky ReLU, ELU, swish and LipSwish units, Glorot for the others */
     NF_INIT_HE,     /**< normal, variance 2 / fan_in (He et al. 2015) */
     NF_INIT_GLOROT, /**< normal, variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010) */
     NF_INIT_LECUN,  /**< normal, variance 1 / fan_in */
@@ -91,7 +139,8 @@ typedef struct nf_mlp_options {
  * @param out  rows of y, >= 1
  * @param n_ctx rows of context, 0 for none
  * @param options NULL: an affine map
- * Parameters, layer by layer: W [out x in], row-major, over x's rows then the context's; b [out].
+ * Parameters, layer by layer: W [out x in], row-major, over x's rows then the context's; b [out]; of hidden layers with
+ * NF_SWISH or NF_LIPSWISH then beta.
  * In NF_TRAIN with dropout, hidden units are multiplied by 0 or 1 / (1 - dropout); the mask is noise of the pass, the
  * same in its gradient.
  * @return NULL on NF_EARG, NF_ENOMEM.
@@ -146,7 +195,8 @@ typedef struct nf_residual_mlp_options {
  * @param options NULL: the defaults
  * Parameters, tensors named and ordered as in the authors' code: initial_layer; for each block k blocks.k.context_layer
  * (only with context), blocks.k.linear_layers.0, blocks.k.linear_layers.1; final_layer. Each has weight [out x in],
- * row-major, then bias.
+ * row-major, then bias; with NF_SWISH or NF_LIPSWISH blocks.k.linear_layers.0 has then the beta of the units f(h) that
+ * it reads, blocks.k.linear_layers.1 that of the units between the two.
  * @return NULL on NF_EARG, NF_ENOMEM.
  */
 NF_API nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_mlp_options *options);
@@ -173,9 +223,10 @@ typedef struct nf_masked_options {
  * @param dim inputs, >= 1; outputs: dim n_per_dim
  * @param options NULL: outputs are affine in the inputs
  * Parameters, layer by layer: the weights that are not masked, row by row without gaps (inputs in order, in the first
- * layer then the context's); the biases; after a block's second layer with context its gate's Wc [width x n_ctx],
- * row-major, and bc. In NF_TRAIN with dropout, masks are noise of the pass, as in nf_mlp; both directions of an
- * autoregressive flow draw the same ones for the same noise, and remain each other's inverse.
+ * layer then the context's); the biases; beta of its units, if they are NF_SWISH or NF_LIPSWISH (a block's last layer
+ * is read through the next block's units, the last block's through none); after a block's second layer with context its
+ * gate's Wc [width x n_ctx], row-major, and bc. In NF_TRAIN with dropout, masks are noise of the pass, as in nf_mlp;
+ * both directions of an autoregressive flow draw the same ones for the same noise, and remain each other's inverse.
  * @return NULL on NF_EARG, NF_ENOMEM.
  */
 NF_API nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options);

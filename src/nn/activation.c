@@ -1,26 +1,39 @@
-/* Units y = f(z), z = x + bias. Each slope is written in terms of the output y, so that a net keeps one array a layer:
+/* Units y = f(z), z = x + bias. Slopes and second derivatives are written in terms of the output y, so that a net keeps
+   one array a layer:
 
-       relu      max(0, z)            [y > 0]
-       leaky     z or z / 100         1 or 1 / 100
-       elu       z or e^z - 1         1 or y + 1       (Clevert et al. 2016, eq. 14-15)
-       tanh      tanh z               1 - y^2
-       softplus  log(1 + e^z)         1 - e^-y
-       sigmoid   1 / (1 + e^-z)       y (1 - y)
+       f         y                    f'              f''
+       relu      max(0, z)            [y > 0]         0
+       leaky     z or z / 100         1 or 1 / 100    0
+       elu       z or e^z - 1         1 or y + 1      0 or y + 1       (Clevert et al. 2016, eq. 14-15)
+       tanh      tanh z               1 - y^2         -2 y (1 - y^2)
+       softplus  log(1 + e^z)         1 - e^-y        (1 - e^-y) e^-y
+       sigmoid   1 / (1 + e^-z)       y (1 - y)       y (1 - y) (1 - 2 y)
 
-   Comparisons are turned so that a NaN passes through. */
+   At a kink f'' is 0. Comparisons are turned so that a NaN passes through. */
 #include "nn/activation.h"
 #include "core/vec.h"
 
-#define NFI_UNITS(X)                                                                 \
-    X(NF_RELU, relu, (z < 0) ? 0 : z, (y > 0) ? 1 : 0)                               \
-    X(NF_TANH, tanh, nfi_tanh(z), 1 - y * y)                                         \
-    X(NF_LEAKY_RELU, leaky_relu, z < 0 ? NF_R(0.01) * z : z, y < 0 ? NF_R(0.01) : 1) \
-    X(NF_ELU, elu, z < 0 ? nfi_expm1(z) : z, y < 0 ? y + 1 : 1)                      \
-    X(NF_SOFTPLUS, softplus, nfi_softplus(z), -nfi_expm1(-y))                        \
-    X(NF_SIGMOID, sigmoid, nfi_sigmoid(z), (1 - y) * y)                              \
-    X(NF_IDENTITY, identity, z, 1)
+#define NFI_UNITS(X)                                                                                \
+    X(NF_RELU, relu, (z < 0) ? 0 : z, (y > 0) ? 1 : 0, 0)                                           \
+    X(NF_TANH, tanh, nfi_tanh(z), 1 - y * y, -2 * y * (1 - y * y))                                  \
+    X(NF_LEAKY_RELU, leaky_relu, z < 0 ? NF_R(0.01) * z : z, y < 0 ? NF_R(0.01) : 1, 0)             \
+    X(NF_ELU, elu, z < 0 ? nfi_expm1(z) : z, y < 0 ? y + 1 : 1, y < 0 ? y + 1 : 0)                  \
+    X(NF_SOFTPLUS, softplus, nfi_softplus(z), -nfi_expm1(-y), -nfi_expm1(-y) * (nfi_expm1(-y) + 1)) \
+    X(NF_SIGMOID, sigmoid, nfi_sigmoid(z), (1 - y) * y, (1 - y) * y * (1 - 2 * y))                  \
+    X(NF_IDENTITY, identity, z, 1, 0)
 
-#define NFI_UNIT_LOOPS(tag, name, value, slope)                                                               \
+#define NFI_UNIT_DERIVATIVE(name, derivative)                                   \
+    NFI_INLINE void name(size_t n, nf_real share, const nf_real *h, nf_real *d) \
+    {                                                                           \
+        n = nfi_lanes(n);                                                       \
+        NFI_SIMD                                                                \
+        for (size_t i = 0; i < n; i++) {                                        \
+            nf_real y = share * h[i];                                           \
+            (void)y;                                                            \
+            d[i] = (derivative);                                                \
+        }                                                                       \
+    }
+#define NFI_UNIT_LOOPS(tag, name, value, slope, curve)                                                        \
     NFI_INLINE void name##_forward(size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y) \
     {                                                                                                         \
         ld = nfi_lanes(ld);                                                                                   \
@@ -48,17 +61,26 @@
             if (g_bias)                                                                                       \
                 g_bias[r] += nfi_row_sum(ld, g + r * ld);                                                     \
         }                                                                                                     \
-    }
+    }                                                                                                         \
+    NFI_UNIT_DERIVATIVE(name##_first, slope)                                                                  \
+    NFI_UNIT_DERIVATIVE(name##_second, curve)
 NFI_UNITS(NFI_UNIT_LOOPS)
+
+/* Units that keep their argument have kernels of their own (swish.h) and never come here. */
+#define NFI_NOT_HERE  \
+    case NF_SWISH:    \
+    case NF_LIPSWISH: \
+        break;
 
 void nfi_activate_to(nf_activation f, size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y)
 {
     switch (f) {
-#define NFI_UNIT_CASE(tag, name, value, slope) \
-    case tag:                                  \
-        name##_forward(rows, ld, bias, x, y);  \
+#define NFI_UNIT_CASE(tag, name, value, slope, curve) \
+    case tag:                                         \
+        name##_forward(rows, ld, bias, x, y);         \
         break;
         NFI_UNITS(NFI_UNIT_CASE)
+        NFI_NOT_HERE
     }
 }
 
@@ -71,11 +93,12 @@ void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y,
                       nf_real *g_bias)
 {
     switch (f) {
-#define NFI_UNIT_VJP_CASE(tag, name, value, slope)        \
+#define NFI_UNIT_VJP_CASE(tag, name, value, slope, curve) \
     case tag:                                             \
         name##_slopes(rows, ld, y, gy, false, g, g_bias); \
         break;
         NFI_UNITS(NFI_UNIT_VJP_CASE)
+        NFI_NOT_HERE
     }
 }
 
@@ -83,10 +106,35 @@ void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, const nf_real
                           nf_real *g_bias)
 {
     switch (f) {
-#define NFI_UNIT_VJP_ADD_CASE(tag, name, value, slope)   \
-    case tag:                                            \
-        name##_slopes(rows, ld, y, gy, true, g, g_bias); \
+#define NFI_UNIT_VJP_ADD_CASE(tag, name, value, slope, curve) \
+    case tag:                                                 \
+        name##_slopes(rows, ld, y, gy, true, g, g_bias);      \
         break;
         NFI_UNITS(NFI_UNIT_VJP_ADD_CASE)
+        NFI_NOT_HERE
+    }
+}
+
+void nfi_activate_slopes(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *slope)
+{
+    switch (f) {
+#define NFI_UNIT_FIRST_CASE(tag, name, value, slope_, curve) \
+    case tag:                                                \
+        name##_first(n, share, h, slope);                    \
+        break;
+        NFI_UNITS(NFI_UNIT_FIRST_CASE)
+        NFI_NOT_HERE
+    }
+}
+
+void nfi_activate_curves(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *curve)
+{
+    switch (f) {
+#define NFI_UNIT_SECOND_CASE(tag, name, value, slope, curve_) \
+    case tag:                                                 \
+        name##_second(n, share, h, curve);                    \
+        break;
+        NFI_UNITS(NFI_UNIT_SECOND_CASE)
+        NFI_NOT_HERE
     }
 }

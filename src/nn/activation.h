@@ -1,4 +1,5 @@
-/* Units of a net on a tile [rows x ld]: forward fused with the bias, backward from the unit's own output. */
+/* Units of a net on a tile [rows x ld]: forward fused with the bias, backward from the unit's own output. Those that
+   keep their argument are in swish.h; hidden.h calls either. */
 #ifndef NFI_ACTIVATION_H
 #define NFI_ACTIVATION_H
 #include "core/kernel.h"
@@ -15,5 +16,19 @@ NFI_KERNEL void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const 
 /* g += f' gy, then as above. */
 NFI_KERNEL void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy,
                                      nf_real *g, nf_real *g_bias);
+/* slope = f', curve = f'' [n], n = rows * ld, from the outputs y = share h. curve of units of straight pieces is 0. */
+NFI_KERNEL void nfi_activate_slopes(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *slope);
+NFI_KERNEL void nfi_activate_curves(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *curve);
+
+/* Whether the slope does not follow from the output: such units have a parameter, too. */
+static inline bool nfi_keeps_argument(nf_activation f)
+{
+    return f == NF_SWISH || f == NF_LIPSWISH;
+}
+/* Whether f'' is not 0 everywhere. */
+static inline bool nfi_is_curved(nf_activation f)
+{
+    return f != NF_RELU && f != NF_LEAKY_RELU && f != NF_IDENTITY;
+}
 
 #endif

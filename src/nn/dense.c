@@ -2,14 +2,15 @@
 
        gW += gz (x, context)^T,   g(x, context) = W^T gz,
 
-   and its initial weights (He et al. 2015, eq. 10; Glorot & Bengio 2010, eq. 12). Products run over the n samples only
-   and the padding is set afterwards. Context is not copied next to x: W's columns for x and for context make two
-   products into one array. */
+   its tangent dz = W dx with gW += sum_j gdz_j dx_j^T and gdx_j = W^T gdz_j, and its initial weights (He et al. 2015,
+   eq. 10; Glorot & Bengio 2010, eq. 12). Products run over the n samples only and the padding is set afterwards.
+   Context is not copied next to x: W's columns for x and for context make two products into one array. */
 #include "nn/dense.h"
 #include "core/memory.h"
 #include "core/product.h"
 #include "core/tiles.h"
 #include "core/transpose.h"
+#include "nn/directions.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,7 @@ bool nfi_dense_count(const nfi_dense *d, size_t *total)
 {
     size_t size;
     return nfi_add(d->in, d->n_ctx, &size) && nfi_add(size, 1, &size) && nfi_mul(size, d->out, &size) &&
-           nfi_add(*total, size, total);
+           nfi_add(size, d->betas, &size) && nfi_add(*total, size, total);
 }
 
 /* W's columns for x, and from w + in on those for context. */
@@ -75,6 +76,31 @@ nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, size_t at, const n
     return status;
 }
 
+void nfi_dense_tangent(const nfi_dense *d, const nf_pass *p, size_t k, const nf_real *w, const nf_real *dx, bool add,
+                       nf_real *dz)
+{
+    const nfi_matrix of_x = columns(d, d->in);
+    const size_t ld = k * p->ld;
+    if (d->in)
+        nfi_times(&of_x, w, 0, d->out, ld, ld, dx, add, dz);
+    else if (!add)
+        memset(dz, 0, d->out * ld * sizeof *dz);
+}
+
+nf_status nfi_dense_tangent_vjp(const nfi_dense *d, const nf_pass *p, size_t k, size_t at, const nf_real *x,
+                                const nf_real *dx, const nf_real *gz, const nf_real *gdz, nf_real *gx, nf_real *gdx,
+                                const nf_grad *g)
+{
+    const nfi_matrix of_x = columns(d, d->in);
+    const nf_pass wide = nfi_wide_pass(p, k);
+    nf_status status = nfi_dense_vjp(d, p, at, x, gz, gx, g);
+    if (status == NF_OK && g->theta && d->in)
+        status = nfi_weight_gradient(&wide, &of_x, d->in, dx, gdz, true, g->theta + at);
+    if (gdx && d->in)
+        nfi_times_transposed(&of_x, p->theta + at, 0, d->in, wide.n, wide.ld, gdz, false, gdx);
+    return status;
+}
+
 nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows)
 {
     if (g->theta && g->fresh)
@@ -86,7 +112,7 @@ nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows)
 
 static double weight_deviation(nf_initialisation init, nf_activation unit, double fan_in, double fan_out)
 {
-    bool rectifier = unit == NF_RELU || unit == NF_LEAKY_RELU || unit == NF_ELU;
+    bool rectifier = unit != NF_TANH && unit != NF_SOFTPLUS && unit != NF_SIGMOID && unit != NF_IDENTITY;
     switch (init) {
     case NF_INIT_AUTO:
         return rectifier ? sqrt(2 / fan_in) : sqrt(2 / (fan_in + fan_out));
@@ -123,7 +149,7 @@ static void scale(double factor, size_t n, nf_real *w)
 
 void nfi_dense_init_uniform(const nfi_dense *d, double bound, const nf_noise *noise, nf_real *w)
 {
-    size_t n = nfi_dense_size(d);
+    size_t n = nfi_dense_beta(d);
     draw(nf_noise_uniform, noise, n, w);
     for (size_t i = 0; i < n; i++)
         w[i] = 2 * w[i] - 1;
@@ -151,4 +177,7 @@ void nfi_dense_slices(const nfi_dense *d, const char *layer, size_t at, nf_slice
     each(user, name, at, 2, extents);
     snprintf(name, sizeof name, "%s.bias", layer);
     each(user, name, at + nfi_dense_bias(d), 1, extents);
+    snprintf(name, sizeof name, "%s.beta", layer);
+    if (d->betas)
+        each(user, name, at + nfi_dense_beta(d), 1, &d->betas);
 }

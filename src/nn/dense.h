@@ -1,6 +1,6 @@
 /* One affine layer on a tile, z = W (x, context) + b, from which nets are built. Its numbers: W [out x (in + n_ctx)],
-   row-major, over x's rows then the context's; b [out]. Biases enter where the units are computed (activation.h), and
-   their gradients leave there. */
+   row-major, over x's rows then the context's; b [out]; if its units have a parameter (hidden.h), that. Biases enter
+   where the units are computed, and their gradients leave there. */
 #ifndef NFI_DENSE_H
 #define NFI_DENSE_H
 #include "core/product.h"
@@ -8,6 +8,7 @@
 
 typedef struct nfi_dense {
     size_t in, n_ctx, out; /* rows of x and of context: each may be 0 */
+    size_t betas;          /* parameters of units, after the biases: 0 or 1 */
 } nfi_dense;
 
 static inline size_t nfi_dense_fan_in(const nfi_dense *d)
@@ -19,9 +20,14 @@ static inline size_t nfi_dense_bias(const nfi_dense *d)
 {
     return d->out * nfi_dense_fan_in(d);
 }
-static inline size_t nfi_dense_size(const nfi_dense *d)
+/* Where the units' parameter is. */
+static inline size_t nfi_dense_beta(const nfi_dense *d)
 {
     return nfi_dense_bias(d) + d->out;
+}
+static inline size_t nfi_dense_size(const nfi_dense *d)
+{
+    return nfi_dense_beta(d) + d->betas;
 }
 /* *total += the size; false on overflow. */
 bool nfi_dense_count(const nfi_dense *d, size_t *total);
@@ -35,15 +41,23 @@ nf_status nfi_weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows
    zeros as padding. NULL: not wanted. */
 nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, size_t at, const nf_real *x, const nf_real *gz,
                         nf_real *gx, const nf_grad *g);
+/* dz = W dx, or +=, for k directions [rows x k ld] (directions.h); the context is held. */
+void nfi_dense_tangent(const nfi_dense *d, const nf_pass *p, size_t k, const nf_real *w, const nf_real *dx, bool add,
+                       nf_real *dz);
+/* nfi_dense_vjp, and from gdz the same for the tangent: W's gradient += gdz dx^T, gdx = W^T gdz. */
+nf_status nfi_dense_tangent_vjp(const nfi_dense *d, const nf_pass *p, size_t k, size_t at, const nf_real *x,
+                                const nf_real *dx, const nf_real *gz, const nf_real *gdz, nf_real *gx, nf_real *gdx,
+                                const nf_grad *g);
 /* Where the gradient of the biases theta[at ...] is to be added, cleared if it is fresh: ask once. NULL: not wanted. */
 nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows);
 
-/* Initial numbers times `factor`, for outputs that feed `fan_out` units of a kind. The noise is the layer's own. */
+/* Initial weights and biases times `factor`, for outputs that feed `fan_out` units of a kind. The noise is the layer's
+ * own. */
 void nfi_dense_init(const nfi_dense *d, nf_initialisation init, nf_activation unit, size_t fan_out, double factor,
                     const nf_noise *noise, nf_real *w);
 /* All uniform in +-bound. */
 void nfi_dense_init_uniform(const nfi_dense *d, double bound, const nf_noise *noise, nf_real *w);
-/* Names the layer's tensors: `layer`.weight and `layer`.bias, in theta from `at` on. */
+/* Names the layer's tensors: `layer`.weight, `layer`.bias and, if there is one, `layer`.beta, in theta from `at` on. */
 void nfi_dense_slices(const nfi_dense *d, const char *layer, size_t at, nf_slice_fn *each, void *user);
 
 #endif

@@ -10,37 +10,36 @@
 #include "nn/masked.h"
 #include "core/rows.h"
 #include "core/tiles.h"
-#include "nn/activation.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 #include <string.h>
-
-/* Residual: even hidden layers add to the stream; all but the last of them are read through a unit. */
-static bool on_stream(const nfi_masked *m, size_t l)
-{
-    return m->residual && l % 2 == 0 && !nfi_masked_last(m, l);
-}
-static bool has_units(const nfi_masked *m, size_t l)
-{
-    return !nfi_masked_last(m, l) && !(m->residual && l + 2 == m->n_layers);
-}
-static bool has_gate(const nfi_masked *m, size_t l)
-{
-    return m->layer[l].gate.n_rows > 0;
-}
 
 /* What layer l reads. */
 static const nf_real *below(const nfi_masked *m, const nfi_masked_run *run, size_t l, size_t ld, const nf_real *x)
 {
     if (l == 0)
         return x;
-    return has_units(m, l - 1) ? run->unit + m->layer[l - 1].unit * ld : run->stream;
+    return nfi_masked_has_units(m, l - 1) ? run->unit + m->layer[l - 1].unit * ld : run->stream;
 }
 
 /* The mask of a layer's rows from `first` on; NULL: nothing is dropped. */
 static const nf_real *mask_of(const nfi_masked_layer *layer, const nfi_masked_run *run, size_t first, size_t ld)
 {
     return run->mask && layer->drop_layer != NFI_KEPT ? run->mask + (layer->dropped + first) * ld : NULL;
+}
+
+nfi_hidden nfi_masked_units(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t first,
+                            size_t rows)
+{
+    const nfi_masked_layer *layer = &m->layer[l];
+    const size_t at = (layer->unit + first) * p->ld;
+    return (nfi_hidden){.f = m->activation,
+                        .rows = rows,
+                        .beta = nfi_masked_has_beta(m, l) ? p->theta + layer->beta : NULL,
+                        .h = run->unit + at,
+                        .z = run->argument ? run->argument + at : NULL,
+                        .mask = mask_of(layer, run, first, p->ld),
+                        .dropout = m->dropout};
 }
 
 static nf_status draw_masks(const nfi_masked *m, const nf_pass *p, nf_arena *a, nfi_masked_run *run)
@@ -62,11 +61,13 @@ nf_status nfi_masked_begin(const nf_object *net, const nf_pass *p, nf_arena *a, 
     const nfi_masked *m = nf_self(net);
     const size_t width = m->residual ? m->widest : 0;
     nf_real *none = nf_arena_reals(a, 1, width);
+    const bool keeps = nfi_keeps_argument(m->activation);
     run->unit = nf_arena_reals(a, m->n_units, p->ld);
+    run->argument = keeps ? nf_arena_reals(a, m->n_units, p->ld) : NULL;
     run->stream = nf_arena_reals(a, width, p->ld);
     run->value = nf_arena_reals(a, 2 * m->n_gated, p->ld);
     run->mask = NULL;
-    if (!none || !run->unit || !run->stream || !run->value)
+    if (!none || !run->unit || !run->stream || !run->value || (keeps && !run->argument))
         return NF_ENOMEM;
     run->open = run->value + m->n_gated * p->ld;
     run->no_bias = memset(none, 0, width * sizeof *none);
@@ -95,30 +96,32 @@ static void layer_rows(const nfi_masked *m, const nf_pass *p, const nfi_masked_r
     const nfi_masked_layer *layer = &m->layer[l];
     const size_t n = p->n, ld = p->ld, rows = last - first;
     const nf_real *w = p->theta + layer->weights, *bias = p->theta + layer->biases + first;
-    const nf_real *mask = mask_of(layer, run, first, ld);
-    const bool stream = on_stream(m, l), gate = has_gate(m, l);
-    nf_real *unit = run->unit + layer->unit * ld, *z = unit;
+    const bool stream = nfi_masked_on_stream(m, l), gate = nfi_masked_has_gate(m, l), output = nfi_masked_last(m, l);
+    nf_real *z;
     if (stream)
         z = gate ? run->value + layer->gated * ld : run->stream;
-    else if (nfi_masked_last(m, l))
+    else if (output)
         z = y;
+    else
+        z = (run->argument ? run->argument : run->unit) + layer->unit * ld;
     nfi_times(&layer->inputs, w, first, last, n, ld, below(m, run, l, ld, x), stream && l > 0 && !gate, z);
     if (layer->context.n_rows)
         nfi_times(&layer->context, w, first, last, n, ld, p->ctx, true, z);
     z += first * ld;
-    unit += first * ld;
     nfi_pad(rows, n, ld, z);
     if (gate) {
         gate_rows(layer, p, run, first, last, z);
         z = run->stream + first * ld;
         bias = run->no_bias;
     }
-    if (stream && has_units(m, l))
-        nfi_activate_to(m->activation, rows, ld, bias, z, unit);
-    if (!gate)
-        nfi_activate(stream || nfi_masked_last(m, l) ? NF_IDENTITY : m->activation, rows, ld, bias, z);
-    if (mask)
-        nfi_dropout_apply(rows, ld, mask, unit);
+    if (nfi_masked_has_units(m, l)) {
+        const nfi_hidden units = nfi_masked_units(m, p, run, l, first, rows);
+        nfi_hidden_apply(&units, ld, bias, z);
+        if (units.mask)
+            nfi_dropout_apply(rows, ld, units.mask, units.h);
+    }
+    if ((stream && !gate) || output)
+        nfi_activate(NF_IDENTITY, rows, ld, bias, z);
 }
 
 void nfi_masked_times(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
@@ -139,7 +142,7 @@ static const nf_real *gradient_of(const nfi_masked *m, size_t l, size_t ld, cons
 {
     if (nfi_masked_last(m, l))
         return gy;
-    return g + (has_gate(m, l) ? m->n_units + m->layer[l].gated : m->layer[l].unit) * ld;
+    return g + (nfi_masked_has_gate(m, l) ? m->n_units + m->layer[l].gated : m->layer[l].unit) * ld;
 }
 /* The gradient in the product of its gate. */
 static const nf_real *gradient_of_gate(const nfi_masked *m, size_t l, size_t ld, const nf_real *g)
@@ -152,22 +155,21 @@ static void layer_rows_back(const nfi_masked *m, const nf_pass *p, const nfi_mas
 {
     const nfi_masked_layer *layer = &m->layer[l], *above = layer + 1;
     const size_t n = p->n, ld = p->ld, rows = last - first, at = (layer->unit + first) * ld;
-    const nf_real *unit = run->unit + at, *mask = mask_of(layer, run, first, ld);
-    const bool skips = on_stream(m, l) && has_units(m, l);
+    const nfi_hidden units = nfi_masked_units(m, p, run, l, first, rows);
+    const bool skips = nfi_masked_on_stream(m, l) && nfi_masked_has_units(m, l);
     nf_real *spare = g + (m->n_units + 2 * m->n_gated) * ld, *gu = skips ? spare : g + layer->unit * ld;
+    nf_real *g_beta = nfi_masked_beta_row(m, l, ld, g);
     nfi_times_transposed(&above->inputs, p->theta + above->weights, first, last, n, ld,
                          gradient_of(m, l + 1, ld, gy, g), false, gu);
     gu += first * ld;
     nfi_pad_zero(rows, n, ld, gu);
     if (skips) { /* the stream goes on, to the layer after the next */
         memcpy(g + at, g + (m->layer[l + 2].unit + first) * ld, rows * ld * sizeof *g);
-        nfi_activate_vjp_add(m->activation, rows, ld, unit, gu, g + at, NULL);
-    } else if (has_units(m, l)) {
-        if (mask)
-            nfi_dropout_vjp(m->dropout, rows, ld, mask, unit, gu, spare);
-        nfi_activate_vjp(m->activation, rows, ld, mask ? spare : unit, gu, gu, NULL);
+        nfi_hidden_vjp(&units, ld, NULL, gu, true, g + at, NULL, g_beta);
+    } else if (nfi_masked_has_units(m, l)) {
+        nfi_hidden_vjp(&units, ld, spare, gu, false, gu, NULL, g_beta);
     }
-    if (has_gate(m, l)) {
+    if (nfi_masked_has_gate(m, l)) {
         const size_t gated = (layer->gated + first) * ld;
         nf_real *g_value = g + m->n_units * ld + gated, *g_open = g_value + m->n_gated * ld;
         nfi_gate_vjp(rows, ld, run->value + gated, run->open + gated, g + at, g_value, g_open, NULL, NULL);
@@ -178,6 +180,9 @@ void nfi_masked_back(const nf_object *net, const nf_pass *p, const nfi_masked_ru
                      const nf_real *gy, nf_real *g)
 {
     const nfi_masked *m = nf_self(net);
+    for (size_t l = 0; last == m->dim && l < m->n_layers; l++)
+        if (nfi_masked_has_beta(m, l))
+            memset(nfi_masked_beta_row(m, l, p->ld, g), 0, p->ld * sizeof *g);
     for (size_t l = m->n_layers - 1; l-- > 0;) {
         const size_t *start = m->layer[l].start;
         if (start[first] < start[last])
@@ -204,7 +209,7 @@ static nf_status gate_numbers(const nfi_masked *m, size_t l, const nf_pass *p, c
 }
 
 nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, const nf_real *x,
-                                  const nf_real *gy, const nf_real *g, const nf_grad *grad)
+                                  const nf_real *gy, nf_real *g, const nf_grad *grad)
 {
     const nfi_masked *m = nf_self(net);
     nf_status status = NF_OK;
@@ -214,10 +219,14 @@ nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const 
         if (layer->context.n_rows && grad->ctx)
             nfi_times_transposed(&layer->context, p->theta + layer->weights, 0, m->n_ctx, p->n, p->ld, gz, true,
                                  grad->ctx);
-        if (has_gate(m, l))
+        if (nfi_masked_has_gate(m, l))
             status = gate_numbers(m, l, p, gradient_of_gate(m, l, p->ld, g), grad);
         if (!grad->theta || status != NF_OK)
             continue;
+        if (nfi_masked_has_beta(m, l)) {
+            const nfi_hidden units = nfi_masked_units(m, p, run, l, 0, layer->inputs.n_rows);
+            nfi_beta_gradient(&units, p->ld, grad, layer->beta, nfi_masked_beta_row(m, l, p->ld, g));
+        }
         nf_real *gw = grad->theta + layer->weights;
         nfi_add_row_sums(layer->inputs.n_rows, p->ld, 1, gz,
                          nfi_bias_gradient(grad, layer->biases, layer->inputs.n_rows));

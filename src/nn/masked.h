@@ -5,13 +5,14 @@
 #define NFI_MASKED_H
 #include "core/product.h"
 #include "core/tree.h"
-#include "nn/dense.h"
+#include "nn/hidden.h"
 
 /* One masked layer, rows sorted by degree. */
 typedef struct nfi_masked_layer {
     nfi_matrix inputs, context; /* ragged: columns of what is below; of context, in the first layer only (n_rows 0) */
     nfi_matrix gate;            /* of context, dense: of a block's second layer, n_rows 0 elsewhere */
     size_t weights, biases;     /* where its numbers begin */
+    size_t beta;                /* the parameter of its units, if they have one */
     size_t gate_weights, gate_biases;
     size_t unit;       /* first row among the hidden units */
     size_t gated;      /* first row among the gated ones */
@@ -44,6 +45,24 @@ static inline bool nfi_masked_last(const nfi_masked *m, size_t l)
 {
     return l + 1 == m->n_layers;
 }
+/* Residual: even hidden layers add to the stream; all but the last of them are read through a unit. */
+static inline bool nfi_masked_on_stream(const nfi_masked *m, size_t l)
+{
+    return m->residual && l % 2 == 0 && !nfi_masked_last(m, l);
+}
+static inline bool nfi_masked_has_units(const nfi_masked *m, size_t l)
+{
+    return !nfi_masked_last(m, l) && !(m->residual && l + 2 == m->n_layers);
+}
+static inline bool nfi_masked_has_gate(const nfi_masked *m, size_t l)
+{
+    return m->layer[l].gate.n_rows > 0;
+}
+/* Whether layer l's units have a parameter. */
+static inline bool nfi_masked_has_beta(const nfi_masked *m, size_t l)
+{
+    return nfi_keeps_argument(m->activation) && nfi_masked_has_units(m, l);
+}
 /* The affine map that gates layer l. */
 static inline nfi_dense nfi_masked_gate(const nfi_masked *m, size_t l)
 {
@@ -54,11 +73,15 @@ static inline nfi_dense nfi_masked_gate(const nfi_masked *m, size_t l)
 typedef struct nfi_masked_run {
     nf_real *unit;          /* [n_units x ld], hidden layer by hidden layer; as they are after dropout */
     nf_real *stream;        /* [width x ld], residual: the sum that the blocks add to */
+    nf_real *argument;      /* [n_units x ld] of units that keep theirs, else NULL */
     nf_real *value, *open;  /* [n_gated x ld] of each gated block: what it would add, and the share that it may */
     nf_real *mask;          /* [n_dropped x ld] 0 or 1 / (1 - dropout); NULL where nothing is dropped */
     const nf_real *no_bias; /* [width] zeros */
 } nfi_masked_run;
 
+/* Rows first .. first + rows - 1 of layer l's units. */
+nfi_hidden nfi_masked_units(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t first,
+                            size_t rows);
 bool nfi_is_masked(const nf_object *net);
 
 /* p: the net's own pass. While training, what is dropped at all times is drawn here: a name of noise gives the same
@@ -68,11 +91,23 @@ nf_status nfi_masked_begin(const nf_object *net, const nf_pass *p, nf_arena *a, 
 void nfi_masked_times(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
                       const nf_real *x, nf_real *y);
 
-/* Rows of g below: units, the gated blocks' values and gates, a layer's scratch. */
+/* Rows of a layer's scratch. */
+static inline size_t nfi_masked_spare(const nfi_masked *m)
+{
+    return m->residual || m->n_dropped ? m->widest : 0;
+}
+/* Rows of g below: units, the gated blocks' values and gates, a layer's scratch, a row for the parameter of each
+   layer's units. */
 static inline size_t nfi_masked_gradients(const nf_object *net)
 {
     const nfi_masked *m = net->self;
-    return m->n_units + 2 * m->n_gated + (m->residual || m->n_dropped ? m->widest : 0);
+    const size_t betas = nfi_keeps_argument(m->activation) ? m->n_layers : 0;
+    return m->n_units + 2 * m->n_gated + nfi_masked_spare(m) + betas;
+}
+/* Layer l's of the last rows: see nfi_beta_gradient(). */
+static inline nf_real *nfi_masked_beta_row(const nfi_masked *m, size_t l, size_t ld, nf_real *g)
+{
+    return nfi_masked_has_beta(m, l) ? g + (m->n_units + 2 * m->n_gated + nfi_masked_spare(m) + l) * ld : NULL;
 }
 /* g of the times first <= t < last from gy [dim P x ld]; those after have been computed. */
 void nfi_masked_back(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, size_t first, size_t last,
@@ -80,8 +115,15 @@ void nfi_masked_back(const nf_object *net, const nf_pass *p, const nfi_masked_ru
 /* gx[t] += for first <= t < last, from g of the later times. */
 void nfi_masked_back_input(const nf_object *net, const nf_pass *p, size_t first, size_t last, const nf_real *g,
                            nf_real *gx);
-/* Parameters' and context's gradients, once g is there for all times. */
+/* Parameters' and context's gradients, once g is there for all times; the rows of units' parameters are used up. */
 nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const nfi_masked_run *run, const nf_real *x,
-                                  const nf_real *gy, const nf_real *g, const nf_grad *grad);
+                                  const nf_real *gy, nf_real *g, const nf_grad *grad);
+
+/* All times at once: tangents and their products, as nf_net_type's. */
+nf_status nfi_masked_tangent(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                             size_t k, const nf_real *dx, nf_real *dy, void **saved_tangent);
+nf_status nfi_masked_tangent_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                                 size_t k, const nf_real *dx, const nf_real *dy, void *saved_tangent, const nf_real *gy,
+                                 const nf_real *gdy, nf_real *gx, nf_real *gdx, const nf_grad *g);
 
 #endif

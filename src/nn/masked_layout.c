@@ -41,7 +41,8 @@ static size_t lay_out(nfi_masked *m, size_t l, size_t n_rows, size_t at, size_t 
             fits = fits && nfi_add(weights, length[r], &weights) && nfi_add(weights, n_ctx, &weights);
         }
     }
-    fits = fits && nfi_add(at, weights, &layer->biases) && nfi_add(layer->biases, n_rows, &at);
+    fits = fits && nfi_add(at, weights, &layer->biases) && nfi_add(layer->biases, n_rows, &layer->beta) &&
+           nfi_add(layer->beta, nfi_masked_has_beta(m, l), &at);
     layer->inputs = (nfi_matrix){.n_rows = n_rows, .width = length[n_rows - 1], .offset = offset, .length = length};
     if (n_ctx)
         layer->context = (nfi_matrix){.n_rows = n_rows, .width = n_ctx, .offset = ctx_offset};

@@ -22,9 +22,10 @@ static nf_status apply(const nf_object *o, const nf_pass *p, const nf_real *x, n
     if (!run || nfi_masked_begin(o, p, p->tape ? p->tape : p->scratch, run) != NF_OK)
         return NF_ENOMEM;
     nfi_masked_times(o, p, run, 0, ((const nfi_masked *)nf_self(o))->dim, x, y);
-    nf_arena_rewind(p->scratch, mark);
     if (p->tape)
         *saved = run;
+    else
+        nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
 
@@ -61,12 +62,15 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
             const size_t first = layer->start[t], rows = layer->start[t + 1] - first;
             if (!rows)
                 continue;
-            const nfi_dense block = {layer->inputs.length[first], layer->context.n_rows ? m->n_ctx : 0, rows};
+            const nfi_dense block = {
+                .in = layer->inputs.length[first], .n_ctx = layer->context.n_rows ? m->n_ctx : 0, .out = rows};
             nfi_dense_init(&block, second ? NF_INIT_SMALL : m->init, unit, layer->inputs.n_rows,
                            last ? m->last_scale : 1, &name, theta + layer->weights + layer->inputs.offset[first]);
         }
         for (size_t r = 0; r < layer->inputs.n_rows; r++)
             theta[layer->biases + r] = 0;
+        if (nfi_masked_has_beta(m, l))
+            theta[layer->beta] = nfi_first_beta(m->activation);
         if (layer->gate.n_rows) {
             const nfi_dense gate = nfi_masked_gate(m, l);
             nfi_dense_init(&gate, m->init, NF_IDENTITY, gate.out, 1, &name, theta + layer->gate_weights);
@@ -162,6 +166,10 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
         each(user, name, layer->weights, 1, &n_weights);
         snprintf(name, sizeof name, "%zu.bias", l);
         each(user, name, layer->biases, 1, &layer->inputs.n_rows);
+        if (nfi_masked_has_beta(m, l)) {
+            snprintf(name, sizeof name, "%zu.beta", l);
+            each(user, name, layer->beta, 1, (size_t[]){1});
+        }
         if (layer->gate.n_rows) {
             const nfi_dense gate = nfi_masked_gate(m, l);
             snprintf(name, sizeof name, "%zu.gate", l);
@@ -175,6 +183,8 @@ const nf_net_type nfi_masked_net_type = {
     .abi = sizeof(nf_net_type),
     .apply = apply,
     .vjp = vjp,
+    .tangent = nfi_masked_tangent,
+    .tangent_vjp = nfi_masked_tangent_vjp,
     .shift_output = shift_output,
     .rebuild = rebuild,
 };
@@ -211,7 +221,8 @@ nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_maske
                       .n_ctx = n_ctx,
                       .flags = NFI_WRITES_GRADIENT,
                       .n_params = m->n_params,
-                      .n_saved = m->n_units + 2 * m->n_gated + m->n_dropped + (m->residual ? m->widest : 0)};
+                      .n_saved = m->n_units * (nfi_keeps_argument(m->activation) ? 2 : 1) + 2 * m->n_gated +
+                                 m->n_dropped + (m->residual ? m->widest : 0)};
     if (m->n_dropped)
         shape.n_sites = (uint32_t)m->n_drop_layers;
     return nf_net_new(&nfi_masked_net_type, &shape, m, NULL, 0);

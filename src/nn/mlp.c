@@ -2,32 +2,30 @@
 
        g_l = f'(z_l)^T gh_l,   gW_l += g_l h_(l-1)^T,   gb_l += sum g_l,   gh_(l-1) = W_l^T g_l.
 
-   f is a plain unit (activation.c), or one of several products (units.c); training may drop units (dropout.c). Kept on
-   the tape, a block a hidden layer: the units h [width x ld]; value and gate [2 width x ld] if gated, the winners'
-   numbers [width x ld] of maxout; the mask [width x ld] if units are dropped. f' follows from these. */
+   f is a plain unit (hidden.c), or one of several products (units.c); training may drop units (dropout.c). Kept on the
+   tape is a block (nfi_mlp_block) a hidden layer, from which f' follows. */
 #include "nn/mlp.h"
-#include "nn/activation.h"
+#include "core/rows.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 
-/* One hidden layer's block. */
-typedef struct block {
-    size_t width;
-    nf_real *h, *more, *mask;
-} block;
-
-static block block_at(const nfi_mlp *m, bool drops, nf_real *at, size_t width, size_t ld)
+/* Where a layer's products go: plain units are computed in their place, gated ones keep them. */
+static nf_real *products_of(const nfi_mlp *m, const nfi_mlp_block *b, nf_real *products)
 {
-    return (block){
-        .width = width, .h = at, .more = at + width * ld, .mask = at + (nfi_mlp_kept(m, drops) - 1) * width * ld};
+    if (m->kind == NFI_MAXOUT)
+        return products;
+    return m->kind == NFI_GATED || nfi_keeps_argument(m->activation) ? b->more : b->h;
 }
 
-/* Hidden units from products z [pieces * width x ld], which stand in b->h if they are plain, in b->more if gated. */
-static void units_apply(const nfi_mlp *m, size_t ld, const nf_real *bias, nf_real *z, const block *b)
+/* Hidden units of the layer d, whose numbers begin at w, from its products z [pieces * width x ld]. */
+static void units_apply(const nfi_mlp *m, size_t ld, const nfi_dense *d, const nf_real *w, nf_real *z,
+                        const nfi_mlp_block *b)
 {
+    const nf_real *bias = w + nfi_dense_bias(d);
+    const nfi_hidden plain = nfi_mlp_units(m, b, d, w);
     switch (m->kind) {
     case NFI_PLAIN:
-        nfi_activate(m->activation, b->width, ld, bias, z);
+        nfi_hidden_apply(&plain, ld, bias, z);
         break;
     case NFI_GATED:
         nfi_gate(b->width, ld, bias, bias + b->width, z, z + b->width * ld, false, b->h);
@@ -38,14 +36,16 @@ static void units_apply(const nfi_mlp *m, size_t ld, const nf_real *bias, nf_rea
     }
 }
 
-/* gz, the products' gradient, from the units'. h: the units before some were dropped. */
-static void units_vjp(const nfi_mlp *m, size_t ld, const block *b, const nf_real *h, const nf_real *gh, nf_real *gz,
-                      nf_real *g_bias)
+/* gz, the products' gradient, from the units', which is overwritten where some are dropped. */
+static void units_vjp(const nfi_mlp *m, size_t ld, const nfi_mlp_block *b, const nfi_hidden *plain, nf_real *spare,
+                      nf_real *gh, nf_real *gz, nf_real *g_bias, nf_real *g_beta)
 {
     const size_t size = b->width * ld;
+    if (b->mask && m->kind != NFI_PLAIN)
+        nfi_multiply(size, b->mask, gh);
     switch (m->kind) {
     case NFI_PLAIN:
-        nfi_activate_vjp(m->activation, b->width, ld, h, gh, gz, g_bias);
+        nfi_hidden_vjp(plain, ld, spare, gh, false, gz, g_bias, g_beta);
         break;
     case NFI_GATED:
         nfi_gate_vjp(b->width, ld, b->more, b->more + size, gh, gz, gz + size, g_bias,
@@ -65,10 +65,10 @@ static const nf_real *hidden_apply(const nfi_mlp *m, const nf_pass *p, bool drop
     const size_t kept = nfi_mlp_kept(m, drops);
     for (size_t l = 0, row = 0; l + 1 < m->n_layers; l++) {
         const nfi_dense d = nfi_mlp_layer(m, l);
-        const block b = block_at(m, drops, at + row * p->ld, m->width[l + 1], p->ld);
-        nf_real *z = m->kind == NFI_PLAIN ? b.h : m->kind == NFI_GATED ? b.more : products;
+        const nfi_mlp_block b = nfi_mlp_block_at(m, drops, at + row * p->ld, m->width[l + 1], p->ld);
+        nf_real *z = products_of(m, &b, products);
         nfi_dense_apply(&d, p, *w, x, false, z);
-        units_apply(m, p->ld, *w + nfi_dense_bias(&d), z, &b);
+        units_apply(m, p->ld, &d, *w, z, &b);
         if (drops)
             nfi_dropout(p, l, m->dropout, b.width, b.mask, b.h);
         x = b.h;
@@ -86,8 +86,7 @@ nf_status nfi_mlp_apply(const nf_object *o, const nf_pass *p, const nf_real *x, 
     nf_mark mark = {0};
     if (hidden) {
         const size_t rows = nfi_mlp_kept(m, drops) * (p->tape ? m->n_hidden_units : 2 * m->widest);
-        mark = nf_arena_mark(p->scratch);
-        nf_real *blocks = nf_arena_reals(p->tape ? p->tape : p->scratch, rows, p->ld), *products = NULL;
+        nf_real *blocks = nfi_keep(p, rows, p->ld, &mark), *products = NULL;
         if (m->kind == NFI_MAXOUT)
             products = nf_arena_reals(p->scratch, m->pieces * m->widest, p->ld);
         if (!blocks || (m->kind == NFI_MAXOUT && !products)) {
@@ -115,8 +114,9 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *gz = nf_arena_reals(p->scratch, m->pieces * m->widest, ld);
     nf_real *gh = nf_arena_reals(p->scratch, m->widest, ld);
-    nf_real *undropped = drops ? nf_arena_reals(p->scratch, m->widest, ld) : NULL;
-    if (!gz || !gh || (drops && !undropped)) {
+    nf_real *spare = drops ? nf_arena_reals(p->scratch, m->widest, ld) : NULL;
+    nf_real *g_beta = nfi_beta_row(p, m->activation);
+    if (!gz || !gh || (drops && !spare) || (!g_beta && nfi_keeps_argument(m->activation))) {
         nf_arena_rewind(p->scratch, mark);
         return NF_ENOMEM;
     }
@@ -124,21 +124,21 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
     if (at)
         at += kept * m->n_hidden_units * ld; /* the end; a single layer keeps nothing */
     size_t first = nf_object_shape(o)->n_params;
-    block above = {0}, below = {0};
+    nfi_mlp_block above = {0}, below = {0};
     nf_status status = NF_OK;
     for (size_t l = m->n_layers; l-- > 0 && status == NF_OK;) {
         const nfi_dense d = nfi_mlp_layer(m, l);
         first -= nfi_dense_size(&d);
         nf_real *g_bias = nfi_bias_gradient(g, first + nfi_dense_bias(&d), d.out);
         if (l)
-            below = block_at(m, drops, at -= kept * d.in * ld, d.in, ld);
+            below = nfi_mlp_block_at(m, drops, at -= kept * d.in * ld, d.in, ld);
         nf_real *g_below = l ? gh : gx;
         if (l + 1 == m->n_layers) {
             nfi_activate_vjp(m->output, d.out, ld, y, gy, gz, g_bias);
         } else {
-            if (drops)
-                nfi_dropout_vjp(m->dropout, above.width, ld, above.mask, above.h, g_above, undropped);
-            units_vjp(m, ld, &above, drops ? undropped : above.h, g_above, gz, g_bias);
+            const nfi_hidden plain = nfi_mlp_units(m, &above, &d, p->theta + first);
+            units_vjp(m, ld, &above, &plain, spare, g_above, gz, g_bias, g_beta);
+            nfi_beta_gradient(&plain, ld, g, first + nfi_dense_beta(&d), g_beta);
         }
         status = nfi_dense_vjp(&d, p, first, l ? below.h : x, gz, g_below, g);
         above = below;

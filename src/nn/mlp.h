@@ -1,8 +1,8 @@
-/* Multilayer perceptrons with plain, gated or maxout hidden units: what their constructors (perceptrons.c) and their
-   passes (mlp.c) share. */
+/* Multilayer perceptrons with plain, gated or maxout hidden units: what their constructors (perceptrons.c), their
+   passes (mlp.c) and their tangents (mlp_tangent.c) share. */
 #ifndef NFI_MLP_H
 #define NFI_MLP_H
-#include "nn/dense.h"
+#include "nn/hidden.h"
 
 typedef enum nfi_unit_kind { NFI_PLAIN, NFI_GATED, NFI_MAXOUT } nfi_unit_kind;
 
@@ -20,19 +20,56 @@ typedef struct nfi_mlp {
 /* The affine map of a layer. */
 static inline nfi_dense nfi_mlp_layer(const nfi_mlp *m, size_t layer)
 {
+    const bool hidden = layer + 1 < m->n_layers;
     return (nfi_dense){.in = m->width[layer],
                        .n_ctx = layer ? 0 : m->n_ctx,
-                       .out = m->width[layer + 1] * (layer + 1 < m->n_layers ? m->pieces : 1)};
+                       .out = m->width[layer + 1] * (hidden ? m->pieces : 1),
+                       .betas = hidden ? nfi_unit_betas(m->activation) : 0};
 }
 /* Rows kept on the tape for each hidden unit. */
 static inline size_t nfi_mlp_kept(const nfi_mlp *m, bool drops)
 {
     static const size_t kept[] = {[NFI_PLAIN] = 1, [NFI_GATED] = 3, [NFI_MAXOUT] = 2};
-    return kept[m->kind] + drops;
+    return kept[m->kind] + nfi_keeps_argument(m->activation) + drops;
+}
+
+/* What is kept of one hidden layer, which stands together: the units h [width x ld]; more: value and gate [2 width x
+   ld] if gated, the winners' numbers [width x ld] of maxout, the arguments [width x ld] of plain units that keep them;
+   the mask [width x ld], NULL where no units are dropped. */
+typedef struct nfi_mlp_block {
+    size_t width;
+    nf_real *h, *more, *mask;
+} nfi_mlp_block;
+
+static inline nfi_mlp_block nfi_mlp_block_at(const nfi_mlp *m, bool drops, nf_real *at, size_t width, size_t ld)
+{
+    nf_real *more = at + width * ld, *mask = at + (nfi_mlp_kept(m, drops) - 1) * width * ld;
+    return (nfi_mlp_block){.width = width, .h = at, .more = more, .mask = drops ? mask : NULL};
+}
+/* Plain units of a layer d whose numbers begin at w. */
+static inline nfi_hidden nfi_mlp_units(const nfi_mlp *m, const nfi_mlp_block *b, const nfi_dense *d, const nf_real *w)
+{
+    return (nfi_hidden){.f = m->activation,
+                        .rows = b->width,
+                        .beta = d->betas ? w + nfi_dense_beta(d) : NULL,
+                        .h = b->h,
+                        .z = nfi_keeps_argument(m->activation) ? b->more : NULL,
+                        .mask = b->mask,
+                        .dropout = m->dropout};
+}
+/* The units of the last layer d; y is only read. */
+static inline nfi_hidden nfi_mlp_output(const nfi_mlp *m, const nfi_dense *d, const nf_real *y)
+{
+    return (nfi_hidden){.f = m->output, .rows = d->out, .h = (nf_real *)y};
 }
 
 nf_status nfi_mlp_apply(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved);
 nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
                       const nf_real *gy, nf_real *gx, const nf_grad *g);
+nf_status nfi_mlp_tangent(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                          size_t k, const nf_real *dx, nf_real *dy, void **saved_tangent);
+nf_status nfi_mlp_tangent_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                              size_t k, const nf_real *dx, const nf_real *dy, void *saved_tangent, const nf_real *gy,
+                              const nf_real *gdy, nf_real *gx, nf_real *gdx, const nf_grad *g);
 
 #endif

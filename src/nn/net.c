@@ -1,5 +1,7 @@
 /* Tile calls of nets: from the node to its type's functions. */
+#include "core/memory.h"
 #include "core/tree.h"
+#include <string.h>
 
 static const nf_net_type *type_of(const nf_object *o, const char *who)
 {
@@ -24,4 +26,44 @@ nf_status nf_net_vjp(const nf_object *net, const nf_pass *p, const nf_real *x, c
         return NF_EARG;
     const nf_grad own = nfi_grad_of(net, g);
     return type->vjp(net, p, x, y, saved, gy, gx, &own);
+}
+
+/* NF_EARG or NF_EUNSUPPORTED, with a message. */
+static nf_status check_tangent(const nf_object *net, bool has_hook, size_t k, const char *who)
+{
+    if (!has_hook)
+        return nf_error(NF_EUNSUPPORTED, "%s: nets of type `%s` have no tangent map", who, net->part->name);
+    return k ? NF_OK : nf_error(NF_EARG, "%s: `k` is 0, but there must be a direction", who);
+}
+
+nf_status nf_net_tangent(const nf_object *net, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                         size_t k, const nf_real *dx, nf_real *dy, void **saved_tangent)
+{
+    static const char who[] = "nf_net_tangent";
+    const nf_net_type *type = type_of(net, who);
+    nf_status status = type ? check_tangent(net, type->tangent, k, who) : NF_EARG;
+    return status == NF_OK ? type->tangent(net, p, x, y, saved, k, dx, dy, saved_tangent) : status;
+}
+
+nf_status nf_net_tangent_vjp(const nf_object *net, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                             size_t k, const nf_real *dx, const nf_real *dy, void *saved_tangent, const nf_real *gy,
+                             const nf_real *gdy, nf_real *gx, nf_real *gdx, const nf_grad *g)
+{
+    static const char who[] = "nf_net_tangent_vjp";
+    const nf_net_type *type = type_of(net, who);
+    nf_status status = type ? check_tangent(net, type->tangent_vjp, k, who) : NF_EARG;
+    if (status != NF_OK)
+        return status;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    if (!gy) {
+        const size_t rows = net->total.dim_out;
+        nf_real *zeros = nf_arena_reals(p->scratch, rows, p->ld);
+        if (!zeros)
+            return NF_ENOMEM;
+        gy = memset(zeros, 0, rows * p->ld * sizeof *zeros);
+    }
+    const nf_grad own = nfi_grad_of(net, g);
+    status = type->tangent_vjp(net, p, x, y, saved, k, dx, dy, saved_tangent, gy, gdy, gx, gdx, &own);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
 }

@@ -2,12 +2,14 @@
 #include "nn/options.h"
 #include "core/fields.h"
 #include "core/memory.h"
+#include "nn/activation.h"
 #include <math.h>
 
 /* Model files have these names. */
 static const char *const units[] = {
-    [NF_RELU] = "relu",         [NF_TANH] = "tanh",       [NF_LEAKY_RELU] = "leaky_relu", [NF_ELU] = "elu",
-    [NF_SOFTPLUS] = "softplus", [NF_SIGMOID] = "sigmoid", [NF_IDENTITY] = "identity",
+    [NF_RELU] = "relu",         [NF_TANH] = "tanh",         [NF_LEAKY_RELU] = "leaky_relu",
+    [NF_ELU] = "elu",           [NF_SOFTPLUS] = "softplus", [NF_SIGMOID] = "sigmoid",
+    [NF_IDENTITY] = "identity", [NF_SWISH] = "swish",       [NF_LIPSWISH] = "lipswish",
 };
 static const char *const initialisations[] = {
     [NF_INIT_AUTO] = "auto",   [NF_INIT_HE] = "he",       [NF_INIT_GLOROT] = "glorot",
@@ -19,6 +21,9 @@ nf_status nfi_check_units(const char *who, nf_activation activation, nf_activati
     if (activation >= NFI_N_NAMES(units) || output >= NFI_N_NAMES(units))
         return nf_error(NF_EARG, "%s: unknown activation %d", who,
                         (int)(activation >= NFI_N_NAMES(units) ? activation : output));
+    if (nfi_keeps_argument(output))
+        return nf_error(NF_EARG, "%s: `output` is %s, which has a parameter and is for hidden units alone", who,
+                        output == NF_SWISH ? "NF_SWISH" : "NF_LIPSWISH");
     if (init >= NFI_N_NAMES(initialisations))
         return nf_error(NF_EARG, "%s: unknown initialisation %d", who, (int)init);
     return NF_OK;

@@ -32,6 +32,7 @@ static nf_status mlp_init(const nf_object *o, const nf_noise *noise, const nf_ba
         layer.step += l;
         nfi_dense_init(&d, m->init, unit_of(m, l), m->width[l + 1], l + 1 == m->n_layers ? m->last_scale : 1, &layer,
                        theta);
+        nfi_init_beta(&d, m->activation, theta);
         theta += nfi_dense_size(&d);
     }
     return NF_OK;
@@ -220,6 +221,8 @@ static nf_net *rebuild(nf_reader *r, nfi_unit_kind kind)
         .abi = sizeof(nf_net_type),                  \
         .apply = nfi_mlp_apply,                      \
         .vjp = nfi_mlp_vjp,                          \
+        .tangent = nfi_mlp_tangent,                  \
+        .tangent_vjp = nfi_mlp_tangent_vjp,          \
         .shift_output = mlp_shift_output,            \
         .rebuild = type_name##_rebuild,              \
     };

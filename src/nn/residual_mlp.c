@@ -44,6 +44,7 @@ static void init_layer(void *user, const nfi_resnet *r, layer which, size_t bloc
     else
         nfi_dense_init(d, r->init, which == INITIAL || which == FIRST ? r->activation : NF_IDENTITY, d->out,
                        which == FINAL ? r->last_scale : 1, &s->noise, s->theta + at);
+    nfi_init_beta(d, r->activation, s->theta + at);
     s->noise.step++;
 }
 
@@ -123,6 +124,8 @@ const nf_net_type nfi_residual_mlp_type = {
     .abi = sizeof(nf_net_type),
     .apply = nfi_resnet_apply,
     .vjp = nfi_resnet_vjp,
+    .tangent = nfi_resnet_tangent,
+    .tangent_vjp = nfi_resnet_tangent_vjp,
     .shift_output = shift_output,
     .rebuild = rebuild,
 };
@@ -147,7 +150,7 @@ static bool count(nfi_resnet *r, nf_shape *s)
     bool fits = r->n_blocks <= UINT32_MAX && (!r->context.n_ctx || nfi_dense_count(&r->context, &r->block_size)) &&
                 nfi_dense_count(&r->block, &r->block_size) && nfi_dense_count(&r->block, &r->block_size) &&
                 nfi_mul(r->block_size, r->n_blocks, &s->n_params) && nfi_dense_count(&r->initial, &s->n_params) &&
-                nfi_dense_count(&r->final, &s->n_params) && nfi_mul(r->block.out, 5, &rows);
+                nfi_dense_count(&r->final, &s->n_params) && nfi_mul(r->block.out, 7, &rows);
     return fits && nfi_mul(nfi_resnet_kept(r, r->dropout > 0), r->n_blocks, &s->n_saved) &&
            nfi_add(s->n_saved, r->block.out, &s->n_saved);
 }
@@ -164,7 +167,7 @@ nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_m
     const size_t width = q->width ? q->width : 64;
     *r = (nfi_resnet){.initial = {.in = in, .n_ctx = n_ctx, .out = width},
                       .context = {.n_ctx = n_ctx, .out = width},
-                      .block = {.in = width, .out = width},
+                      .block = {.in = width, .out = width, .betas = nfi_unit_betas(q->activation)},
                       .final = {.in = width, .out = out},
                       .n_blocks = q->n_blocks ? q->n_blocks : 2,
                       .activation = q->activation,

@@ -6,68 +6,78 @@
 
    h is one array, to which blocks add. Biases that every later h has (b0, and without context each b2) are not added to
    it sample by sample: their sum enters where f is taken, and h itself at the end. Kept on the tape: h_K, and of each
-   block a = f(h), u, with context t and the gate, with dropout its mask. */
+   block a = f(h), u, with context t and the gate, of units that keep them the arguments, with dropout its mask. */
 #include "nn/resnet.h"
 #include "core/rows.h"
-#include "nn/activation.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 #include <string.h>
-
-/* Where a block's layers begin in theta, and their biases. */
-typedef struct places {
-    size_t context, first, second, bias_c, bias_1, bias_2;
-} places;
-/* A block's arrays [width x ld]. */
-typedef struct arrays {
-    nf_real *a, *u, *t, *gate, *mask;
-} arrays;
 
 static size_t width_of(const nfi_resnet *r)
 {
     return r->block.out;
 }
 
-static places places_of(const nfi_resnet *r, size_t block)
+nfi_resnet_places nfi_resnet_places_of(const nfi_resnet *r, size_t block)
 {
     const size_t context = nfi_dense_size(&r->initial) + block * r->block_size;
     const size_t first = context + (r->context.n_ctx ? nfi_dense_size(&r->context) : 0);
-    const size_t second = first + nfi_dense_size(&r->block), bias = nfi_dense_bias(&r->block);
-    return (places){.context = context,
-                    .first = first,
-                    .second = second,
-                    .bias_c = context + nfi_dense_bias(&r->context),
-                    .bias_1 = first + bias,
-                    .bias_2 = second + bias};
+    const size_t second = first + nfi_dense_size(&r->block);
+    return (nfi_resnet_places){.context = context,
+                               .first = first,
+                               .second = second,
+                               .bias_c = context + nfi_dense_bias(&r->context),
+                               .bias_1 = first + nfi_dense_bias(&r->block),
+                               .bias_2 = second + nfi_dense_bias(&r->block),
+                               .beta_1 = first + nfi_dense_beta(&r->block),
+                               .beta_2 = second + nfi_dense_beta(&r->block)};
 }
 
-/* In memory: the blocks, after h. */
-static arrays arrays_of(const nfi_resnet *r, bool drops, nf_real *h, size_t block, size_t ld)
+nfi_resnet_block nfi_resnet_block_at(const nfi_resnet *r, const nf_pass *p, bool drops, nf_real *h, size_t block,
+                                     size_t slot)
 {
-    const size_t size = width_of(r) * ld;
-    nf_real *a = h + size + block * nfi_resnet_kept(r, drops) * ld;
-    return (arrays){
-        .a = a, .u = a + size, .t = a + 2 * size, .gate = a + 3 * size, .mask = a + (r->context.n_ctx ? 4 : 2) * size};
+    const size_t size = width_of(r) * p->ld;
+    const bool keeps = nfi_keeps_argument(r->activation);
+    const nfi_resnet_places w = nfi_resnet_places_of(r, block);
+    nf_real *at = h + size + slot * nfi_resnet_kept(r, drops) * p->ld;
+    nfi_resnet_block b = {.a = {.f = r->activation, .rows = width_of(r), .h = at}};
+    b.u = b.a;
+    b.u.h = at += size;
+    if (r->context.n_ctx) {
+        b.t = at += size;
+        b.gate = at += size;
+    }
+    if (keeps) {
+        b.a.beta = p->theta + w.beta_1;
+        b.u.beta = p->theta + w.beta_2;
+        b.a.z = at += size;
+        b.u.z = at += size;
+    }
+    if (drops)
+        b.u.mask = b.mask = at + size;
+    b.u.dropout = r->dropout;
+    return b;
 }
 
 /* h += the block's t, bias aside; bias [width]: what h lacks. */
-static void block_apply(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, arrays at, nf_real *bias,
-                        nf_real *h)
+static void block_apply(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, const nfi_resnet_block *at,
+                        nf_real *bias, nf_real *h)
 {
     const size_t ld = p->ld, width = width_of(r);
-    const places w = places_of(r, k);
+    const nfi_resnet_places w = nfi_resnet_places_of(r, k);
     const nf_real *theta = p->theta;
-    nfi_activate_to(r->activation, width, ld, bias, h, at.a);
-    nfi_dense_apply(&r->block, p, theta + w.first, at.a, false, at.u);
-    nfi_activate(r->activation, width, ld, theta + w.bias_1, at.u);
+    nf_real *product = at->u.z ? at->u.z : at->u.h;
+    nfi_hidden_apply(&at->a, ld, bias, h);
+    nfi_dense_apply(&r->block, p, theta + w.first, at->a.h, false, product);
+    nfi_hidden_apply(&at->u, ld, theta + w.bias_1, product);
     if (drops)
-        nfi_dropout(p, k, r->dropout, width, at.mask, at.u);
+        nfi_dropout(p, k, r->dropout, width, at->mask, at->u.h);
     if (r->context.n_ctx) {
-        nfi_dense_apply(&r->block, p, theta + w.second, at.u, false, at.t);
-        nfi_dense_apply(&r->context, p, theta + w.context, NULL, false, at.gate);
-        nfi_gate(width, ld, theta + w.bias_2, theta + w.bias_c, at.t, at.gate, true, h);
+        nfi_dense_apply(&r->block, p, theta + w.second, at->u.h, false, at->t);
+        nfi_dense_apply(&r->context, p, theta + w.context, NULL, false, at->gate);
+        nfi_gate(width, ld, theta + w.bias_2, theta + w.bias_c, at->t, at->gate, true, h);
     } else {
-        nfi_dense_apply(&r->block, p, theta + w.second, at.u, true, h);
+        nfi_dense_apply(&r->block, p, theta + w.second, at->u.h, true, h);
         for (size_t i = 0; i < width; i++)
             bias[i] += theta[w.bias_2 + i];
     }
@@ -78,8 +88,8 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
     const nfi_resnet *r = nf_self(o);
     const bool drops = nfi_drops(p, r->dropout);
     const size_t width = width_of(r), n_kept = p->tape ? r->n_blocks : 1;
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *h = nf_arena_reals(p->tape ? p->tape : p->scratch, width + n_kept * nfi_resnet_kept(r, drops), p->ld);
+    nf_mark mark;
+    nf_real *h = nfi_keep(p, width + n_kept * nfi_resnet_kept(r, drops), p->ld, &mark);
     nf_real *bias = nf_arena_reals(p->scratch, width, 1);
     if (!h || !bias) {
         nf_arena_rewind(p->scratch, mark);
@@ -87,10 +97,12 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
     }
     nfi_dense_apply(&r->initial, p, p->theta, x, false, h);
     memcpy(bias, p->theta + nfi_dense_bias(&r->initial), width * sizeof *bias);
-    for (size_t k = 0; k < r->n_blocks; k++)
-        block_apply(r, p, drops, k, arrays_of(r, drops, h, p->tape ? k : 0, p->ld), bias, h);
+    for (size_t k = 0; k < r->n_blocks; k++) {
+        const nfi_resnet_block at = nfi_resnet_block_at(r, p, drops, h, k, p->tape ? k : 0);
+        block_apply(r, p, drops, k, &at, bias, h);
+    }
     nfi_activate(NF_IDENTITY, width, p->ld, bias, h);
-    const nf_real *last = p->theta + places_of(r, r->n_blocks).context;
+    const nf_real *last = p->theta + nfi_resnet_places_of(r, r->n_blocks).context;
     nfi_dense_apply(&r->final, p, last, h, false, y);
     nfi_activate(NF_IDENTITY, r->final.out, p->ld, last + nfi_dense_bias(&r->final), y);
     nf_arena_rewind(p->scratch, mark);
@@ -101,32 +113,31 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
 
 /* gh, of h after block k, becomes that of h before it. gt, gu [width x ld]: temporaries. g_bias: the gradient of the
    bias that h has just got there, which is the sum of the new gh; NULL: none, or not wanted. */
-static nf_status block_vjp(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, arrays at, nf_real *gh,
-                           nf_real *gt, nf_real *gu, nf_real *g_bias, const nf_grad *g)
+static nf_status block_vjp(const nfi_resnet *r, const nf_pass *p, size_t k, const nfi_resnet_block *at, nf_real *gh,
+                           nf_real *gt, nf_real *gu, nf_real *g_bias, nf_real *g_beta, const nf_grad *g)
 {
     const size_t ld = p->ld, width = width_of(r);
-    const places w = places_of(r, k);
-    const nf_real *u = at.u, *g_second = gh;
+    const nfi_resnet_places w = nfi_resnet_places_of(r, k);
+    const nf_real *g_second = gh;
     nf_status status = NF_OK;
     if (r->context.n_ctx) {
         nf_real *g_open = gu;
-        nfi_gate_vjp(width, ld, at.t, at.gate, gh, gt, g_open, nfi_bias_gradient(g, w.bias_2, width),
+        nfi_gate_vjp(width, ld, at->t, at->gate, gh, gt, g_open, nfi_bias_gradient(g, w.bias_2, width),
                      nfi_bias_gradient(g, w.bias_c, width));
         status = nfi_dense_vjp(&r->context, p, w.context, NULL, g_open, NULL, g);
         g_second = gt;
     }
     if (status == NF_OK)
-        status = nfi_dense_vjp(&r->block, p, w.second, at.u, g_second, gu, g);
+        status = nfi_dense_vjp(&r->block, p, w.second, at->u.h, g_second, gu, g);
     if (status != NF_OK)
         return status;
-    if (drops) {
-        nfi_dropout_vjp(r->dropout, width, ld, at.mask, at.u, gu, gt);
-        u = gt;
+    nfi_hidden_vjp(&at->u, ld, gt, gu, false, gu, nfi_bias_gradient(g, w.bias_1, width), g_beta);
+    nfi_beta_gradient(&at->u, ld, g, w.beta_2, g_beta);
+    status = nfi_dense_vjp(&r->block, p, w.first, at->a.h, gu, gt, g);
+    if (status == NF_OK) {
+        nfi_hidden_vjp(&at->a, ld, NULL, gt, true, gh, g_bias, g_beta);
+        nfi_beta_gradient(&at->a, ld, g, w.beta_1, g_beta);
     }
-    nfi_activate_vjp(r->activation, width, ld, u, gu, gu, nfi_bias_gradient(g, w.bias_1, width));
-    status = nfi_dense_vjp(&r->block, p, w.first, at.a, gu, gt, g);
-    if (status == NF_OK)
-        nfi_activate_vjp_add(r->activation, width, ld, at.a, gt, gh, g_bias);
     return status;
 }
 
@@ -139,23 +150,26 @@ nf_status nfi_resnet_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
     const size_t ld = p->ld, width = width_of(r), size = width * ld;
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *h = saved, *gh = nf_arena_reals(p->scratch, 3 * width, ld);
-    if (!gh) {
+    nf_real *g_beta = nfi_beta_row(p, r->activation);
+    if (!gh || (!g_beta && nfi_keeps_argument(r->activation))) {
         nf_arena_rewind(p->scratch, mark);
         return NF_ENOMEM;
     }
-    const size_t last = places_of(r, r->n_blocks).context;
+    const size_t last = nfi_resnet_places_of(r, r->n_blocks).context;
     if (g->theta)
         nfi_add_row_sums(r->final.out, ld, 1, gy, nfi_bias_gradient(g, last + nfi_dense_bias(&r->final), r->final.out));
     nf_status status = nfi_dense_vjp(&r->final, p, last, h, gy, gh, g);
     if (g->theta && !gated && status == NF_OK)
-        nfi_add_row_sums(width, ld, 1, gh, nfi_bias_gradient(g, places_of(r, r->n_blocks - 1).bias_2, width));
+        nfi_add_row_sums(width, ld, 1, gh,
+                         nfi_bias_gradient(g, nfi_resnet_places_of(r, r->n_blocks - 1).bias_2, width));
     for (size_t k = r->n_blocks; k-- > 0 && status == NF_OK;) {
         nf_real *g_bias = NULL;
         if (k == 0)
             g_bias = nfi_bias_gradient(g, nfi_dense_bias(&r->initial), width);
         else if (!gated)
-            g_bias = nfi_bias_gradient(g, places_of(r, k - 1).bias_2, width);
-        status = block_vjp(r, p, drops, k, arrays_of(r, drops, h, k, ld), gh, gh + size, gh + 2 * size, g_bias, g);
+            g_bias = nfi_bias_gradient(g, nfi_resnet_places_of(r, k - 1).bias_2, width);
+        const nfi_resnet_block at = nfi_resnet_block_at(r, p, drops, h, k, k);
+        status = block_vjp(r, p, k, &at, gh, gh + size, gh + 2 * size, g_bias, g_beta, g);
     }
     if (status == NF_OK)
         status = nfi_dense_vjp(&r->initial, p, 0, x, gh, gx, g);

@@ -44,9 +44,29 @@ static inline nf_flow *build_linear_iaf(size_t dim, size_t n_ctx)
     return nf_autoregressive(bounded_affine(), net, NULL, NF_FORWARD);
 }
 
+/* Units that keep their argument and have a parameter. */
+static inline nf_flow *build_swish_maf(size_t dim, size_t n_ctx)
+{
+    nf_net *net = nf_masked_net(
+        dim, 2, n_ctx,
+        &(nf_masked_options){.hidden = (size_t[]){17, 11}, .n_hidden = 2, .activation = NF_SWISH, .last_scale = 0.3});
+    return nf_autoregressive(bounded_affine(), net, NULL, NF_INVERSE);
+}
+
+static inline nf_flow *build_lipswish_iaf(size_t dim, size_t n_ctx)
+{
+    nf_net *net = nf_masked_net(
+        dim, 2, n_ctx,
+        &(nf_masked_options){
+            .hidden = (size_t[]){13}, .n_hidden = 1, .n_blocks = 2, .activation = NF_LIPSWISH, .last_scale = 0.3});
+    return nf_autoregressive(bounded_affine(), net, NULL, NF_FORWARD);
+}
+
 #define AUTOREGRESSIVE_ROWS                                                                                \
     {"IAF", build_iaf, 0.1, 10, true, false}, {"MAF, residual", build_maf_in_order, 0.1, 10, true, false}, \
         {"IAF, residual", build_residual_iaf, 0.1, 10, true, false},                                       \
-        {"IAF without hidden layers", build_linear_iaf, 0.1, 10, true, false},
+        {"IAF without hidden layers", build_linear_iaf, 0.1, 10, true, false},                             \
+        {"MAF, swish", build_swish_maf, 0.1, 10, true, false},                                             \
+        {"IAF, residual, LipSwish", build_lipswish_iaf, 0.1, 10, true, false},
 
 #endif

@@ -9,7 +9,7 @@
 #include <nflow/net.h>
 #include <string.h>
 
-enum { N_ACTIVATIONS = NF_IDENTITY + 1 };
+enum { N_ACTIVATIONS = NF_LIPSWISH + 1, N_OUTPUTS = NF_IDENTITY + 1 }; /* of hidden units, of the last layer's */
 
 typedef enum net_kind { MLP, GATED, MAXOUT, RESIDUAL, N_KINDS } net_kind;
 static const char *const kind_names[N_KINDS] = {"mlp", "gated", "maxout", "residual"};
@@ -67,17 +67,12 @@ static inline nf_real *fixture_draw(fixture *f, size_t rows, size_t n, size_t ld
     return v;
 }
 
-static inline void set_up_dropping(fixture *f, net_kind kind, size_t in, size_t out, size_t n_ctx, nf_activation hidden,
-                                   nf_activation output, size_t n, double dropout)
+/* Numbers for everything that f->net needs, n samples. */
+static inline void draw_numbers(fixture *f, size_t n)
 {
-    memset(f, 0, sizeof *f);
-    f->kind = kind;
-    f->net = fixture_net(kind, in, out, n_ctx, hidden, output, dropout);
-    cr_assert_not_null(f->net, "%s", nf_error_message());
     f->shape = nf_object_shape(nf_net_object(f->net));
-    f->hidden = hidden;
-    f->output = output == NF_RELU || kind == RESIDUAL ? NF_IDENTITY : output;
-    size_t ld = (n + 15) / 16 * 16, n_params = f->shape->n_params;
+    const size_t ld = (n + 15) / 16 * 16, n_params = f->shape->n_params, n_ctx = f->shape->n_ctx;
+    const size_t in = f->shape->dim_in, out = f->shape->dim_out;
     f->theta = fixture_draw(f, n_params, 1, 1, 11);
     for (size_t i = 0; i < n_params; i++)
         f->theta[i] *= NF_R(0.7);
@@ -91,6 +86,18 @@ static inline void set_up_dropping(fixture *f, net_kind kind, size_t in, size_t 
     f->g.ctx = fixture_draw(f, n_ctx, n, ld, 18);
     f->p = (nf_pass){
         .n = n, .ld = ld, .theta = f->theta, .ctx = n_ctx ? f->ctx : NULL, .tape = &f->tape, .scratch = &f->scratch};
+}
+
+static inline void set_up_dropping(fixture *f, net_kind kind, size_t in, size_t out, size_t n_ctx, nf_activation hidden,
+                                   nf_activation output, size_t n, double dropout)
+{
+    memset(f, 0, sizeof *f);
+    f->kind = kind;
+    f->net = fixture_net(kind, in, out, n_ctx, hidden, output, dropout);
+    cr_assert_not_null(f->net, "%s", nf_error_message());
+    f->hidden = hidden;
+    f->output = output == NF_RELU || kind == RESIDUAL ? NF_IDENTITY : output;
+    draw_numbers(f, n);
 }
 
 static inline void set_up(fixture *f, net_kind kind, size_t in, size_t out, size_t n_ctx, nf_activation hidden,
@@ -119,7 +126,8 @@ static inline void run_back(fixture *f, nf_real *gx, const nf_grad *g)
 
 /* ---- the formulas ---- */
 
-static inline double unit(nf_activation f, double z)
+/* beta: of swish and LipSwish. */
+static inline double unit_of(nf_activation f, double z, double beta)
 {
     switch (f) {
     case NF_RELU:
@@ -136,8 +144,23 @@ static inline double unit(nf_activation f, double z)
         return 1 / (1 + exp(-z));
     case NF_IDENTITY:
         return z;
+    case NF_SWISH:
+        return z / (1 + exp(-z * log(1 + exp(beta))));
+    case NF_LIPSWISH:
+        return z / (1 + exp(-z * log(1 + exp(beta)))) / 1.1;
     }
     return NAN;
+}
+
+static inline double unit(nf_activation f, double z)
+{
+    return unit_of(f, z, NAN);
+}
+
+/* Numbers after a hidden layer's biases: beta, if its units have one. */
+static inline size_t n_betas(nf_activation f)
+{
+    return f == NF_SWISH || f == NF_LIPSWISH;
 }
 
 /* z [out] = W a + b; returns the numbers after them. */
@@ -161,12 +184,13 @@ static inline void residual_formula(const fixture *f, const double *w, const dou
     for (size_t k = 0; k < FIXTURE_BLOCKS; k++) {
         if (n_ctx)
             w = affine(w, WIDTH, n_ctx, ctx, gate);
+        const size_t layer = WIDTH * (WIDTH + 1), betas = n_betas(f->hidden); /* beta of what a layer reads, after it */
         for (size_t i = 0; i < WIDTH; i++)
-            a[i] = unit(f->hidden, h[i]);
-        w = affine(w, WIDTH, WIDTH, a, z);
+            a[i] = unit_of(f->hidden, h[i], betas ? w[layer] : NAN);
+        w = affine(w, WIDTH, WIDTH, a, z) + betas;
         for (size_t i = 0; i < WIDTH; i++)
-            a[i] = unit(f->hidden, z[i]);
-        w = affine(w, WIDTH, WIDTH, a, t);
+            a[i] = unit_of(f->hidden, z[i], betas ? w[layer] : NAN);
+        w = affine(w, WIDTH, WIDTH, a, t) + betas;
         for (size_t i = 0; i < WIDTH; i++)
             h[i] += n_ctx ? t[i] * unit(NF_SIGMOID, gate[i]) : t[i];
     }
@@ -181,8 +205,11 @@ static inline void perceptron_formula(const fixture *f, const double *w, const d
     for (size_t l = 0; l < 2; l++) {
         const size_t width = fixture_hidden[l];
         w = affine(w, width * (f->kind == MLP ? 1 : f->kind == GATED ? 2 : FIXTURE_WINDOW), fan_in, a, z);
+        const size_t betas = f->kind == MLP ? n_betas(f->hidden) : 0;
+        const double beta = betas ? *w : NAN;
+        w += betas;
         for (size_t i = 0; i < width; i++) {
-            a[i] = f->kind == MLP ? unit(f->hidden, z[i]) : z[i] * unit(NF_SIGMOID, z[width + i]);
+            a[i] = f->kind == MLP ? unit_of(f->hidden, z[i], beta) : z[i] * unit(NF_SIGMOID, z[width + i]);
             if (f->kind == MAXOUT)
                 a[i] = fmax(z[3 * i], fmax(z[3 * i + 1], z[3 * i + 2]));
         }
