@@ -74,6 +74,7 @@ static nf_status begin_step(fit *f)
 
 static nf_status end_step(fit *f)
 {
+    f->engine.moved = false;
     nf_status status = nfi_step_end(&f->engine, &f->step);
     if (status != NF_OK)
         return status;
@@ -89,7 +90,8 @@ static nf_status end_step(fit *f)
     f->moves++;
     f->mean_count += f->mean_count < MEAN_STEPS;
     f->report.loss += (f->step.loss - f->report.loss) / (double)f->mean_count;
-    return nf_model_update(f->m, NF_TRAIN);
+    f->engine.moved = true;
+    return NF_OK;
 }
 
 static bool callback_stops(const fit *f)
@@ -126,8 +128,11 @@ static nf_status make_steps(fit *f, uint64_t until)
             if (!go)
                 break;
             nfi_step_work(&f->engine, thread, n_threads);
-            if (thread == 0) {
+            if (thread == 0)
                 status = end_step(f);
+            nfi_step_prepare(&f->engine, thread, n_threads);
+            if (thread == 0) {
+                status = status == NF_OK ? nfi_team_result(&f->engine.team) : status;
                 if (f->bad_in_a_row >= f->options.max_bad_steps)
                     f->report.reason = NF_STOP_NOTFINITE;
                 else if (status == NF_OK && callback_stops(f))
