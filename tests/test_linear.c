@@ -227,7 +227,7 @@ static void check_lu(size_t dim, nf_direction d)
     nf_real *g = calloc(n_params, sizeof *g), *v = calloc(n_params, sizeof *v);
     double log_det[N], log_det_back[N], theta[MAX_DIM * (MAX_DIM + 1)], wanted[MAX_DIM], j[MAX_DIM * MAX_DIM];
     cr_assert_eq(nf_model_shape(f.m)->n_params, n_params);
-    cr_assert_eq(nf_model_shape(f.m)->n_prep, 2 * dim * nfi_lu_stride(dim) + 1);
+    cr_assert_eq(nf_model_shape(f.m)->n_prep, 2 * dim * nfi_lu_stride(dim) + 1 + dim);
     for (size_t i = 0; i < n_params; i++)
         theta[i] = (double)nf_model_theta(f.m)[i];
     nf_direction other = d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
@@ -303,10 +303,10 @@ Test(linear, lu_pulls_both_halves_of_prep_back)
     fixture f;
     set_up(&f, 5, 8);
     size_t length = nf_model_gradient_size(f.m);
-    nf_real g[81], first[81] = {0}, second[81] = {0}, sum[30] = {0}, parts[30] = {0};
-    cr_assert_eq(length, 81);
-    draw(g, 81, 1, 51);
-    for (size_t i = 0; i < 81; i++)
+    nf_real g[86], first[86] = {0}, second[86] = {0}, sum[30] = {0}, parts[30] = {0};
+    cr_assert_eq(length, 86);
+    draw(g, 86, 1, 51);
+    for (size_t i = 0; i < 86; i++)
         *(i < 55 ? &first[i] : &second[i]) = g[i];
     cr_assert_eq(nf_model_pull_gradient(f.m, g, sum), NF_OK);
     cr_assert_eq(nf_model_pull_gradient(f.m, first, parts), NF_OK);
@@ -373,7 +373,7 @@ typedef struct prepared {
 static prepared begin_prepared(size_t d)
 {
     prepared b = {.d = d, .ld = nfi_lu_stride(d), .n_theta = d * (d + 1)};
-    b.n_prep = 2 * d * b.ld + 1;
+    b.n_prep = 2 * d * b.ld + 1 + d;
     b.m = nf_model_of_flow(nf_lu_linear(d, NF_LU_IDENTITY), NULL);
     cr_assert_not_null(b.m, "%s", nf_error_message());
     cr_assert_eq(nf_model_shape(b.m)->n_prep, b.n_prep);
@@ -467,7 +467,7 @@ Test(linear, lu_solves_with_its_transposed_jacobian)
     nf_real x[5 * 32], gx[5 * 32], gy[5 * 32], g_log_det[32] = {0}, again[5 * 32];
     nf_arena scratch = {0};
     nf_pass p = {.n = N, .ld = 32, .theta = nf_model_theta(f.m), .scratch = &scratch};
-    nf_real prep[51];
+    nf_real prep[56];
     cr_assert_eq(nfi_tree_prepare(nf_model_object(f.m), NF_EVAL, p.theta, NULL, prep), NF_OK);
     p.prep = prep;
     draw(x, 160, 1, 61);

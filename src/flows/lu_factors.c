@@ -33,8 +33,8 @@ typedef enum columns { ALL, UP_TO_ROW, FROM_ROW } columns;
 
 typedef struct task {
     const nfi_lu_linear *q;
-    const nf_real *theta;
-    nf_real *y; /* [dim x stride] */
+    const nf_real *theta, *diagonal; /* diagonal [dim]: V's */
+    nf_real *y;                      /* [dim x stride] */
     triangle t;
     bool solve; /* -T^-1 Y; false: T Y */
     columns columns;
@@ -61,16 +61,18 @@ static nf_real *row_of(const task *a, size_t r)
     return a->y + r * nfi_lu_stride(a->q->dim);
 }
 
-static nf_real diagonal(const nfi_lu_linear *q, const nf_real *theta, size_t j)
-{
-    return q->sign[j] * (nf_real)exp((double)theta[nfi_lu_scale_at(q->dim) + j]);
-}
-
 /* T's number in row r and column k != r. */
 static nf_real element(const task *a, size_t r, size_t k)
 {
     const size_t *begin = of_v(a) ? a->q->upper : a->q->lower;
     return transposed(a) ? a->theta[begin[k] + r] : a->theta[begin[r] + k];
+}
+
+static void add_scaled(size_t n, nf_real factor, const nf_real *restrict x, nf_real *restrict y)
+{
+    NFI_SIMD
+    for (size_t i = 0; i < n; i++)
+        y[i] += factor * x[i];
 }
 
 static void scale(size_t n, nf_real factor, nf_real *x)
@@ -97,12 +99,12 @@ static void small_block(const task *a, size_t first, size_t last)
     for (size_t i = 0; i < last - first; i++) {
         const size_t r = ascending ? first + i : last - 1 - i;
         const size_t k_first = from_above(a) ? first : r + 1, k_last = from_above(a) ? r : last;
-        const nf_real pivot = of_v(a) ? diagonal(a->q, a->theta, r) : 1;
+        const nf_real pivot = of_v(a) ? a->diagonal[r] : 1;
         nf_real *y = row_of(a, r) + from;
         if (!a->solve && of_v(a))
             scale(n, pivot, y);
         for (size_t k = k_first; k < k_last; k++)
-            nfi_add_scaled(n, element(a, r, k), row_of(a, k) + from, y);
+            add_scaled(n, element(a, r, k), row_of(a, k) + from, y);
         if (a->solve)
             divide(n, -pivot, y);
     }
@@ -147,32 +149,39 @@ static void block(const task *a, size_t first, size_t last)
         block(a, first, mid);
 }
 
-/* Y = T Y; Y = -T^-1 Y. */
-static void multiply(const nfi_lu_linear *q, const nf_real *theta, triangle t, columns c, nf_real *y)
+/* Y = T Y, or -T^-1 Y, of the task's T; wanted columns as they are in the task. */
+static void multiply(task a, triangle t, columns c, nf_real *y)
 {
-    block(&(task){.q = q, .theta = theta, .y = y, .t = t, .columns = c}, 0, q->dim);
+    a.t = t;
+    a.columns = c;
+    a.y = y;
+    block(&a, 0, a.q->dim);
 }
-static void solve(const nfi_lu_linear *q, const nf_real *theta, triangle t, columns c, nf_real *y)
+
+static void solve(task a, triangle t, columns c, nf_real *y)
 {
-    block(&(task){.q = q, .theta = theta, .y = y, .t = t, .columns = c, .solve = true}, 0, q->dim);
+    a.solve = true;
+    multiply(a, t, c, y);
 }
 
 void nfi_lu_prepare(const nfi_lu_linear *q, const nf_real *theta, nf_real *prep)
 {
     const size_t d = q->dim, ld = nfi_lu_stride(d);
-    nf_real *m = prep, *inverse = prep + d * ld;
+    nf_real *m = prep, *inverse = prep + d * ld, *diagonal = prep + nfi_lu_diagonal_at(d);
+    const task a = {.q = q, .theta = theta, .diagonal = diagonal};
     double log_det = 0;
     memset(prep, 0, 2 * d * ld * sizeof *prep);
     for (size_t r = 0; r < d; r++) {
-        m[r * ld + r] = diagonal(q, theta, r);
+        const double s = (double)theta[nfi_lu_scale_at(d) + r];
+        diagonal[r] = m[r * ld + r] = q->sign[r] * (nf_real)exp(s);
         memcpy(m + r * ld + r + 1, theta + q->upper[r] + r + 1, (d - 1 - r) * sizeof *m);
         inverse[r * ld + r] = 1;
-        log_det += (double)theta[nfi_lu_scale_at(d) + r];
+        log_det += s;
     }
-    multiply(q, theta, L, FROM_ROW, m);
-    solve(q, theta, L, UP_TO_ROW, inverse);
-    solve(q, theta, V, ALL, inverse);
-    prep[2 * d * ld] = (nf_real)log_det;
+    multiply(a, L, FROM_ROW, m);
+    solve(a, L, UP_TO_ROW, inverse);
+    solve(a, V, ALL, inverse);
+    prep[nfi_lu_log_det_at(d)] = (nf_real)log_det;
 }
 
 /* ---- gradients ---- */
@@ -201,54 +210,58 @@ static void transpose(size_t d, size_t ld, nf_real *y)
         for (size_t j = i; j < d; j += B) {
             const size_t rows = d - i < B ? d - i : B, columns = d - j < B ? d - j : B;
             nfi_transpose(rows, columns, y + i * ld + j, ld, above, B);
-            nfi_transpose(columns, rows, y + j * ld + i, ld, below, B);
+            if (j > i)
+                nfi_transpose(columns, rows, y + j * ld + i, ld, below, B);
             copy_block(columns, rows, above, B, y + j * ld + i, ld);
-            copy_block(rows, columns, below, B, y + i * ld + j, ld);
+            if (j > i)
+                copy_block(rows, columns, below, B, y + i * ld + j, ld);
         }
 }
 
 /* gL in gl, gV in gv, [dim x stride] each, to theta's. */
-static void add_to_theta(const nfi_lu_linear *q, const nf_real *theta, const nf_real *gl, const nf_real *gv,
-                         nf_real *g_theta)
+static void add_to_theta(const task *a, const nf_real *gl, const nf_real *gv, nf_real *g_theta)
 {
+    const nfi_lu_linear *q = a->q;
     const size_t d = q->dim, ld = nfi_lu_stride(d);
     for (size_t r = 0; r < d; r++) {
         nfi_add_scaled(r, 1, gl + r * ld, g_theta + q->lower[r]);
         nfi_add_scaled(d - 1 - r, 1, gv + r * ld + r + 1, g_theta + q->upper[r] + r + 1);
-        g_theta[nfi_lu_scale_at(d) + r] += gv[r * ld + r] * diagonal(q, theta, r);
+        g_theta[nfi_lu_scale_at(d) + r] += gv[r * ld + r] * a->diagonal[r];
     }
 }
 
-void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, nf_real *g_prep, nf_real *g_theta)
+void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, const nf_real *prep, nf_real *g_prep,
+                        nf_real *g_theta)
 {
     const size_t d = q->dim, ld = nfi_lu_stride(d);
-    nf_real *g = g_prep, *h = g_prep + d * ld, g_log_det = g_prep[2 * d * ld];
+    nf_real *g = g_prep, *h = g_prep + d * ld, g_log_det = g_prep[nfi_lu_log_det_at(d)];
+    const task a = {.q = q, .theta = theta, .diagonal = prep + nfi_lu_diagonal_at(d)};
     const bool of_m = !all_zero(d, ld, g), of_inverse = !all_zero(d, ld, h);
     if (of_inverse) { /* h = -S^T */
-        solve(q, theta, V_TRANSPOSED, ALL, h);
+        solve(a, V_TRANSPOSED, ALL, h);
         transpose(d, ld, h);
-        solve(q, theta, L, ALL, h);
+        solve(a, L, ALL, h);
     }
     if (of_inverse && !of_m) {
         nfi_transpose(d, d, h, ld, g, ld);
-        solve(q, theta, L_TRANSPOSED, UP_TO_ROW, g);
-        solve(q, theta, V, UP_TO_ROW, h);
+        solve(a, L_TRANSPOSED, UP_TO_ROW, g);
+        solve(a, V, UP_TO_ROW, h);
         transpose(d, ld, h);
-        add_to_theta(q, theta, g, h, g_theta);
+        add_to_theta(&a, g, h, g_theta);
     }
     if (of_inverse && of_m) { /* h = -L^-T S V^-T, G = g - h */
-        solve(q, theta, V, ALL, h);
+        solve(a, V, ALL, h);
         transpose(d, ld, h);
-        solve(q, theta, L_TRANSPOSED, ALL, h);
+        solve(a, L_TRANSPOSED, ALL, h);
         for (size_t r = 0; r < d; r++)
             nfi_add_scaled(d, -1, h + r * ld, g + r * ld);
     }
     if (of_m) {
         nfi_transpose(d, d, g, ld, h, ld);
-        multiply(q, theta, V, FROM_ROW, h);
+        multiply(a, V, FROM_ROW, h);
         transpose(d, ld, h);
-        multiply(q, theta, L_TRANSPOSED, FROM_ROW, g);
-        add_to_theta(q, theta, h, g, g_theta);
+        multiply(a, L_TRANSPOSED, FROM_ROW, g);
+        add_to_theta(&a, h, g, g_theta);
     }
     for (size_t j = 0; j < d; j++)
         g_theta[nfi_lu_scale_at(d) + j] += g_log_det;

@@ -21,20 +21,10 @@ static nfi_matrix W_of(const nfi_lu_linear *q)
     return (nfi_matrix){.n_rows = q->dim, .width = q->dim, .stride = nfi_lu_stride(q->dim), .offset = q->row};
 }
 
-/* M^-1, which begins at prep[inverse_at]. */
+/* M^-1, likewise. */
 static nfi_matrix inverse_of(const nfi_lu_linear *q)
 {
     return (nfi_matrix){.n_rows = q->dim, .width = q->dim, .stride = nfi_lu_stride(q->dim)};
-}
-
-static size_t inverse_at(const nfi_lu_linear *q)
-{
-    return q->dim * nfi_lu_stride(q->dim);
-}
-
-static size_t log_det_at(const nfi_lu_linear *q)
-{
-    return 2 * inverse_at(q);
 }
 
 /* u = P^T (x - b) on scratch: the rows of x - b in M's order. NULL when out of memory. */
@@ -59,7 +49,7 @@ static nf_status times_inverse_transposed(const nfi_lu_linear *q, const nf_pass 
     nf_real *rows = q->order ? nf_arena_reals(p->scratch, q->dim, ld) : gx;
     if (!rows)
         return NF_ENOMEM;
-    nfi_times_transposed(&A, p->prep + inverse_at(q), 0, q->dim, ld, ld, gy, false, rows);
+    nfi_times_transposed(&A, p->prep + nfi_lu_inverse_at(q->dim), 0, q->dim, ld, ld, gy, false, rows);
     for (size_t i = 0; q->order && i < q->dim; i++)
         memcpy(gx + i * ld, rows + q->order[i] * ld, ld * sizeof *gx);
     nf_arena_rewind(p->scratch, mark);
@@ -73,7 +63,7 @@ static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, 
     const nfi_lu_linear *q = nf_self(o);
     const nfi_matrix W = W_of(q), A = inverse_of(q);
     const size_t dim = q->dim, ld = p->ld;
-    double sum = (double)p->prep[log_det_at(q)];
+    double sum = (double)p->prep[nfi_lu_log_det_at(q->dim)];
     if (d == NF_FORWARD) {
         nfi_times(&W, p->prep, 0, dim, ld, ld, x, false, y);
         nfi_activate(NF_IDENTITY, dim, ld, p->theta + nfi_lu_bias_at(dim), y);
@@ -82,7 +72,7 @@ static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, 
         const nf_real *u = in_order_of_m(q, p, x);
         if (!u)
             return NF_ENOMEM;
-        nfi_times(&A, p->prep + inverse_at(q), 0, dim, ld, ld, u, false, y);
+        nfi_times(&A, p->prep + nfi_lu_inverse_at(q->dim), 0, dim, ld, ld, u, false, y);
         nf_arena_rewind(p->scratch, mark);
         sum = -sum;
     }
@@ -99,7 +89,7 @@ static nf_status lu_vjp(const nf_object *o, nf_direction d, const nf_pass *p, co
     const nfi_lu_linear *q = nf_self(o);
     const bool forward = d == NF_FORWARD;
     const nfi_matrix A = forward ? W_of(q) : inverse_of(q);
-    const size_t dim = q->dim, ld = p->ld, at = forward ? 0 : inverse_at(q);
+    const size_t dim = q->dim, ld = p->ld, at = forward ? 0 : nfi_lu_inverse_at(q->dim);
     nf_status status = NF_OK;
     if (forward)
         nfi_times_transposed(&A, p->prep, 0, dim, ld, ld, gy, false, gx);
@@ -109,7 +99,7 @@ static nf_status lu_vjp(const nf_object *o, nf_direction d, const nf_pass *p, co
         nfi_add_row_sums(dim, ld, forward ? 1 : -1, forward ? gy : gx, g->theta + nfi_lu_bias_at(dim));
     if (status != NF_OK || !g->prep)
         return status;
-    nfi_add_row_sums(1, ld, forward ? 1 : -1, g_log_det, g->prep + log_det_at(q));
+    nfi_add_row_sums(1, ld, forward ? 1 : -1, g_log_det, g->prep + nfi_lu_log_det_at(q->dim));
     const nf_mark mark = nf_arena_mark(p->scratch);
     const nf_real *in = forward ? x : in_order_of_m(q, p, x);
     status = in ? nfi_weight_gradient(p, &A, dim, in, gy, true, g->prep + at) : NF_ENOMEM;
@@ -141,8 +131,8 @@ static nf_status lu_prepare(const nf_object *o, nf_mode mode, const nf_real *the
 static nf_status lu_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
                                 nf_real *g_prep, nf_real *g_theta)
 {
-    (void)state, (void)prep;
-    nfi_lu_prepare_vjp(nf_self(o), theta, g_prep, g_theta);
+    (void)state;
+    nfi_lu_prepare_vjp(nf_self(o), theta, prep, g_prep, g_theta);
     return NF_OK;
 }
 
@@ -258,6 +248,6 @@ nf_flow *nf_lu_linear(size_t dim, uint64_t seed)
     if (!q)
         return NULL;
     const nf_shape shape = {
-        .dim_in = dim, .dim_out = dim, .n_params = square + dim, .n_prep = 2 * dim * nfi_lu_stride(dim) + 1};
+        .dim_in = dim, .dim_out = dim, .n_params = square + dim, .n_prep = nfi_lu_diagonal_at(dim) + dim};
     return nf_flow_new(&nfi_lu_linear_type, &shape, q, NULL, 0);
 }

@@ -24,8 +24,23 @@ static inline size_t nfi_lu_stride(size_t dim)
     return dim <= NFI_LU_LEAF ? dim : (dim > 128 ? lanes | 1 : lanes) * NFI_LANES;
 }
 
-/* prep: M = L V [dim x stride], M^-1 [dim x stride], sum s. Parts of theta: row r of L holds r numbers, row j of U
-   holds dim - 1 - j, then s [dim] and b [dim]. */
+/* prep: M = L V [dim x stride], M^-1 [dim x stride], sum s, V's diagonal [dim]. Parts of theta: row r of L holds r
+   numbers, row j of U holds dim - 1 - j, then s [dim] and b [dim]. */
+static inline size_t nfi_lu_inverse_at(size_t dim)
+{
+    return dim * nfi_lu_stride(dim);
+}
+
+static inline size_t nfi_lu_log_det_at(size_t dim)
+{
+    return 2 * nfi_lu_inverse_at(dim);
+}
+
+static inline size_t nfi_lu_diagonal_at(size_t dim)
+{
+    return nfi_lu_log_det_at(dim) + 1;
+}
+
 static inline size_t nfi_lu_scale_at(size_t dim)
 {
     return dim * (dim - 1);
@@ -40,7 +55,8 @@ static inline size_t nfi_lu_bias_at(size_t dim)
 
 /* prep from theta. */
 NFI_KERNEL void nfi_lu_prepare(const nfi_lu_linear *q, const nf_real *theta, nf_real *prep);
-/* g_theta += what g_prep, the gradient in prep, comes to; g_prep is overwritten. */
-NFI_KERNEL void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, nf_real *g_prep, nf_real *g_theta);
+/* g_theta += what g_prep, the gradient in prep but for the diagonal, comes to; g_prep is overwritten. */
+NFI_KERNEL void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, const nf_real *prep, nf_real *g_prep,
+                                   nf_real *g_theta);
 
 #endif
