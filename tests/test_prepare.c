@@ -118,7 +118,9 @@ Test(prepare, reaches_every_node_once_with_its_own_numbers)
 /* Flows whose parameters come from elsewhere have nothing of their own; nor have those without hooks. */
 Test(prepare, nothing_is_listed_where_nothing_is_prepared)
 {
-    nf_flow *f = nf_chain((nf_flow *[]){nf_planar(3), nf_amortized(nf_affine(3), nf_mlp(2, 6, 0, NULL))}, 2);
+    const nf_shape hooks_alone = {.dim_in = 1, .dim_out = 1, .n_params = 1, .flags = NF_PER_SAMPLE};
+    nf_flow *detached = nf_amortized(nf_flow_new(&counting_type, &hooks_alone, NULL, NULL, 0), nf_mlp(2, 1, 0, NULL));
+    nf_flow *f = nf_chain((nf_flow *[]){nf_planar(1), detached}, 2);
     nf_model *m = nf_model_of_flow(f, NULL);
     cr_assert_eq(m->preparation.n, 0);
     cr_assert_null(m->preparation.node);
