@@ -3,6 +3,7 @@
 #include "core/tiles.h"
 #include "core/tree.h"
 #include "fail_alloc.h"
+#include "flows/lu_linear.h"
 #include <criterion/criterion.h>
 #include <gsl/gsl_linalg.h>
 #include <math.h>
@@ -226,7 +227,7 @@ static void check_lu(size_t dim, nf_direction d)
     nf_real *g = calloc(n_params, sizeof *g), *v = calloc(n_params, sizeof *v);
     double log_det[N], log_det_back[N], theta[MAX_DIM * (MAX_DIM + 1)], wanted[MAX_DIM], j[MAX_DIM * MAX_DIM];
     cr_assert_eq(nf_model_shape(f.m)->n_params, n_params);
-    cr_assert_eq(nf_model_shape(f.m)->n_prep, 2 * dim * dim + 1 + dim);
+    cr_assert_eq(nf_model_shape(f.m)->n_prep, 2 * dim * nfi_lu_stride(dim) + 1 + dim);
     for (size_t i = 0; i < n_params; i++)
         theta[i] = (double)nf_model_theta(f.m)[i];
     nf_direction other = d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
@@ -314,6 +315,150 @@ Test(linear, lu_pulls_both_halves_of_prep_back)
     for (size_t i = 0; i < 30; i++)
         near((double)sum[i], (double)parts[i], 100 * TOLERANCE, "pulled back", i);
     nf_model_free(f.m);
+}
+
+/* ---- LU-linear of dimensions that are done by blocks ---- */
+
+/* L and V [d x d] at theta + h direction, in double, from the header's words (without a permutation and signs). */
+static void factors(size_t d, const nf_real *theta, double h, const nf_real *direction, double *l, double *v)
+{
+    size_t at_l = 0, at_u = d * (d - 1) / 2, at_s = d * (d - 1);
+    memset(l, 0, d * d * sizeof *l);
+    memset(v, 0, d * d * sizeof *v);
+    for (size_t i = 0; i < d; i++) {
+        l[i * d + i] = 1;
+        for (size_t j = 0; j < i; j++, at_l++)
+            l[i * d + j] = (double)theta[at_l] + h * (double)direction[at_l];
+        for (size_t j = i + 1; j < d; j++, at_u++)
+            v[i * d + j] = (double)theta[at_u] + h * (double)direction[at_u];
+        v[i * d + i] = exp((double)theta[at_s + i] + h * (double)direction[at_s + i]);
+    }
+}
+
+/* The prepared numbers as the header describes them: L V, its inverse by GSL, both with LU-linear's stride. */
+static void naive_prepared(size_t d, const nf_real *theta, double h, const nf_real *direction, double *prep)
+{
+    const size_t ld = nfi_lu_stride(d);
+    double *l = calloc(d * d, sizeof *l), *v = calloc(d * d, sizeof *v), *m = calloc(d * d, sizeof *m);
+    factors(d, theta, h, direction, l, v);
+    for (size_t i = 0; i < d; i++)
+        for (size_t k = 0; k <= i; k++)
+            for (size_t j = k; j < d; j++)
+                m[i * d + j] += l[i * d + k] * v[k * d + j];
+    gsl_matrix *inverse = gsl_matrix_alloc(d, d);
+    gsl_permutation *q = gsl_permutation_alloc(d);
+    gsl_matrix_view of_m = gsl_matrix_view_array(m, d, d);
+    for (size_t i = 0; i < d; i++)
+        memcpy(prep + i * ld, m + i * d, d * sizeof *m);
+    int sign;
+    gsl_linalg_LU_decomp(&of_m.matrix, q, &sign);
+    gsl_linalg_LU_invert(&of_m.matrix, q, inverse);
+    for (size_t i = 0; i < d; i++)
+        for (size_t j = 0; j < d; j++)
+            prep[(d + i) * ld + j] = gsl_matrix_get(inverse, i, j);
+    gsl_matrix_free(inverse);
+    gsl_permutation_free(q);
+    free(l);
+    free(v);
+    free(m);
+}
+
+/* A model of weights that keep the condition number small, and room for its prepared numbers. */
+typedef struct prepared {
+    nf_model *m;
+    size_t d, ld, n_theta, n_prep;
+    double *wanted, *ahead, *behind;
+    nf_real *direction, *g, *g_theta;
+} prepared;
+
+static prepared begin_prepared(size_t d)
+{
+    prepared b = {.d = d, .ld = nfi_lu_stride(d), .n_theta = d * (d + 1)};
+    b.n_prep = 2 * d * b.ld + 1 + d;
+    b.m = nf_model_of_flow(nf_lu_linear(d, NF_LU_IDENTITY), NULL);
+    cr_assert_not_null(b.m, "%s", nf_error_message());
+    cr_assert_eq(nf_model_shape(b.m)->n_prep, b.n_prep);
+    draw(nf_model_theta(b.m), b.n_theta, 0.4 / sqrt((double)d), 81);
+    cr_assert_eq(nf_model_update(b.m, NF_EVAL), NF_OK);
+    b.wanted = calloc(b.n_prep, sizeof *b.wanted);
+    b.ahead = calloc(b.n_prep, sizeof *b.ahead);
+    b.behind = calloc(b.n_prep, sizeof *b.behind);
+    b.direction = calloc(b.n_theta, sizeof *b.direction);
+    b.g = calloc(b.n_theta + b.n_prep, sizeof *b.g);
+    b.g_theta = calloc(b.n_theta, sizeof *b.g_theta);
+    draw(b.direction, b.n_theta, 1, 82);
+    return b;
+}
+
+static void end_prepared(prepared *b)
+{
+    nf_model_free(b->m);
+    free(b->wanted);
+    free(b->ahead);
+    free(b->behind);
+    free(b->direction);
+    free(b->g);
+    free(b->g_theta);
+}
+
+static const size_t block_dims[] = {8, 9, 16, 31, 65, 100, 137};
+enum { N_BLOCK_DIMS = sizeof block_dims / sizeof *block_dims };
+
+/* M and M^-1 entry by entry, read off by tiles: the model's images of unit vectors. */
+Test(linear, lu_by_blocks_is_the_product_and_its_inverse)
+{
+    for (size_t k = 0; k < N_BLOCK_DIMS; k++) {
+        prepared b = begin_prepared(block_dims[k]);
+        const size_t d = b.d;
+        nf_real *e = calloc(d * d, sizeof *e), *image = calloc(d * d, sizeof *image);
+        const nf_real *shift = nf_model_theta(b.m) + d * d;
+        naive_prepared(d, nf_model_theta(b.m), 0, b.direction, b.wanted);
+        for (int way = 0; way < 2; way++) {
+            for (size_t i = 0; i < d; i++)
+                for (size_t j = 0; j < d; j++)
+                    e[i * d + j] = (i == j ? 1 : 0) + (way ? shift[j] : 0);
+            cr_assert_eq(nf_transform(b.m, NULL, directions[way], d, e, NULL, image, NULL), NF_OK);
+            for (size_t i = 0; i < d; i++)
+                for (size_t j = 0; j < d; j++)
+                    near((double)image[j * d + i] - (way ? 0 : (double)shift[i]),
+                         b.wanted[((way ? d : 0) + i) * b.ld + j], 200 * TOLERANCE, way ? "M^-1" : "M", i * d + j);
+        }
+        free(e);
+        free(image);
+        end_prepared(&b);
+    }
+}
+
+/* d<g, (M, M^-1, log-det)> along a direction in theta, with g in the first half, the second, and both; against central
+   differences of the naive matrices. */
+Test(linear, lu_by_blocks_pulls_gradients_back)
+{
+    const double h = 1e-5;
+    for (size_t k = 0; k < N_BLOCK_DIMS; k++)
+        for (int halves = 1; halves < 4; halves++) {
+            prepared b = begin_prepared(block_dims[k]);
+            const size_t half = b.d * b.ld;
+            nf_real *g = b.g + b.n_theta;
+            draw(g, b.n_prep, 1, 83);
+            for (size_t i = 0; i < 2 * half; i++)
+                if (!(halves & (i < half ? 1 : 2)))
+                    g[i] = 0;
+            naive_prepared(b.d, nf_model_theta(b.m), h, b.direction, b.ahead);
+            naive_prepared(b.d, nf_model_theta(b.m), -h, b.direction, b.behind);
+            double slope = 0, along = 0, size = 0;
+            for (size_t i = 0; i < 2 * half; i++)
+                slope += (double)g[i] * (b.ahead[i] - b.behind[i]) / (2 * h);
+            for (size_t i = 0; i < b.d; i++)
+                slope += (double)g[2 * half] * (double)b.direction[b.d * (b.d - 1) + i];
+            cr_assert_eq(nf_model_pull_gradient(b.m, b.g, b.g_theta), NF_OK);
+            for (size_t i = 0; i < b.n_theta; i++) {
+                along += (double)b.g_theta[i] * (double)b.direction[i];
+                size += fabs((double)b.g_theta[i]) * fabs((double)b.direction[i]);
+            }
+            cr_assert_float_eq(along, slope, GRADIENT_TOLERANCE * (1 + size / 100),
+                               "dim %zu, halves %d: %.10g, not %.10g", b.d, halves, along, slope);
+            end_prepared(&b);
+        }
 }
 
 Test(linear, lu_solves_with_its_transposed_jacobian)

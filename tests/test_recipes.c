@@ -166,6 +166,79 @@ Test(recipes, start_near_the_identity)
     }
 }
 
+/* ---- bounded scales ---- */
+
+enum { DRAWS = 20000, WIDE = 10 };
+
+/* Draws of an untrained MADE or MAF whose nets' last layers are not small; how many numbers are not finite, and the
+   largest of the others. */
+static size_t overflows(recipe_fn *build, const nf_scaled_affine_options *scale, double *largest)
+{
+    static nf_real x[DRAWS * WIDE];
+    const nf_recipe_options o = {.hidden = (size_t[]){64, 64}, .n_hidden = 2, .last_scale = 0.25, .scale = scale};
+    nf_model *m = nf_model_new(nf_pushforward(nf_normal(WIDE), build(WIDE, &o)), &(nf_model_options){.seed = 1});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 7}, DRAWS, NULL, x, NULL), NF_OK);
+    size_t n = 0;
+    *largest = 0;
+    for (size_t i = 0; i < DRAWS * WIDE; i++)
+        if (isfinite((double)x[i]))
+            *largest = fmax(*largest, fabs((double)x[i]));
+        else
+            n++;
+    nf_model_free(m);
+    return n;
+}
+
+/* Draws that overflow with the papers' exp(a) do not by default. */
+Test(recipes, untrained_draws_do_not_overflow)
+{
+    const nf_scaled_affine_options papers = {.scale = NF_SCALE_EXP};
+    double largest, largest_of_papers;
+    const size_t by_default = overflows(nf_maf, NULL, &largest);
+    const size_t of_papers = overflows(nf_maf, &papers, &largest_of_papers);
+    cr_assert_eq(by_default, 0);
+    cr_assert_lt(largest, 1e15, "%g", largest);
+    cr_assert_gt(of_papers, 10);
+    cr_assert_eq(overflows(nf_made, NULL, &largest), 0);
+    cr_assert_lt(largest, 1e12, "%g", largest);
+}
+
+/* Two layers made by hand around a transform. */
+static nf_flow *maf_by_hand(const nf_scaled_affine_options *scale)
+{
+    nf_flow *f[2];
+    for (size_t k = 0; k < 2; k++) {
+        const nf_masked_options net = {.hidden = (size_t[]){9}, .n_hidden = 1, .last_scale = 0.25};
+        f[k] = nf_autoregressive(nf_scaled_affine(1, scale), nf_masked_net(3, 2, 0, &net),
+                                 k ? (size_t[]){2, 1, 0} : (size_t[]){0, 1, 2}, NF_INVERSE);
+    }
+    return nf_chain(f, 2);
+}
+
+/* The default is the bounded form, and the option gives the papers' form, both to the bit. */
+Test(recipes, scales_are_those_that_are_asked_for)
+{
+    enum { N = 50, D = 3 };
+    const nf_scaled_affine_options papers = {.scale = NF_SCALE_EXP},
+                                   bounded = {.scale = NF_SCALE_TANH, .limit = log(1000)};
+    nf_recipe_options o = {.n_layers = 2, .hidden = (size_t[]){9}, .n_hidden = 1, .last_scale = 0.25};
+    nf_real x[N * D], y[4][N * D];
+    double l[4][N];
+    normals(35, N * D, x);
+    for (size_t k = 0; k < 2; k++) {
+        o.scale = k ? &papers : NULL;
+        nf_model *recipe = bind(nf_maf(D, &o)), *hand = bind(maf_by_hand(k ? &papers : &bounded));
+        push(recipe, NF_FORWARD, N, x, NULL, y[2 * k], l[2 * k]);
+        push(hand, NF_FORWARD, N, x, NULL, y[2 * k + 1], l[2 * k + 1]);
+        cr_assert_arr_eq(y[2 * k], y[2 * k + 1], sizeof y[0]);
+        cr_assert_arr_eq(l[2 * k], l[2 * k + 1], sizeof l[0]);
+        nf_model_free(recipe);
+        nf_model_free(hand);
+    }
+    cr_assert_neq(memcmp(y[0], y[2], sizeof y[0]), 0);
+}
+
 /* ---- context ---- */
 
 Test(recipes, context_reaches_every_layer)

@@ -93,6 +93,16 @@ NF_API nf_flow *nf_invert(nf_flow *f);
 NF_API nf_flow *nf_amortized(nf_flow *f, nf_net *head);
 /** f whose parameters are, for each sample, the context itself: n_ctx is f's n_params. Same demands on f. */
 NF_API nf_flow *nf_amortized_by_context(nf_flow *f);
+/**
+ * f whose context is, for each sample, net(context): an embedding net. f's parameters are shared by all samples and are
+ * trained beside the net's, which nf_amortized() cannot have. The net starts so that it gives the context at which f
+ * starts well (nf_start_context), and f's layers that begin from data do so.
+ * @param f   reads context; any flow
+ * @param net takes the context as its input, gives f's n_ctx rows, and reads no context beside it
+ * theta: f's, then the net's.
+ * @return NULL on NF_EDIM, NF_ENOMEM.
+ */
+NF_API nf_flow *nf_context_net(nf_flow *f, nf_net *net);
 /** f reading rows first .. first + f's n_ctx - 1 of a context of n_ctx rows. */
 NF_API nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first);
 
@@ -111,6 +121,20 @@ NF_API nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first);
  * @return NULL on NF_EARG, NF_EDIM, NF_EUNSUPPORTED (no NF_PER_SAMPLE, state), NF_ENOMEM.
  */
 NF_API nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net);
+/**
+ * A coupling whose net gives the transform's context instead of its parameters: y_b = transform(x_b; theta, c),
+ * c = net(x_a, context). The transform's own parameters are shared by all samples and trained beside the net's; it may
+ * be any flow that reads context: a chain of nf_amortized() layers, nf_actnorm() and nf_lu_linear(), say. The net
+ * starts so that it gives the context at which the transform starts well (nf_start_context); the transform's layers
+ * that begin from data see the rows that they are to transform. All else is as in nf_coupling().
+ * @param dim       rows, >= 1
+ * @param mask      [dim], copied, as in nf_coupling()
+ * @param transform takes as many rows as are transformed, and reads n_ctx >= 1 rows of context
+ * @param net       takes the rows that pass, gives the transform's n_ctx; its own n_ctx is the coupling's
+ * theta: the transform's, then the net's.
+ * @return NULL on NF_EARG, NF_EDIM, NF_ENOMEM.
+ */
+NF_API nf_flow *nf_coupling_by_context(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net);
 /**
  * Masks for the k-th coupling of a chain, k = 0, 1, ...: for even k nf_mask_halves() transforms the second half (the
  * shorter one), nf_mask_alternating() rows 1, 3, ..., nf_mask_random() dim / 2 rows chosen at random, anew for every
@@ -239,10 +263,10 @@ typedef struct nf_spline_options {
 NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
 /**
  * y = W x + b, W = P L (U + diag(sign exp(s))) with P a fixed permutation, L unit lower, U strictly upper triangular
- * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: W, W^-1, log-det,
- * and room for a row. P and the signs are drawn from `seed`; W starts as P diag(sign). With the seed NF_LU_IDENTITY
- * there is neither: W = L U starts as the identity (Durkan et al. 2019). The learnt permutation of Glow: it starts as a
- * permutation and moves away from it.
+ * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: M = P^T W, M^-1,
+ * the log-det and e^s; rows of M may be longer than dim. P and the signs are drawn from `seed`; W starts as P diag(sign).
+ * With the seed NF_LU_IDENTITY there is neither: W = L U starts as the identity (Durkan et al. 2019). The learnt
+ * permutation of Glow: it starts as a permutation and moves away from it.
  */
 NF_API nf_flow *nf_lu_linear(size_t dim, uint64_t seed);
 #define NF_LU_IDENTITY UINT64_MAX /**< the seed of an nf_lu_linear without permutation and signs */
@@ -349,6 +373,19 @@ NF_API nf_flow *nf_sylvester(size_t dim, const nf_sylvester_options *options);
  * @return NULL on NF_EUNSUPPORTED (not NF_PER_SAMPLE), NF_EDIM, NF_EARG, NF_ENOMEM.
  */
 NF_API nf_flow *nf_autoregressive(nf_flow *transform, nf_net *masked, const size_t *order, nf_direction parallel);
+/**
+ * An autoregressive flow whose net gives, for each dimension, the transform's context instead of its parameters: one
+ * transform with parameters theta serves all dimensions, y_t = transform(x_t; theta, c_t), c_t = net_t(x_<t, context).
+ * All else is as in nf_autoregressive(). The transform's layers that begin from data see the samples of all dimensions,
+ * at the context at which the transform starts well.
+ * @param transform of one dimension, reads n_ctx >= 1 rows of context, has no state; its parameters are shared
+ * @param masked    an nf_masked_net whose n_per_dim is the transform's n_ctx; its inputs are the rows in order
+ * @param order     [dim]: the row that comes t-th; copied. NULL: ascending
+ * theta: the transform's, then the net's.
+ * @return NULL on NF_EUNSUPPORTED (a transform with state), NF_EDIM, NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_flow *nf_autoregressive_by_context(nf_flow *transform, nf_net *masked, const size_t *order,
+                                             nf_direction parallel);
 
 NF_END_DECLS
 #endif

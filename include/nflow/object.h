@@ -129,7 +129,10 @@ enum { NF_RESERVED_HOOKS = 8 };
  */
 typedef struct nf_part {
     const char *name; /**< key in model files: short, lower case, unique among the types in use */
-    /** Once a step, outside tiles: prep from theta and state. In NF_TRAIN it may advance state. */
+    /**
+     * Once a step, outside tiles: prep from theta and state. In NF_TRAIN it may advance state. These two hooks read and
+     * write the object's own numbers only: those of different objects run at the same time in different threads.
+     */
     nf_status (*prepare)(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);
     /** Once a step: g_theta += (d prep / d theta)^T g_prep. g_prep may be overwritten: nothing reads it afterwards. */
     nf_status (*prepare_vjp)(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,

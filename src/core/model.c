@@ -61,13 +61,20 @@ nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, 
     return status == NF_OK ? nf_model_update(m, NF_EVAL) : status;
 }
 
+nfi_preparing nfi_preparing_of(const nf_model *m, nf_mode mode)
+{
+    return (nfi_preparing){
+        .list = &m->preparation, .mode = mode, .theta = m->theta, .state = m->state, .prep = m->prep};
+}
+
 nf_status nf_model_update(nf_model *m, nf_mode mode)
 {
     if (!m)
         return nf_error(NF_EARG, "nf_model_update: `m` is NULL");
     if (mode != NF_EVAL && mode != NF_TRAIN)
         return nf_error(NF_EARG, "nf_model_update: `mode` is %d, neither NF_EVAL nor NF_TRAIN", (int)mode);
-    return nfi_tree_prepare(m->o, mode, m->theta, m->state, m->prep);
+    nfi_preparing run = nfi_preparing_of(m, mode);
+    return nfi_prepare_all(&run, 0);
 }
 
 static nf_status check_options(const nf_object *o, const nf_model_options *options, const char *who)
@@ -104,7 +111,7 @@ nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const ch
     m->theta = m->own_theta ? nfi_calloc(o->total.n_params, sizeof(nf_real)) : options->theta;
     m->state = m->own_state ? nfi_calloc(o->total.n_state, sizeof(nf_real)) : options->state;
     m->prep = nfi_calloc(o->total.n_prep, sizeof(nf_real));
-    nf_status status = m->theta && m->state && m->prep ? NF_OK : NF_ENOMEM;
+    nf_status status = m->theta && m->state && m->prep ? nfi_list_prepared(o, &m->preparation) : NF_ENOMEM;
     if (status == NF_OK)
         status = m->own_theta ? nf_model_init(m, options->seed, options->n_init, options->init_x, options->init_ctx)
                               : nf_model_update(m, NF_EVAL);
@@ -149,6 +156,7 @@ void nf_model_free(nf_model *m)
     if (m->own_state)
         nfi_free(m->state);
     nfi_free(m->prep);
+    nfi_preparation_clear(&m->preparation);
     nf_object_free(m->o);
     nfi_free(m);
 }
@@ -182,11 +190,19 @@ nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g, nf_real *g_theta
 {
     if (!m || !g || !g_theta)
         return nf_error(NF_EARG, "nf_model_pull_gradient: `%s` is NULL", !m ? "m" : !g ? "g" : "g_theta");
-    size_t n_params = m->o->total.n_params;
+    return nfi_pull_gradient(m, 0, g, g_theta);
+}
+
+nf_status nfi_pull_gradient(const nf_model *m, size_t threads, nf_real *g, nf_real *g_theta)
+{
+    const size_t n_params = m->o->total.n_params;
+    nfi_preparing run = nfi_preparing_of(m, NF_TRAIN);
     if (g != g_theta)
         for (size_t i = 0; i < n_params; i++)
             g_theta[i] += g[i];
-    return nfi_tree_prepare_vjp(m->o, m->theta, m->state, m->prep, g + n_params, g_theta);
+    run.g_prep = g + n_params;
+    run.g_theta = g_theta;
+    return nfi_prepare_all(&run, threads);
 }
 
 nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *noise, size_t first, size_t n, size_t ld,

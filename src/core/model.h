@@ -1,6 +1,7 @@
 /* Models from the inside. */
 #ifndef NFI_MODEL_H
 #define NFI_MODEL_H
+#include "core/prepare.h"
 #include "core/tiles.h"
 #include "core/tree.h"
 
@@ -8,7 +9,13 @@ struct nf_model {
     nf_object *o;
     nf_real *theta, *state, *prep;
     bool own_theta, own_state;
+    nfi_preparation preparation; /* of o */
 };
+
+/* A round of preparation over the model's numbers. For the way back set g_prep and g_theta. */
+nfi_preparing nfi_preparing_of(const nf_model *m, nf_mode mode);
+/* As nf_model_pull_gradient, without its checks, on at most `threads` threads (0: as many as OpenMP would use). */
+nf_status nfi_pull_gradient(const nf_model *m, size_t threads, nf_real *g, nf_real *g_theta);
 
 /* The pass of the whole bound object over one tile; samples are named from noise->first_sample + first.
    memory NULL: no arenas. gradient: whether a tape is wanted. */

@@ -62,10 +62,8 @@ nf_vae *nfi_as_vae(nf_object *o);
 
 /* The gradients as o's type takes them: a fresh one is cleared here if the type only adds; NULL: none are wanted. */
 nf_grad nfi_grad_of(const nf_object *o, const nf_grad *g);
-/* Walks; numbers are those of the whole subtree. */
+/* Walks; numbers are those of the whole subtree. Models prepare by their list of nodes instead (core/prepare.h). */
 nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep);
-nf_status nfi_tree_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                               nf_real *g_prep, nf_real *g_theta);
 nf_status nfi_tree_end_step(const nf_object *o, const double *stats, size_t n, nf_real *state);
 nf_status nfi_tree_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                         nf_real *state);

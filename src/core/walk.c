@@ -49,21 +49,6 @@ nf_status nfi_tree_prepare(const nf_object *o, nf_mode mode, const nf_real *thet
     return status;
 }
 
-nf_status nfi_tree_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                               nf_real *g_prep, nf_real *g_theta)
-{
-    if (o->total.n_prep == 0)
-        return NF_OK;
-    nf_status status = o->part->prepare_vjp ? o->part->prepare_vjp(o, theta, state, prep, g_prep, g_theta) : NF_OK;
-    for (size_t i = 0; i < o->n_children && status == NF_OK; i++) {
-        const nfi_place *at = &o->place[i];
-        if (!at->detached)
-            status = nfi_tree_prepare_vjp(o->children[i], theta + at->theta, state + at->state, prep + at->prep,
-                                          g_prep + at->prep, g_theta + at->theta);
-    }
-    return status;
-}
-
 nf_status nfi_tree_end_step(const nf_object *o, const double *stats, size_t n, nf_real *state)
 {
     if (o->total.n_state == 0)

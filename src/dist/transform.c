@@ -196,7 +196,7 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
     nfi_failures_end(ws);
     if (status == NF_OK && j->g_theta) {
         nfi_sum_finish(&sum, 0, length);
-        status = nf_model_pull_gradient(j->m, sum.part[0], j->g_theta);
+        status = nfi_pull_gradient(j->m, ws->n_threads, sum.part[0], j->g_theta);
     }
     nf_arena_rewind(&ws->shared, mark);
     nfi_team_end(&team);

@@ -59,6 +59,7 @@ static nf_status begin_step(nf_fitter *f)
 
 static nf_status end_step(nf_fitter *f)
 {
+    f->engine.moved = false;
     nf_status status = nfi_step_end(&f->engine, &f->step);
     if (status != NF_OK)
         return status;
@@ -76,7 +77,8 @@ static nf_status end_step(nf_fitter *f)
     f->now.moves++;
     f->now.mean_count += f->now.mean_count < MEAN_STEPS;
     report->loss += (f->step.loss - report->loss) / (double)f->now.mean_count;
-    return nf_model_update(f->m, NF_TRAIN);
+    f->engine.moved = true;
+    return NF_OK;
 }
 
 static bool callback_stops(const nf_fitter *f)
@@ -114,8 +116,11 @@ static nf_status make_steps(nf_fitter *f, uint64_t until)
             if (!go)
                 break;
             nfi_step_work(&f->engine, thread, n_threads);
-            if (thread == 0) {
+            if (thread == 0)
                 status = end_step(f);
+            nfi_step_prepare(&f->engine, thread, n_threads);
+            if (thread == 0) {
+                status = status == NF_OK ? nfi_team_result(&f->engine.team) : status;
                 if (f->now.bad_in_a_row >= f->options.max_bad_steps)
                     report->reason = NF_STOP_NOTFINITE;
                 else if (status == NF_OK && callback_stops(f))

@@ -75,7 +75,8 @@ typedef struct nfi_engine {
     uint32_t *columns; /* [n], likewise: of a tile some of whose samples failed, its nf_noise.column */
     double *square;    /* [n_blocks], sums of squares of the mean gradient */
     size_t n_blocks;
-    nf_status pulled; /* of prepare_vjp */
+    nfi_preparing preparing; /* the round under way: of prepare_vjp, then of prepare */
+    bool moved;              /* the step moved the parameters: the model is to be prepared */
     nfi_team team;
     atomic_size_t next;
     nf_mark mark; /* of ws->shared, while a step is under way */
@@ -108,7 +109,10 @@ nf_status nfi_step_begin(nfi_engine *e, const nf_step *step);
 void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads);
 /* Serial: the step's status, report and statistics. */
 nf_status nfi_step_end(nfi_engine *e, nf_step_report *report);
-/* All three in a region of their own. */
+/* By every thread after nfi_step_end: prepares the model for the next step if e->moved, which thread 0 has set. Errors
+   are the team's. Where nothing is to prepare there is no barrier. */
+void nfi_step_prepare(nfi_engine *e, size_t thread, size_t n_threads);
+/* Begin, work and end in a region of their own. */
 nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report);
 
 #endif

@@ -149,15 +149,25 @@ static size_t block_end(size_t block, size_t length)
     return end < length ? end : length;
 }
 
-/* Pulls the prepared numbers' gradient back; norms of blocks are then those of theta's gradient. */
-static void pull_back(nfi_engine *e, nf_real *g)
+/* Pulls the prepared numbers' gradient back; norms of blocks are then those of theta's gradient. By every thread;
+   begins and ends with a barrier. */
+static void pull_back(nfi_engine *e, nf_real *g, size_t thread, size_t n_threads)
 {
     const nf_shape *shape = &e->o->model->o->total;
-    e->pulled = nf_model_pull_gradient(e->o->model, g, g);
-    for (size_t b = 0; b < e->n_blocks; b++) {
+    if (thread == 0) {
+        e->preparing = nfi_preparing_of(e->o->model, NF_TRAIN);
+        e->preparing.g_prep = g + shape->n_params;
+        e->preparing.g_theta = g;
+    }
+    nfi_team_wait(&e->team, n_threads);
+    nfi_prepare_work(&e->preparing, &e->team);
+    nfi_team_wait(&e->team, n_threads);
+    const size_t end = nfi_team_share(e->n_blocks, thread + 1, n_threads);
+    for (size_t b = nfi_team_share(e->n_blocks, thread, n_threads); b < end; b++) {
         size_t first = b * NFI_BLOCK < shape->n_params ? b * NFI_BLOCK : shape->n_params;
         e->square[b] = nfi_scale_and_square(block_end(b, shape->n_params) - first, 1, g + first);
     }
+    nfi_team_wait(&e->team, n_threads);
 }
 
 /* This rank's sum in part[0], then that of all ranks. Called by every thread; false if it has failed. */
@@ -192,12 +202,10 @@ static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
             nfi_sum_finish(&e->sum, first, last);
         e->square[b] = nfi_scale_and_square(last - first, scale, g + first);
     }
-    nfi_team_wait(&e->team, n_threads);
-    if (e->o->model->o->total.n_prep) {
-        if (thread == 0)
-            pull_back(e, g);
+    if (e->o->model->o->total.n_prep)
+        pull_back(e, g, thread, n_threads);
+    else
         nfi_team_wait(&e->team, n_threads);
-    }
     nf_step_report report = e->report; /* every thread adds the same numbers in the same order */
     double square = 0;
     for (size_t b = 0; b < e->n_blocks; b++)
@@ -205,7 +213,7 @@ static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
     report.grad_norm = sqrt(square);
     if (e->finish) {
         nfi_gradient gradient = {.g = g, .report = &report};
-        gradient.finite = isfinite(report.grad_norm) && isfinite(report.loss) && e->pulled == NF_OK;
+        gradient.finite = isfinite(report.grad_norm) && isfinite(report.loss) && e->team.status == NF_OK;
         e->finish(e->user, &gradient, thread, n_threads);
     }
     nfi_team_wait(&e->team, n_threads);
@@ -302,11 +310,23 @@ nf_status nfi_step_end(nfi_engine *e, nf_step_report *report)
 {
     nf_status status = nfi_team_result(&e->team);
     if (status == NF_OK)
-        status = e->pulled == NF_OK ? end_statistics(e) : e->pulled;
+        status = end_statistics(e);
     nf_arena_rewind(&e->ws->shared, e->mark);
     if (status == NF_OK && report)
         *report = e->report;
     return status;
+}
+
+void nfi_step_prepare(nfi_engine *e, size_t thread, size_t n_threads)
+{
+    if (e->o->model->preparation.n == 0)
+        return;
+    if (thread == 0)
+        e->preparing = nfi_preparing_of(e->o->model, NF_TRAIN);
+    nfi_team_wait(&e->team, n_threads);
+    if (e->moved)
+        nfi_prepare_work(&e->preparing, &e->team);
+    nfi_team_wait(&e->team, n_threads);
 }
 
 nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report)

@@ -1,13 +1,15 @@
 /* A flow whose parameters are, for each sample, a net's output or the context itself (Rezende & Mohamed 2015,
-   sec. 4.2):
+   sec. 4.2), or a flow whose context is a net's output:
 
-       y = f(x; theta),   theta = head(context)   or   theta = context.
+       y = f(x; theta),   theta = head(context)   or   theta = context,
+       y = f(x; theta, c),    c = net(context).
 
-   f's gradient in theta [n_params x ld] is the cotangent of the head's output, or goes straight into the context's. */
+   f's gradient in what the net gives is the cotangent of the net's output; without a net it goes straight into the
+   context's. */
 #include "flows/conditioned.h"
 #include "flows/types.h"
 
-/* Child 0 is f, detached: it has no numbers of its own. Child 1, if there is one, is the head. */
+/* Child 0 is f, detached unless the net gives its context. Child 1, if there is one, is the head or net. */
 static bool has_head(const nf_object *o)
 {
     return o->n_children > NFI_CONDITIONER;
@@ -47,7 +49,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     nf_real *g_ctx = NULL;
     if (g->ctx && !(g_ctx = nf_arena_reals(p->scratch, o->own.n_ctx, p->ld)))
         return NF_ENOMEM;
-    nf_status status = nfi_conditioned_vjp(o, d, p, &h, p->ctx, x, y, saved, gy, g_log_det, gx, g_ctx, &gh);
+    nf_status status = nfi_conditioned_vjp(o, d, p, &h, p->ctx, x, y, saved, gy, g_log_det, gx, g_ctx, g, &gh);
     for (size_t i = 0; g_ctx && status == NF_OK && i < size; i++)
         g->ctx[i] += g_ctx[i];
     nf_arena_rewind(p->scratch, mark);
@@ -73,6 +75,20 @@ static nf_status start_context(const nf_object *o, const nf_noise *noise, nf_rea
     return has_head(o) ? NF_OK : nfi_transform_start(o, noise, ctx);
 }
 
+/* Of a flow with a context net, which has numbers of its own: the batch enters f, with what the net makes of its
+ * context.
+ */
+static nf_status init_by_net(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                             nf_real *state)
+{
+    if (!batch)
+        return nfi_conditioned_init(o, noise, NULL, theta, state);
+    nf_batch own = *batch;
+    own.ctx = NULL;
+    const nf_status status = nfi_conditioned_init_net(o, noise, 1, theta, state);
+    return status == NF_OK ? nfi_init_steered(o, noise, &own, batch->ctx, theta, state) : status;
+}
+
 static nf_flow *rebuild(nf_reader *r)
 {
     nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM);
@@ -90,6 +106,58 @@ const nf_flow_type nfi_amortized_type = {
     .rebuild = rebuild,
 };
 
+static nf_flow *rebuild_by_net(nf_reader *r)
+{
+    nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM);
+    return nf_context_net(f, nfi_read_net(r, NFI_CONDITIONER, "a flow with a context net"));
+}
+
+const nf_flow_type nfi_context_net_type = {
+    .part = {.name = "context_net", .init = init_by_net, .start_context = nfi_conditioned_start_context},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild_by_net,
+};
+
+static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
+{
+    return (nf_shape){.dim_in = s->dim_in,
+                      .dim_out = s->dim_out,
+                      .n_ctx = n_ctx,
+                      .n_saved = n_saved,
+                      .flags = NFI_WRITES_GRADIENT};
+}
+
+static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
+{
+    if (nfi_check_reader(s, "nf_context_net") != NF_OK)
+        return nf_error_status();
+    if (net->dim_out != s->n_ctx)
+        return nf_error(NF_EDIM, "nf_context_net: the net gives %zu rows, but the flow reads %zu rows of context",
+                        net->dim_out, s->n_ctx);
+    if (net->dim_in == 0 || net->n_ctx)
+        return nf_error(NF_EDIM,
+                        "nf_context_net: the net must read the context as its input, but takes %zu rows and %zu of "
+                        "context",
+                        net->dim_in, net->n_ctx);
+    return NF_OK;
+}
+
+nf_flow *nf_context_net(nf_flow *f, nf_net *net)
+{
+    const nf_shape *s = nf_flow_shape(f), *n = nf_object_shape(nf_net_object(net));
+    if (f && net && check_context_net(s, n) == NF_OK) {
+        const nf_shape own = amortized_shape(s, n->dim_in, s->n_ctx);
+        return nf_flow_new(&nfi_context_net_type, &own, NULL, (nf_object *[]){nf_flow_object(f), nf_net_object(net)},
+                           2);
+    }
+    nf_flow_free(f);
+    nf_net_free(net);
+    return NULL;
+}
+
 static nf_status check_head(const nf_shape *s, const nf_shape *h)
 {
     if (h->dim_out != s->n_params)
@@ -101,12 +169,6 @@ static nf_status check_head(const nf_shape *s, const nf_shape *h)
                         "%zu of context",
                         h->dim_in, h->n_ctx);
     return NF_OK;
-}
-
-static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
-{
-    return (nf_shape){
-        .dim_in = s->dim_in, .dim_out = s->dim_out, .n_ctx = n_ctx, .n_saved = n_saved, .flags = NFI_WRITES_GRADIENT};
 }
 
 nf_flow *nf_amortized(nf_flow *f, nf_net *head)

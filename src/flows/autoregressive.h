@@ -5,7 +5,7 @@
 
 /* The layer's self; child NFI_TRANSFORM is of one dimension, child NFI_CONDITIONER a masked net. */
 typedef struct nfi_autoregressive {
-    size_t dim, per_dim;
+    size_t dim, per_dim; /* per_dim: what the net gives for each */
     nf_direction parallel;
     size_t order[]; /* [dim]: the row of the t-th dimension */
 } nfi_autoregressive;

@@ -1,5 +1,5 @@
-/* Autoregressive flows, the passes: in some order of the dimensions, the parameters of each one's transform depend on
-   those before,
+/* Autoregressive flows, the passes: in some order of the dimensions, the parameters of each one's transform (or its
+   context, see conditioned.h) depend on those before,
 
        v_t = T(u_t; theta_t),   theta_t = net_t(u_0 .. u_(t-1), context),   log|det dv/du| = sum_t log|dT/du_t|.
 
@@ -18,10 +18,11 @@
    T^-1's product (dT^-1/dtheta)^T e. */
 #include "flows/autoregressive.h"
 #include "nn/masked.h"
+#include <string.h>
 
 typedef struct record {
     nfi_masked_run run;
-    nf_real *theta;    /* [dim P x ld] */
+    nf_real *given;    /* [dim P x ld]: the net's output */
     void *transform[]; /* [dim]: what the transforms saved */
 } record;
 
@@ -46,28 +47,30 @@ static nf_status transform_apply(const nf_object *o, nf_direction d, const nf_pa
                                  const nf_real *x, nf_real *y, double *log_det)
 {
     const nfi_autoregressive *a = o->self;
-    const nf_pass c = nfi_transform_pass(o, p, r->theta + t * a->per_dim * p->ld);
+    const nf_pass c = nfi_transform_pass(o, p, r->given + t * a->per_dim * p->ld);
     return nf_flow_apply(o->children[NFI_TRANSFORM], d, &c, row_of(a, t, p->ld, x), row_to(a, t, p->ld, y), log_det,
                          &r->transform[t]);
 }
 
-/* gx [ld]; g_theta [dim P x ld] is added to at t's rows. */
+/* gx [ld]; g_given [dim P x ld] is added to at t's rows; g: the layer's gradients, for numbers of the transform's own.
+ */
 static nf_status transform_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const record *r, size_t t,
                                const nf_real *x, const nf_real *y, const nf_real *gy, const nf_real *g_log_det,
-                               nf_real *gx, nf_real *g_theta)
+                               nf_real *gx, nf_real *g_given, const nf_grad *g)
 {
     const nfi_autoregressive *a = o->self;
     const size_t at = t * a->per_dim * p->ld;
-    const nf_pass c = nfi_transform_pass(o, p, r->theta + at);
+    const nf_pass c = nfi_transform_pass(o, p, r->given + at);
+    const nf_grad gt = nfi_transform_grad(o, p, g, g_given + at);
     return nf_flow_vjp(o->children[NFI_TRANSFORM], d, &c, row_of(a, t, p->ld, x), row_of(a, t, p->ld, y),
-                       r->transform[t], gy, g_log_det, gx, &(nf_grad){.theta = g_theta + at});
+                       r->transform[t], gy, g_log_det, gx, &gt);
 }
 
 static nf_status transform_solve(const nf_object *o, nf_direction d, const nf_pass *p, const record *r, size_t t,
                                  const nf_real *x, const nf_real *y, const nf_real *gx, nf_real *gy)
 {
     const nfi_autoregressive *a = o->self;
-    const nf_pass c = nfi_transform_pass(o, p, r->theta + t * a->per_dim * p->ld);
+    const nf_pass c = nfi_transform_pass(o, p, r->given + t * a->per_dim * p->ld);
     return nf_flow_solve_jt(o->children[NFI_TRANSFORM], d, &c, row_of(a, t, p->ld, x), row_of(a, t, p->ld, y),
                             r->transform[t], gx, gy);
 }
@@ -91,7 +94,7 @@ static nf_status apply_parallel(const nf_object *o, nf_direction d, const nf_pas
     const nf_real *u = in_order(a, p, x);
     nf_status status = u ? NF_OK : NF_ENOMEM;
     if (u)
-        nfi_masked_times(net_of(o), &net, &r->run, 0, a->dim, u, r->theta);
+        nfi_masked_times(net_of(o), &net, &r->run, 0, a->dim, u, r->given);
     for (size_t t = 0; t < a->dim && status == NF_OK; t++)
         status = transform_apply(o, d, p, r, t, x, y, log_det);
     return status;
@@ -105,7 +108,7 @@ static nf_status apply_stepwise(const nf_object *o, nf_direction d, const nf_pas
     nf_real *u = nf_arena_reals(p->scratch, a->dim, p->ld);
     nf_status status = u ? NF_OK : NF_ENOMEM;
     for (size_t t = 0; t < a->dim && status == NF_OK; t++) {
-        nfi_masked_times(net_of(o), &net, &r->run, t, t + 1, u, r->theta);
+        nfi_masked_times(net_of(o), &net, &r->run, t, t + 1, u, r->given);
         status = transform_apply(o, d, p, r, t, x, y, log_det);
         nfi_readable(p->ld, row_of(a, t, p->ld, y), u + t * p->ld);
     }
@@ -121,7 +124,7 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
     record *r = nf_arena_alloc(memory, sizeof *r + a->dim * sizeof *r->transform);
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
     if (!r || nfi_masked_begin(net_of(o), &net, memory, &r->run) != NF_OK ||
-        !(r->theta = nf_arena_reals(memory, a->dim * a->per_dim, p->ld)))
+        !(r->given = nf_arena_reals(memory, a->dim * a->per_dim, p->ld)))
         return NF_ENOMEM;
     for (size_t t = 0; t < a->dim; t++)
         r->transform[t] = NULL;
@@ -134,10 +137,23 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
 
 /* ---- gradients ---- */
 
+/* The layer's gradients as the transform's products, one for each dimension, are to take them: all add, so that numbers
+   of its own are cleared if they are fresh. */
+static nf_grad added_to(const nf_object *o, const nf_pass *p, const nf_grad *g)
+{
+    nf_grad own = *g;
+    if (own.fresh && own.theta && !o->place[NFI_TRANSFORM].detached) {
+        const nf_grad gt = nf_child_grad(o, NFI_TRANSFORM, p, g);
+        memset(gt.theta, 0, o->children[NFI_TRANSFORM]->total.n_params * sizeof *gt.theta);
+    }
+    own.fresh = false;
+    return own;
+}
+
 /* What goes back through the net; all in scratch. */
 typedef struct back {
     const nf_real *u; /* [dim x ld] the net's input */
-    nf_real *g_theta; /* [dim P x ld] */
+    nf_real *g_given; /* [dim P x ld] */
     nf_real *g;       /* [nfi_masked_gradients x ld] */
     nf_real *gu;      /* [dim x ld] in order */
     nf_real *row;     /* [ld] */
@@ -149,25 +165,25 @@ static bool begin_back(const nf_object *o, nf_direction d, const nf_pass *p, con
     const nfi_autoregressive *a = o->self;
     const size_t units = nfi_masked_gradients(net_of(o));
     b->u = in_order(a, p, d == a->parallel ? x : y);
-    b->g_theta = nfi_zeros(p->scratch, a->dim * a->per_dim, p->ld);
+    b->g_given = nfi_zeros(p->scratch, a->dim * a->per_dim, p->ld);
     b->g = nf_arena_reals(p->scratch, units, p->ld);
     b->gu = nfi_zeros(p->scratch, a->dim, p->ld);
     b->row = nf_arena_reals(p->scratch, 1, p->ld);
-    return b->u && b->g_theta && b->g && b->gu && b->row;
+    return b->u && b->g_given && b->g && b->gu && b->row;
 }
 
-/* Times first <= t < last through the net, g_theta being there. */
+/* Times first <= t < last through the net, g_given being there. */
 static void net_back(const nf_object *o, const nf_pass *p, const record *r, const back *b, size_t first, size_t last)
 {
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
-    nfi_masked_back(net_of(o), &net, &r->run, first, last, b->g_theta, b->g);
+    nfi_masked_back(net_of(o), &net, &r->run, first, last, b->g_given, b->g);
 }
 
 static void net_back_input(const nf_object *o, const nf_pass *p, const back *b, size_t first, size_t last)
 {
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
     const nfi_masked *m = net_of(o)->self;
-    nfi_masked_back_input(net_of(o), &net, first, last, m->n_layers > 1 ? b->g : b->g_theta, b->gu);
+    nfi_masked_back_input(net_of(o), &net, first, last, m->n_layers > 1 ? b->g : b->g_given, b->gu);
 }
 
 /* to's rows += sign gu */
@@ -180,13 +196,14 @@ static void add_in_order(const nfi_autoregressive *a, size_t ld, nf_real sign, c
 
 static nf_status vjp_parallel(const nf_object *o, nf_direction d, const nf_pass *p, const record *r, const back *b,
                               const nf_real *x, const nf_real *y, const nf_real *gy, const nf_real *g_log_det,
-                              nf_real *gx)
+                              nf_real *gx, const nf_grad *g)
 {
     const nfi_autoregressive *a = o->self;
     const size_t ld = p->ld;
     nf_status status = NF_OK;
     for (size_t t = 0; t < a->dim && status == NF_OK; t++)
-        status = transform_vjp(o, d, p, r, t, x, y, row_of(a, t, ld, gy), g_log_det, row_to(a, t, ld, gx), b->g_theta);
+        status =
+            transform_vjp(o, d, p, r, t, x, y, row_of(a, t, ld, gy), g_log_det, row_to(a, t, ld, gx), b->g_given, g);
     if (status != NF_OK)
         return status;
     net_back(o, p, r, b, 0, a->dim);
@@ -197,7 +214,7 @@ static nf_status vjp_parallel(const nf_object *o, nf_direction d, const nf_pass 
 
 static nf_status vjp_stepwise(const nf_object *o, nf_direction d, const nf_pass *p, const record *r, const back *b,
                               const nf_real *x, const nf_real *y, const nf_real *gy, const nf_real *g_log_det,
-                              nf_real *gx)
+                              nf_real *gx, const nf_grad *g)
 {
     const nfi_autoregressive *a = o->self;
     const size_t ld = p->ld;
@@ -206,7 +223,7 @@ static nf_status vjp_stepwise(const nf_object *o, nf_direction d, const nf_pass 
         net_back_input(o, p, b, t, t + 1);
         for (size_t s = 0; s < ld; s++)
             b->row[s] = row_of(a, t, ld, gy)[s] + b->gu[t * ld + s];
-        status = transform_vjp(o, d, p, r, t, x, y, b->row, g_log_det, row_to(a, t, ld, gx), b->g_theta);
+        status = transform_vjp(o, d, p, r, t, x, y, b->row, g_log_det, row_to(a, t, ld, gx), b->g_given, g);
         net_back(o, p, r, b, t, t + 1);
     }
     return status;
@@ -219,14 +236,15 @@ nf_status nfi_autoregressive_vjp(const nf_object *o, nf_direction d, const nf_pa
     const nfi_autoregressive *a = o->self;
     const nf_mark mark = nf_arena_mark(p->scratch);
     const record *r = saved;
+    const nf_grad once = added_to(o, p, g);
     back b;
     if (!begin_back(o, d, p, x, y, &b))
         return NF_ENOMEM;
-    nf_status status = (d == a->parallel ? vjp_parallel : vjp_stepwise)(o, d, p, r, &b, x, y, gy, g_log_det, gx);
+    nf_status status = (d == a->parallel ? vjp_parallel : vjp_stepwise)(o, d, p, r, &b, x, y, gy, g_log_det, gx, &once);
     if (status == NF_OK && (g->theta || g->ctx)) {
         const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
         const nf_grad g_net = nf_child_grad(o, NFI_CONDITIONER, p, g);
-        status = nfi_masked_back_numbers(net_of(o), &net, &r->run, b.u, b.g_theta, b.g, &g_net);
+        status = nfi_masked_back_numbers(net_of(o), &net, &r->run, b.u, b.g_given, b.g, &g_net);
     }
     nf_arena_rewind(p->scratch, mark);
     return status;
@@ -253,7 +271,8 @@ nf_status nfi_autoregressive_solve_jt(const nf_object *o, nf_direction d, const 
             b.row[s] = row_of(a, t, ld, gx)[s] - b.gu[t * ld + s];
         status = transform_solve(o, d, p, saved, t, x, y, b.row, v);
         if (status == NF_OK)
-            status = transform_vjp(o, d, p, saved, t, x, y, v, no_log_det, unused, b.g_theta);
+            status =
+                transform_vjp(o, d, p, saved, t, x, y, v, no_log_det, unused, b.g_given, &(nf_grad){.theta = NULL});
         if (sweep)
             net_back(o, p, saved, &b, t, t + 1);
     }

@@ -7,7 +7,10 @@
 
        gx_b = T_b^T gy_b + g_log_det d(log_det)/dx_b,   gx_a = gy_a + (d theta / d x_a)^T g_theta.
 
-   J = [1 0; T_a T_b] is block triangular, so J^-T u has b: v = T_b^-T u_b, and a: u_a - T_a^T v. */
+   J = [1 0; T_a T_b] is block triangular, so J^-T u has b: v = T_b^-T u_b, and a: u_a - T_a^T v.
+
+   The net may give the transform's context instead of its parameters, which are then the tree's (flows/conditioned.h).
+ */
 #include "core/memory.h"
 #include "flows/conditioned.h"
 #include "flows/types.h"
@@ -99,7 +102,8 @@ static nf_status pull_back(const nf_object *o, nf_direction d, const nf_pass *p,
     const nf_real *x_a = read_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x), *y_b = get_rows(&c->b, p, y);
     if (!x_a || !x_b || !y_b)
         return NF_ENOMEM;
-    return nfi_conditioned_vjp(o, d, p, &net, x_a, x_b, y_b, saved, gy_b, g_log_det, gx_b, c->a.n ? g_a : NULL, &g_net);
+    return nfi_conditioned_vjp(o, d, p, &net, x_a, x_b, y_b, saved, gy_b, g_log_det, gx_b, c->a.n ? g_a : NULL, g,
+                               &g_net);
 }
 
 /* rows a of gx = those of gy + sign g_a */
@@ -150,6 +154,25 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return status;
 }
 
+/* Of a coupling by context, whose transform has numbers of its own: it sees the rows that it is to transform. */
+static nf_status init_by_context(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                                 nf_real *state)
+{
+    if (!batch)
+        return nfi_conditioned_init(o, noise, NULL, theta, state);
+    const coupling *c = o->self;
+    nf_arena memory = {.n_chunks = 0};
+    const nf_pass p = {.n = batch->n, .ld = batch->ld, .scratch = &memory};
+    const nf_real *x_a = read_rows(&c->a, &p, batch->x), *x_b = get_rows(&c->b, &p, batch->x);
+    nf_batch rows_b = *batch;
+    rows_b.x = x_b;
+    nf_status status = x_a && x_b ? nfi_conditioned_init_net(o, noise, 1, theta, state) : NF_ENOMEM;
+    if (status == NF_OK)
+        status = nfi_init_steered(o, noise, &rows_b, x_a, theta, state);
+    nfi_arena_clear(&memory);
+    return status;
+}
+
 /* ---- structure ---- */
 
 static nf_status describe(const nf_object *o, nf_writer *w)
@@ -158,7 +181,9 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     return nf_write_integers(w, "mask", c->dim, mask_of(c));
 }
 
-static nf_flow *rebuild(nf_reader *r)
+typedef nf_flow *constructor(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net);
+
+static nf_flow *rebuild_as(nf_reader *r, constructor *make)
 {
     const size_t dim = nf_read_length(r, "mask");
     size_t *numbers = nfi_calloc(dim, sizeof *numbers);
@@ -171,11 +196,21 @@ static nf_flow *rebuild(nf_reader *r)
     }
     if (good) {
         nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM);
-        f = nf_coupling(dim, mask, transform, nfi_read_net(r, NFI_CONDITIONER, "a coupling"));
+        f = make(dim, mask, transform, nfi_read_net(r, NFI_CONDITIONER, "a coupling"));
     }
     nfi_free(numbers);
     nfi_free(mask);
     return f;
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    return rebuild_as(r, nf_coupling);
+}
+
+static nf_flow *rebuild_by_context(nf_reader *r)
+{
+    return rebuild_as(r, nf_coupling_by_context);
 }
 
 const nf_flow_type nfi_coupling_type = {
@@ -187,21 +222,51 @@ const nf_flow_type nfi_coupling_type = {
     .rebuild = rebuild,
 };
 
-static nf_status check(size_t dim, size_t n_b, const nf_shape *t, const nf_shape *net)
+const nf_flow_type nfi_coupling_by_context_type = {
+    .part = {.name = "coupling_by_context",
+             .init = init_by_context,
+             .start_context = nfi_conditioned_start_context,
+             .describe = describe,
+             .destroy = nfi_free},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild_by_context,
+};
+
+/* What differs between the two ways to steer the transform. */
+typedef struct way {
+    const char *who;
+    const nf_flow_type *type;
+    nf_status (*check)(const nf_shape *transform, const char *who);
+    size_t n_detached;
+    const char *given; /* what the net gives */
+} way;
+static const way by_parameters = {"nf_coupling", &nfi_coupling_type, nfi_check_transform, 1, "parameters"};
+static const way by_context = {"nf_coupling_by_context", &nfi_coupling_by_context_type, nfi_check_reader, 0,
+                               "rows of context"};
+
+static size_t wanted_rows(const way *w, const nf_shape *t)
+{
+    return w->n_detached ? t->n_params : t->n_ctx;
+}
+
+static nf_status check(const way *w, size_t dim, size_t n_b, const nf_shape *t, const nf_shape *net)
 {
     if (n_b == 0)
-        return nf_error(NF_EARG, "nf_coupling: the mask transforms none of the %zu rows", dim);
-    if (nfi_check_transform(t, "nf_coupling") != NF_OK)
+        return nf_error(NF_EARG, "%s: the mask transforms none of the %zu rows", w->who, dim);
+    if (w->check(t, w->who) != NF_OK)
         return nf_error_status();
     if (t->dim_in != n_b || t->dim_out != n_b)
-        return nf_error(NF_EDIM, "nf_coupling: the mask transforms %zu rows, but the flow takes %zu and gives %zu", n_b,
+        return nf_error(NF_EDIM, "%s: the mask transforms %zu rows, but the flow takes %zu and gives %zu", w->who, n_b,
                         t->dim_in, t->dim_out);
     if (net->dim_in != dim - n_b)
-        return nf_error(NF_EDIM, "nf_coupling: the mask passes %zu of %zu rows, but the net takes %zu", dim - n_b, dim,
+        return nf_error(NF_EDIM, "%s: the mask passes %zu of %zu rows, but the net takes %zu", w->who, dim - n_b, dim,
                         net->dim_in);
-    if (net->dim_out != t->n_params)
-        return nf_error(NF_EDIM, "nf_coupling: the net gives %zu rows, but the flow has %zu parameters", net->dim_out,
-                        t->n_params);
+    if (net->dim_out != wanted_rows(w, t))
+        return nf_error(NF_EDIM, "%s: the net gives %zu rows, but the flow has %zu %s", w->who, net->dim_out,
+                        wanted_rows(w, t), w->given);
     return NF_OK;
 }
 
@@ -211,12 +276,12 @@ static rows rows_from(const size_t *number, size_t n)
     return (rows){.n = n, .row = number, .consecutive = n == 0 || number[n - 1] - number[0] == n - 1};
 }
 
-static coupling *new_coupling(size_t dim, const unsigned char *mask, size_t n_b)
+static coupling *new_coupling(const way *w, size_t dim, const unsigned char *mask, size_t n_b)
 {
     size_t count, bytes;
     if (!nfi_mul(dim, 2, &count) || !nfi_mul(count, sizeof(size_t), &bytes) ||
         !nfi_add(bytes, sizeof(coupling), &bytes)) {
-        nf_error(NF_EARG, "nf_coupling: the sizes overflow");
+        nf_error(NF_EARG, "%s: the sizes overflow", w->who);
         return NULL;
     }
     coupling *c = nfi_calloc(1, bytes);
@@ -233,7 +298,7 @@ static coupling *new_coupling(size_t dim, const unsigned char *mask, size_t n_b)
     return c;
 }
 
-nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net)
+static nf_flow *build(const way *w, size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net)
 {
     const nf_shape *t = nf_flow_shape(transform), *n = nf_object_shape(nf_net_object(net));
     size_t n_b = 0;
@@ -241,16 +306,29 @@ nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, 
         n_b += mask[i] != 0;
     coupling *c = NULL;
     if (!mask)
-        nf_error(NF_EARG, "nf_coupling: `mask` is NULL");
-    else if (transform && net && check(dim, n_b, t, n) == NF_OK)
-        c = new_coupling(dim, mask, n_b);
+        nf_error(NF_EARG, "%s: `mask` is NULL", w->who);
+    else if (transform && net && check(w, dim, n_b, t, n) == NF_OK)
+        c = new_coupling(w, dim, mask, n_b);
     if (c) {
-        const nf_shape own = {
-            .dim_in = dim, .dim_out = dim, .n_ctx = n->n_ctx, .n_saved = t->n_params, .flags = NFI_WRITES_GRADIENT};
-        return nfi_flow_new_detached(&nfi_coupling_type, &own, c,
-                                     (nf_object *[]){nf_flow_object(transform), nf_net_object(net)}, 2, 1);
+        const nf_shape own = {.dim_in = dim,
+                              .dim_out = dim,
+                              .n_ctx = n->n_ctx,
+                              .n_saved = wanted_rows(w, t),
+                              .flags = NFI_WRITES_GRADIENT};
+        return nfi_flow_new_detached(w->type, &own, c, (nf_object *[]){nf_flow_object(transform), nf_net_object(net)},
+                                     2, w->n_detached);
     }
     nf_flow_free(transform);
     nf_net_free(net);
     return NULL;
+}
+
+nf_flow *nf_coupling(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net)
+{
+    return build(&by_parameters, dim, mask, transform, net);
+}
+
+nf_flow *nf_coupling_by_context(size_t dim, const unsigned char *mask, nf_flow *transform, nf_net *net)
+{
+    return build(&by_context, dim, mask, transform, net);
 }

@@ -21,7 +21,12 @@ typedef struct recipe {
 
 static const size_t nice_hidden[] = {1000, 1000, 1000, 1000, 1000}, made_hidden[] = {500}, nvp_hidden[] = {256, 256},
                     maf_hidden[] = {512, 512}, iaf_hidden[] = {320, 320};
-static const nf_scaled_affine_options bounded = {.scale = NF_SCALE_TANH}, free_scale = {.scale = NF_SCALE_EXP},
+/* The papers' MADE and MAF scale by exp(a). A draw's next dimension is scaled by what a net makes of the ones before,
+   and so on in each layer: of an untrained MAF (10 dimensions, last_scale 0.25) some in a hundred draws overflow. exp(u
+   tanh(a / u)) with u = ln 1000 keeps each factor between 1/1000 and 1000, the same draws then stay below 1e12, and it
+   differs from exp(a) by 1 % only at |a| = 1.1. */
+static const nf_scaled_affine_options bounded = {.scale = NF_SCALE_TANH},
+                                      nearly_free = {.scale = NF_SCALE_TANH, .limit = 6.907755278982137},
                                       gated = {.scale = NF_SCALE_SIGMOID, .bias = 2, .gated = true};
 static const nf_spline_options spline = {.bins = 8, .box = 3};
 
@@ -37,14 +42,14 @@ static const recipe made = {.name = "nf_made",
                             .paper = {.n_layers = 1,
                                       .hidden = made_hidden,
                                       .n_hidden = 1,
-                                      .scale = &free_scale,
+                                      .scale = &nearly_free,
                                       .mixing = NF_MIX_REVERSE,
                                       .parallel = NF_PARALLEL_INVERSE}};
 static const recipe maf = {.name = "nf_maf",
                            .paper = {.n_layers = 5,
                                      .hidden = maf_hidden,
                                      .n_hidden = 2,
-                                     .scale = &free_scale,
+                                     .scale = &nearly_free,
                                      .mixing = NF_MIX_REVERSE,
                                      .parallel = NF_PARALLEL_INVERSE}};
 static const recipe iaf = {.name = "nf_iaf",

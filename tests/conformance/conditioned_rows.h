@@ -48,6 +48,37 @@ COUPLING(planar_on_alternating, ALTERNATING, 0, planar, perceptron)
 COUPLING(chain_on_halves, HALVES, 1, per_sample_chain, perceptron)
 COUPLING(tanh_by_residual, HALVES, 1, scale_tanh, residual)
 
+/* A flow that reads 3 rows of context and has numbers of its own, some of them prepared: what a net may steer by
+ * context.
+ */
+enum { READ = 3 };
+static inline nf_flow *build_reader(size_t dim)
+{
+    nf_net *head =
+        nf_mlp(READ, 2 * dim, 0,
+               &(nf_mlp_options){.hidden = (size_t[]){7}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.4});
+    return nf_chain((nf_flow *[]){nf_planar(dim), nf_amortized(nf_affine(dim), head), nf_lu_linear(dim, 71)}, 3);
+}
+
+static inline nf_flow *build_coupling_by_context(size_t dim, size_t n_ctx)
+{
+    unsigned char mask[64];
+    const size_t n_b = nf_mask_alternating(dim, 1, mask);
+    return nf_coupling_by_context(dim, mask, build_reader(n_b), build_perceptron(dim - n_b, READ, n_ctx));
+}
+
+static inline nf_flow *build_autoregressive_by_context(size_t dim, size_t n_ctx)
+{
+    return nf_autoregressive_by_context(build_reader(1), build_masked(dim, READ, n_ctx, 0), NULL,
+                                        dim % 2 ? NF_FORWARD : NF_INVERSE);
+}
+
+/* Without a context there is nothing to embed. */
+static inline nf_flow *build_context_net(size_t dim, size_t n_ctx)
+{
+    return n_ctx ? nf_context_net(build_reader(dim), build_perceptron(n_ctx, READ, 0)) : nf_planar(dim);
+}
+
 /* DO(transform, name, whether derivatives jump, the parallel direction of its autoregressive flow) */
 #define CONDITIONED_TRANSFORMS(DO)                              \
     DO(shift, "shift", false, NF_FORWARD)                       \
@@ -91,6 +122,9 @@ static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
         {"coupling, planar", build_planar_on_alternating, 0.1, 3, true, false},                      \
         {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, false},                 \
         {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, false},     \
+        {"coupling by context", build_coupling_by_context, 0.1, 10, true, false},                    \
+        {"autoregressive by context", build_autoregressive_by_context, 0.1, 10, true, false},        \
+        {"context net", build_context_net, 0.1, 10, true, false},                                    \
         CONDITIONED_TRANSFORMS(TWO_ROWS){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
 
 #endif
