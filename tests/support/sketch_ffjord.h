@@ -49,7 +49,7 @@ static void draw_directions(const nf_object *o, const nf_pass *p, nf_real *e)
     if (f->probes)
         nf_noise_uniform(&p->noise, dim * k, p->n, ld, e);
     for (size_t i = 0; i < dim * k * ld; i++)
-        e[i] = f->probes ? (e[i] < NF_R(0.5) ? -1 : 1) : i / (k * ld) == i / ld % k;
+        e[i] = NF_R(f->probes ? (e[i] < NF_R(0.5) ? -1 : 1) : i / (k * ld) == i / ld % k);
 }
 
 /* Stage s at z + move k, k [dim x ld], and time t; log_det += weight tr J. Where there is no tape, scratch is one. */
