@@ -355,6 +355,8 @@ Test(fitter, arguments)
         cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.average = wrong[k]}));
         expect(nf_error_status(), NF_EARG, "nf_fitter_new: `options->average`");
     }
+    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.kind = (nf_schedule_kind)5}}));
+    expect(nf_error_status(), NF_EARG, "schedule.kind` is 5");
     cr_assert_null(nf_fitter_new(NULL, NULL));
     expect(nf_error_status(), NF_EARG, "nf_fitter_new: `o`");
     expect(nf_fitter_run(NULL, 1, NULL), NF_EARG, "nf_fitter_run: `f`");
