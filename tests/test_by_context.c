@@ -58,8 +58,8 @@ static void same(nf_flow *one, nf_flow *other)
         memset(g, 0, sizeof g);
         for (int k = 0; k < 2; k++) {
             cr_assert_eq(nf_model_update(m[k], NF_EVAL), NF_OK);
-            cr_assert_eq(nf_transform(m[k], NULL, d, N, x, ctx, y[k], log_det[k]), NF_OK);
-            cr_assert_eq(nf_transform_vjp(m[k], NULL, d, N, x, ctx, gy, NULL, gx[k], g_ctx[k], g[k]), NF_OK);
+            cr_assert_eq(nf_transform(m[k], NULL, NULL, d, N, x, ctx, y[k], log_det[k]), NF_OK);
+            cr_assert_eq(nf_transform_vjp(m[k], NULL, NULL, d, N, x, ctx, gy, NULL, gx[k], g_ctx[k], g[k]), NF_OK);
         }
         cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
         cr_assert_arr_eq(log_det[0], log_det[1], sizeof log_det[0]);
@@ -155,7 +155,7 @@ Test(by_context, layers_that_begin_from_data_see_them)
     nf_model *m =
         nf_model_of_flow(nf_coupling_by_context(DIM, mask, normalising_reader(3), perceptron(2, 3, CTX, 1)), &options);
     cr_assert_not_null(m, "%s", nf_error_message());
-    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, x, ctx, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, ctx, y, NULL), NF_OK);
     for (size_t i = 0; i < DIM; i++)
         if (mask[i])
             is_normalised(N, DIM, y + i, "coupling");
@@ -163,7 +163,7 @@ Test(by_context, layers_that_begin_from_data_see_them)
 
     m = nf_model_of_flow(nf_context_net(normalising_reader(DIM), perceptron(CTX, 3, 0, 1)), &options);
     cr_assert_not_null(m, "%s", nf_error_message());
-    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, x, ctx, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, ctx, y, NULL), NF_OK);
     for (size_t i = 0; i < DIM; i++)
         is_normalised(N, DIM, y + i, "context net");
     nf_model_free(m);
@@ -173,7 +173,7 @@ Test(by_context, layers_that_begin_from_data_see_them)
         m = nf_model_of_flow(nf_autoregressive_by_context(normalising_reader(1), masked(3, -1), NULL, parallel),
                              &options);
         cr_assert_not_null(m, "%s", nf_error_message());
-        cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, x, ctx, y, NULL), NF_OK);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, ctx, y, NULL), NF_OK);
         is_normalised(N * DIM, 1, y, "autoregressive");
         nf_model_free(m);
     }
@@ -227,7 +227,7 @@ static nf_status build_and_run(size_t which)
     nf_model *m = nf_model_of_flow(f, &(nf_model_options){.n_init = 2, .init_x = x, .init_ctx = ctx});
     nf_status status = m ? NF_OK : nf_error_status();
     if (m)
-        status = nf_transform_vjp(m, NULL, NF_INVERSE, 2, x, ctx, x, NULL, g, NULL, NULL);
+        status = nf_transform_vjp(m, NULL, NULL, NF_INVERSE, 2, x, ctx, x, NULL, g, NULL, NULL);
     nf_model_free(m);
     return status;
 }

@@ -72,7 +72,7 @@ Test(fitter, runs_are_one_fit)
     const uint64_t pieces[][4] = {{100, 100}, {1, 199}, {37, 63, 99, 1}, {30, 60, 0}, {0}};
     bool impatient = false, best_is_earlier = false;
     for (size_t k = 0; k < WAYS; k++)
-        for (size_t i = 0; i < 5; i++) {
+        for (size_t i = 0; i < 5; i += NFLOW_THIN ? 2 : 1) {
             fit_problem p = fit_problem_new();
             const nf_fit_options o = way(k, &p);
             nf_fitter *f = nf_fitter_new(p.o, &o);
@@ -355,6 +355,8 @@ Test(fitter, arguments)
         cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.average = wrong[k]}));
         expect(nf_error_status(), NF_EARG, "nf_fitter_new: `options->average`");
     }
+    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.kind = (nf_schedule_kind)5}}));
+    expect(nf_error_status(), NF_EARG, "schedule.kind` is 5");
     cr_assert_null(nf_fitter_new(NULL, NULL));
     expect(nf_error_status(), NF_EARG, "nf_fitter_new: `o`");
     expect(nf_fitter_run(NULL, 1, NULL), NF_EARG, "nf_fitter_run: `f`");

@@ -417,7 +417,7 @@ Test(linear, lu_by_blocks_is_the_product_and_its_inverse)
             for (size_t i = 0; i < d; i++)
                 for (size_t j = 0; j < d; j++)
                     e[i * d + j] = (i == j ? 1 : 0) + (way ? shift[j] : 0);
-            cr_assert_eq(nf_transform(b.m, NULL, directions[way], d, e, NULL, image, NULL), NF_OK);
+            cr_assert_eq(nf_transform(b.m, NULL, NULL, directions[way], d, e, NULL, image, NULL), NF_OK);
             for (size_t i = 0; i < d; i++)
                 for (size_t j = 0; j < d; j++)
                     near((double)image[j * d + i] - (way ? 0 : (double)shift[i]),

@@ -216,11 +216,11 @@ Test(glow, a_convolution_counts_its_pixels)
     nf_real x[DIM], y[DIM], pixel[C], image_of[C];
     double log_det, of_matrix;
     nf_noise_normal(&(nf_noise){.seed = 7}, DIM, 1, 1, x);
-    cr_assert_eq(nf_transform(conv, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
+    cr_assert_eq(nf_transform(conv, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
     for (size_t p = 0; p < HW; p++) {
         for (size_t c = 0; c < C; c++)
             pixel[c] = x[c * HW + p];
-        cr_assert_eq(nf_transform(matrix, NULL, NF_FORWARD, 1, pixel, NULL, image_of, &of_matrix), NF_OK);
+        cr_assert_eq(nf_transform(matrix, NULL, NULL, NF_FORWARD, 1, pixel, NULL, image_of, &of_matrix), NF_OK);
         for (size_t c = 0; c < C; c++)
             cr_assert_float_eq(y[c * HW + p], image_of[c], 20 * rounding * (1 + fabs((double)image_of[c])));
     }
@@ -236,7 +236,7 @@ Test(glow, actnorm_begins_from_the_pixels)
     nf_flow *f = nf_chain((nf_flow *[]){pixelwise(nf_actnorm(C), HW), unsqueeze()}, 2);
     nf_model *m = nf_model_of_flow(f, &(nf_model_options){.n_init = N, .init_x = x});
     cr_assert_not_null(m, "%s", nf_error_message());
-    cr_assert_eq(nf_transform(m, NULL, NF_INVERSE, N, x, NULL, y, NULL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, NULL, y, NULL), NF_OK);
     for (size_t c = 0; c < C; c++) {
         double mean = 0, square = 0;
         for (size_t i = 0; i < N; i++)
@@ -256,7 +256,7 @@ Test(glow, actnorm_begins_from_the_pixels)
 static double loss_of(const nf_model *m, const nf_real *x)
 {
     double *log_p = malloc(N * sizeof *log_p), sum = 0;
-    cr_assert_eq(nf_log_prob(m, NULL, N, x, NULL, log_p), NF_OK);
+    cr_assert_eq(nf_log_prob(m, NULL, NULL, N, x, NULL, log_p), NF_OK);
     for (size_t i = 0; i < N; i++)
         sum -= log_p[i] / N;
     free(log_p);

@@ -105,6 +105,9 @@ nf_status nfi_fit_check(const nf_fit_options *options, const char *who)
         return nf_error(NF_EARG, "%s: `options->max_failed` is %g, not in (0, 1]", who, options->max_failed);
     if (!(options->clip_norm >= 0))
         return nf_error(NF_EARG, "%s: `options->clip_norm` is %g", who, options->clip_norm);
+    if ((int)options->schedule.kind < NF_CONSTANT || options->schedule.kind > NF_CUSTOM)
+        return nf_error(NF_EARG, "%s: `options->schedule.kind` is %d, which is no schedule", who,
+                        (int)options->schedule.kind);
     if (!(options->average >= 0 && options->average < 1))
         return nf_error(NF_EARG, "%s: `options->average` is %g, but a decay is from 0 to below 1", who,
                         options->average);

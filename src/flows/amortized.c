@@ -123,11 +123,8 @@ const nf_flow_type nfi_context_net_type = {
 
 static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
 {
-    return (nf_shape){.dim_in = s->dim_in,
-                      .dim_out = s->dim_out,
-                      .n_ctx = n_ctx,
-                      .n_saved = n_saved,
-                      .flags = NFI_WRITES_GRADIENT};
+    return (nf_shape){
+        .dim_in = s->dim_in, .dim_out = s->dim_out, .n_ctx = n_ctx, .n_saved = n_saved, .flags = NFI_WRITES_GRADIENT};
 }
 
 static nf_status check_context_net(const nf_shape *s, const nf_shape *net)

@@ -137,11 +137,24 @@ LAYER(cov_matrix, cov_matrix(2))
 LAYER(invert, invert(nf_planar(DIM)))
 LAYER(chain, chain((nf_flow *[]){nf_affine(DIM), nf_planar(DIM), nf_chain((nf_flow *[]){nf_radial(DIM)}, 1)}, 3))
 LAYER(blocks, blocks((nf_flow *[]){nf_affine(2), nf_lower(1, -0.5), nf_simplex_stick(3)}, 3))
+/* A flow with parameters of its own that reads a context. */
+static inline nf_flow *steered(size_t dim)
+{
+    return nf_chain((nf_flow *[]){nf_planar(dim), nf_amortized_by_context(nf_affine(dim))}, 2);
+}
 LAYER(amortized, amortized(nf_planar(DIM), perceptron(2, 2 * DIM + 1, 0, NF_TANH, NF_INIT_AUTO)))
 LAYER(amortized_by_context, amortized_by_context(nf_radial(2)))
 LAYER(on_context, on_context(nf_amortized_by_context(nf_affine(2)), 7, 2))
 LAYER(coupling, coupling(DIM, (const unsigned char[]){0, 1, 1}, nf_spline(2, &(nf_spline_options){.bins = 2}),
                          perceptron(1, 10, 2, NF_TANH, NF_INIT_AUTO)))
+LAYER(coupling_by_context, coupling_by_context(DIM, (const unsigned char[]){0, 1, 1}, steered(2),
+                                               perceptron(1, 4, 2, NF_TANH, NF_INIT_AUTO)))
+LAYER(context_net, context_net(steered(DIM), perceptron(2, 2 * DIM, 0, NF_SWISH, NF_INIT_AUTO)))
+LAYER(autoregressive_by_context,
+      autoregressive_by_context(
+          steered(1),
+          nf_masked_net(DIM, 2, 0, &(nf_masked_options){.hidden = widths, .n_hidden = 1, .activation = NF_LIPSWISH}),
+          NULL, NF_INVERSE))
 LAYER(autoregressive_forward,
       autoregressive(nf_affine(1), nf_masked_net(DIM, 2, 2, &(nf_masked_options){.hidden = widths, .n_hidden = 1}),
                      (const size_t[]){2, 0, 1}, NF_FORWARD))
@@ -269,6 +282,9 @@ static const golden corpus[] = {
     ROW(amortized_by_context, false),
     ROW(on_context, false),
     ROW(coupling, false),
+    ROW(coupling_by_context, false),
+    ROW(context_net, false),
+    ROW(autoregressive_by_context, false),
     ROW(autoregressive_forward, false),
     ROW(autoregressive_inverse, false),
     ROW(nice, false),
