@@ -263,9 +263,9 @@ NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
 /**
  * y = W x + b, W = P L (U + diag(sign exp(s))) with P a fixed permutation, L unit lower, U strictly upper triangular
  * (Kingma & Dhariwal 2018, section 3.2). theta: L's d(d-1)/2, U's d(d-1)/2, s [dim], b [dim]. prep: M = P^T W, M^-1,
- * the log-det and e^s; rows of M may be longer than dim. P and the signs are drawn from `seed`; W starts as P diag(sign).
- * With the seed NF_LU_IDENTITY there is neither: W = L U starts as the identity (Durkan et al. 2019). The learnt
- * permutation of Glow: it starts as a permutation and moves away from it.
+ * the log-det and e^s; rows of M may be longer than dim. P and the signs are drawn from `seed`; W starts as P
+ * diag(sign). With the seed NF_LU_IDENTITY there is neither: W = L U starts as the identity (Durkan et al. 2019). The
+ * learnt permutation of Glow: it starts as a permutation and moves away from it.
  */
 NF_API nf_flow *nf_lu_linear(size_t dim, uint64_t seed);
 #define NF_LU_IDENTITY UINT64_MAX /**< the seed of an nf_lu_linear without permutation and signs */
