@@ -1,8 +1,8 @@
 /* Rows of a data set as tiles, one path for all: where the values are (an array of numbers, of bytes, or what a source
    has just read to scratch), then, as they go over into the tile, what becomes of them:
 
-     grey: v    threshold: [v >= 1/2]    static: [u(seed, row, column) < v]    dynamic: [u(seed, step, sample, column) <
-   v]
+     grey: v                   static:  [u(seed, row, column) < v]
+     threshold: [v >= 1/2]     dynamic: [u(seed, step, sample, column) < v]
 
    with uniforms u that are functions of their names, so that no array of bits is kept and a source gives the bits that
    an array gives. */
@@ -22,11 +22,9 @@ static nf_status check(const nf_data *d, const char *who)
     if (d->n == 0 || d->dim == 0)
         return nf_error(NF_EARG, "%s: data has %zu rows and %zu columns, but needs at least 1 of each", who, d->n,
                         d->dim);
+    const char *array = d->x ? "x" : d->bytes ? "bytes" : "ctx";
     if (d->source && (d->x || d->bytes || d->ctx))
-        return nf_error(NF_EARG, "%s: data has a source, which gives all values, and %s", who,
-                        d->x       ? "x"
-                        : d->bytes ? "bytes"
-                                   : "ctx");
+        return nf_error(NF_EARG, "%s: data has a source, which gives all values, and %s", who, array);
     if (d->source && !d->source->read)
         return nf_error(NF_EARG, "%s: data->source->read is NULL", who);
     if (!d->source && !d->x == !d->bytes)
