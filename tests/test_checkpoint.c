@@ -32,7 +32,7 @@ static nf_fit_options everything(const fit_problem *p)
     return (nf_fit_options){.steps = 160,
                             .first_step = 30,
                             .seed = 0xfedcba9876543210u, /* beyond JSON's integers */
-                            .threads = 2,
+                            .threads = 1,
                             .optimizer = nf_adam(),
                             .coefficients = {.beta1 = 0.85, .beta2 = 0.997, .epsilon = 1.0 / 3e7},
                             .rate = 1.0 / 47,
@@ -47,7 +47,7 @@ static nf_fit_options everything(const fit_problem *p)
 /* What the caller of a fitter that loads need not repeat. */
 static nf_fit_options bare(const fit_problem *p)
 {
-    return (nf_fit_options){.steps = 160, .threads = 3, .validation = p->validation, .rate = 7, .average = 0.2};
+    return (nf_fit_options){.steps = 160, .threads = 2, .validation = p->validation, .rate = 7, .average = 0.2};
 }
 
 typedef struct outcome {
@@ -118,19 +118,23 @@ Test(checkpoint, goes_on_as_if_nothing_had_happened)
 static nf_fit_options plain(const fit_problem *p)
 {
     (void)p;
-    return (nf_fit_options){.steps = 140, .rate = 0.02};
+    return (nf_fit_options){.steps = 140, .threads = 1, .rate = 0.02};
 }
 
 static nf_fit_options impatient(const fit_problem *p)
 {
     return (nf_fit_options){
-        .steps = 300, .rate = 0.2, .validation = p->validation, .validate_every = 15, .patience = 2};
+        .steps = 300, .threads = 1, .rate = 0.2, .validation = p->validation, .validate_every = 15, .patience = 2};
 }
 
 static nf_fit_options kept_best(const fit_problem *p)
 {
-    return (nf_fit_options){
-        .steps = 300, .rate = 0.2, .validation = p->validation, .validate_every = 15, .optimizer = nf_adamax()};
+    return (nf_fit_options){.steps = 300,
+                            .threads = 1,
+                            .rate = 0.2,
+                            .validation = p->validation,
+                            .validate_every = 15,
+                            .optimizer = nf_adamax()};
 }
 
 Test(checkpoint, of_other_fits)
@@ -395,7 +399,7 @@ Test(checkpoint, damaged_anywhere)
     fit_problem p = fit_problem_new();
     const nf_fit_options o = bare(&p);
     nf_fitter *f = nf_fitter_new(p.o, &o);
-    const size_t step = NFLOW_THIN ? 37 : 3;
+    const size_t step = NFLOW_THIN ? 37 : 7;
     for (size_t length = 0; length<n; length += length> n - 20 ? 1 : step) {
         file_write(other, bytes, length);
         refused(f, p.m, other, NF_EFORMAT, other);
@@ -405,7 +409,7 @@ Test(checkpoint, damaged_anywhere)
     fputc(0, file);
     fclose(file);
     refused(f, p.m, other, NF_EFORMAT, other);
-    for (size_t i = 0; i < n; i += NFLOW_THIN ? 41 : 3) {
+    for (size_t i = 0; i < n; i += NFLOW_THIN ? 41 : 5) {
         const unsigned char was = bytes[i];
         bytes[i] = (unsigned char)(i % 2 ? was ^ 1 << i / 6 % 8 : i % 4 ? ' ' : ~was);
         if (bytes[i] == was)
