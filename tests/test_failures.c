@@ -1,5 +1,6 @@
 /* Samples that fail cost themselves: batch calls mark their rows, steps leave them out, fits go on. The reference is
    always the sound model on the samples that are left. */
+#include "fit/fitter.h"
 #include "fragile.h"
 #include "objective_fixture.h"
 #include <string.h>
@@ -353,6 +354,36 @@ Test(failures, too_many_make_a_bad_step)
     nf_objective_free(o);
     nf_model_free(m);
     nf_target_free(t);
+}
+
+/* Parameters at which rows of the validation fail are not better for the mean over the rest. */
+Test(failures, best_parameters_are_those_that_fail_least)
+{
+    nf_fit_report none = {.best = INFINITY}, some = {.best = 2.5, .best_failed = 3};
+    cr_assert(nfi_fit_better(&(nfi_fit_scored){.loss = 7, .failed = 9}, &none));
+    cr_assert_not(nfi_fit_better(&(nfi_fit_scored){.loss = NAN, .failed = 9}, &none));
+    cr_assert(nfi_fit_better(&(nfi_fit_scored){.loss = 2.4, .failed = 3}, &some));
+    cr_assert_not(nfi_fit_better(&(nfi_fit_scored){.loss = 2.6, .failed = 3}, &some));
+    cr_assert_not(nfi_fit_better(&(nfi_fit_scored){.loss = 1, .failed = 4}, &some));
+    cr_assert(nfi_fit_better(&(nfi_fit_scored){.loss = 4, .failed = 2}, &some));
+    cr_assert_not(nfi_fit_better(&(nfi_fit_scored){.loss = NAN, .failed = 0}, &some));
+    /* and a fit reports it: a column of the validation is broken for good */
+    enum { GOOD = 40 };
+    nf_real *x = normals((GOOD + 1) * DIM, 3);
+    x[GOOD * DIM] = NAN;
+    nf_model *m = dist_model(fragile_chain(DIM, INFINITY, 0));
+    const nf_data train = {.n = GOOD, .dim = DIM, .x = x}, all = {.n = GOOD + 1, .dim = DIM, .x = x};
+    nf_objective *o = nf_maximum_likelihood(m, &train, NULL);
+    nf_objective *v = nf_maximum_likelihood(m, &all, &(nf_likelihood_options){.batch = GOOD + 1});
+    nf_fit_report r;
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 60, .validation = v, .validate_every = 20}, &r), NF_OK);
+    cr_assert_eq(r.failed, 0);
+    cr_assert_eq(r.best_failed, 1);
+    cr_assert(isfinite(r.best) && r.best_step > 0);
+    nf_objective_free(o);
+    nf_objective_free(v);
+    nf_model_free(m);
+    free(x);
 }
 
 /* ---- VAEs ---- */

@@ -109,10 +109,12 @@ typedef struct nf_fit_report {
     double loss;           /**< running mean of the loss at the end */
     double best;           /**< best validation loss; without validation, the best running mean */
     uint64_t best_step;    /**< the step after which it was seen */
-    double worst_log_det;  /**< the largest |log-det| seen */
-    unsigned warnings;     /**< NF_WARN_LOG_DET ... */
-    double seconds;        /**< wall time */
-    size_t bytes;          /**< memory of the workspace: the high-water mark */
+    uint64_t
+        best_failed; /**< samples of the validation that had no result then; fewer of them is better than any loss */
+    double worst_log_det; /**< the largest |log-det| seen */
+    unsigned warnings;    /**< NF_WARN_LOG_DET ... */
+    double seconds;       /**< wall time */
+    size_t bytes;         /**< memory of the workspace: the high-water mark */
 } nf_fit_report;
 
 /** A fit that can be interrupted, saved and continued. */

@@ -133,10 +133,17 @@ static nf_status make_steps(nf_fitter *f, uint64_t until)
 
 /* ---- the best so far ---- */
 
-/* By the validation objective, at the averaged parameters where there are any; without it the running mean. */
-nf_status nfi_fit_score(nf_fitter *f, double *loss)
+bool nfi_fit_better(const nfi_fit_scored *score, const nf_fit_report *report)
 {
-    *loss = f->now.mean_count ? f->now.report.loss : INFINITY;
+    if (!(score->loss < INFINITY) || report->best == INFINITY)
+        return score->loss < report->best;
+    return score->failed != report->best_failed ? score->failed < report->best_failed : score->loss < report->best;
+}
+
+/* By the validation objective, at the averaged parameters where there are any; without it the running mean. */
+nf_status nfi_fit_score(nf_fitter *f, nfi_fit_scored *score)
+{
+    *score = (nfi_fit_scored){.loss = f->now.mean_count ? f->now.report.loss : INFINITY};
     if (!f->options.validation)
         return NF_OK;
     nf_status status = NF_OK;
@@ -149,15 +156,16 @@ nf_status nfi_fit_score(nf_fitter *f, double *loss)
         status = nf_objective_value(f->options.validation, f->ws, f->options.seed, 0, &r);
     if (f->a.average)
         nfi_fit_take_up(f);
-    *loss = r.loss;
+    *score = (nfi_fit_scored){.loss = r.loss, .failed = r.failed};
     return status;
 }
 
-static void keep(nf_fitter *f, double loss)
+static void keep(nf_fitter *f, const nfi_fit_scored *score)
 {
     const nf_shape *s = &f->m->o->total;
     f->now.kept = true;
-    f->now.report.best = loss;
+    f->now.report.best = score->loss;
+    f->now.report.best_failed = score->failed;
     f->now.report.best_step = f->options.first_step + f->now.report.steps;
     memcpy(f->a.best_theta, f->a.average ? f->a.average : f->m->theta, s->n_params * sizeof(nf_real));
     memcpy(f->a.best_state, f->m->state, s->n_state * sizeof(nf_real));
@@ -167,15 +175,15 @@ static void keep(nf_fitter *f, double loss)
 static nf_status evaluate(nf_fitter *f)
 {
     const nf_fit_options *o = &f->options;
-    double loss;
-    nf_status status = nfi_fit_score(f, &loss);
+    nfi_fit_scored score;
+    nf_status status = nfi_fit_score(f, &score);
     if (status != NF_OK)
         return status;
     f->now.evaluated = f->now.report.steps;
     if (o->validation)
-        f->now.validation = loss;
-    if (loss < f->now.report.best) {
-        keep(f, loss);
+        f->now.validation = score.loss;
+    if (nfi_fit_better(&score, &f->now.report)) {
+        keep(f, &score);
         f->now.not_better = 0;
     } else
         f->now.not_better++;

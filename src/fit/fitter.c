@@ -174,13 +174,14 @@ static nf_status score_the_end(nf_fitter *f, nf_fit_report *report, bool *best)
     const nf_fit_options *o = &f->options;
     if (f->now.evaluated == report->steps || report->reason == NF_STOP_NOTFINITE)
         return NF_OK;
-    double loss;
-    nf_status status = nfi_fit_score(f, &loss);
+    nfi_fit_scored score;
+    nf_status status = nfi_fit_score(f, &score);
     if (status != NF_OK)
         return status;
-    *best = loss < report->best;
+    *best = nfi_fit_better(&score, report);
     if (*best) {
-        report->best = loss;
+        report->best = score.loss;
+        report->best_failed = score.failed;
         report->best_step = o->first_step + report->steps;
     } else if (o->validation && o->patience && f->now.not_better + 1 >= o->patience && report->reason == NF_STOP_STEPS)
         report->reason = NF_STOP_PATIENCE;

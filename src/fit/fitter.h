@@ -69,8 +69,15 @@ nf_status nfi_fit_show(nf_fitter *f, const nf_real *theta, const nf_real *state)
 
 /* Steps up to f->until, evaluations and checkpoints on the way. */
 nf_status nfi_fit_loop(nf_fitter *f);
-/* The loss by which the best parameters are known. */
-nf_status nfi_fit_score(nf_fitter *f, double *loss);
+/* What the best parameters are known by: a loss (see nfi_fit_score), and how many samples of the validation it is
+   without, since they failed. */
+typedef struct nfi_fit_scored {
+    double loss;
+    uint64_t failed;
+} nfi_fit_scored;
+nf_status nfi_fit_score(nf_fitter *f, nfi_fit_scored *score);
+/* Whether it is better than the best so far: with fewer samples that failed, else as many and a smaller loss. */
+bool nfi_fit_better(const nfi_fit_scored *score, const nf_fit_report *report);
 /* The optimizer's part of a step's end: nfi_finish_fn of a fitter. */
 void nfi_fit_update(void *fitter, const nfi_gradient *gradient, size_t thread, size_t n_threads);
 

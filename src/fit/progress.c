@@ -24,6 +24,7 @@ enum { TEXT = 256 };
     X("rejected", now.report.rejected)             \
     X("failed", now.report.failed)                 \
     X("best_step", now.report.best_step)           \
+    X("best_failed", now.report.best_failed)       \
     X("kept", now.kept)                            \
     X("moves", now.moves)                          \
     X("evaluated", now.evaluated)                  \
