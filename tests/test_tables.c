@@ -212,8 +212,11 @@ static nf_status backward(void *user, const nf_pass *p, size_t first, void *save
 
 Test(tables, smaller_objective)
 {
-    const nf_objective_type whole = {
-        .abi = sizeof whole, .name = "flat", .backward = backward, .destroy = destroy, .internal = NFI_HANDS_GRADIENT_ON};
+    const nf_objective_type whole = {.abi = sizeof whole,
+                                     .name = "flat",
+                                     .backward = backward,
+                                     .destroy = destroy,
+                                     .internal = NFI_HANDS_GRADIENT_ON};
     const size_t ends[] = {sizeof whole, NFI_END_OF(nf_objective_type, destroy),
                            NFI_END_OF(nf_objective_type, backward)};
     nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
