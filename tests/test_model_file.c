@@ -1030,7 +1030,8 @@ Test(model_file, sizes_are_not_believed)
     refused(other, "flow 'lu_linear' has 1049600 parameters"); /* before the second is built */
     write_architecture(PLANAR("4194304"));
     refused(other, "has 8388609 parameters and 0 of state, the file 0 numbers");
-    cr_assert_leq(peak_megabytes() - before, 256);                     /* the largest is one layer's structure */
+    /* The largest is one layer's structure; AddressSanitizer keeps 256 MiB of what was freed. */
+    cr_assert_leq(peak_megabytes() - before, NFLOW_THIN ? 512 : 256);
     write_architecture(NODE("dist", "normal", "2", "2", "0", "", "")); /* what is refused above is not the writing */
     nf_model *m = nf_load(other, NULL);
     cr_assert_not_null(m, "%s", nf_error_message());

@@ -18,33 +18,19 @@
 #include "core/memory.h"
 #include "core/rows.h"
 #include "core/tree.h"
-#include "vi/target.h"
+#include "vi/draws.h"
 #include <math.h>
 #include <nflow/objective.h>
 #include <string.h>
-
-/* Draws and the target's answers, in double: of the whole batch, or of one tile on scratch. */
-typedef struct draws {
-    double *x, *grad; /* [n x d]; grad NULL: not wanted */
-    double *log_q, *log_p, *log_det, *weight;
-    unsigned char *rejected;
-    const uint32_t *column; /* where column s of the tile stands; NULL: at s */
-} draws;
-
-static size_t place(const draws *w, size_t s)
-{
-    return w->column ? w->column[s] : s;
-}
 
 typedef struct elbo {
     const nf_object *dist;
     const nf_target *target;
     size_t d;
     nf_schedule joint, kl;
-    double beta, weight;  /* of this step */
-    draws batch;          /* for serial targets, else NULLs */
-    double *memory;       /* what batch points into */
-    unsigned char *drawn; /* [n], likewise: whether the draw is there */
+    double beta, weight; /* of this step */
+    nfi_draws batch;     /* for serial targets, else NULLs */
+    double *memory;      /* what batch points into */
 } elbo;
 
 /* What a tile keeps until its gradient. */
@@ -55,37 +41,20 @@ typedef struct tile {
 
 enum { LOG_Q, LOG_P };
 
-/* Doubles a draw needs, the flag included. */
-static size_t doubles(size_t d, bool gradient)
-{
-    return (gradient ? 2 : 1) * d + 5;
-}
-
-static draws share_out(double *memory, size_t n, size_t d, bool gradient)
-{
-    draws w = {.x = memory, .log_q = memory + n * d};
-    w.log_p = w.log_q + n;
-    w.log_det = w.log_p + n;
-    w.weight = w.log_det + n;
-    w.rejected = (unsigned char *)(w.weight + n);
-    w.grad = gradient ? w.weight + 2 * n : NULL;
-    return w;
-}
-
 static nf_status begin(void *self, const nf_step *step)
 {
     elbo *e = self;
     e->beta = nf_schedule_value(&e->joint, step->step);
     e->weight = nf_schedule_value(&e->kl, step->step);
-    if (e->drawn)
-        memset(e->drawn + step->first, 0, step->n);
+    if (e->batch.drawn)
+        memset(e->batch.drawn + step->first, 0, step->n);
     nfi_target_step(e->target);
     return NF_OK;
 }
 
 /* Samples a tile: x and what the gradient needs into *t on `keep`; x, log q, log-dets and weights into `to`, if no draw
    has failed: see p->failed. */
-static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, const draws *to)
+static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, const nfi_draws *to)
 {
     size_t d = e->d, n = p->n, ld = p->ld;
     t->saved = NULL;
@@ -101,7 +70,7 @@ static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, 
     nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
     if (!st && !nf_leave_out(p, log_q))
         for (size_t s = 0; s < n; s++) {
-            const size_t i = place(to, s);
+            const size_t i = nfi_draw_place(to, s);
             to->log_q[i] = log_q[s];
             to->log_det[i] = log_q[ld + s];
             to->weight[i] = log_weight[s] == 0 ? 1 : exp(log_weight[s]);
@@ -113,20 +82,20 @@ static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, 
 }
 
 /* Of draw i. */
-static double loss_of(const elbo *e, const draws *w, size_t i)
+static double loss_of(const elbo *e, const nfi_draws *w, size_t i)
 {
     return w->weight[i] * (e->weight * w->log_q[i] - e->beta * w->log_p[i]);
 }
 
 /* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld], with zeros for rejected
    draws. */
-static void cotangents(const elbo *e, size_t n, size_t ld, const draws *w, nf_real *gx, nf_real *g_log_q,
+static void cotangents(const elbo *e, size_t n, size_t ld, const nfi_draws *w, nf_real *gx, nf_real *g_log_q,
                        nf_real *g_log_weight)
 {
     size_t d = e->d;
     memset(gx, 0, (d + 2) * ld * sizeof *gx);
     for (size_t s = 0; s < n; s++) {
-        const size_t i = place(w, s);
+        const size_t i = nfi_draw_place(w, s);
         if (w->rejected[i])
             continue;
         g_log_q[s] = (nf_real)(w->weight[i] * e->weight);
@@ -136,10 +105,10 @@ static void cotangents(const elbo *e, size_t n, size_t ld, const draws *w, nf_re
     }
 }
 
-static void add_up(const elbo *e, size_t n, const draws *w, nf_sums *sums)
+static void add_up(const elbo *e, size_t n, const nfi_draws *w, nf_sums *sums)
 {
     for (size_t s = 0; s < n; s++) {
-        const size_t i = place(w, s);
+        const size_t i = nfi_draw_place(w, s);
         double size = fabs(w->log_det[i]);
         sums->worst_log_det = size > sums->worst_log_det ? size : sums->worst_log_det;
         if (w->rejected[i]) {
@@ -153,20 +122,21 @@ static void add_up(const elbo *e, size_t n, const draws *w, nf_sums *sums)
 }
 
 /* Whether each draw that was not rejected has a finite loss and, where gx is given, gradient; others are left out. */
-static bool all_finite(const elbo *e, const nf_pass *p, const draws *w, const nf_real *gx, double *value)
+static bool all_finite(const elbo *e, const nf_pass *p, const nfi_draws *w, const nf_real *gx, double *value)
 {
     nf_real mark[NFI_WIDEST] = {0};
     if (gx)
         nfi_mark_not_finite(e->d, p->ld, gx, mark);
     for (size_t s = 0; s < p->n; s++) {
-        const size_t i = place(w, s);
+        const size_t i = nfi_draw_place(w, s);
         value[s] = (w->rejected[i] ? 0 : loss_of(e, w, i)) + (double)mark[s];
     }
     return !nf_leave_out(p, value);
 }
 
 /* Sums and gradient of a tile from the target's answers. */
-static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const draws *w, nf_sums *sums, const nf_grad *g)
+static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const nfi_draws *w, nf_sums *sums,
+                        const nf_grad *g)
 {
     nf_mark mark = nf_arena_mark(p->scratch);
     double *value = nf_arena_alloc(p->scratch, p->ld * sizeof *value);
@@ -199,11 +169,11 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
     (void)saved;
     const elbo *e = self;
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *memory = nf_arena_alloc(p->scratch, p->n * doubles(e->d, g) * sizeof *memory);
+    double *memory = nf_arena_alloc(p->scratch, p->n * nfi_draw_doubles(e->d, g) * sizeof *memory);
     tile t;
     nf_status st = memory ? NF_OK : NF_ENOMEM;
     if (!st) {
-        draws w = share_out(memory, p->n, e->d, g);
+        nfi_draws w = nfi_draws_in(memory, p->n, e->d, g);
         st = draw(e, p, p->scratch, &t, &w);
         if (!st && !some_left_out(p)) {
             st = nfi_target_draws(e->target, first, p->n, w.x, w.log_p, w.grad, w.rejected);
@@ -217,63 +187,33 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
 
 /* ---- serial targets: draw all, ask once, then the gradients ---- */
 
-static draws part_of(const elbo *e, size_t first, const uint32_t *column)
-{
-    const draws *b = &e->batch;
-    return (draws){.column = column,
-                   .x = b->x + first * e->d,
-                   .grad = b->grad + first * e->d,
-                   .log_q = b->log_q + first,
-                   .log_p = b->log_p + first,
-                   .log_det = b->log_det + first,
-                   .weight = b->weight + first,
-                   .rejected = b->rejected + first};
-}
-
 static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **saved)
 {
     const elbo *e = self;
-    draws w = part_of(e, first, p->noise.column);
+    nfi_draws w = nfi_draws_part(&e->batch, first, p->noise.column);
     nf_mark mark = nf_arena_mark(p->scratch);
     tile local, *t = p->tape ? nf_arena_alloc(p->tape, sizeof *t) : &local;
     nf_status st = t ? draw(e, p, p->tape ? p->tape : p->scratch, t, &w) : NF_ENOMEM;
     *saved = p->tape ? t : NULL;
     if (!st && !some_left_out(p))
         for (size_t s = 0; s < p->n; s++)
-            e->drawn[first + place(&w, s)] = 1;
+            w.drawn[nfi_draw_place(&w, s)] = 1;
     nf_arena_rewind(p->scratch, mark);
     return st;
 }
 
-/* Asks for the draws that are there: they close ranks, and their answers go back to their places. */
 static nf_status ask(void *self, const nf_step *step)
 {
     const elbo *e = self;
-    draws b = part_of(e, step->first, NULL);
-    unsigned char *drawn = e->drawn + step->first;
-    const size_t d = e->d;
-    size_t k = 0;
-    for (size_t i = 0; i < step->n; i++)
-        if (drawn[i])
-            memmove(b.x + k++ * d, b.x + i * d, d * sizeof *b.x);
-    double *const grad = step->gradient ? b.grad : NULL;
-    nf_status st = k ? nfi_target_draws(e->target, step->first, k, b.x, b.log_p, grad, b.rejected) : NF_OK;
-    for (size_t i = step->n; i-- > 0 && !st;) {
-        if (!drawn[i])
-            continue;
-        k--;
-        b.log_p[i] = b.log_p[k];
-        b.rejected[i] = b.rejected[k];
-        if (step->gradient)
-            memmove(b.grad + i * d, b.grad + k * d, d * sizeof *b.grad);
-    }
-    return st;
+    nfi_draws here = nfi_draws_part(&e->batch, step->first, NULL);
+    here.grad = step->gradient ? here.grad : NULL;
+    return nfi_draws_ask(&here, e->target, step->first, step->n);
 }
 
 static nf_status finish_tile(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
 {
     const elbo *e = self;
-    draws w = part_of(e, first, p->noise.column);
+    nfi_draws w = nfi_draws_part(&e->batch, first, p->noise.column);
     return finish(e, p, saved, &w, sums, g);
 }
 
@@ -281,7 +221,7 @@ static void destroy(void *self)
 {
     elbo *e = self;
     nfi_free(e->memory);
-    nfi_free(e->drawn);
+    nfi_free(e->batch.drawn);
     nfi_free(e);
 }
 
@@ -313,7 +253,7 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
         return NULL;
     }
     bool serial = nf_target_rule(target) == NF_SERIAL;
-    if (serial && !nfi_mul(n, doubles(d, true), &count)) {
+    if (serial && !nfi_mul(n, nfi_draw_doubles(d, true), &count)) {
         nf_error(NF_ENOMEM, "nf_elbo: %zu draws in %zu dimensions do not fit in memory", n, d);
         return NULL;
     }
@@ -327,12 +267,13 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
     }
     if (serial) {
         e->memory = nfi_calloc(count, sizeof *e->memory);
-        e->drawn = nfi_calloc(n, 1);
-        if (!e->memory || !e->drawn) {
+        if (e->memory)
+            e->batch = nfi_draws_in(e->memory, n, d, true);
+        e->batch.drawn = nfi_calloc(n, 1);
+        if (!e->memory || !e->batch.drawn) {
             destroy(e);
             return NULL;
         }
-        e->batch = share_out(e->memory, n, d, true);
     }
     return nf_objective_new(serial ? &serial_type : &fused_type, model, n, e);
 }
