@@ -400,6 +400,17 @@ Test(tangent, product_is_the_derivative_of_the_products)
 
 /* ---- what may be asked of a point ---- */
 
+/* Bit for bit, but under sanitizers: around their checks clang fuses multiply and add in one block of a product and not
+   in another. */
+static void same_row(const tangent *t, const nf_real *a, const nf_real *b, const char *what)
+{
+    for (size_t s = 0; s < t->f.p.ld; s++) {
+        const double allowed = NFLOW_THIN == 1 ? 100 * rounding * (1 + fabs((double)b[s])) : 0;
+        cr_assert_float_eq((double)a[s], (double)b[s], allowed, "%s: %s: %.9g, not %.9g", title(t), what, (double)a[s],
+                           (double)b[s]);
+    }
+}
+
 /* Directions one by one, and all again: bit for bit, and the point is as it was. */
 static void check_repeats(tangent *t)
 {
@@ -422,9 +433,9 @@ static void check_repeats(tangent *t)
                      NF_OK);
         back(&one, f->gy, f->gx, one.gdx, &none);
         for (size_t r = 0; r < out; r++)
-            cr_assert_arr_eq(one.dy + r * ld, t->dy + (r * k + j) * ld, ld * sizeof *gx, "%s: dy", title(t));
+            same_row(t, one.dy + r * ld, t->dy + (r * k + j) * ld, "dy");
         for (size_t r = 0; r < in; r++)
-            cr_assert_arr_eq(one.gdx + r * ld, t->gdx + (r * k + j) * ld, ld * sizeof *gx, "%s: gdx", title(t));
+            same_row(t, one.gdx + r * ld, t->gdx + (r * k + j) * ld, "gdx");
     }
     nf_real *gdx = zeros(f, in * k * ld);
     back(t, f->gy, f->gx, gdx, &none);

@@ -141,7 +141,7 @@ static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const nf
     nf_mark mark = nf_arena_mark(p->scratch);
     double *value = nf_arena_alloc(p->scratch, p->ld * sizeof *value);
     nf_real *gx = g ? nf_arena_reals(p->scratch, e->d + 2, p->ld) : NULL;
-    nf_real *g_log_q = g ? gx + e->d * p->ld : NULL, *g_log_weight = g ? g_log_q + p->ld : NULL;
+    nf_real *g_log_q = gx ? gx + e->d * p->ld : NULL, *g_log_weight = gx ? g_log_q + p->ld : NULL;
     nf_status st = value && (!g || gx) ? NF_OK : NF_ENOMEM;
     if (!st && g)
         cotangents(e, p->n, p->ld, w, gx, g_log_q, g_log_weight);
