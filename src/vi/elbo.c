@@ -68,44 +68,50 @@ static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, 
     double *log_weight = pass.log_weight = log_q + 2 * ld;
     pass.log_det_total = log_q + ld;
     nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
-    if (!st && !nf_leave_out(p, log_q))
+    if (!st && !nf_leave_out(p, log_q)) {
         for (size_t s = 0; s < n; s++) {
             const size_t i = nfi_draw_place(to, s);
             to->log_q[i] = log_q[s];
             to->log_det[i] = log_q[ld + s];
             to->weight[i] = log_weight[s] == 0 ? 1 : exp(log_weight[s]);
-            for (size_t r = 0; r < d; r++)
-                to->x[i * d + r] = (double)t->x[r * ld + s];
         }
+        for (size_t r = 0; r < d; r++)
+            for (size_t s = 0; s < n; s++)
+                to->x[nfi_draw_place(to, s) * d + r] = (double)t->x[r * ld + s];
+    }
     nf_arena_rewind(p->scratch, mark);
     return st;
 }
 
-/* Of draw i. */
-static double loss_of(const elbo *e, const nfi_draws *w, size_t i)
+/* The loss of each draw [n], 0 of a rejected one. */
+static void losses(const elbo *e, size_t n, const nfi_draws *w, double *loss)
 {
-    return w->weight[i] * (e->weight * w->log_q[i] - e->beta * w->log_p[i]);
+    for (size_t s = 0; s < n; s++) {
+        const size_t i = nfi_draw_place(w, s);
+        loss[s] = w->rejected[i] ? 0 : w->weight[i] * (e->weight * w->log_q[i] - e->beta * w->log_p[i]);
+    }
 }
 
 /* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld], with zeros for rejected
    draws. */
-static void cotangents(const elbo *e, size_t n, size_t ld, const nfi_draws *w, nf_real *gx, nf_real *g_log_q,
-                       nf_real *g_log_weight)
+static void cotangents(const elbo *e, size_t n, size_t ld, const nfi_draws *w, const double *loss, nf_real *gx,
+                       nf_real *g_log_q, nf_real *g_log_weight)
 {
-    size_t d = e->d;
-    memset(gx, 0, (d + 2) * ld * sizeof *gx);
+    const size_t d = e->d;
     for (size_t s = 0; s < n; s++) {
         const size_t i = nfi_draw_place(w, s);
-        if (w->rejected[i])
-            continue;
-        g_log_q[s] = (nf_real)(w->weight[i] * e->weight);
-        g_log_weight[s] = (nf_real)loss_of(e, w, i);
-        for (size_t r = 0; r < d; r++)
-            gx[r * ld + s] = (nf_real)(-e->beta * w->weight[i] * w->grad[i * d + r]);
+        g_log_q[s] = w->rejected[i] ? 0 : (nf_real)(w->weight[i] * e->weight);
+        g_log_weight[s] = (nf_real)loss[s];
     }
+    for (size_t r = 0; r < d; r++) /* a rejected draw's gradient is 0 already */
+        for (size_t s = 0; s < n; s++) {
+            const size_t i = nfi_draw_place(w, s);
+            gx[r * ld + s] = (nf_real)(-e->beta * w->weight[i] * w->grad[i * d + r]);
+        }
+    nfi_pad_zero(d + 2, n, ld, gx); /* and the other two, which follow */
 }
 
-static void add_up(const elbo *e, size_t n, const nfi_draws *w, nf_sums *sums)
+static void add_up(size_t n, const nfi_draws *w, const double *loss, nf_sums *sums)
 {
     for (size_t s = 0; s < n; s++) {
         const size_t i = nfi_draw_place(w, s);
@@ -115,22 +121,22 @@ static void add_up(const elbo *e, size_t n, const nfi_draws *w, nf_sums *sums)
             sums->rejected++;
             continue;
         }
-        sums->loss += loss_of(e, w, i);
+        sums->loss += loss[s];
         sums->term[LOG_Q] += w->weight[i] * w->log_q[i];
         sums->term[LOG_P] += w->weight[i] * w->log_p[i];
     }
 }
 
-/* Whether each draw that was not rejected has a finite loss and, where gx is given, gradient; others are left out. */
-static bool all_finite(const elbo *e, const nf_pass *p, const nfi_draws *w, const nf_real *gx, double *value)
+/* Whether each draw has a finite loss and, where gx is given, gradient; others are left out. `value` [n]: for its own
+   use. */
+static bool all_finite(const elbo *e, const nf_pass *p, const double *loss, const nf_real *gx, double *value)
 {
-    nf_real mark[NFI_WIDEST] = {0};
+    nf_real mark[NFI_WIDEST];
+    memset(mark, 0, p->ld * sizeof *mark);
     if (gx)
         nfi_mark_not_finite(e->d, p->ld, gx, mark);
-    for (size_t s = 0; s < p->n; s++) {
-        const size_t i = nfi_draw_place(w, s);
-        value[s] = (w->rejected[i] ? 0 : loss_of(e, w, i)) + (double)mark[s];
-    }
+    for (size_t s = 0; s < p->n; s++)
+        value[s] = loss[s] + (double)mark[s];
     return !nf_leave_out(p, value);
 }
 
@@ -139,16 +145,18 @@ static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const nf
                         const nf_grad *g)
 {
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *value = nf_arena_alloc(p->scratch, p->ld * sizeof *value);
+    double *loss = nf_arena_alloc(p->scratch, 2 * p->ld * sizeof *loss);
     nf_real *gx = g ? nf_arena_reals(p->scratch, e->d + 2, p->ld) : NULL;
     nf_real *g_log_q = gx ? gx + e->d * p->ld : NULL, *g_log_weight = gx ? g_log_q + p->ld : NULL;
-    nf_status st = value && (!g || gx) ? NF_OK : NF_ENOMEM;
+    nf_status st = loss && (!g || gx) ? NF_OK : NF_ENOMEM;
+    if (!st)
+        losses(e, p->n, w, loss);
     if (!st && g)
-        cotangents(e, p->n, p->ld, w, gx, g_log_q, g_log_weight);
-    if (!st && all_finite(e, p, w, gx, value)) {
+        cotangents(e, p->n, p->ld, w, loss, gx, g_log_q, g_log_weight);
+    if (!st && all_finite(e, p, loss, gx, loss + p->ld)) {
         nf_pass pass = *p;
         pass.g_log_weight = g_log_weight;
-        add_up(e, p->n, w, sums);
+        add_up(p->n, w, loss, sums);
         if (g)
             st = nf_dist_sample_vjp(e->dist, &pass, t->x, t->saved, gx, g_log_q, g);
     }
