@@ -463,6 +463,28 @@ Test(checkpoint, failing_allocations)
     fit_problem_free(&p);
 }
 
+/* A checkpoint takes the place of the one before: who has that open goes on reading the old one, whole. */
+Test(checkpoint, replaces_the_file_at_once)
+{
+    static unsigned char before[1 << 20], now[1 << 20];
+    run_and_save(plain, 20, path);
+    FILE *old = fopen(path, "rb");
+    cr_assert_not_null(old);
+    setbuf(old, NULL);
+    const size_t n = fread(before, 1, sizeof before, old);
+    cr_assert(n > 1000 && n < sizeof before);
+    run_and_save(plain, 40, path);
+    rewind(old);
+    cr_assert_eq(fread(now, 1, sizeof now, old), n);
+    cr_assert_arr_eq(now, before, n);
+    fclose(old);
+    FILE *new = fopen(path, "rb");
+    cr_assert_not_null(new);
+    const size_t m = fread(now, 1, sizeof now, new);
+    cr_assert(m != n || memcmp(now, before, n) != 0);
+    fclose(new);
+}
+
 /* ---- SIGKILL ---- */
 
 static nf_fit_options killed(const fit_problem *p)
