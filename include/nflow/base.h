@@ -1,10 +1,10 @@
 /**
  * @file base.h
- * The ground everything stands on: the number type, status codes and error messages.
+ * What all other headers need: the number type, status codes and error messages.
  *
- * The same sources are built twice. `nflow` computes in double; `nflowf` is built with NF_SINGLE and computes in
- * float. A program that defines NF_SINGLE (pkg-config nflowf does) sees the same names; a generated header renames the
- * symbols, so that a program compiled for one precision does not link with the other.
+ * The same sources are built twice. `nflow` computes in double; `nflowf` is built with NF_SINGLE and computes in float.
+ * A program that defines NF_SINGLE (pkg-config nflowf does) uses the same names, but a generated header renames the
+ * symbols. Therefore a program that was compiled for one precision does not link with the library of the other.
  */
 #ifndef NFLOW_BASE_H
 #define NFLOW_BASE_H
@@ -20,7 +20,7 @@ typedef float nf_real; /**< the number type of parameters and samples */
 typedef double nf_real; /**< the number type of parameters and samples */
 #endif
 
-/** A literal in the library's precision, free of conversion warnings: NF_R(0.5). */
+/** A literal in the library's precision, without conversion warnings: NF_R(0.5). */
 #define NF_R(x) ((nf_real)(x))
 
 #ifdef __cplusplus
@@ -40,8 +40,8 @@ typedef double nf_real; /**< the number type of parameters and samples */
 #endif
 
 /**
- * Every status: name, pinned value, text. Values never change; new ones are appended.
- * NF_EARG: a NULL or a 0 where something is needed, or a value out of range. NF_EDIM: two shapes that do not agree.
+ * Every status: name, value, text. Values never change; new ones are appended. NF_EARG: an argument is NULL or 0 where
+ * something is needed, or is out of range. NF_EDIM: two shapes do not agree.
  */
 #define NF_STATUS_LIST(X)                                                       \
     X(NF_OK, 0, "success")                                                      \
@@ -56,7 +56,7 @@ typedef double nf_real; /**< the number type of parameters and samples */
     X(NF_EUNSUPPORTED, 9, "operation is not supported by this object or build") \
     X(NF_ETARGET, 10, "the target's callback reported a fatal error")
 
-/** What a function returns: NF_OK or the kind of failure. */
+/** What a function returns: NF_OK, or the kind of failure. */
 typedef enum nf_status {
 #define NF_STATUS_ENUM(name, value, text) name = value,
     NF_STATUS_LIST(NF_STATUS_ENUM)
@@ -69,17 +69,21 @@ NF_BEGIN_DECLS
 NF_API const char *nf_status_text(nf_status status);
 
 /**
- * The message of this thread's last originating error: function, argument, and both shapes where shapes disagree.
- * Success leaves it, and a constructor that is handed a NULL object leaves it too, so a whole model can be one
- * expression checked once. Owned by the library, valid until the thread's next error; "" before the first.
+ * The message of this thread's last error, from the function where the error began. It has function, argument, and both
+ * shapes if shapes disagree. A success does not change the message. A constructor that is passed a NULL object does not
+ * change it either, so a whole model can be one expression that is checked once. Owned by the library, and valid until
+ * the thread's next error; "" before the first.
  */
 NF_API const char *nf_error_message(void);
 
-/** The status that goes with nf_error_message(), NF_OK before the first error: for constructors, which return NULL. */
+/**
+ * The status that belongs to nf_error_message(), NF_OK before the first error. It is for constructors, which return
+ * NULL.
+ */
 NF_API nf_status nf_error_status(void);
 
 /**
- * For callbacks and users' own layers: writes the thread's error message (printf style, at most 511 characters) and
+ * For callbacks and users' own layers: sets the thread's error message (printf style, at most 511 characters) and
  * returns `status`, so that `return nf_error(NF_EDIM, "my_layer: ...")` is one line.
  */
 NF_API nf_status nf_error(nf_status status, const char *format, ...)
@@ -93,17 +97,18 @@ NF_API const char *nf_version(void);
 
 /**
  * The instruction set whose kernels the library runs: "sse2", "avx2" or "avx512" on x86-64, "neon" on aarch64,
- * "generic" elsewhere. At its first use the library takes the best of those it was built for that the processor has, or
- * the one that the environment variable NFLOW_ISA names, if it can run it. Results of avx2 and avx512 are equal bit for
- * bit; those of the others differ from them by rounding. Each of the two libraries, nflow and nflowf, makes its own
- * choice. Never NULL; owned by the library.
+ * "generic" elsewhere. The library chooses at its first use: the set that the environment variable NFLOW_ISA names, if
+ * the library has it and the processor can run it; otherwise the best set that it was built for and that the processor
+ * has. Results of avx2 and avx512 are equal bit for bit; those of the other sets differ from them by rounding. Each of
+ * the two libraries, nflow and nflowf, makes its own choice. Never NULL; owned by the library.
  */
 NF_API const char *nf_instruction_set(void);
 
 /**
- * Chooses another instruction set, to test or to measure it; NULL: the best. Not while other threads compute. NF_EARG:
- * not a set that the library was built for; NF_EUNSUPPORTED: this processor does not have it. An error leaves the
- * choice as it was.
+ * Chooses another instruction set, to test or to measure it. NULL: the best. Do not call this while other threads
+ * compute.
+ * @return NF_EARG (a set that the library was not built for), NF_EUNSUPPORTED (this processor does not have the set).
+ * An error leaves the choice as it was.
  */
 NF_API nf_status nf_choose_instruction_set(const char *name);
 

@@ -1,10 +1,10 @@
 /**
  * @file model.h
- * Models: an object bound to its numbers; workspaces; sampling, scoring, transforming, saving and loading whole
+ * Models: an object bound to its numbers; workspaces; and sampling, scoring, transforming, saving and loading whole
  * batches.
  *
- * Batches are row-major, [n x dim], as in GSL and numpy. A model is read-only between nf_model_update() calls, so any
- * number of threads may use it at once, each with a workspace of its own.
+ * Batches are row-major, [n x dim], as in GSL and numpy. Between calls of nf_model_update() a model is only read. Any
+ * number of threads may therefore use it at once, each with a workspace of its own.
  */
 #ifndef NFLOW_MODEL_H
 #define NFLOW_MODEL_H
@@ -15,19 +15,20 @@ typedef struct nf_model nf_model;         /**< an object and its numbers */
 typedef struct nf_workspace nf_workspace; /**< the memory of a team of threads: tapes, scratch, gradient shards */
 typedef struct nf_vae nf_vae;             /**< see vae.h */
 
-/** Options of nf_model_new and its kin; NULL or zeros mean the defaults. */
+/** Options of nf_model_new and of the other functions that bind; NULL or zeros mean the defaults. */
 typedef struct nf_model_options {
-    uint64_t seed;  /**< of the initial parameters */
-    nf_real *theta; /**< the caller's parameters [n_params], borrowed and taken as they stand; NULL: own, initialised */
-    nf_real *state; /**< the caller's buffers [n_state], likewise; give both, or theta alone where n_state is 0 */
-    size_t n_init;  /**< as the arguments of nf_model_init(): rows of init_x, 0 for none */
-    const nf_real *init_x;   /**< [n_init x dim] for data-dependent initialisation; NULL: draws, see there */
+    uint64_t seed;         /**< of the initial parameters */
+    nf_real *theta;        /**< the caller's parameters [n_params], borrowed, not initialised; NULL: own, initialised */
+    nf_real *state;        /**< the caller's buffers [n_state], likewise; give both, or theta alone if n_state is 0 */
+    size_t n_init;         /**< rows of init_x, 0 for none; these three are arguments of nf_model_init() */
+    const nf_real *init_x; /**< [n_init x dim], for data-dependent initialisation; NULL: the model's draws */
     const nf_real *init_ctx; /**< [n_init x n_ctx]; NULL if n_ctx is 0 */
 } nf_model_options;
 
 /**
- * Binds a distribution. Consumes the reference to it (also on failure). If `options` gives no theta, the numbers are
- * the model's own and are initialised from the seed; the caller's arrays are taken as they stand.
+ * Binds a distribution to numbers. Consumes the reference to the distribution, also on failure. If `options` gives no
+ * theta, the numbers are the model's own and are initialised from the seed. Arrays of the caller are used with the
+ * values that they have.
  * @return NULL on NF_EARG, NF_ENOMEM or the failure of an initialisation or preparation.
  */
 NF_API nf_model *nf_model_new(nf_dist *dist, const nf_model_options *options);
@@ -37,9 +38,9 @@ NF_API nf_model *nf_model_of_flow(nf_flow *flow, const nf_model_options *options
 NF_API nf_model *nf_model_of_net(nf_net *net, const nf_model_options *options);
 /** Binds a VAE, likewise. */
 NF_API nf_model *nf_model_of_vae(nf_vae *vae, const nf_model_options *options);
-/** Binds an object of any kind, likewise: what nf_rebuild() gives, say. */
+/** Binds an object of any kind, likewise: the result of nf_rebuild(), say. */
 NF_API nf_model *nf_model_of_object(nf_object *o, const nf_model_options *options);
-/** Releases the model; the caller's arrays are left alone. NULL is allowed. */
+/** Releases the model, but not the caller's arrays. NULL is allowed. */
 NF_API void nf_model_free(nf_model *m);
 
 /** The object that is bound, borrowed. */
@@ -51,63 +52,69 @@ NF_API nf_real *nf_model_theta(nf_model *m);
 /** The buffers [n_state]. */
 NF_API nf_real *nf_model_state(nf_model *m);
 /**
- * Initialises theta and state again. With n > 0, layers that begin from data (nf_actnorm, nf_batch_norm) see a batch,
- * each as the layers before it hand it on, in the direction in which the model is to be used:
- * - x given, a model of a flow or distribution: data [n x dim_out] on their way to the base, as in nf_log_prob;
- * - x NULL, a model of a distribution: n of its own draws, named by `seed`, on their way from the base: for a
- * posterior;
- * - a VAE: data [n x dim_in] enter the encoder, and its posterior draws. A net: its input [n x dim_in].
- * Some hundreds of rows are enough. Without (n = 0) such layers begin as the identity. nf_load() never initialises.
+ * Initialises theta and state again. With n > 0, layers that begin from data (nf_actnorm, nf_batch_norm) get a batch.
+ * Each layer sees what the layers before it make of the batch, in the direction in which the model is to be used:
+ * - A model of a flow or distribution, x given: x is a batch of data [n x dim_out] on its way to the base, as in
+ *   nf_log_prob.
+ * - A model of a distribution, x NULL: the batch consists of n draws of the model, named by `seed`, on their way from
+ *   the base. This is for a posterior.
+ * - A VAE: x is a batch of data [n x dim_in], which enters the encoder. The posterior draws, given what the encoder
+ *   makes of the data.
+ * - A net: x is the net's input [n x dim_in].
+ *
+ * Some hundreds of rows are enough. With n = 0 such layers begin as the identity. nf_load() never initialises.
  * @param ctx [n x n_ctx]; NULL if n or n_ctx is 0
- * @return NF_EARG (n without x or ctx where needed), NF_ENOTFINITE (a batch that is not), NF_ENOMEM.
+ * @return NF_EARG (n > 0 without x or ctx where it is needed), NF_ENOTFINITE (a batch that is not finite), NF_ENOMEM.
  */
 NF_API NF_CHECKED nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, const nf_real *ctx);
 /**
- * To be called after theta or state has changed: prepares derived numbers.
- * @param mode NF_TRAIN where a step of training is to use them, NF_EVAL otherwise
+ * Prepares the numbers that are derived from theta and state. Call this after theta or state has changed.
+ * @param mode NF_TRAIN if a step of training will use them, NF_EVAL otherwise
  * @return NF_EARG, NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_model_update(nf_model *m, nf_mode mode);
-/** Length of a gradient before preparation is pulled back: n_params + n_prep. */
+/** The length of a gradient that has not been pulled back through the preparation: n_params + n_prep. */
 NF_API size_t nf_model_gradient_size(const nf_model *m);
 /**
  * Pulls a gradient [n_params + n_prep] back to the parameters: g_theta[p] += g[p] + (d prep/d theta)^T g[n_params...].
- * The part for prep is overwritten. g_theta may be g itself: then that part is added into the first n_params.
+ * The part of g for prep is overwritten. g_theta may be g itself: then only (d prep/d theta)^T g[n_params...] is added
+ * to the first n_params numbers.
  */
 NF_API NF_CHECKED nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g, nf_real *g_theta);
 
-/** Memory for `threads` threads; 0: as many as OpenMP would use. NULL on NF_ENOMEM. */
+/** Memory for `threads` threads; 0: as many as OpenMP would use. Returns NULL on NF_ENOMEM. */
 NF_API nf_workspace *nf_workspace_new(size_t threads);
 /** Releases it. NULL is allowed. */
 NF_API void nf_workspace_free(nf_workspace *ws);
 /** The number of threads it serves. */
 NF_API size_t nf_workspace_threads(const nf_workspace *ws);
-/** Bytes it holds now: the high-water mark. */
+/** Bytes that it holds now. It keeps its memory, so this is also the most that it has held. */
 NF_API size_t nf_workspace_bytes(const nf_workspace *ws);
 /**
- * Rows of the last batch call with this workspace that have no result: a layer could not compute them (an iteration
- * that did not converge, say), or a NaN came in. Such a row is NaN throughout, its log-density or log-det too; the call
- * returns NF_OK all the same, and the other rows are what they would be without it. Batch calls are those below,
- * nf_vae_encode(), nf_vae_decode() and nf_posterior_forward().
+ * How many rows (samples) of the last batch call with this workspace have no result: a layer could not compute them (an
+ * iteration did not converge, say), or a NaN came in. Such a row is NaN in all its numbers, also in its log-density or
+ * log-det. The call returns NF_OK nevertheless, and the other rows are what they would be without the failed one. Batch
+ * calls are those below, nf_vae_encode(), nf_vae_decode() and nf_posterior_forward().
  */
 NF_API size_t nf_workspace_failed(const nf_workspace *ws);
 
 /**
- * Draws from a model of a distribution. `ws` NULL: a temporary one. A workspace serves one call at a time.
- * @param noise names the draws; row i is sample noise->first_sample + i, whatever n and the thread count
+ * Draws from a model of a distribution. `ws` NULL: a temporary workspace. A workspace serves one call at a time.
+ * @param noise names the draws; row i is sample noise->first_sample + i, whatever n and the number of threads
  * @param ctx   [n x n_ctx], NULL if n_ctx is 0
  * @param x     [n x dim], written
  * @param log_q [n], log q(x), written; NULL: not wanted
- * @return NF_EARG (a model of no distribution, n 0, `ctx` NULL where it is needed), NF_EUNSUPPORTED (it cannot be
- * sampled), NF_ENOMEM; what users' own hooks return.
+ * @return NF_EARG (a model of no distribution, n 0, `ctx` NULL where it is needed), NF_EUNSUPPORTED (the distribution
+ * cannot be sampled), NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                       const nf_real *ctx, nf_real *x, double *log_q);
 /**
- * log_p[i] = log q(x_i), [n]; x [n x dim], ctx [n x n_ctx] or NULL.
+ * Scores a batch: log_p[i] = log q(x_i), [n]; x [n x dim]; ctx [n x n_ctx] or NULL.
  * @param noise for models that draw when they score (NF_STOCHASTIC among the flags of nf_model_shape()); may be NULL
- * for all others. Row i is sample noise->first_sample + i, whatever n and the thread count.
- * @return as nf_sample(); NF_EARG too where noise is needed and NULL; NF_EUNSUPPORTED where it cannot be scored.
+ * for all others. Row i is sample noise->first_sample + i, whatever n and the number of threads.
+ * @return as nf_sample(); also NF_EARG if noise is needed and NULL; NF_EUNSUPPORTED if the distribution cannot be
+ * scored.
  */
 NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                         const nf_real *x, const nf_real *ctx, double *log_p);
@@ -115,7 +122,7 @@ NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, con
  * Pushes a batch through a model of a flow (or through the flow of a model of a pushforward).
  * @param noise as in nf_log_prob(); with the same noise both directions are each other's inverse
  * @param x [n x dim_in] for NF_FORWARD, [n x dim_out] for NF_INVERSE
- * @param y the other side's rows, written
+ * @param y written: [n x dim_out] for NF_FORWARD, [n x dim_in] for NF_INVERSE
  * @param log_det [n], of the direction taken, written; NULL: not wanted
  * @return NF_EARG (a model without a flow, no such direction, n 0, `ctx` NULL where it is needed), NF_ENOMEM; what
  * users' own hooks return.
@@ -123,24 +130,26 @@ NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, con
 NF_API NF_CHECKED nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d,
                                          size_t n, const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det);
 /**
- * Gradients of <gy, y> + <g_log_det, log_det> of nf_transform at x (run again inside, with the same noise). A row that
- * has no result adds nothing to g_theta; its gx and g_ctx are NaN.
+ * Gradients of <gy, y> + <g_log_det, log_det> of nf_transform() at x. The function runs the transform again, with the
+ * same noise. A row that has no result adds nothing to g_theta; its gx and g_ctx are NaN.
  * @param gy  like y; NULL: zeros.  @param g_log_det [n]; NULL: zeros
  * @param gx  like x, written; NULL: not wanted.  @param g_ctx [n x n_ctx], written; NULL: not wanted
- * @param g_theta [n_params], += ; NULL: not wanted
- * @return as nf_transform(); NF_EUNSUPPORTED where a type without solve_jt leaves this direction to the library.
+ * @param g_theta [n_params], +=; NULL: not wanted
+ * @return as nf_transform(); NF_EUNSUPPORTED if a type leaves this direction's gradient to the library but has no
+ * solve_jt.
  */
 NF_API NF_CHECKED nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d,
                                              size_t n, const nf_real *x, const nf_real *ctx, const nf_real *gy,
                                              const nf_real *g_log_det, nf_real *gx, nf_real *g_ctx, nf_real *g_theta);
 /**
- * Runs a model of a net on a batch: x [n x dim_in], ctx or NULL, y [n x dim_out], noise as in nf_log_prob().
+ * Runs a model of a net on a batch: x [n x dim_in], ctx [n x n_ctx] or NULL, y [n x dim_out], noise as in
+ * nf_log_prob().
  * @return NF_EARG (a model of no net, n 0, `ctx` NULL where it is needed), NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                         const nf_real *x, const nf_real *ctx, nf_real *y);
 
-/** Users' own types that a model file may name; arrays may be NULL with length 0. */
+/** Users' own types that a model file may name. An array may be NULL if its length is 0. */
 typedef struct nf_types {
     const nf_flow_type *const *flows; /**< [n_flows] */
     size_t n_flows;                   /**< length */
@@ -151,39 +160,39 @@ typedef struct nf_types {
 } nf_types;
 
 /**
- * The structure of an object, without its numbers, as indented JSON text; nflow/object.h says what stands in it. It is
- * the architecture that nf_save() writes.
+ * The structure of an object, without its numbers, as indented JSON text. nflow/object.h says what the text contains.
+ * nf_save() writes the same architecture.
  * @return the text, to be released by nf_text_free(). NULL on NF_EARG (`o` NULL), NF_ENOMEM, NF_EUNSUPPORTED (more
- * objects inside one another, or rows, than a description holds; a build without Jansson), or what a `describe` hook
- * returned.
+ * nested objects or more rows than a description can hold; a build without Jansson), or the error that a `describe`
+ * hook returned.
  */
 NF_API char *nf_describe(const nf_object *o);
 /**
- * A new object from such a text, whoever wrote it; nflow/object.h says what may be left out. Its kind is the
- * description's, so nf_model_of_object() binds it. Two objects of equal descriptions have equal initial parameters for
- * equal seeds.
+ * A new object from such a text, whether nf_describe() or a person wrote it. nflow/object.h says what may be left out.
+ * The object is of the kind that the description says, so nf_model_of_object() binds it. Two objects of equal
+ * descriptions have equal initial parameters for equal seeds.
  *
- * Only the structure is built: its memory grows with the text and with the numbers of rows and of units of masked nets,
- * both of which are bounded. How many parameters a text claims, no file vouches for: beyond 2^36 it is refused, and
- * nf_object_shape() tells before a model, and memory for them, is made.
+ * Only the structure is built. Its memory grows with the text and with the numbers of rows and of units of masked nets,
+ * both of which are bounded. No file confirms how many parameters a text asks for. More than 2^36 are refused. For
+ * fewer, nf_object_shape() tells how many there are before a model, and memory for them, is made.
  * @param types users' own types, or NULL
  * @return a new reference. NULL on NF_EARG (`json` NULL), NF_EFORMAT (the message has line and column, or the place in
- * the tree: "child 1.0" is the first child of the whole's second one), NF_ENOMEM, NF_EUNSUPPORTED (no Jansson).
+ * the tree: "child 1.0" is the first child of the root's second child), NF_ENOMEM, NF_EUNSUPPORTED (no Jansson).
  */
 NF_API nf_object *nf_rebuild(const char *json, const nf_types *types);
-/** Releases a text of nf_describe(). NULL is allowed. */
+/** Releases a text that nf_describe() returned. NULL is allowed. */
 NF_API void nf_text_free(char *text);
 
 /**
- * Writes structure and numbers to one `.safetensors` file (named tensors; the architecture as JSON in the metadata):
- * to a temporary file beside `path`, flushed and renamed, so that `path` is never half written. The format is version
- * 1, which every later version of the library reads.
+ * Writes structure and numbers to one `.safetensors` file (named tensors; the architecture as JSON in the metadata).
+ * The function writes a temporary file beside `path`, flushes it and renames it, so `path` is never half written. The
+ * format is version 1, which every later version of the library reads.
  * @return NF_EIO, NF_ENOMEM; NF_EUNSUPPORTED in a build without Jansson.
  */
 NF_API NF_CHECKED nf_status nf_save(const nf_model *m, const char *path);
 /**
- * Rebuilds a model from a file, of whatever kind. A file of the other precision is converted. Every size is checked.
- * A file from before format version 1 was settled has numbers where choices have names now, and is refused.
+ * Rebuilds a model of any kind from a file. A file of the other precision is converted. Every size is checked. Files
+ * from before format version 1 have numbers where choices now have names, and are refused.
  * @param types users' own types, or NULL
  * @return NULL on NF_EIO, NF_EFORMAT, NF_ENOMEM, NF_EUNSUPPORTED.
  */

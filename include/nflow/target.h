@@ -1,6 +1,6 @@
 /**
  * @file target.h
- * Targets: somebody else's unnormalised log density and its gradient. Always in double, whatever nf_real is.
+ * Targets: somebody else's unnormalised log density and its gradient. They always use double, whatever nf_real is.
  */
 #ifndef NFLOW_TARGET_H
 #define NFLOW_TARGET_H
@@ -10,52 +10,60 @@ NF_BEGIN_DECLS
 typedef struct nf_target nf_target; /**< an unnormalised log density over R^d */
 
 /**
- * A batch of n points x [n x d], row-major: log_p[i] = log p(x_i) + const, and, unless grad is NULL, grad[i x d] =
- * d log p / dx. A draw outside the support: rejected[i] = 1 (arrives as 0); its other outputs are then ignored, and a
- * call of nf_error(NF_ETARGET, "why") says why, for nf_target_rejection(). Where one call rejects several points, the
- * text of its last nf_error() counts as that of the first of them.
- * @return 0; anything else is fatal and ends the computation with NF_ETARGET; `return nf_error(NF_ETARGET, ...)` leaves
- * the callback's own message.
+ * Evaluates a batch of n points x [n x d], row-major: log_p[i] = log p(x_i) + const, and, unless grad is NULL,
+ * grad[i x d] = d log p / dx. To reject a draw outside the support, the callback sets rejected[i] = 1 (it is 0 before
+ * the call). The other outputs of this draw are then ignored. The callback may say why by nf_error(NF_ETARGET, "why"),
+ * for nf_target_rejection(). If one call rejects several points, the text of its last nf_error() counts as that of the
+ * first of these points.
+ * @return 0. Anything else is fatal and ends the computation with NF_ETARGET; with `return nf_error(NF_ETARGET, ...)`
+ * the callback's own message remains.
  */
 typedef int nf_target_fn(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
                          unsigned char *rejected);
 /**
- * One point at a time, x [d] and grad [d] (NULL: not wanted). @return 0, > 0 for a draw to reject, < 0 if fatal. Before
- * either of the last two, nf_error(NF_ETARGET, "why") leaves the callback's own words, as in a batch.
+ * Evaluates one point, x [d] and grad [d] (NULL: not wanted).
+ * @return 0; > 0 to reject the draw; < 0 if the error is fatal. Before it returns one of the last two, the callback may
+ * leave its own words by nf_error(NF_ETARGET, "why"), as in a batch.
  */
 typedef int nf_target_point_fn(void *user, size_t d, const double *x, double *log_p, double *grad);
 
 /** Who may call a callback. */
 typedef enum nf_thread_rule {
-    /** One call at a time, from the thread that called the library; whole batches. The call comes from inside a
-     * parallel region: OpenMP in the callback has one thread, unless it asks for more levels itself. */
+    /**
+     * One call at a time, from the thread that called the library, with whole batches. The call comes from inside a
+     * parallel region: OpenMP in the callback has one thread, unless the callback itself allows more levels.
+     */
     NF_SERIAL,
-    NF_THREADSAFE /**< several calls at once, from any thread; a tile each */
+    NF_THREADSAFE /**< several calls at once, from any thread, with one tile each */
 } nf_thread_rule;
 
-/** A target from a batched callback; `user` is handed on untouched and must outlive the target. d >= 1. */
+/**
+ * A target from a batched callback. `user` is passed to the callback unchanged and must live longer than the target. d
+ * >= 1.
+ */
 NF_API nf_target *nf_target_callback(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule);
 /** A target from a callback that takes one point. */
 NF_API nf_target *nf_target_point_callback(size_t d, nf_target_point_fn *f, void *user, nf_thread_rule rule);
 /**
- * A target whose callback gives no gradient (it is always called with grad NULL): central differences with step
- * `step` (1 + |x|), 2 d more evaluations a point. step 0: the cube root of the machine epsilon.
+ * A target whose callback gives no gradient (it is always called with grad NULL). The gradient is computed by central
+ * differences with step `step` (1 + |x|), which takes 2 d more evaluations a point. step 0: the cube root of the
+ * machine epsilon.
  */
 NF_API nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule, double step);
 /**
- * Makes `user` the target's own: nf_target_free() calls destroy(user). So an opened model library can live and die with
- * its target, and a target is one expression, checked once:
+ * Makes `user` the target's own: nf_target_free() calls destroy(user). For example, a model library can be opened for
+ * its target and closed with it. A target is then one expression, checked once:
  *
  *     nf_target *t = nf_target_own(nf_target_callback(d, f, lib, NF_SERIAL), lib, close_library);
  *
- * `user` is consumed on failure, too, also where t is NULL because its constructor failed: destroy(user) is then called
- * at once. It is as a rule what the callback is handed, but may be anything. Called again, the target owns several
- * things, and releases the last one first.
- * @return t; NULL if t is NULL, on NF_EARG (destroy is NULL: nothing is done with user) and on NF_ENOMEM: t is then
+ * `user` is consumed also on failure, and also if t is NULL because its constructor failed: destroy(user) is then
+ * called at once. `user` is usually what the callback gets, but may be anything. If this function is called again, the
+ * target owns several things, and releases the last one first.
+ * @return t. NULL if t is NULL, on NF_EARG (destroy is NULL; nothing is done with user), and on NF_ENOMEM; t is then
  * released.
  */
 NF_API NF_CHECKED nf_target *nf_target_own(nf_target *t, void *user, void (*destroy)(void *user));
-/** Releases it and what it owns. NULL is allowed. */
+/** Releases the target and what it owns. NULL is allowed. */
 NF_API void nf_target_free(nf_target *t);
 /** The dimension d. */
 NF_API size_t nf_target_dim(const nf_target *t);
@@ -63,27 +71,28 @@ NF_API size_t nf_target_dim(const nf_target *t);
 NF_API nf_thread_rule nf_target_rule(const nf_target *t);
 
 /**
- * Evaluates: x [n x d], log_p [n], grad [n x d] or NULL, rejected [n] (set to 0 or 1) or NULL.
- * Rejected draws get log_p = -infinity and a zero gradient. @return NF_EARG, NF_ETARGET, NF_ENOMEM.
+ * Evaluates a target: x [n x d], log_p [n], grad [n x d] or NULL, rejected [n] (set to 0 or 1) or NULL. Rejected draws
+ * get log_p = -infinity and a zero gradient.
+ * @return NF_EARG, NF_ETARGET, NF_ENOMEM.
  */
 NF_API NF_CHECKED nf_status nf_target_eval(const nf_target *t, size_t n, const double *x, double *log_p, double *grad,
                                            unsigned char *rejected);
 
 /**
- * Why the first draw was rejected: the words of the callback's nf_error(), "" as long as it has left none for a
- * rejected draw. Of the first step (or call of nf_target_eval()) with such words the lowest sample's are kept, so that
- * they do not depend on threads; asked for before that step has ended, those that are known then are kept. Points that
- * only finite differences ask for do not count. Any thread may ask. Owned by the target; never changes once it is not
- * "".
+ * Why the first draw was rejected: the text of the callback's nf_error(). "" as long as the callback has left no text
+ * for a rejected draw. The library keeps the text of the lowest sample of the first step (or call of nf_target_eval())
+ * that has such texts, so the text does not depend on threads. If this function is called before that step has ended,
+ * the text that is known then is kept. Points that only finite differences need do not count. Any thread may call this.
+ * The text is owned by the target, and never changes once it is not "".
  */
 NF_API const char *nf_target_rejection(const nf_target *t);
 
-/** What nf_target_check found. */
+/** The result of nf_target_check. */
 typedef struct nf_target_report {
     double worst_error; /**< largest |gradient - central difference| / (1 + |central difference|) */
-    size_t row;         /**< where: the point */
-    size_t column;      /**< where: the dimension */
-    size_t rejected;    /**< points rejected, not compared */
+    size_t row;         /**< the point with this error */
+    size_t column;      /**< the dimension with this error */
+    size_t rejected;    /**< points that were rejected and not compared */
 } nf_target_report;
 
 /** Compares a target's gradient at n points with central differences. */

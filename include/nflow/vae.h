@@ -7,15 +7,16 @@
 #include <nflow/objective.h>
 NF_BEGIN_DECLS
 
-/* ---- the plug-in: two calls, one workspace a thread; the tape lives in the workspace between them ---- */
+/* ---- the plug-in: two calls, and one workspace for each thread, which keeps the tape between the calls ---- */
 
 /**
- * Draws z ~ q(z | mean, log_scale, ctx) for a foreign encoder's outputs.
- * @param m     a model of nf_posterior(d, flow) or nf_diagonal_posterior(d); shared by threads
+ * Draws z ~ q(z | mean, log_scale, ctx) for the outputs of somebody else's encoder. A row that has no result (its mean
+ * is NaN, say) is NaN in z and log_q, and nf_workspace_failed() counts it. The other rows are what they would be
+ * without it.
+ * @param m     a model of nf_posterior(d, flow) or nf_diagonal_posterior(d); threads may share it
  * @param ws    this thread's workspace; keeps the tape for nf_posterior_backward
  * @param mean, log_scale [n x d].  @param ctx [n x n_ctx of the flow], NULL if that is 0
- * @param z     [n x d], written.   @param log_q [n], log q(z), written. A row that has no result (its mean is NaN, say)
- * is NaN in both, and counted by nf_workspace_failed(); the other rows are as they would be without it
+ * @param z     [n x d], written.   @param log_q [n], log q(z), written
  * @return NF_EARG (NULL where something is needed, n 0), NF_EDIM (a model of fewer than 2 d rows of context),
  * NF_ENOMEM; what users' own hooks return.
  */
@@ -23,11 +24,11 @@ NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace
                                                  const nf_real *mean, const nf_real *log_scale, const nf_real *ctx,
                                                  nf_real *z, double *log_q);
 /**
- * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward, whose noise is held.
- * @param gz [n x d].  @param g_log_q [n].  n is that of the forward call. Rows without a result are not read: their
- * gradients are 0, and they add nothing to g
+ * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward, with its noise constant. Rows
+ * without a result are not read: their gradients are 0, and they add nothing to g.
+ * @param gz [n x d].  @param g_log_q [n].  n is that of the forward call
  * @param g_mean, g_log_scale [n x d], g_ctx [n x n_ctx]: written; NULL: not wanted
- * @param g nf_model_gradient_size(m) numbers, +=; NULL: not wanted. Pull back once a step: nf_model_pull_gradient
+ * @param g nf_model_gradient_size(m) numbers, +=; NULL: not wanted. Once a step, pull it back by nf_model_pull_gradient
  * @return NF_EARG (no such forward call before), NF_EUNSUPPORTED (a mixture); else as nf_posterior_forward().
  */
 NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_real *gz,
@@ -36,17 +37,18 @@ NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspac
 
 /* ---- VAEs ---- */
 
-/** p(x | z). */
+/** What p(x | z) is. */
 typedef enum nf_likelihood {
     NF_BERNOULLI, /**< the decoder's rows are logits */
     NF_GAUSSIAN   /**< the decoder's rows are the means, then the log-scales: 2 x_dim rows */
 } nf_likelihood;
 
 /**
- * A VAE with prior N(0, I): encoder(x) gives the posterior's context (means, log-scales, the flow's context),
- * decoder(z) the likelihood's parameters. Consumes its three parts. encoder: x_dim -> posterior's n_ctx; posterior:
- * nf_posterior(z_dim, flow) or any nf_dist with context; decoder: z_dim -> x_dim (Bernoulli) or 2 x_dim (Gaussian).
- * @return NULL on NF_EARG (no such likelihood), NF_EDIM (message with both shapes), NF_ENOMEM.
+ * A VAE with prior N(0, I). encoder(x) gives the posterior's context (means, log-scales, the flow's context), and
+ * decoder(z) gives the likelihood's parameters. Consumes its three parts. encoder: x_dim -> posterior's n_ctx;
+ * posterior: nf_posterior(z_dim, flow) or any nf_dist with context; decoder: z_dim -> x_dim (Bernoulli) or 2 x_dim
+ * (Gaussian).
+ * @return NULL on NF_EARG (no such likelihood), NF_EDIM (the message has both shapes), NF_ENOMEM.
  */
 NF_API nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_likelihood likelihood);
 /** The VAE as a node; borrowed. Its shape: dim_in = x_dim, dim_out = z_dim. */
@@ -59,47 +61,48 @@ NF_API void nf_vae_free(nf_vae *vae);
 /** Options of nf_vae_elbo. */
 typedef struct nf_vae_options {
     size_t batch;      /**< rows a step, 0: 100; data->n or more: all rows in order */
-    nf_schedule joint; /**< beta_t on log p(x, z): the paper's annealing */
-    nf_schedule kl;    /**< weight on log q(z) - log p(z): KL warm-up */
+    nf_schedule joint; /**< beta_t, the weight of log p(x, z): the paper's annealing */
+    nf_schedule kl;    /**< kl_t, the weight of log q(z|x) - beta_t log p(z): KL warm-up */
 } nf_vae_options;
 
 /**
- * loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), one z a row: -ELBO at weights 1.
- * Terms: "log_px", "kl" (log q(z|x) - log p(z)), both unweighted. `m` must be of a VAE; borrowed, as is what `data`
- * points to. Context of the data is not read. A source that fails ends a step, see nf_source.
- * @return NULL on NF_EARG (NULL, a model of no VAE, data that nf_minibatches_new() refuses), NF_EDIM (columns that are
- * not the encoder's rows), NF_ENOMEM.
+ * loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), with one z a row; -ELBO if both weights are 1. Terms:
+ * "log_px", "kl" (log q(z|x) - log p(z)), both without weights. `m` must be of a VAE. It is borrowed, and so is what
+ * `data` points to. Context of the data is not read. A source that fails ends the step, see nf_source.
+ * @return NULL on NF_EARG (NULL, a model of no VAE, data that nf_minibatches_new() refuses), NF_EDIM (a number of
+ * columns that is not the encoder's number of rows), NF_ENOMEM.
  */
 NF_API nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options *options);
 
 /** Means over the rows of a data set, in nats. */
 typedef struct nf_vae_scores {
-    double elbo;      /**< mean ELBO, over all `samples` */
+    double elbo;      /**< mean ELBO, estimated with all `samples` draws of each row */
     double elbo_se;   /**< its standard error over rows */
     double kl;        /**< mean of log q(z|x) - log p(z) */
     double log_px;    /**< mean log p(x), estimated by importance sampling with `samples` draws a row */
     double log_px_se; /**< its standard error over rows */
-    size_t failed;    /**< rows that have no finite score: not in the means, which are NaN where no row has one */
+    size_t failed;    /**< rows without a finite score. They are not in the means (NaN if no row has one) */
 } nf_vae_scores;
 
 /**
- * Scores rows: log p(x) ~ log mean_k p(x, z_k) / q(z_k | x), z_k ~ q, by a streaming log-sum-exp (constant memory in
- * k).
- * @param progress called with rows done so far, from the calling thread; NULL: not. Anything but 0 stops: NF_ESTOP
- * @return NF_EARG (also samples 0), NF_EDIM (columns that are not the encoder's rows), NF_ESTOP, NF_ENOMEM; what users'
- * own hooks and a source of the data return. `scores` is written on NF_OK only.
+ * Scores rows: log p(x) ~ log mean_k p(x, z_k) / q(z_k | x), z_k ~ q, computed by a streaming log-sum-exp, whose memory
+ * does not grow with the number of draws.
+ * @param progress called from the calling thread with the number of rows done so far; NULL: no calls. If it returns
+ * anything but 0, scoring stops: NF_ESTOP
+ * @return NF_EARG (also samples 0), NF_EDIM (a number of columns that is not the encoder's number of rows), NF_ESTOP,
+ * NF_ENOMEM; what users' own hooks and a source of the data return. `scores` is written on NF_OK only.
  */
 NF_API NF_CHECKED nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples,
                                          uint64_t seed, int (*progress)(void *user, size_t done), void *user,
                                          nf_vae_scores *scores);
 /**
- * Likelihood means E[x | z] for z [n x z_dim]: x [n x x_dim]. z NULL: z is drawn from the prior by `noise`.
+ * The likelihood's means E[x | z] for z [n x z_dim]: x [n x x_dim]. z NULL: z is drawn from the prior with `noise`.
  * @return NF_EARG (a model of no VAE, n 0, `z` and `noise` NULL), NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                           const nf_real *z, nf_real *x);
 /**
- * z ~ q(z | x): x [n x x_dim], z [n x z_dim], log_q [n] or NULL.
+ * Draws z ~ q(z | x): x [n x x_dim], z [n x z_dim], log_q [n] or NULL.
  * @return NF_EARG (a model of no VAE, n 0, `noise` NULL), NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,

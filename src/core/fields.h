@@ -1,4 +1,5 @@
-/* Fields of a description that may be left out: *value then stays as it is, the default. Otherwise as nf_read_*. */
+/* Reading fields of a description that may be left out. If a field is left out, *value keeps the default that it has;
+   otherwise as nf_read_*. */
 #ifndef NFI_FIELDS_H
 #define NFI_FIELDS_H
 #include <nflow/object.h>
@@ -27,7 +28,7 @@ static inline nf_status nfi_maybe_choice(nf_reader *r, const char *name, size_t 
     return nf_read_has(r, name) ? nf_read_choice(r, name, n, names, value) : NF_OK;
 }
 
-/* How many names a list of choices has. */
+/* The number of names in a list of choices. */
 #define NFI_N_NAMES(names) (sizeof(names) / sizeof *(names))
 
 #endif

@@ -1,12 +1,13 @@
-/* Philox4x32-10 as a gsl_rng_type. The stream is the words of blocks block, block + 1 ... of one name (seed, step,
-   sample, site), so after nf_gsl_philox_seek it is the words that nf_noise_normal and nf_noise_uniform turn into the
-   rows of that sample. When the block number wraps, the sample, site and step words count on: period 2^130 words. */
+/* Philox4x32-10 as a gsl_rng_type. The stream consists of the words of the blocks 0, 1, 2 ... of one name (seed, step,
+   sample, site). After nf_gsl_philox_seek these are the words that nf_noise_normal and nf_noise_uniform turn into the
+   features of that sample. When the block number wraps, the stream goes on with the next sample, then site, then step:
+   the period is 2^130 words. */
 #include "core/noise.h"
 #include <nflow/gsl.h>
 
 typedef struct philox {
     uint32_t counter[4], key[2], word[4];
-    uint32_t used; /* of the four words */
+    uint32_t used; /* how many of the four words */
 } philox;
 
 static void philox_seek(philox *p, const nf_noise *noise)

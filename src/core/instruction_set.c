@@ -1,13 +1,15 @@
-/* The choice among the instruction sets that the library's kernels were compiled for: at the first use the best that
-   the processor has, or the one that NFLOW_ISA names. The choice is one number, the library's only writable state that
-   threads share: all of them would make the same choice. */
+/* The choice among the instruction sets that the library's kernels were compiled for. At the first use it is the set
+   that the environment variable NFLOW_ISA names, otherwise the best that the processor has. The choice is one number.
+   This is the library's only writable state that threads share; if several make the first choice at once, all of them
+   choose the same. */
 #include "core/instruction_set.h"
 #include <stdlib.h>
 #include <string.h>
 
 atomic_int nfi_set_in_use = -1;
 
-/* What meson.build tells the compiler of a set, asked of the processor and the system. The least set needs nothing. */
+/* Whether the processor and the system have what meson.build tells the compiler about a set. The least set needs
+   nothing. */
 static bool processor_has(const char *name)
 {
 #ifdef __x86_64__
@@ -30,7 +32,7 @@ static int best(void)
     return set;
 }
 
-/* The number of a name; -1: none of the library's. */
+/* The number of the set with this name; -1 if the library has no such set. */
 static int find(const char *name)
 {
     for (int i = 0; nfi_set_names[i]; i++)

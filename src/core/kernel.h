@@ -1,23 +1,23 @@
-/* How kernels are written: bare loops over the samples of a tile, in files that are compiled once for each instruction
-   set (docs/design.md, "Instruction sets"). */
+/* How kernels are written: they are bare loops over the samples of a tile, in files that are compiled once for each
+   instruction set (docs/design.md, "Instruction sets"). */
 #ifndef NFI_KERNEL_H
 #define NFI_KERNEL_H
 #include <nflow/base.h>
 
-/* Marks the declaration of a kernel in a header. The file that defines it is compiled once for each instruction set;
-   whoever calls it gets the copy for the set in use (core/instruction_set.h), and kernels call kernels of their own
-   set. scripts/kernel-table finds kernels by this word. */
+/* Marks the declaration of a kernel in a header. The file that defines the kernel is compiled once for each instruction
+   set. A caller outside the kernels gets the copy for the set in use (core/instruction_set.h); a kernel calls the
+   kernels of its own set. scripts/kernel-table finds kernels by this word. */
 #define NFI_KERNEL
 
-/* Bodies shared by two specialisations are NFI_INLINE, so that each gets its own copy. */
+/* For a function body that two specialisations share: NFI_INLINE gives each of them its own copy. */
 #define NFI_INLINE static inline __attribute__((always_inline))
 #define NFI_PRAGMA(x) _Pragma(#x)
-/* A loop without dependencies from one turn to the next, for the compiler to vectorise. It vectorises no other loop of
-   a kernel file (meson.build says why). Sums over samples go by nfi_row_sum. */
+/* Marks a loop for the compiler to vectorise: no turn of the loop depends on another one. The compiler vectorises no
+   other loop of a kernel file (meson.build says why). Sums over samples use nfi_row_sum. */
 #define NFI_SIMD NFI_PRAGMA(omp simd)
 
-/* The width of this instruction set's registers in bytes. No vector type is wider: gcc would take it apart through
-   memory. */
+/* The width of this instruction set's registers in bytes. No vector type is wider: gcc would take a wider one apart
+   through memory. */
 #if defined(__AVX512F__)
 #define NFI_VECTOR_BYTES 64
 #elif defined(__AVX2__)
@@ -33,14 +33,15 @@ enum {
     NFI_SUMS = 64 / sizeof(nf_real)                 /* numbers in 64 bytes: the lanes of a sum, in every set */
 };
 
-/* Tells the compiler that a row stride has no remainder. */
+/* Rounds ld down to a multiple of NFI_LANES. Since ld is such a multiple already, the value stays; the compiler learns
+   that no remainder is left. */
 NFI_INLINE size_t nfi_lanes(size_t ld)
 {
     return ld & ~(size_t)(NFI_LANES - 1);
 }
 
-/* A register full of numbers. Vectors do not pass through functions that are not inlined: that would be another ABI in
-   every instruction set. */
+/* A register full of numbers. Vectors are passed only to functions that are inlined: other calls would pass them by a
+   different ABI in each instruction set. */
 typedef nf_real nfi_vec __attribute__((vector_size(NFI_VECTOR_BYTES)));
 typedef nfi_vec nfi_vec_in_memory __attribute__((aligned(sizeof(nf_real)), may_alias));
 
@@ -50,8 +51,8 @@ typedef nfi_vec nfi_vec_in_memory __attribute__((aligned(sizeof(nf_real)), may_a
 
 /* ---- sums over samples: one order in every instruction set ---- */
 
-/* NFI_SUMS running sums, sample s in lane s % NFI_SUMS. nfi_wide_sum adds them up by halves. A `reduction` clause would
-   have as many lanes as the registers, so its result would depend on the processor. */
+/* NFI_SUMS running sums: sample s is added to lane s % NFI_SUMS. nfi_wide_sum adds the lanes up by halves. A
+   `reduction` clause would use as many lanes as a register has, so its result would depend on the processor. */
 typedef struct nfi_wide {
     nfi_vec part[NFI_PARTS];
 } nfi_wide;
@@ -88,7 +89,7 @@ NFI_INLINE nf_real nfi_wide_sum(const nfi_wide *w)
 #endif
 }
 
-/* The sum of n numbers; n a multiple of NFI_SUMS, as a tile's ld is. */
+/* The sum of n numbers. n must be a multiple of NFI_SUMS, as a tile's ld is. */
 NFI_INLINE nf_real nfi_row_sum(size_t n, const nf_real *x)
 {
     nfi_wide sum = {0};
@@ -98,7 +99,7 @@ NFI_INLINE nf_real nfi_row_sum(size_t n, const nf_real *x)
     return nfi_wide_sum(&sum);
 }
 
-/* The sum of the products of two rows of n numbers, any n: what is left over after the last whole 64 bytes is added one
+/* The sum of the products of two rows of n numbers, for any n. The numbers after the last whole 64 bytes are added one
    by one. */
 NFI_INLINE nf_real nfi_dot(size_t n, const nf_real *x, const nf_real *y)
 {

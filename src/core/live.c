@@ -39,7 +39,7 @@ bool nfi_live_drop(nfi_live *l, nf_pass *p)
 
 bool nf_leave_out(const nf_pass *p, const double *value)
 {
-    uint64_t any = 0; /* nearly always 0: a loop that the compiler vectorises */
+    uint64_t any = 0; /* nearly always 0; the compiler vectorises this loop */
     for (size_t s = 0; s < p->n; s++)
         any |= (uint64_t) !(fabs(value[s]) <= DBL_MAX);
     for (size_t s = 0; any && p->failed && s < p->n; s++)

@@ -1,4 +1,5 @@
-/* Allocation and arenas. Nothing else in the library calls the allocator, so a test can fail each call in turn. */
+/* Allocation and arenas. Nothing else in the library calls the allocator, so that tests can let each call fail in
+   turn. */
 #include "core/memory.h"
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@ bool nfi_mul(size_t a, size_t b, size_t *out)
     return !__builtin_mul_overflow(a, b, out);
 }
 
-/* bytes rounded up to whole units of `unit`, a power of two, at least one; false on overflow. */
+/* Rounds `bytes` up to a multiple of `unit`, which is a power of two; the result is at least one unit. Returns false on
+   overflow. */
 static bool round_up(size_t bytes, size_t unit, size_t *out)
 {
     if (!nfi_add(bytes ? bytes : 1, unit - 1, out))
@@ -25,9 +27,9 @@ static bool round_up(size_t bytes, size_t unit, size_t *out)
     return true;
 }
 
-/* `bytes`, not initialised. Large blocks ask for large pages: gradients and an optimizer's moments are swept once a
-   step, and page faults are a good part of the time to the first one. The rest of a block that would not fill one gets
-   small ones: the kernel clears whole pages. */
+/* `bytes` bytes, not initialised. Large blocks ask the system for large pages: gradients and an optimizer's moments are
+   read and written from end to end once a step, and page faults take a good part of the time to the first step. The end
+   of a block that would not fill a large page gets small pages, since the kernel would clear the whole large page. */
 static void *allocate(size_t bytes)
 {
     size_t unit = bytes < LARGE ? ALIGN : LARGE, whole;
@@ -36,12 +38,12 @@ static void *allocate(size_t bytes)
         nf_error(NF_ENOMEM, "out of memory: %zu bytes", bytes);
 #ifdef MADV_HUGEPAGE
     else if (unit == LARGE)
-        (void)madvise(p, bytes & ~(size_t)(LARGE - 1), MADV_HUGEPAGE); /* a wish: refusal does no harm */
+        (void)madvise(p, bytes & ~(size_t)(LARGE - 1), MADV_HUGEPAGE); /* only a wish: a refusal does no harm */
 #endif
     return p;
 }
 
-/* count * size; false, with a message, on overflow. */
+/* Computes count * size; on overflow leaves a message and returns false. */
 static bool total(size_t count, size_t size, size_t *bytes)
 {
     if (nfi_mul(count, size, bytes))
@@ -74,7 +76,8 @@ void *nf_arena_alloc(nf_arena *a, size_t bytes)
         nf_error(NF_ENOMEM, "nf_arena_alloc: the size overflows");
         return NULL;
     }
-    /* The next kept chunk that is large enough; chunks skipped stay empty until the arena is rewound. */
+    /* Look for the next kept chunk that is large enough. Chunks that are skipped stay empty until the arena is
+       rewound. */
     for (; a->end.chunk < a->n_chunks; a->end.chunk++, a->end.used = 0) {
         if (a->size[a->end.chunk] - a->end.used >= bytes) {
             void *p = a->chunk[a->end.chunk] + a->end.used;

@@ -1,29 +1,30 @@
-/* Memory: the only file that calls malloc is memory.c, so that tests can fail each allocation in turn. */
+/* Memory. memory.c is the only file that calls malloc, so that tests can let each allocation fail in turn. */
 #ifndef NFI_MEMORY_H
 #define NFI_MEMORY_H
 #include <nflow/object.h>
 
-/* count * size bytes of zeros, aligned to 64; NULL with a message when out of memory or on overflow. count 0 gives a
-   valid pointer. */
+/* count * size bytes of zeros, aligned to 64 bytes. NULL, with a message, when memory is short or the size overflows.
+   If count is 0, the result is still a valid pointer. */
 void *nfi_calloc(size_t count, size_t size);
 /* The same, not initialised. */
 void *nfi_alloc(size_t count, size_t size);
 void nfi_free(void *p);
-/* a + b and a * b into *out; false on overflow. */
+/* Write a + b and a * b to *out; return false on overflow. */
 bool nfi_add(size_t a, size_t b, size_t *out);
 bool nfi_mul(size_t a, size_t b, size_t *out);
 
-/* A chunked bump allocator. Chunks grow, are never moved, and are kept until nfi_arena_clear. */
+/* An allocator that takes pieces one after the other from chunks. Each new chunk is larger than the one before. Chunks
+   are never moved, and are kept until nfi_arena_clear. */
 enum { NFI_MAX_CHUNKS = 48 };
 struct nf_arena {
     unsigned char *chunk[NFI_MAX_CHUNKS];
     size_t size[NFI_MAX_CHUNKS];
-    size_t n_chunks; /* allocated */
-    nf_mark end;     /* the first free byte */
+    size_t n_chunks; /* chunks allocated */
+    nf_mark end;     /* where the next piece begins */
 };
-void nfi_arena_clear(nf_arena *a);         /* frees all; a zeroed struct is an empty arena */
-size_t nfi_arena_bytes(const nf_arena *a); /* held */
-size_t nfi_arena_used(const nf_arena *a);  /* up to the present end */
+void nfi_arena_clear(nf_arena *a);         /* frees all chunks; a zeroed struct is an empty arena */
+size_t nfi_arena_bytes(const nf_arena *a); /* bytes in all chunks */
+size_t nfi_arena_used(const nf_arena *a);  /* bytes up to the present end */
 
 /* n zeros from an arena; NULL when out of memory. */
 static inline double *nfi_zero_doubles(nf_arena *a, size_t n)

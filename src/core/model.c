@@ -4,8 +4,8 @@
 #include <omp.h>
 #include <string.h>
 
-/* Row-major initial data as one big tile. They enter a flow or a distribution at the target's side, a net or a VAE as
-   its input; a distribution without data goes forward, from its own draws. */
+/* Packs row-major initial data into one big tile. In a flow or a distribution, the data enter at the target's side; in
+   a net or a VAE, they are its input. A distribution without data goes forward from its own draws. */
 static nf_status pack_batch(const nf_model *m, size_t n, const nf_real *x, const nf_real *ctx, nf_arena *memory,
                             nf_batch *batch)
 {
@@ -53,7 +53,7 @@ nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, 
         memset(m->state, 0, m->o->total.n_state * sizeof(nf_real));
 #pragma omp parallel num_threads(1)
         {
-            omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
+            omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
             status = nfi_tree_init(m->o, &noise, n ? &batch : NULL, m->theta, m->state);
         }
     }

@@ -1,14 +1,14 @@
-/* Random numbers with names. Names become counters and keys of noise_kernels.c thus:
+/* Random numbers with names. A name becomes the counter and the key of noise_kernels.c like this:
 
      counter = (sample, block, site, step), low 32 bits of each; key = seed, low word first.
 
-   Where a sample or a step passes 2^32, the key is instead the first two words of the block with counter (sample >> 32,
-   step >> 32, ~0, ~0) and key `seed`. Block k holds rows 2k and 2k + 1, one of its two numbers each. Block ~0 belongs
-   to permutations, block ~0 - 1 to the keys of permuted.c. */
+   If the sample or the step is 2^32 or more, the key is instead made of the first two words of another block: that with
+   the counter (sample >> 32, step >> 32, ~0, ~0) and the key `seed`. A block gives two numbers: block k those of the
+   features 2k and 2k + 1. Block ~0 belongs to permutations, block ~0 - 1 to the keys of permuted.c. */
 #include "core/noise.h"
 #include <string.h>
 
-enum { CHUNK = 256 }; /* samples whose words are kept on the stack; a multiple of NFI_LANES */
+enum { CHUNK = 256 }; /* samples whose numbers are kept on the stack; a multiple of NFI_LANES */
 static const uint32_t PERMUTATION = UINT32_MAX;
 
 void nf_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
@@ -37,11 +37,11 @@ void nfi_noise_block(const nf_noise *noise, uint64_t sample, uint32_t block, uin
     counter[3] = (uint32_t)noise->step;
 }
 
-/* The two rows of a block from its numbers. */
+/* Turns the two 64-bit numbers of each sample's block into two rows of values. */
 typedef void pair_fn(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
 
-/* Numbers of `size` bytes, chunk by chunk, so that all fits in the first cache; a chunk ends where the low word of the
-   sample wraps. */
+/* Fills out [dim x ld] with numbers of `size` bytes. It works by chunks of samples, so that all arrays fit into the
+   first-level cache. A chunk also ends where the low word of the sample number wraps. */
 static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t size, void *out, pair_fn *pair)
 {
     uint64_t a[CHUNK], b[CHUNK];
@@ -72,7 +72,7 @@ static void fill(const nf_noise *noise, size_t dim, size_t n, size_t ld, size_t 
     }
     for (size_t row = 0; row < dim; row++) {
         unsigned char *last = at + (row * ld + n - 1) * size;
-        for (size_t k = 1; k <= ld - n; k++) /* a size that is known is a move, not a call */
+        for (size_t k = 1; k <= ld - n; k++) /* with a constant size memcpy is a move, not a call */
             size == sizeof(float) ? memcpy(last + k * size, last, sizeof(float))
                                   : memcpy(last + k * size, last, sizeof(double));
     }
@@ -93,14 +93,14 @@ void nfi_noise_uniform_d(const nf_noise *noise, size_t dim, size_t n, size_t ld,
     fill(noise, dim, n, ld, sizeof *out, out, nfi_noise_wide_uniforms);
 }
 
-/* floor(number n / 2^64): uniform on 0..n-1 up to a bias below n / 2^64. */
+/* floor(number n / 2^64): uniform on 0..n-1, up to a bias below n / 2^64. */
 static size_t below(uint64_t number, size_t n)
 {
     __extension__ typedef unsigned __int128 wide;
     return (size_t)((wide)number * n >> 64);
 }
 
-/* Draw i (swapping places i and j <= i) uses half i & 1 of the block of sample i / 2. */
+/* Draw i swaps the places i and j, j <= i. It uses number i % 2 of the permutation block of sample i / 2. */
 void nf_noise_permutation(const nf_noise *noise, size_t n, size_t *order)
 {
     uint32_t counter[4], key[2], word[4];
@@ -111,7 +111,7 @@ void nf_noise_permutation(const nf_noise *noise, size_t n, size_t *order)
         }
         const uint32_t *half = word + 2 * (i % 2);
         size_t j = below(half[0] | (uint64_t)half[1] << 32, i + 1);
-        order[i] = order[j]; /* the inside-out form: place i takes what stood at j, and j takes i */
+        order[i] = order[j]; /* "inside-out" shuffle: place i gets what stood at j, j gets i */
         order[j] = i;
     }
 }

@@ -1,15 +1,16 @@
-/* Counter-based numbers: Philox4x32-10, after Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2,
-   3", SC 2011, section 4.3. A round maps (c0, c1, c2, c3) with key (k0, k1) to
+/* Counter-based random numbers: Philox4x32-10, after Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
+   1, 2, 3", SC 2011, section 4.3. A round maps (c0, c1, c2, c3) with key (k0, k1) to
 
      (hi(M1 c2) ^ c1 ^ k0, lo(M1 c2), hi(M0 c0) ^ c3 ^ k1, lo(M0 c0)),
 
-   and the key grows by (W0, W1) between rounds. Words (0, 1) of a block make one 64-bit number, words (2, 3) another,
-   low word first; a number's upper 52 bits m make u = (2m + 1) 2^-53: exact, symmetric, never 0 or 1. Uniforms are u0
-   and u1; normals are Box and Muller's sqrt(-2 log u0) times cos(2 pi u1) and sin(2 pi u1). */
+   and the key grows by (W0, W1) between rounds. Words (0, 1) of a block make one 64-bit number, words (2, 3) another;
+   the low word comes first. The upper 52 bits m of such a number make u = (2m + 1) 2^-53, which is exact, symmetric
+   about 1/2 and never 0 or 1. Uniforms are u0 and u1. Normals are those of Box and Muller: sqrt(-2 log u0) times cos(2
+   pi u1) and times sin(2 pi u1). */
 #include "core/noise.h"
 #include "core/vec.h"
 
-/* Words are 32-bit numbers in 64-bit lanes, so that products are single instructions. */
+/* The words are 32-bit numbers in 64-bit lanes, so that each product is a single instruction. */
 typedef struct words {
     uint64_t c0, c1, c2, c3;
 } words;
@@ -20,7 +21,7 @@ NFI_INLINE words round_of(words c, uint32_t k0, uint32_t k1)
     return (words){q >> 32 ^ c.c1 ^ k0, q & UINT32_MAX, p >> 32 ^ c.c3 ^ k1, p & UINT32_MAX};
 }
 
-/* Written out, because gcc vectorises over samples only without an inner loop. */
+/* Written out without an inner loop, because gcc vectorises over samples only then. */
 NFI_INLINE words ten_rounds(words c, uint32_t k0, uint32_t k1)
 {
     const uint32_t w0 = UINT32_C(0x9E3779B9), w1 = UINT32_C(0xBB67AE85);
@@ -60,7 +61,7 @@ void nfi_noise_blocks(const uint32_t *counter, const uint32_t *key, size_t n, ui
     }
 }
 
-/* (2m + 1) 2^-53: the bits of 1 above those of m make 1 + m 2^-52. */
+/* (2m + 1) 2^-53. The bits of 1 put above the 52 bits of m make 1 + m 2^-52. */
 NFI_INLINE double open_unit(uint64_t number)
 {
     return nfi_from_bits_d(number >> 12 | NFI_ONE_D) - (1 - 0x1p-53);

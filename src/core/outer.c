@@ -1,10 +1,10 @@
-/* Gradients of weights, gW = g x^T or += it, summed over the samples of a tile: a block of R rows and V vectors of
-   columns stays in registers,
+/* Gradients of weights, gW = g x^T or gW += g x^T, summed over the samples of a tile. A block of R rows and V vectors
+   of columns stays in registers:
 
        for s:  load V vectors of xt[s, :];  for r < R:  sum[r, :] += g[r, s] * them.
 
-   What is written does not fit into the second-level cache: its lines are fetched while the sums are made. Their way
-   back still costs 15 % of the time at 50 samples (without stores 115 GF/s in float, with them 100). */
+   gW does not fit into the second-level cache. Its cache lines are therefore fetched while the sums are made. Writing
+   them back still costs 15 % of the time at 50 samples (without stores 115 GF/s in float, with them 100). */
 #include "core/product_kernel.h"
 
 enum { CHUNK = 96 /* rows */ };
@@ -18,7 +18,7 @@ NFI_INLINE void to_row(size_t length, size_t column, bool add, const vec *sum, n
             row[j] = (add ? row[j] : 0) + (*sum)[j - column];
 }
 
-/* The lines of V vectors, which are one more where they are not aligned. */
+/* Prefetches the cache lines of V vectors for writing. If the vectors are not aligned, they touch one line more. */
 NFI_INLINE void fetch_to_write(const nf_real *row, const size_t V)
 {
     EACH(v, V) __builtin_prefetch(row + v * VEC, 1);
@@ -35,7 +35,7 @@ NFI_INLINE void outer(const size_t R, const size_t V, const nfi_matrix *W, size_
     EACH(r, R) EACH(v, V) sum[r][v] = (vec){0};
     for (size_t s = 0; s < n; s++, at += ldt) {
         vec in[VECS];
-        if (s % 4 == 0 && s / 4 < R) /* a row at a time: all at once would be more than the cache can wait for */
+        if (s % 4 == 0 && s / 4 < R) /* one row at a time: the cache could not wait for all of them at once */
             fetch_to_write(gw + row_offset(W, first + s / 4) + column, V);
         EACH(v, V) in[v] = LOAD(vec, at + v * VEC);
         EACH(r, R) EACH(v, V) sum[r][v] += in_g[r * ld + s] * in[v];
@@ -43,7 +43,7 @@ NFI_INLINE void outer(const size_t R, const size_t V, const nfi_matrix *W, size_
     EACH(r, R) EACH(v, V) to_row(row_length(W, first + r), column + v * VEC, add, &sum[r][v], row[r]);
 }
 
-/* Rows first .. last - 1 of V vectors of columns: what is read of xt stays in the first-level cache. */
+/* Rows first .. last - 1 of V vectors of columns. The part of xt that they read stays in the first-level cache. */
 NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t first, size_t last, size_t column, size_t n,
                             size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add, nf_real *gw)
 {
@@ -59,8 +59,8 @@ NFI_INLINE void outer_panel(const size_t V, const nfi_matrix *W, size_t first, s
         outer(1, V, W, r, column, n, ld, g, ldt, xt, add, gw);
 }
 
-/* Chunks of rows, so that a line of gw which belongs to two panels is still in the second-level cache for the second.
- */
+/* Works by chunks of rows: a cache line of gw that belongs to two panels is then still in the second-level cache when
+   the second panel needs it. */
 void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt, bool add,
                nf_real *gw)
 {

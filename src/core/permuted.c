@@ -1,26 +1,30 @@
-/* A random permutation of 0..n-1 whose values are computed one by one, without an array of n.
+/* A random permutation of 0..n-1 whose values are computed one by one, without an array of n numbers.
 
-   A Feistel network permutes the 2^b numbers of b bits, b the least with 2^b >= n. With the low b/2 bits and the high
-   b - b/2 bits of a number,
+   A Feistel network permutes the 2^b numbers of b bits, where b is the least with 2^b >= n. A number has a low part of
+   b/2 bits and a high part of b - b/2 bits:
 
      low ^= F_1(high),  high ^= F_2(low),  low ^= F_3(high),  ...
 
-   where every line can be undone, whatever functions F_r are; if they are random, so is the permutation (Luby &
-   Rackoff, How to construct pseudorandom permutations from pseudorandom functions, SIAM Journal on Computing 17, 1988).
-   A result of n or more goes through the network again, until one is below n. This is a permutation of 0..n-1, since it
-   follows a cycle of the larger one from one number below n to the next (cycle walking: Black & Rogaway, Ciphers with
-   arbitrary finite domains, CT-RSA 2002, their method 2). The mean number of turns is 2^b / n < 2. Were b always even,
-   it would be up to 4, and 5 rows would walk on 16 numbers, of which rounds with two halves of two bits make even
-   permutations only: their 120 orders would not come equally often, however many the rounds.
+   Every line can be undone, whatever the functions F_r are. If they are random, so is the permutation (Luby & Rackoff,
+   How to construct pseudorandom permutations from pseudorandom functions, SIAM Journal on Computing 17, 1988). A result
+   of n or more goes through the network again, until a result is below n. This gives a permutation of 0..n-1: it
+   follows a cycle of the larger permutation from one number below n to the next (cycle walking: Black & Rogaway,
+   Ciphers with arbitrary finite domains, CT-RSA 2002, their method 2). The mean number of turns is 2^b / n < 2.
+
+   b may be odd. If b were always even, the mean number of turns could be up to 4. Also, 5 rows would then walk on 16
+   numbers, where rounds with two halves of two bits make even permutations only. The 120 orders of 5 rows would then
+   not be equally frequent, however many the rounds.
 
    F_r(v) is the output function of SplitMix64 (Steele, Lea, Flood, Fast splittable pseudorandom number generators,
-   OOPSLA 2014) at v ^ key_r; the keys are Philox's words, named by (seed, step, site). Few numbers need the most
-   rounds. With random F_r, chi^2 of the orders seen in m draws exceeds its degrees of freedom by m times: n = 4, 5e-7
-   after 12 rounds; n = 5, 2e-3 after 12 and 3e-7 after 32. In a million draws of three of 9 to 33 rows nothing is seen
-   after 12 rounds, and of two of 65 to 257 rows nothing after 8. */
+   OOPSLA 2014) at v ^ key_r. The keys are Philox's words, named by (seed, step, site).
+
+   The smaller n, the more rounds are needed. With random F_r, the chi^2 of the orders seen in m draws exceeds its
+   degrees of freedom by m e. For n = 4, e is 5e-7 after 12 rounds; for n = 5, it is 2e-3 after 12 rounds and 3e-7 after
+   32. In a million draws of three rows out of 9 to 33, no excess is seen after 12 rounds; of two rows out of 65 to 257,
+   none after 8. */
 #include "core/noise.h"
 
-static const uint32_t KEYS = UINT32_MAX - 1; /* the block, see noise.c */
+static const uint32_t KEYS = UINT32_MAX - 1; /* the block of the keys, see noise.c */
 
 nfi_permutation nfi_permutation_named(const nf_noise *noise, uint64_t n)
 {

@@ -1,19 +1,20 @@
-/* Preparation: numbers that are derived once a step from theta and state, and the way back of their gradients. The
-   nodes that have such numbers are listed once, when an object is bound. Each is a job of its own, since a node's hooks
-   read and write its own numbers only. Threads take the jobs one after the other, the largest first. */
+/* Preparation: numbers that are derived once a step from theta and state, and how their gradients are pulled back. The
+   nodes that have such numbers are listed once, when an object is bound. Each node is a job of its own, since a node's
+   hooks read and write its own numbers only. Threads take the jobs one after the other, the largest first. */
 #include "core/prepare.h"
 #include "core/memory.h"
 #include <omp.h>
 #include <stdlib.h>
 
-enum { WORTH_A_TEAM = 4096 }; /* prepared numbers; less is done before other threads have woken up */
+enum { WORTH_A_TEAM = 4096 }; /* numbers to prepare; fewer are done before other threads have woken up */
 
 static bool has_hooks(const nf_object *o)
 {
     return o->part->prepare || (o->part->prepare_vjp && o->own.n_prep);
 }
 
-/* Walks a tree whose root's numbers begin at `at`. Counts the nodes with hooks, and writes them if there is room. */
+/* Walks a tree whose root's numbers begin at `at`. Counts the nodes with hooks, and writes them to the list if it has
+   room. */
 static void collect(const nf_object *o, nfi_prepared at, size_t *place, nfi_preparation *list)
 {
     at.o = o;
@@ -101,7 +102,7 @@ nf_status nfi_prepare_all(nfi_preparing *run, size_t threads)
     else {
 #pragma omp parallel num_threads((int)threads)
         {
-            omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
+            omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
             nfi_prepare_work(run, &team);
         }
     }

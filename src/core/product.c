@@ -1,17 +1,18 @@
-/* Products of weights with tiles, straight from both: a tile's row is a run of whole vectors, and weights are read one
-   at a time. A block of R rows x V vectors of the result stays in registers:
+/* Products of weights with tiles. Both are read where they are: a row of a tile is a run of whole vectors, and weights
+   are read one at a time. A block of R rows x V vectors of the result stays in registers:
 
        for k:  load V vectors of x[k, :];  for r < R:  sum[r, :] += W[r, k] * them.
 
-   With AVX-512's 32 registers R = 6 and V = 4: 24 sums, 4 vectors and a weight; with the 16 of AVX2 V = 2. The sum over
-   k has one order whatever the blocks are. Weights do not stay in the second-level cache from one tile to the next, so
-   those of the next block are fetched ahead. docs/benchmarks.md has the rates beside OpenBLAS's and BLIS's. */
+   With the 32 registers of AVX-512, R = 6 and V = 4: 24 sums, 4 vectors and a weight. With the 16 registers of AVX2,
+   V = 2. The sum over k has one order whatever the blocks are. Weights do not stay in the second-level cache from one
+   tile to the next, so the weights of the next block are prefetched. docs/benchmarks.md compares the rates with those
+   of OpenBLAS and BLIS. */
 #include "core/product_kernel.h"
 #include "core/product_quarters.h"
 
 enum { CHUNK = 64 /* rows */, LINE = 64 / sizeof(nf_real) /* numbers of a cache line */ };
 
-/* Where the R rows from `first` on begin. */
+/* row[r] = where row first + r of W begins, for r < R. */
 NFI_INLINE void find_rows(const size_t R, const nfi_matrix *W, const nf_real *w, size_t first, const nf_real **row)
 {
     if (W->offset)
@@ -20,7 +21,7 @@ NFI_INLINE void find_rows(const size_t R, const nfi_matrix *W, const nf_real *w,
         EACH(r, R) row[r] = w + (first + r) * W->stride;
 }
 
-/* R rows of V vectors and, if Q, a quarter of one. */
+/* The sums of R rows of V vectors and, if Q, of a quarter of a vector. */
 typedef struct sums {
     vec of[ROWS][MOST_VECS];
     quarters last;
@@ -42,7 +43,7 @@ NFI_INLINE void store_sums(const size_t R, const size_t V, const bool Q, const s
         store_quarters(R, &s->last, ld, y + V * VEC);
 }
 
-/* The sums of rows from <= r < to += the weights, that of row r at w[r][k], times the row at x. */
+/* For the rows from <= r < to: adds the weight w[r][k] times the row of the tile at x to the sums. */
 NFI_INLINE void add_rows(const size_t from, const size_t to, const size_t V, const bool Q, const nf_real *const *w,
                          size_t k, const nf_real *x, sums *s)
 {
@@ -52,13 +53,13 @@ NFI_INLINE void add_rows(const size_t from, const size_t to, const size_t V, con
         add_to_quarters(from, to, w, k, x + V * VEC, &s->last);
 }
 
-/* A step for each number from 1 to R - 1. The number is a constant, without which the sums would not be in registers.
- */
+/* STEP for each number from 1 to R - 1. The number is a constant in each STEP; otherwise the sums would not be in
+   registers. */
 #define STEPS_BELOW(R, STEP) STEP(R, 1) STEP(R, 2) STEP(R, 3) STEP(R, 4) STEP(R, 5) STEP(R, 6) STEP(R, 7)
 _Static_assert(ROWS == 8, "STEPS_BELOW ends with 7");
 
-/* y = W x: the block of R rows from `first` on. Rows never get shorter: columns that the first row lacks belong to the
-   block's last rows, in step j to those from j on. */
+/* y = W x for the block of R rows from `first` on. Rows never get shorter, so a column that the block's first row lacks
+   belongs to the block's last rows only. Step j takes the columns that only the rows from j on have. */
 NFI_INLINE void times(const bool ragged, const size_t R, const size_t V, const bool Q, const nfi_matrix *W,
                       const nf_real *w, size_t first, size_t ld, const nf_real *x, bool add, nf_real *y)
 {
@@ -83,8 +84,8 @@ NFI_INLINE void times(const bool ragged, const size_t R, const size_t V, const b
     store_sums(R, V, Q, &s, ld, y + first * ld);
 }
 
-/* gx = W^T g: the block of R columns of W from `first` on. Some rows end within the block: in step j those that have j
-   of its columns. */
+/* gx = W^T g for the block of R columns of W from `first` on. Some rows of W end within the block. Step j takes the
+   rows that have j of the block's columns. */
 NFI_INLINE void transposed(const bool ragged, const size_t R, const size_t V, const bool Q, const nfi_matrix *W,
                            const nf_real *w, size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
 {
@@ -111,7 +112,7 @@ NFI_INLINE void transposed(const bool ragged, const size_t R, const size_t V, co
 
 /* ---- both: panels of the tile, in each all rows (columns of W^T) block by block ---- */
 
-/* Where rows have different lengths there is no panel of three vectors and a quarter: one register is missing. */
+/* If rows have different lengths, there is no panel of three vectors and a quarter: it would need one register more. */
 #define NO_SUCH_PANEL(V, Q) ((V) == 3 && (Q))
 #define BLOCK(name, R, V, Q)                                                                             \
     (W->length && !NO_SUCH_PANEL(V, Q) ? name(!NO_SUCH_PANEL(V, Q), R, V, Q, W, w, first, ld, x, add, y) \
@@ -161,8 +162,8 @@ typedef void panel_fn(const nfi_matrix *, const nf_real *, size_t, size_t, size_
 PANELS(times)
 PANELS(transposed)
 
-/* How a panel takes its share of `left` columns: whole vectors, at most `most`, and perhaps a quarter of one as the
-   last. */
+/* How many of the `left` columns the next panel takes: returns its whole vectors, at most `most`. *a_quarter says
+   whether a quarter of a vector comes last. */
 static size_t choose_panel(bool ragged, size_t most, size_t left, bool *a_quarter)
 {
     const size_t whole = left / VEC, part = left % VEC;
@@ -183,7 +184,8 @@ static void some_panels(size_t most, panel_fn *const panel[MOST_VECS + 1][2], co
     }
 }
 
-/* The last rows, of which there are less than four in a block, take wider panels: as many sums side by side. */
+/* If at most three rows are left over after the blocks, they take wider panels, so that as many sums run side by
+   side. */
 static void all_panels(panel_fn *const panel[MOST_VECS + 1][2], const nfi_matrix *W, const nf_real *w, size_t first,
                        size_t last, size_t n, size_t ld, const nf_real *x, bool add, nf_real *y)
 {
@@ -208,8 +210,8 @@ static nfi_matrix some_rows(const nfi_matrix *W, size_t first)
     return rows;
 }
 
-/* By chunks of rows: their rows of g, and the weights' lines from one block of columns to the next, stay in the
-   first-level cache. */
+/* Works by chunks of rows. The chunk's rows of g then stay in the first-level cache, and so do the cache lines of the
+   weights from one block of columns to the next. */
 void nfi_times_transposed(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld,
                           const nf_real *g, bool add, nf_real *gx)
 {

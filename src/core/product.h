@@ -1,27 +1,27 @@
-/* Products of weights with tiles. A tile's row is a run of whole vectors already, so nothing is packed. */
+/* Products of weights with tiles. A row of a tile is already a run of whole vectors, so nothing is packed. */
 #ifndef NFI_PRODUCT_H
 #define NFI_PRODUCT_H
 #include "core/kernel.h"
 
-/* A matrix in an array w, row-major. Dense: row r begins at w[r * stride] and has `width` numbers. A masked
-   net's: it begins at w[offset[r]] and, if ragged, has its first length[r] columns only; lengths never fall from row to
-   row. */
+/* How a matrix lies in an array w, row-major. Dense: row r begins at w[r * stride] and has `width` numbers. For a
+   masked net: row r begins at w[offset[r]]. If the matrix is ragged, only the first length[r] columns of row r are
+   stored, and length[r] never falls as r grows. */
 typedef struct nfi_matrix {
     size_t n_rows, width, stride;
-    const size_t *offset, *length; /* [n_rows], NULL: dense, all columns */
+    const size_t *offset, *length; /* [n_rows] or NULL; no offset: dense; no length: all columns */
 } nfi_matrix;
 
-/* y = W x, or += if `add`, for rows first <= r < last. x [width x ld], y [n_rows x ld]; columns from n on are left
-   undefined where they are not computed. */
+/* y = W x, or y += W x if `add`, for the rows first <= r < last. x [width x ld], y [n_rows x ld]. Columns of y from n
+   on may be left undefined. */
 NFI_KERNEL void nfi_times(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld,
                           const nf_real *x, bool add, nf_real *y);
 
-/* gx = W^T g, or +=, for columns first <= k < last. g [n_rows x ld], gx [width x ld]. */
+/* gx = W^T g, or gx += W^T g if `add`, for the columns first <= k < last of W. g [n_rows x ld], gx [width x ld]. */
 NFI_KERNEL void nfi_times_transposed(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n,
                                      size_t ld, const nf_real *g, bool add, nf_real *gx);
 
-/* gW = g x^T, or +=, summed over the n samples. g [n_rows x ld]; xt = x transposed, [n x ldt], ldt a multiple of
-   NFI_LANES and at least `width` (of a ragged matrix: the last row's length). */
+/* gW = g x^T, or gW += g x^T if `add`, summed over the n samples. g [n_rows x ld]. xt is x transposed, [n x ldt]; ldt
+   is a multiple of NFI_LANES and at least `width` (for a ragged matrix: at least the last row's length). */
 NFI_KERNEL void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt,
                           bool add, nf_real *gw);
 

@@ -1,6 +1,6 @@
-/* What the kernels of product.c and outer.c share: blocks of rows that stay in registers, and how a matrix is laid out.
-   The blocks are as large as an instruction set's registers allow: the sums of R rows of V vectors, V vectors that are
-   read and a weight. */
+/* What the kernels of product.c and outer.c share: how large the blocks that stay in registers are, and how a matrix is
+   laid out. A block is as large as the registers of an instruction set allow. They must hold the sums (R rows of V
+   vectors), V vectors that have been read, and one weight. */
 #ifndef NFI_PRODUCT_KERNEL_H
 #define NFI_PRODUCT_KERNEL_H
 #include "core/kernel.h"
@@ -17,7 +17,8 @@ typedef nfi_vec_in_memory vec_at;
 
 #define LOAD(T, address) ((T) * (const T##_at *)(address))
 #define STORE(T, address, value) (*(T##_at *)(address) = (value))
-/* Rows of a block of V vectors: enough sums for the processor to overlap, few enough for its registers. */
+/* How many rows a block of V vectors has: enough sums for the processor to overlap them, and few enough for its
+   registers. */
 #define ROWS_OF(V) ((V) == 1 ? 8 : (V) > VECS ? 2 : NFI_VECTOR_BYTES == 16 && VECS == 2 ? 4 : 6)
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 
@@ -31,7 +32,7 @@ static inline size_t row_length(const nfi_matrix *W, size_t r)
     return W->length ? W->length[r] : W->width;
 }
 
-/* The first row with more than k columns; n_rows if there is none. */
+/* The first row that has more than k columns; n_rows if there is none, 0 if the matrix is not ragged. */
 static inline size_t first_longer(const nfi_matrix *W, size_t k)
 {
     size_t low = 0, high = W->length ? W->n_rows : 0;

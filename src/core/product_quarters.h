@@ -1,5 +1,6 @@
-/* The last columns of a tile, where they are a quarter of a vector of 64 bytes or less: those of two rows together in a
-   vector of 32 bytes, since one of 16 costs as much. Where vectors are shorter there are none. */
+/* Products for the last columns of a tile, if these fill at most a quarter of a vector of 64 bytes. The columns of two
+   rows are put together in one vector of 32 bytes, since a vector of 16 bytes costs as much. Instruction sets with
+   shorter vectors have no quarters. */
 #ifndef NFI_PRODUCT_QUARTERS_H
 #define NFI_PRODUCT_QUARTERS_H
 #include "core/product_kernel.h"
@@ -10,7 +11,7 @@ typedef nf_real quarter __attribute__((vector_size(16)));
 typedef nf_real pair __attribute__((vector_size(32)));
 typedef quarter quarter_at __attribute__((aligned(sizeof(nf_real)), may_alias));
 typedef struct quarters {
-    pair of[ROWS / 2]; /* the second row's above the first's */
+    pair of[ROWS / 2]; /* the first row's numbers below, the second row's above */
 } quarters;
 
 #ifdef NF_SINGLE
@@ -39,12 +40,13 @@ NFI_INLINE void store_quarters(const size_t R, const quarters *s, size_t ld, nf_
     EACH(r, R) STORE(quarter, y + r * ld, r % 2 ? SECOND_OF(s->of[r / 2]) : FIRST_OF(s->of[r / 2]));
 }
 
-/* Rows from <= r < to. The weights are loaded again: spread over a vector by the load, they need no shuffle. (w - 0 is
-   w and costs nothing; w + 0 would turn -0 into 0.) A row without its neighbour leaves the other half as it is. */
+/* Adds to the sums of the rows from <= r < to. The weights are loaded again: a load can spread a weight over a whole
+   vector, so that no shuffle is needed. (w - 0 is w and costs nothing; w + 0 would turn -0 into 0.) Where only one row
+   of a pair is wanted, the other row's half keeps its value. */
 NFI_INLINE void add_to_quarters(const size_t from, const size_t to, const nf_real *const *w, size_t k, const nf_real *x,
                                 quarters *s)
 {
-    __asm__("" : "+r"(k)); /* the compiler must not see that it has them already */
+    __asm__("" : "+r"(k)); /* hides from the compiler that it has loaded these weights before */
     for (size_t p = from / 2; p < (to + 1) / 2; p++) {
         const size_t r = 2 * p;
         const pair first = w[r >= from ? r : r + 1][k] - (pair){0}, second = w[r + 1 < to ? r + 1 : r][k] - (pair){0};
@@ -53,7 +55,8 @@ NFI_INLINE void add_to_quarters(const size_t from, const size_t to, const nf_rea
     }
 }
 
-/* Whether half a vector costs half: not where the units are as wide as the vectors. */
+/* Whether an operation on half a vector costs half as much. It does not where the arithmetic units are as wide as the
+   vectors. */
 static inline bool halves_are_cheaper(void)
 {
     return __builtin_cpu_is("amd");

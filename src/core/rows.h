@@ -1,5 +1,5 @@
-/* Kernels on rows of numbers that several parts of the library need. Rows [rows x ld] are those of a tile; n is any
-   number. */
+/* Kernels on rows of numbers that several parts of the library need. An array [rows x ld] is that of a tile; n may be
+   any number. */
 #ifndef NFI_ROWS_H
 #define NFI_ROWS_H
 #include "core/kernel.h"
@@ -18,9 +18,9 @@ NFI_KERNEL void nfi_add_row_sums(size_t rows, size_t ld, nf_real sign, const nf_
 NFI_KERNEL void nfi_add_to_rows(size_t rows, size_t ld, nf_real sign, const nf_real *b, const nf_real *x, nf_real *y);
 /* x *= scale; returns the sum of the squares. */
 NFI_KERNEL double nfi_scale_and_square(size_t n, nf_real scale, nf_real *x);
-/* mark[s] becomes NaN where column s of x has a NaN; other columns leave it. mark [ld] */
+/* Sets mark[s] [ld] to NaN for each column s of x that has a NaN; leaves mark[s] as it is for the other columns. */
 NFI_KERNEL void nfi_mark_nan(size_t rows, size_t ld, const nf_real *x, nf_real *mark);
-/* The same where column s has a number that is not finite. mark [ld], of finite numbers */
+/* The same for each column s that has a number that is not finite. mark [ld] must hold finite numbers at first. */
 NFI_KERNEL void nfi_mark_not_finite(size_t rows, size_t ld, const nf_real *x, nf_real *mark);
 
 #endif

@@ -26,7 +26,7 @@ void nfi_multiply(size_t n, const nf_real *restrict factor, nf_real *restrict x)
 void nfi_clip(size_t n, nf_real most, const nf_real *x, nf_real *y)
 {
     NFI_SIMD
-    for (size_t i = 0; i < n; i++) { /* comparisons are turned so that a NaN passes through */
+    for (size_t i = 0; i < n; i++) { /* the comparisons are written so that a NaN passes through */
         const nf_real least = x[i] < -most ? -most : x[i];
         y[i] = least > most ? most : least;
     }
@@ -49,7 +49,7 @@ void nfi_add_to_rows(size_t rows, size_t ld, nf_real sign, const nf_real *b, con
     }
 }
 
-/* Vectors of doubles, and as many numbers. */
+/* Vectors of doubles, and of as many nf_real. */
 typedef double wide_vec __attribute__((vector_size(NFI_VECTOR_BYTES)));
 typedef nf_real narrow_vec __attribute__((vector_size(NFI_VECTOR_BYTES / sizeof(double) * sizeof(nf_real))));
 typedef narrow_vec narrow_vec_in_memory __attribute__((aligned(sizeof(nf_real)), may_alias));

@@ -1,9 +1,10 @@
-/* Deterministic sums over tiles: see shards.h. The tree is a heap: node k has children 2k and 2k+1, shard i is node S +
-   i. Whoever brings a node's second half adds the two (a + b = b + a, so who it is does not matter) and carries the sum
-   up. */
+/* Sums over tiles that do not depend on threads: see shards.h. The tree is a heap: node k has the children 2k and 2k+1,
+   and shard i is node S + i. The thread that brings a node's second half adds the two halves and carries the sum up.
+   Since a + b = b + a, it does not matter which thread this is. */
 #include "core/shards.h"
 
-/* The longer the gradient, the fewer of it: what a large batch adds to the memory of a small one stays small. */
+/* The longer the gradient, the fewer shards there are. So the memory that a large batch needs stays little more than
+   that of a small batch. */
 enum { SMALL_BYTES = 1 << 14, MIDDLE_BYTES = 1 << 20, MIDDLE_SHARDS = 16, FEW_SHARDS = 8 };
 _Static_assert(NFI_MAX_PARTS == 8, "nfi_add_parts knows 1, 2, 4 and 8 parts");
 
@@ -35,7 +36,7 @@ nf_status nfi_sum_begin_part(nfi_sum *s, const nfi_tiling *t, size_t length, siz
         levels++;
     s->n_buffers = s->n_parts + threads * levels < s->n_shards ? s->n_parts + threads * levels : s->n_shards;
     const size_t stride = (length + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
-    nf_real *buffers = nf_arena_reals(memory, s->n_buffers, stride); /* at once: a chunk that fits */
+    nf_real *buffers = nf_arena_reals(memory, s->n_buffers, stride); /* all in one chunk that fits */
     if (!buffers)
         return NF_ENOMEM;
     atomic_init(&s->next, 0);
@@ -48,7 +49,7 @@ nf_status nfi_sum_begin_part(nfi_sum *s, const nfi_tiling *t, size_t length, siz
     return NF_OK;
 }
 
-/* There is always one: see the bound in shards.h. */
+/* There is always a free buffer: see the bound in shards.h. */
 static nf_real *take(nfi_sum *s)
 {
     for (size_t i = 0;; i = (i + 1) % s->n_buffers) {

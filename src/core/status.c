@@ -1,5 +1,5 @@
-/* Status codes and the thread's last error message. The library's only other writable
-   state is which instruction set is in use (instruction_set.c). */
+/* Status codes and the last error message of each thread. The library's only other writable state is the number of the
+   instruction set in use (instruction_set.c). */
 #include "core/status.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -31,7 +31,7 @@ nf_status nf_error_status(void)
 
 nf_status nf_error(nf_status status, const char *format, ...)
 {
-    /* The arguments may contain the present message: format into a fresh buffer first. */
+    /* The arguments may point to the present message, so format into a new buffer first. */
     char text[NFI_MESSAGE_SIZE];
     va_list args;
     va_start(args, format);

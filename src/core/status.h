@@ -1,5 +1,5 @@
-/* The thread's error message, set aside while a user's callback runs: what the callback says can then be told from what
-   was there before, and is forgotten where the call goes well. */
+/* The thread's error message, set aside while a user's callback runs. This shows which message the callback itself has
+   left. If the call succeeds, the callback's message is forgotten. */
 #ifndef NFI_STATUS_H
 #define NFI_STATUS_H
 #include <nflow/base.h>
@@ -11,9 +11,9 @@ typedef struct nfi_message {
     char text[NFI_MESSAGE_SIZE];
 } nfi_message;
 
-/* Copies message and status of the calling thread, then clears them: "" and NF_OK. */
+/* Copies the message and the status of the calling thread, then sets them to "" and NF_OK. */
 void nfi_message_set_aside(nfi_message *kept);
-/* Makes them the thread's again. */
+/* Makes the kept message and status those of the calling thread again. */
 void nfi_message_put_back(const nfi_message *kept);
 
 #endif

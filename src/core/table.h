@@ -1,4 +1,4 @@
-/* Tables of types that may be smaller than this library's, since they were compiled for an earlier version. */
+/* Tables of types may be smaller than this library's if they were compiled for an earlier version. */
 #ifndef NFI_TABLE_H
 #define NFI_TABLE_H
 #include <nflow/object.h>
@@ -6,18 +6,20 @@
 /* Where a member of a table ends. */
 #define NFI_END_OF(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
 
-/* Whether a table of `abi` bytes has what ends at `end`. Sizes that no table can have are not believed. */
+/* Whether a table of `abi` bytes contains the member that ends at byte `end`. A size that no table can have counts as
+   no. */
 static inline bool nfi_table_reaches(size_t abi, size_t end)
 {
     enum { LARGEST = 4096 };
     return abi >= end && abi <= LARGEST;
 }
 
-/* NF_EARG, in the name of `who`, unless `abi` is the size of a table that this library, whose own has `size` bytes, can
-   take: not larger, and with all up to `least`, the end of what every version has required. `table` names the argument
-   in messages. */
+/* Whether this library can take a table of `abi` bytes, if its own has `size` bytes. NF_EARG if abi is larger than
+   size, or smaller than `least`, where the hooks end that every version has required. `who` and `table`, the argument's
+   name, are for messages. */
 nf_status nfi_check_abi(const char *who, const char *table, size_t abi, size_t least, size_t size);
-/* The table in this library's size [size bytes]: what it lacks is zeros. */
+/* Copies a table of `abi` bytes into one of this library's size [size bytes]. The members that it lacks become
+   zeros. */
 void nfi_complete_table(void *to, const void *from, size_t abi, size_t size);
 
 #endif

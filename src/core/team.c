@@ -1,9 +1,9 @@
-/* Teams: a barrier that spins for a bounded time, and the first error in the order of tiles. */
+/* Teams: a barrier that spins for a bounded time, and the error of the lowest tile. */
 #include "core/team.h"
 #include <stdio.h>
 #include <string.h>
 
-enum { SPINS = 2000 }; /* about 20 microseconds: longer than threads of an undisturbed step differ */
+enum { SPINS = 2000 }; /* about 20 microseconds: the threads of an undisturbed step arrive within a shorter time */
 
 nf_status nfi_team_begin(nfi_team *team)
 {
@@ -44,7 +44,7 @@ static void pause_briefly(void)
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ volatile("isb"); /* about as long as x86's pause; `yield` takes no time on most processors */
+    __asm__ volatile("isb"); /* takes about as long as x86's pause; `yield` takes no time on most processors */
 #endif
 }
 

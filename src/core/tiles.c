@@ -1,5 +1,5 @@
-/* Tiles and teams. A batch is cut into equal tiles, whose width follows from the object's size and n alone; threads
-   take tiles as they come; what is computed does not depend on which thread took which. */
+/* Tiles and teams. A batch is cut into equal tiles, whose width follows from the object's size and n alone. Threads
+   take tiles as they come. The results do not depend on which thread took which tile. */
 #include "core/tiles.h"
 #include "core/kernel.h"
 #include "core/live.h"
@@ -10,12 +10,12 @@
 #include <string.h>
 
 enum {
-    WIDTH_MIN = 64, /* of vectors; big images go below */
+    WIDTH_MIN = 64, /* least width, except where a sample needs much tape (big images) */
     WIDTH_MAX = NFI_WIDEST,
     WIDTH_FLOOR = 8,
-    WIDE_BYTES = 1 << 18, /* of a tape, up to which wider tiles pay: light layers cost their calls, nets do not */
-    TAPE_BYTES = 1 << 25, /* and from which tiles are narrow: each reads all weights */
-    TILES_WANTED = 8      /* enough for the threads of a small machine */
+    WIDE_BYTES = 1 << 18, /* up to so much tape wider tiles pay: in light layers calls cost much, in nets little */
+    TAPE_BYTES = 1 << 25, /* above so much tape, tiles get narrower; not sooner, as each reads all weights */
+    TILES_WANTED = 8      /* enough tiles for the threads of a small machine */
 };
 
 static size_t clamp(size_t x, size_t lo, size_t hi)
@@ -109,7 +109,7 @@ nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, v
     int threads = (int)(ws->n_threads < t->n_tiles ? ws->n_threads : t->n_tiles);
 #pragma omp parallel num_threads(threads)
     {
-        omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
+        omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
         nfi_thread *memory = &ws->thread[omp_get_thread_num()];
         nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
         for (size_t i; (i = atomic_fetch_add(&next, 1)) < t->n_tiles;) {

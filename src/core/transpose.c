@@ -1,11 +1,12 @@
-/* Transposition by blocks of L x L numbers, L of which fill a vector. Rows i and i + h of a block exchange
-   the lanes whose number differs in bit h, for h = 1, 2, 4 ...: afterwards lane j of row i is lane i of row j. */
+/* Transposition by blocks of L x L numbers, where L numbers fill a vector. For h = 1, 2, 4 ..., rows i and i + h of a
+   block exchange the lanes whose number differs in bit h. Afterwards lane j of row i is what was lane i of row j. */
 #include "core/transpose.h"
 #include "core/kernel.h"
 
 enum { L = NFI_WIDTH };
 
-/* The lower and the upper of the two rows after the exchange: a's lanes are numbered 0 .. L-1, b's from L on. */
+/* The lower and the upper of the two rows after the exchange. Row a's lanes are numbered 0 .. L-1, row b's from L
+   on. */
 #if NFI_VECTOR_BYTES == 64 && defined(NF_SINGLE) /* 16 numbers */
 #define LOWER_1(a, b) __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
 #define UPPER_1(a, b) __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
@@ -59,7 +60,7 @@ NFI_INLINE void block(const nf_real *in, size_t ld_in, nf_real *out, size_t ld_o
         NFI_VEC_AT(out + i * ld_out) = row[i];
 }
 
-/* Numbers of rows first_row .. and columns first_column .. one by one. */
+/* Copies the numbers of the rows from first_row and the columns from first_column on, one by one. */
 NFI_INLINE void rest(size_t first_row, size_t rows, size_t first_column, size_t columns, const nf_real *in,
                      size_t ld_in, nf_real *out, size_t ld_out)
 {

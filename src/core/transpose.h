@@ -1,4 +1,4 @@
-/* Transposition: between rows of samples and tiles, and of tiles for products that sum over samples. */
+/* Transposition: from rows of samples to tiles and back, and of tiles for products that sum over samples. */
 #ifndef NFI_TRANSPOSE_H
 #define NFI_TRANSPOSE_H
 #include "core/kernel.h"

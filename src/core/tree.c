@@ -1,6 +1,6 @@
-/* Object trees: building nodes, counting their numbers, references. The walks that use the layout are in walk.c.
-   Layout of a node's numbers: its own, then child 0's, child 1's, ... Its sites: its own (at least one), then theirs.
- */
+/* Object trees: building nodes, counting their numbers, references. The walks that use the layout are in walk.c. A
+   node's numbers are laid out like this: its own, then child 0's, child 1's, ... Its sites likewise: its own (at least
+   one), then the children's. */
 #include "core/tree.h"
 #include "core/memory.h"
 #include "core/table.h"
@@ -52,7 +52,7 @@ void nf_object_free(nf_object *o)
     nfi_free(o);
 }
 
-/* Places child i behind what `total` holds so far, and adds the child's needs to it. */
+/* Places child i behind what `total` holds so far, and adds the child's sizes to `total`. */
 static bool place_child(nf_object *o, size_t i)
 {
     const nf_shape *c = &o->children[i]->total;
@@ -137,7 +137,7 @@ nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, 
                           nf_object *const *children, size_t n_children, size_t n_detached, const char *who)
 {
     nf_object *o = NULL;
-    bool whole = true; /* a NULL child: its own constructor has written the message */
+    bool whole = true; /* if a child is NULL, its own constructor has written the message */
     for (size_t i = 0; children && i < n_children; i++)
         whole = whole && children[i];
     if (whole && check_new(part, own, children, n_children, who) == NF_OK)
@@ -153,11 +153,11 @@ nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, 
 
 /* ---- the kinds ---- */
 
-/* What this library expects of a kind's table, which begins with its size. */
+/* What this library expects of a kind's table. The table begins with its size. */
 typedef struct table {
     nfi_kind kind;
     const char *who;
-    size_t part, size, least; /* where the nf_part stands; all of it; the end of what the first version required */
+    size_t part, size, least; /* where nf_part stands; all bytes; where what the first version required ends */
 } table;
 
 static const table net_table = {NFI_NET, "nf_net_new", offsetof(nf_net_type, part), sizeof(nf_net_type),
@@ -177,7 +177,8 @@ static bool has_required_hooks(nfi_kind kind, const void *type)
                               : dist->sample || dist->score;
 }
 
-/* The table in this library's size: the type's own, or a copy, which is *copy, too. NULL if it is bad. */
+/* Returns the table in this library's size: the type's own table, or a copy, which *copy then points to as well. NULL
+   if the table is bad. */
 static const void *complete(const table *t, const void *type, void **copy)
 {
     *copy = NULL;
@@ -203,7 +204,7 @@ static const void *complete(const table *t, const void *type, void **copy)
     return NULL;
 }
 
-/* What nf_*_new share. If the table is bad, everything handed over is released as far as the table says how. */
+/* What all nf_*_new share. If the table is bad, everything handed over is released, as far as the table says how. */
 static nf_object *new_of_kind(const table *t, const void *type, const nf_shape *own, void *self,
                               nf_object *const *children, size_t n_children, size_t n_detached)
 {
@@ -252,7 +253,7 @@ nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, 
     return (nf_dist *)new_of_kind(&dist_table, type, own, self, children, n_children, 0);
 }
 
-/* Every kind's view of the node that it begins with. */
+/* For each kind, conversions between it and the node that it begins with, and its references. */
 #define KIND(noun, tag)                                     \
     nf_object *nf_##noun##_object(nf_##noun *k)             \
     {                                                       \

@@ -39,9 +39,9 @@ NFI_INLINE double nfi_from_bits_d(uint64_t u)
     return x;
 }
 
-/* r, *rest = r^2 Q(r), and *half = 2^(k - 1): half as much, so that k = 1024 does not overflow and k = -1022 gives
-   0. Adding 1.5 2^52 rounds to an integer and leaves k + 1022, the biased exponent, in the low bits. x in [-708.7,
-   709.9] or NaN. */
+/* Splits x = k ln 2 + r. Returns r, and writes *rest = r^2 Q(r) and *half = 2^(k - 1). *half is half of 2^k, so that k
+   = 1024 does not overflow and k = -1022 gives 0. Adding 1.5 2^52 rounds to an integer; it leaves k + 1022, the biased
+   exponent of 2^(k - 1), in the low bits. x must be in [-708.7, 709.9] or NaN. */
 NFI_INLINE double nfi_exp_parts_d(double x, double *half, double *rest)
 {
     const double magic = 0x1.8p52 + 1022;
@@ -76,19 +76,20 @@ NFI_INLINE double nfi_log_core_d(double k, double f)
     return k * NFI_LN2_HI_D + (f - (h - (s * (h + z * p) + k * NFI_LN2_LO_D)));
 }
 
-/* The biased exponent k + 1023 in place, of x = 2^k m with m in [sqrt(1/2), sqrt(2)); the low 52 bits belong to m. */
+/* Splits x = 2^k m, m in [sqrt(1/2), sqrt(2)): the result has k + 1023, the biased exponent, where an exponent stands.
+   Its low 52 bits belong to m. */
 NFI_INLINE uint64_t nfi_log_split_d(double x)
 {
     return nfi_bits_d(x) + (NFI_ONE_D - NFI_ROOT_HALF_D);
 }
 
-/* k as a double: its bits below those of 2^52. */
+/* k as a double. The biased exponent is put into the low bits of 2^52; then 2^52 + 1023 is subtracted. */
 NFI_INLINE double nfi_log_exponent_d(uint64_t split)
 {
     return nfi_from_bits_d(split >> 52 | UINT64_C(0x4330000000000000)) - (0x1p52 + 1023);
 }
 
-/* atan(t) = t (1 + z p) for t <= tan(pi / 8), z = t^2: p. */
+/* The p of atan(t) = t (1 + z p), where z = t^2 and t <= tan(pi / 8). */
 NFI_INLINE double nfi_atan_core_d(double z)
 {
     double p = -0.019175404711104934;
@@ -137,7 +138,7 @@ NFI_INLINE double nfi_sin2pi_core_d(double r)
     return r * (p * z + 6.2831853071795862);
 }
 
-/* sin(2 pi u) and cos(2 pi u) for |u| <= 2^50: u = n/2 + r exactly, and (-1)^n comes from the low bit of n. */
+/* sin(2 pi u) and cos(2 pi u) for |u| <= 2^50. u = n/2 + r exactly; the low bit of n gives the sign (-1)^n. */
 NFI_INLINE double nfi_sin2pi_d(double u)
 {
     const double magic = 0x1.8p52;

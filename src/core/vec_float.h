@@ -39,7 +39,7 @@ NFI_INLINE float nfi_from_bits_f(uint32_t u)
     return x;
 }
 
-/* x in [-87.6, 89] or NaN */
+/* As nfi_exp_parts_d; x must be in [-87.6, 89] or NaN. */
 NFI_INLINE float nfi_exp_parts_f(float x, float *half, float *rest)
 {
     const float magic = 0x1.8p23F + 126;
@@ -79,7 +79,7 @@ NFI_INLINE float nfi_log_exponent_f(uint32_t split)
     return nfi_from_bits_f(split >> 23 | UINT32_C(0x4b000000)) - (0x1p23F + 127);
 }
 
-/* atan(t) = t (1 + z p) for t <= tan(pi / 8), z = t^2: p. */
+/* The p of atan(t) = t (1 + z p), where z = t^2 and t <= tan(pi / 8). */
 NFI_INLINE float nfi_atan_core_f(float z)
 {
     float p = -0.0645171887F;

@@ -1,11 +1,14 @@
-/* The functions of vec.h, of REAL: read twice, by vec_double.h and vec_float.h, which define what differs by precision.
+/* The functions of vec.h for numbers of type REAL. vec_double.h and vec_float.h both include this file, after they have
+   defined what depends on the precision:
 
      FN, LIT               the precision's names and literals
-     BITS                  integers of REAL's size, where ONE and ROOT_HALF are 1 and sqrt(1/2), FRACTION the bits below
-                           the exponent
-     EXP_LEAST, EXP_MOST   where exp becomes 0 and infinity;  EXPM1_LEAST: where expm1 becomes -1
-     LEAST_NORMAL          below it, log multiplies by RAISED and subtracts LOG_RAISED, its base 2 logarithm
-     LOG1P_FAR             from where 1 + x is x
+     BITS                  integers of REAL's size. ONE and ROOT_HALF are the bits of 1 and sqrt(1/2); FRACTION has ones
+                           in the bits below the exponent
+     EXP_LEAST, EXP_MOST   exp is 0 below the one and infinite above the other
+     EXPM1_LEAST           expm1 is -1 below it
+     LEAST_NORMAL          below it, log multiplies x by RAISED and subtracts LOG_RAISED from k
+     LOG_RAISED            the base 2 logarithm of RAISED
+     LOG1P_FAR             above it, 1 + x is x
      ROOT_2_LESS_1, HALF_PI */
 
 NFI_INLINE REAL FN(exp)(REAL x)
@@ -32,7 +35,7 @@ NFI_INLINE REAL FN(log)(REAL x)
     return x > 0 ? y : x == 0 ? -(REAL)INFINITY : (REAL)NAN;
 }
 
-/* log x for x positive, normal and finite: without the cases. */
+/* log x for an x that is positive, normal and finite: without the special cases of log. */
 NFI_INLINE REAL FN(log_normal)(REAL x)
 {
     BITS split = FN(log_split)(x);

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Field by field: a copy of which some fields are then written is stored and loaded again by gcc, and waits for the
-   stores. It took a tenth of the steps of planar flows. */
+/* Written field by field. If the pass were copied and some fields written afterwards, gcc would store and load them
+   again and wait for the stores. This took a tenth of the time of a step of planar flows. */
 nf_pass nf_child_pass(const nf_object *o, size_t i, const nf_pass *p)
 {
     const nfi_place *at = &o->place[i];
@@ -118,7 +118,7 @@ nf_status nfi_init_pass(const nf_object *o, size_t i, const nf_noise *noise, con
                    .mode = NF_EVAL,
                    .scratch = memory};
     p->noise.site += at->site;
-    p->noise.step = UINT64_MAX; /* the initial numbers are drawn with step 0 */
+    p->noise.step = UINT64_MAX; /* another step than the initial numbers, which are drawn with step 0 */
     return nfi_tree_prepare(child, NF_EVAL, p->theta, state + at->state, prep);
 }
 
@@ -160,7 +160,7 @@ enum { NAME_SIZE = 1024 };
 typedef struct naming {
     nf_slice_fn *each;
     void *user;
-    size_t first;         /* the node's first parameter in the whole vector */
+    size_t first;         /* the node's first parameter in the vector of the whole tree */
     char path[NAME_SIZE]; /* "1.chain.0.planar." */
     size_t length;
 } naming;

@@ -1,7 +1,7 @@
 /*
- * Maximum likelihood over minibatches of a data set: loss = -log q(x), or -log q(x | context), the change of variables
- * log q(x) = log base(f^-1(x)) + log|det d f^-1/dx|. Shuffles: fit/minibatch.c; rows and
- * binarisation: fit/data.c.
+ * Maximum likelihood over minibatches of a data set: loss = -log q(x), or -log q(x | context), by the change of
+ * variables log q(x) = log base(f^-1(x)) + log|det d f^-1/dx|. fit/minibatch.c shuffles the samples; fit/data.c
+ * reads and binarises them.
  */
 #include "core/memory.h"
 #include "core/tree.h"

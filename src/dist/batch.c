@@ -1,10 +1,11 @@
-/* Whole batches, row-major: draws and densities of distributions, values of nets. Each is one loop over tiles. */
+/* Calls for whole row-major batches: draws and densities of distributions, values of nets. Each call is one loop over
+   tiles. */
 #include "core/live.h"
 #include "core/model.h"
 #include <math.h>
 #include <string.h>
 
-/* What a batch call hands to its tiles. */
+/* What a batch call passes to its tiles. */
 typedef struct job {
     const nf_model *m;
     const nf_noise *noise;
@@ -13,7 +14,7 @@ typedef struct job {
     double *log; /* log-density or log-det, [n] or NULL */
 } job;
 
-/* The rows of a tile that have no result become NaN, and are counted. */
+/* Turns the samples of a tile that have no result into NaN, and counts them. */
 static void spoil(const nf_pass *p, nfi_thread *memory, size_t rows, nf_real *y, double *log)
 {
     memory->failed += nfi_spoil(p, rows, y, log, NULL);

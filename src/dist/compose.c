@@ -1,8 +1,8 @@
-/* Distributions that are compositions: learnt and conditional normals are affine flows of the standard normal, and a
-   VAE's posterior is a conditional normal followed by a flow that reads the rest of the context. */
+/* Distributions that are compositions. A learnt or conditional normal is the standard normal pushed through an affine
+   flow. A VAE's posterior is a conditional normal followed by a flow that reads the rest of the context. */
 #include <nflow/dist.h>
 
-/* Whether there are dimensions, else a message. */
+/* Whether dim is not 0; otherwise sets an error message. */
 static bool some(size_t dim, const char *who)
 {
     if (dim == 0)

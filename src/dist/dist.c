@@ -1,4 +1,5 @@
-/* Distributions: dispatch of tile calls. A hook that is NULL means that the direction is not offered. */
+/* Distributions: calls for a tile go to the type's hook. If a hook is NULL, the distribution does not offer that
+   operation. */
 #include "core/memory.h"
 #include "core/tree.h"
 #include "dist/types.h"

@@ -1,5 +1,5 @@
-/* The standard logistic in every dimension (logistic_kernels.c). It has no parameters: location and scale are an affine
-   flow's. */
+/* The standard logistic in every dimension (logistic_kernels.c). It has no parameters; an affine flow gives location
+   and scale. */
 #include "core/noise.h"
 #include "core/tree.h"
 #include "dist/kernels.h"

@@ -1,17 +1,18 @@
-/* A mixture of K diagonal normals, all of it learnt:
+/* A mixture of K diagonal normals, all of whose parameters are learnt:
 
-       q(x) = sum_k w_k N(x; m_k, diag exp(2 s_k)),    w = softmax(logits);
+       q(x) = sum_k w_k N(x; m_k, diag exp(2 s_k)),    w = softmax(logits).
 
-   its score and the score's gradients are in mixture_kernels.c.
+   Its score and the score's gradients are in mixture_kernels.c.
 
-   A draw is x = m_c + exp(s_c) eps with a component c. Drawn with probability w_c it has no reparameterised gradient in
-   the weights. Where the caller takes weighted samples (nf_pass.log_weight), components are dealt in turn instead, and
-   the sample's weight K w_c is what depends on them (stratified; Morningstar et al. 2021, Automatic Differentiation
-   Variational Inference with Mixtures). Sample i has component (i + offset) mod K, the offset uniform and anew each
-   step: every sample's component is uniform, so that weighted means are unbiased for any number of samples.
+   A draw is x = m_c + exp(s_c) eps with a component c. If c is drawn with probability w_c, there is no reparameterised
+   gradient in the weights. If the caller takes weighted samples (nf_pass.log_weight), the samples get the components in
+   turn instead, and a sample's weight K w_c depends on the weights (stratified; Morningstar et al. 2021, Automatic
+   Differentiation Variational Inference with Mixtures). Sample i has component (i + offset) mod K, with a uniform
+   offset that is drawn in each step. So every sample's component is uniform, and weighted means are unbiased for any
+   number of samples.
 
    theta: logits [K], means [K x dim], log-scales [K x dim]. prep: log w [K].
-   Noise: eps at the node's site, random components at the second, the offset at the third. */
+   Noise: eps has the node's first site, random components the second, the offset the third. */
 #include "dist/mixture.h"
 #include "core/memory.h"
 #include "core/noise.h"
@@ -22,11 +23,11 @@
 
 enum { N_SITES = 3 };
 
-/* The tape's record. */
+/* What a pass leaves on the tape. */
 typedef struct record {
     nf_real *r;     /* responsibilities [K x ld] */
-    uint32_t *from; /* components [ld]; NULL: of a score */
-    bool in_turn;   /* dealt in turn, or at random */
+    uint32_t *from; /* components [ld]; NULL in a score */
+    bool in_turn;   /* components were given in turn, not at random */
 } record;
 
 static size_t n_components(const nf_object *o)
@@ -71,7 +72,7 @@ static nf_status prepare_vjp(const nf_object *o, const nf_real *theta, const nf_
     return NF_OK;
 }
 
-/* Equal weights, means scattered as N(0, 1), scales 1. */
+/* Equal weights, means drawn from N(0, 1), scales 1. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     (void)batch, (void)state;
@@ -82,7 +83,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 /* ---- densities ---- */
 
-/* log q += the density at x, by way of scratch; responsibilities into r if not NULL. */
+/* Adds the log-density at x to log_q. r, if not NULL, receives the responsibilities. Temporaries are on scratch. */
 static nf_status add_score(const nfi_mixture *q, const nf_pass *p, const nf_real *x, double *log_q, nf_real *r)
 {
     nf_mark mark = nf_arena_mark(p->scratch);
@@ -111,7 +112,7 @@ static nf_status new_record(const nfi_mixture *q, const nf_pass *p, bool of_samp
 
 /* ---- sampling ---- */
 
-/* Components in turn, and their weights. */
+/* Gives the samples their components in turn, and adds the logarithms of their weights to p->log_weight. */
 static void deal(const nfi_mixture *q, const nf_pass *p, uint32_t *from)
 {
     nf_noise noise = p->noise;
@@ -128,7 +129,8 @@ static void deal(const nfi_mixture *q, const nf_pass *p, uint32_t *from)
     }
 }
 
-/* Components at random: the first whose cumulative weight exceeds u [ld]. up_to [K]: for its own use. */
+/* Chooses components at random: the first one whose cumulative weight exceeds u [ld]. up_to [K] is memory to compute
+   with. */
 static void choose(const nfi_mixture *q, const double *u, double *up_to, uint32_t *from)
 {
     for (size_t k = 0; k < q->K; k++)
@@ -141,7 +143,7 @@ static void choose(const nfi_mixture *q, const double *u, double *up_to, uint32_
     }
 }
 
-/* x = m_c + exp(s_c) x, where x are normals. scale [K]: for its own use. */
+/* x = m_c + exp(s_c) x, where x holds normal noise before. scale [K] is memory to compute with. */
 static void place(const nfi_mixture *q, const uint32_t *from, double *scale, nf_real *x)
 {
     for (size_t d = 0; d < q->dim; d++) {
@@ -181,8 +183,9 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
     return status;
 }
 
-/* x's whole cotangent is gx plus what comes through log q; it moves the sample's own component, and the weight the
-   probability it was dealt. */
+/* The whole cotangent of x is gx plus what comes through log q. It gives the gradient in the mean and log-scale of
+   the component that the sample came from. The cotangent of the sample's log weight goes to that component's log
+   w. */
 static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
                             const nf_real *g_log_q, const nf_grad *g)
 {

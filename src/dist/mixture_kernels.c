@@ -4,14 +4,16 @@
        z_kd = (x_d - m_kd) exp(-s_kd),    r_k = exp(l_k - log q):
        d/d log w_k = r_k,  d/dm_kd = r_k z_kd e^-s_kd,  d/ds_kd = r_k (z_kd^2 - 1),  d/dx_d = -sum_k r_k z_kd e^-s_kd.
 
-   All in double also in the float build: a narrow component's z^2 far away is beyond a float, though its r is 0. */
+   All is computed in double, also in the float build: far from a narrow component z^2 is too large for a float, though
+   r is 0 there. */
 #include "dist/mixture.h"
 #include "core/vec.h"
 #include "dist/types.h"
 #include <float.h>
 #include <string.h>
 
-/* e^(-s/2), twice of which neither overflows nor vanishes where e^-s times a small difference does not. */
+/* e^(-s/2). A difference is multiplied by this factor twice: the product with e^-s then does not overflow or vanish
+   only because e^-s itself would. */
 NFI_INLINE double root_precision(nf_real s)
 {
     const double half = -0.5 * (double)s, most = 700;
@@ -69,7 +71,7 @@ void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, 
     }
 }
 
-enum { SUMS = 8 }; /* sums over samples side by side, sample i in lane i % SUMS, in every instruction set */
+enum { SUMS = 8 }; /* eight partial sums over samples, sample i in lane i % SUMS, the same for every instruction set */
 
 NFI_INLINE double sum_of(const double lanes[SUMS])
 {

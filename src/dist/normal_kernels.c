@@ -2,7 +2,7 @@
 #include "dist/kernels.h"
 #include "dist/types.h"
 
-/* log_p[s] -= |x_s|^2 / 2 + d log(2 pi) / 2, x [dim x ld]; squares are summed in double. */
+/* log_p[s] -= |x_s|^2 / 2 + d log(2 pi) / 2, x [dim x ld]. The squares are summed in double. */
 void nfi_normal_score(size_t dim, size_t ld, const nf_real *x, double *log_p)
 {
     ld = nfi_lanes(ld);

@@ -1,5 +1,5 @@
 /* The distribution of y = f(z), z ~ base: log q(y) = log base(z) - log|det df/dz| (change of variables).
-   Sampling runs f forward and scoring runs it in inverse, where log|det| has the other sign already. */
+   Sampling runs f forward. Scoring runs f in the inverse direction, whose log|det| already has the other sign. */
 #include "core/memory.h"
 #include "dist/types.h"
 #include "flows/compose.h"
@@ -7,13 +7,14 @@
 
 enum { BASE, FLOW };
 
-/* The tape's record of one pass: the base-side point, and what base and flow saved. */
+/* What a pass leaves on the tape: z, and what base and flow saved. */
 typedef struct record {
     nf_real *z; /* [dim_in x ld] */
     void *base, *flow;
 } record;
 
-/* A record on the tape, or, where no gradient is wanted, in *local with z on scratch. */
+/* A new record on the tape. If there is no tape, since no gradient is wanted, the record is *local and z is on
+   scratch. */
 static record *new_record(const nf_object *o, const nf_pass *p, record *local, void **saved)
 {
     record *r = p->tape ? nf_arena_alloc(p->tape, sizeof *r) : local;
@@ -34,7 +35,8 @@ static void add(size_t ld, double sign, const double *from, double *to)
         to[s] += sign * from[s];
 }
 
-/* Runs the flow and adds `sign` times its log-det to log_q; the forward log-det to p->log_det_total. */
+/* Runs the flow in direction d. Adds `sign` times its log-det to log_q, and the forward log-det to
+   p->log_det_total. */
 static nf_status run_flow(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                           double sign, double *log_q, void **saved)
 {
@@ -128,7 +130,7 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
     return status;
 }
 
-/* Draws of the base, which has just been initialised: b->x, from `memory`. */
+/* Draws from the base, which has just been initialised. b->x receives the draws, in `memory`. */
 static nf_status draw_base(const nf_object *o, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
                            nf_arena *memory)
 {
@@ -143,8 +145,8 @@ static nf_status draw_base(const nf_object *o, const nf_noise *noise, nf_batch *
     return status == NF_OK ? nf_dist_sample(nf_child(o, BASE), &p, z, log_q, &none) : status;
 }
 
-/* Data come in at the flow, in inverse, and what it makes of them is the base's; in the forward direction the base
-   draws, and the flow sees its draws. */
+/* In the inverse direction the flow is initialised first, from the data; the base then gets what the flow makes of
+   the data. In the forward direction the base is initialised first; the flow then gets draws of the base. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     const bool draws = batch && batch->direction == NF_FORWARD;

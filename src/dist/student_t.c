@@ -1,6 +1,6 @@
-/* Independent Student's t in every dimension, location 0 and scale 1, n degrees of freedom, fixed or learnt; its score,
-   samples and gradients are in student_t_kernels.c. No derivative of the distribution function is needed, since samples
-   are an exact and smooth function of n.
+/* Independent Student's t in every dimension, with location 0, scale 1 and n degrees of freedom, fixed or learnt.
+   student_t_kernels.c has its score, its samples and their gradients. No derivative of the distribution function is
+   needed, since samples are an exact and smooth function of n.
 
    theta [dim] if learnt: n = least + softplus(theta). prep [2 dim]: n, then its constant c(n) (dist/student_t.h). */
 #include "dist/student_t.h"
@@ -15,7 +15,7 @@ typedef struct student_t {
     bool learn;
     double least;
     size_t n_df; /* 1 or dim */
-    double df[]; /* fixed or initial */
+    double df[]; /* the fixed or the initial degrees of freedom */
 } student_t;
 
 static const student_t *self_of(const nf_object *o)
@@ -63,7 +63,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     const student_t *t = self_of(o);
     for (size_t d = 0; t->learn && d < o->total.dim_out; d++) {
         double excess = initial_df(t, d) - t->least;
-        theta[d] = (nf_real)(excess + log(-expm1(-excess))); /* softplus's inverse */
+        theta[d] = (nf_real)(excess + log(-expm1(-excess))); /* the inverse of softplus */
     }
     return NF_OK;
 }

@@ -1,17 +1,17 @@
-/* The score of independent Student's t in every dimension, location 0 and scale 1, n degrees of freedom, its gradients,
-   and samples:
+/* The score, its gradients, and samples of independent Student's t in every dimension, with location 0, scale 1 and n
+   degrees of freedom:
 
        log q(x) = c(n) - (n + 1) / 2 log(1 + a^2),    a = |x| / sqrt(n),
        d/dx = -(n + 1) / sqrt(n) sign(x) a / (1 + a^2),
        d/dn = c'(n) - log(1 + a^2) / 2 + (n + 1) / (2 n) a^2 / (1 + a^2).
 
-   a^2 is never formed: with r = min(a, 1/a), log(1 + a^2) = log1p(r^2) + 2 log max(a, 1), and a / (1 + a^2) = r / (1 +
-   r^2). So scores and gradients are finite at every finite x. Samples are an explicit function of n and two uniforms
-   (dist/student_t.h). */
+   a^2 is never formed. With r = min(a, 1/a), log(1 + a^2) = log1p(r^2) + 2 log max(a, 1), and
+   a / (1 + a^2) = r / (1 + r^2). So scores and gradients are finite at every finite x. Samples are an explicit function
+   of n and two uniforms (dist/student_t.h). */
 #include "dist/kernels.h"
 #include "dist/student_t.h"
 
-/* What the score and its derivatives are made of. */
+/* The terms of the score and its derivatives. */
 typedef struct parts {
     nf_real log1p, bend, share; /* log(1 + a^2), a / (1 + a^2), a^2 / (1 + a^2) */
 } parts;
@@ -51,8 +51,8 @@ void nfi_student_t_draw(size_t dim, size_t ld, const nf_real *prep, const double
     }
 }
 
-/* One dimension, a row [ld] of x and of the others: returns the gradient in df, but for the constant's part. Of a
-   sample, slope and gx are read; out, if not NULL, becomes the score's gradient in x. */
+/* One dimension; x and the other arrays are [ld]. Returns the gradient in df, without the part that comes through the
+   constant c. slope and gx are read only if x is a sample. If wants_x, `out` receives the score's gradient in x. */
 NFI_INLINE nf_real gradient_row(bool of_sample, bool wants_x, size_t ld, nf_real df, const nf_real *restrict x,
                                 const nf_real *restrict slope, const nf_real *restrict gx,
                                 const nf_real *restrict g_log_p, nf_real *restrict out)

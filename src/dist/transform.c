@@ -1,4 +1,4 @@
-/* Whole batches through the flow of a model, in either direction, and the gradients of that. */
+/* Whole batches through the flow of a model, in either direction, and the gradients of such calls. */
 #include "core/live.h"
 #include "core/model.h"
 #include "core/shards.h"
@@ -7,14 +7,14 @@
 #include <omp.h>
 #include <string.h>
 
-/* What a call hands to its tiles. Arrays are row-major, NULL where not given or not wanted. */
+/* What a batch call passes to its tiles. Arrays are row-major, and NULL if they are not given or not wanted. */
 typedef struct job {
     const char *who;
     const nf_model *m;
     const nf_object *flow;
     const nf_noise *noise;
     nf_direction direction;
-    size_t rows_in, rows_out; /* of the direction */
+    size_t rows_in, rows_out; /* rows of x and of y, which depend on the direction */
     const nf_real *x, *ctx;
     nf_real *y;
     double *log_det;
@@ -22,7 +22,7 @@ typedef struct job {
     nf_real *gx, *g_ctx, *g_theta;
 } job;
 
-/* One tile of the flow: its pass, and the arrays that both directions of differentiation need. */
+/* One tile of the flow: its pass, and the arrays that the gradients of both directions need. */
 typedef struct tile {
     nf_pass p;
     nf_real *x, *y;
@@ -38,7 +38,7 @@ static nf_pass pass_of(const job *j, size_t first, size_t n, size_t ld, nfi_thre
     return root;
 }
 
-/* Loads the rows of t->p and runs the flow on them. */
+/* Loads the samples of t->p and runs the flow on them. */
 static nf_status apply(const job *j, size_t first, tile *t)
 {
     nf_status status = NF_OK;
@@ -67,7 +67,7 @@ static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, n
     return NF_OK;
 }
 
-/* Checks the arguments and fills the job in. */
+/* Checks the arguments and fills in the job. */
 static nf_status begin(job *j, size_t n)
 {
     if (!j->m)
@@ -106,7 +106,7 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *nois
 
 /* ---- gradients ---- */
 
-/* As apply, but on the rows alone that have a result. */
+/* As apply, but leaves out the samples that have no result. */
 static nf_status apply_left(const job *j, size_t first, nfi_thread *memory, nfi_live *live, tile *t)
 {
     const nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
@@ -124,7 +124,7 @@ static nf_status apply_left(const job *j, size_t first, nfi_thread *memory, nfi_
     }
 }
 
-/* n rows of a batch [n x dim] from `first` on become NaN. */
+/* Sets n rows of a batch [n x dim], from `first` on, to NaN. */
 static void fill_nan(size_t first, size_t n, size_t dim, nf_real *batch)
 {
     for (size_t i = first * dim; i < (first + n) * dim; i++)
@@ -138,7 +138,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     const job *j = user;
     const nf_shape *model = &j->m->o->total, *flow = &j->flow->total;
     const bool whole = flow->n_params == model->n_params;
-    if (fresh && j->g_theta) /* what the flow does not write */
+    if (fresh && j->g_theta) /* clears what the flow does not write */
         memset(g + (whole ? model->n_params : 0), 0, (model->n_prep + (whole ? 0 : model->n_params)) * sizeof *g);
     tile t = {.p = pass_of(j, first, n, ld, memory, true)};
     nfi_live live;
@@ -172,7 +172,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     return status;
 }
 
-/* All tiles, summed in shards. */
+/* Runs over all tiles and sums their gradients in shards. */
 static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
 {
     nfi_tiling tiling = nfi_tile_batch(n, j->m->o->total.n_saved);

@@ -1,4 +1,4 @@
-/* The type tables of the built-in distributions, for model files; and a hook that several have. */
+/* The type tables of the built-in distributions, which model files need, and a hook that several of them use. */
 #ifndef NFI_DIST_TYPES_H
 #define NFI_DIST_TYPES_H
 #include <nflow/dist.h>
@@ -12,7 +12,7 @@ extern const nf_dist_type nfi_pushforward_type;
 
 #define NFI_HALF_LOG_2PI 0.91893853320467274178 /* log(2 pi) / 2 */
 
-/* sample_vjp without parameters: with the noise held, neither x nor log q depends on anything. */
+/* sample_vjp of a distribution without parameters. With the noise held, neither x nor log q depends on anything. */
 nf_status nfi_sample_vjp_none(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
                               const nf_real *g_log_q, const nf_grad *g);
 

@@ -1,4 +1,5 @@
-/* Uniform on the cube [low, high]^dim (uniform_kernels.c). Gradients are 0 on both sides. It has no parameters. */
+/* The uniform distribution on the cube [low, high]^dim (uniform_kernels.c). It has no parameters. Its gradient is 0,
+   inside the cube and outside. */
 #include "core/memory.h"
 #include "core/noise.h"
 #include "core/tree.h"

@@ -1,5 +1,5 @@
-/* Uniform on the cube [low, high]^dim: log q(x) = -dim log(high - low) inside, -infinity outside, NaN at NaN. A sample
-   is low + (high - low) u. */
+/* The uniform distribution on the cube [low, high]^dim: log q(x) = -dim log(high - low) inside and -infinity outside.
+   If x is NaN, log q is NaN. A sample is low + (high - low) u. */
 #include "dist/kernels.h"
 #include <math.h>
 

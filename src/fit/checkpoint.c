@@ -1,11 +1,12 @@
 /*
- * Checkpoints: one safetensors file with the arrays of a fit, theta, state, prep, best.theta, best.state, slot.0 ...
- * and average, as flat vectors of the library's precision, and in the metadata format "nflow checkpoint",
- * format_version "1", library_version, precision "double" or "float", architecture (as in model files), progress (a
- * JSON object: counts, options, coefficients). Reals in the progress have 17 digits, so that they come back to the bit.
+ * Checkpoints: one safetensors file. Its tensors are the arrays of a fit: theta, state, prep, best.theta,
+ * best.state, slot.0 ... and average, as flat vectors in the library's precision. Its metadata are format
+ * "nflow checkpoint", format_version "1", library_version, precision "double" or "float", architecture (as in model
+ * files) and progress (a JSON object: counts, options, coefficients). Reals in the progress have 17 digits, so that
+ * reading gives the same bits.
  *
- * The last tensor is a checksum: 64 bits of nfi_container_sum over all that is before it, as four numbers of 16 bits.
- * Numbers of a model file that was damaged would be other numbers; a fit would go on from them without a word.
+ * The last tensor is a checksum: 64 bits of nfi_container_sum over everything before it, as four numbers of 16 bits.
+ * Without it a fit could go on from damaged numbers and nobody would notice.
  */
 #include "core/memory.h"
 #include "fit/progress.h"
@@ -31,7 +32,7 @@ static nf_status no_memory(const char *who)
     return nf_error(NF_ENOMEM, "%s: no memory for the header", who);
 }
 
-/* A JSON text as a string of the metadata; steals `value`. */
+/* Adds a JSON value to the metadata, as a string that holds its text. Takes over the reference `value`. */
 static nf_status add_text(json_t *metadata, const char *who, const char *key, json_t *value)
 {
     char *text;
@@ -65,7 +66,7 @@ static nf_status add_metadata(const nf_fitter *f, const char *who, json_t *heade
     return status;
 }
 
-/* What is trained is the model's while a run is under way. */
+/* The fit's arrays. During a run those that are trained are the model's. */
 static nfi_fit_arrays arrays_of(const nf_fitter *f)
 {
     nfi_fit_arrays a = f->a;
@@ -82,7 +83,7 @@ static nfi_slice slice_of(const nfi_fit_array *array)
     return (nfi_slice){.name = array->name, .count = array->n, .rank = 1, .extents = {array->n}};
 }
 
-/* The file after its header. */
+/* Writes what follows the header: the arrays and the checksum. */
 static nf_status write_numbers(nfi_container_writer *file, const nfi_fit_array *list, size_t n)
 {
     nf_status status = NF_OK;
@@ -143,7 +144,7 @@ static nf_status check_format(nfi_container *c, const char *who)
     return NF_OK;
 }
 
-/* A value as text, cut to fit. */
+/* A value as text, cut off where it is too long. */
 static void show(const json_t *value, char text[TEXT])
 {
     size_t n = value ? json_dumpb(value, text, TEXT - 1, JSON_COMPACT | JSON_ENCODE_ANY) : 0;
@@ -152,7 +153,7 @@ static void show(const json_t *value, char text[TEXT])
         snprintf(text, TEXT, "missing");
 }
 
-/* Where two descriptions first differ: "children[1].type", and what each has there. */
+/* The place where two descriptions first differ, such as "children[1].type", and what each of them has there. */
 typedef struct difference {
     char place[TEXT], file[TEXT], fitter[TEXT];
 } difference;
@@ -185,7 +186,7 @@ static bool differ(const json_t *a, const json_t *b, difference *d)
     return true;
 }
 
-/* The JSON text in a string of the metadata, a new reference. */
+/* The JSON that a string of the metadata holds, as a new reference. */
 static json_t *load_text(const nfi_container *c, const char *who, const char *key)
 {
     const char *text = nfi_container_metadata(c, key);
@@ -222,7 +223,7 @@ static nf_status check_precision(const nfi_container *c, const char *who)
 
 /* ---- reading ---- */
 
-/* New arrays, all the file has; the caller releases them also on failure. */
+/* Reads all arrays of the file into new arrays. The caller releases them, also on failure. */
 static nf_status take_arrays(nfi_container *c, const char *who, const nf_fitter *next, nfi_fit_arrays *a)
 {
     const nf_shape *s = &next->m->o->total;
@@ -231,7 +232,7 @@ static nf_status take_arrays(nfi_container *c, const char *who, const nf_fitter 
     nf_status status = nfi_fit_reserve(a, s, n_slots, average);
     nfi_fit_array list[NFI_FIT_ARRAYS];
     const size_t n = nfi_fit_list(a, s, n_slots, average, list);
-    size_t tensors = 1; /* the checksum has been taken */
+    size_t tensors = 1; /* one is the checksum, which has been read already */
     for (size_t i = 0; i < n && status == NF_OK; i++) {
         const nfi_slice slice = slice_of(&list[i]);
         tensors += slice.count != 0;

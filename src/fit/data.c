@@ -1,18 +1,18 @@
-/* Rows of a data set as tiles, one path for all: where the values are (an array of numbers, of bytes, or what a source
-   has just read to scratch), then, as they go over into the tile, what becomes of them:
+/* Rows of a data set as tiles. All kinds of data take the same path. The values are in an array of numbers, in an array
+   of bytes, or in scratch, where a source has just written them. As they are copied to the tile, they become
 
      grey: v                   static:  [u(seed, row, column) < v]
      threshold: [v >= 1/2]     dynamic: [u(seed, step, sample, column) < v]
 
-   with uniforms u that are functions of their names, so that no array of bits is kept and a source gives the bits that
-   an array gives. */
+   Here u are uniforms that are functions of their names. So no array of bits is kept, and a source gives the same bits
+   as an array. */
 #include "fit/data.h"
 #include "core/kernel.h"
 #include "core/memory.h"
 #include "core/noise.h"
 #include "core/status.h"
 
-enum { COLUMNS = 32 }; /* gathered while a row is in cache */
+enum { COLUMNS = 32 }; /* columns that are copied while a row is in cache */
 
 static nf_status check(const nf_data *d, const char *who)
 {
@@ -69,7 +69,7 @@ void nfi_data_close(nfi_data *r)
 
 /* ---- a source ---- */
 
-/* Calls it; an error of its own stands as it is. */
+/* Calls the source. If the source has set an error of its own, that error stands. */
 static nf_status read_rows(const nfi_data *r, size_t n, const size_t *row, nf_real *x, nf_real *ctx)
 {
     nfi_message kept;
@@ -88,8 +88,8 @@ static nf_status read_rows(const nfi_data *r, size_t n, const size_t *row, nf_re
 
 /* ---- tiles ---- */
 
-/* Where values are: row i of x or bytes, whichever is given, is the tile's sample s, i = place[s], or s if place is
-   NULL. */
+/* Where the values are: sample s of the tile is row place[s] of x or of bytes, whichever is given. If place is NULL, it
+   is row s. */
 typedef struct values {
     const nf_real *x;
     const unsigned char *bytes;
@@ -97,7 +97,8 @@ typedef struct values {
     const size_t *place;
 } values;
 
-/* The uniforms of columns first .. first + COLUMNS - 1 of a row: even columns, then odd ones. `first` is even. */
+/* The uniforms of the columns first .. first + COLUMNS - 1 of a row: those of even columns, then those of odd ones.
+   `first` is even. */
 static void static_uniforms(uint64_t seed, uint64_t row, size_t first, nf_real *u)
 {
     const nf_noise noise = {.seed = seed, .site = NFI_STATIC_SITE};
@@ -108,8 +109,9 @@ static void static_uniforms(uint64_t seed, uint64_t row, size_t first, nf_real *
     nfi_noise_uniforms(COLUMNS / 2, a, b, u, u + COLUMNS / 2);
 }
 
-/* tile[c * ld + s] = what becomes of column c of sample s; padded. 16 samples and COLUMNS columns at a time, so that a
-   cache line of either side is used whole. Dynamic: the tile comes with uniforms. */
+/* tile[c * ld + s] = what column c of sample s becomes; the padding repeats the last sample. The loop takes 16 samples
+   and COLUMNS columns at a time, so that whole cache lines are used on both sides. For dynamic bits, the tile holds the
+   uniforms at first. */
 NFI_INLINE void gather_body(const nfi_data *r, values from, bool bytes, nf_binarise how, const size_t *row, size_t n,
                             size_t ld, nf_real *tile)
 {

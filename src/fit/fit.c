@@ -1,11 +1,13 @@
-/* The one loop that drives every objective: step, update, watch, keep the best.
-   Steps share one parallel region until something serial and long is due (an evaluation, a checkpoint). The update runs
-   inside it, block by block, on the mean gradient while it is warm; so does the moving average of the parameters,
+/* The one loop for every objective: it makes steps, updates the parameters, evaluates, and keeps the best parameters.
+   Steps share one parallel region until something long is due that one thread does: an evaluation or a checkpoint. The
+   update runs inside this region, block by block, while the mean gradient is still in the cache. So does the moving
+   average of the parameters,
 
-       average = d average + (1 - d) theta,   d = min(decay, (1 + t) / (10 + t)),   t = 1, 2, ... steps that moved,
+       average = d average + (1 - d) theta,   d = min(decay, (1 + t) / (10 + t)),   t = 1, 2, ... steps that moved
+   theta.
 
-   which begins at the initial parameters and forgets them: after t steps of the warm-up the part 10! (t + 1)! / (t +
-   10)! of them is left, about (6 / t)^9. (Polyak & Juditsky 1992 average iterates; the exponential form with this
+   The average begins at the initial parameters and forgets them: after t steps of the warm-up their weight in it is
+   10! (t + 1)! / (t + 10)!, about (6 / t)^9. (Polyak & Juditsky 1992 average iterates; the exponential form with this
    warm-up is that of TensorFlow's ExponentialMovingAverage.) */
 #include "fit/fitter.h"
 #include "fit/optimizers.h"
@@ -13,7 +15,7 @@
 #include <omp.h>
 #include <string.h>
 
-enum { MEAN_STEPS = 100 }; /* the running mean of the loss looks back about so far */
+enum { MEAN_STEPS = 100 }; /* the running mean of the loss is over about so many steps */
 
 /* ---- one step ---- */
 
@@ -28,7 +30,8 @@ static double decay(double most, uint64_t t)
     return fmin(most, (1 + (double)t) / (10 + (double)t));
 }
 
-/* The step's last phase, on every thread: clips and updates this thread's share of the blocks. */
+/* The last phase of a step, on every thread: clips the gradient and updates the parameters in this thread's share of
+   the blocks. */
 void nfi_fit_update(void *fitter, const nfi_gradient *gradient, size_t thread, size_t n_threads)
 {
     nf_fitter *f = fitter;
@@ -93,8 +96,8 @@ static bool callback_stops(const nf_fitter *f)
     return o->callback(o->user, &p) != 0;
 }
 
-/* Steps until `until` of them have been made, or something stops the fit: one parallel region, in which the calling
-   thread does what is serial between two barriers. */
+/* Makes steps until `until` of them have been made or something stops the fit. All are in one parallel region. What
+   one thread must do alone is done by the calling thread, between two barriers. */
 static nf_status make_steps(nf_fitter *f, uint64_t until)
 {
     nf_status status = NF_OK;
@@ -102,7 +105,7 @@ static nf_status make_steps(nf_fitter *f, uint64_t until)
     bool go = true;
 #pragma omp parallel num_threads((int)f->ws->n_threads)
     {
-        omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
+        omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
         size_t thread = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
         for (;;) {
             if (thread == 0) {
@@ -140,7 +143,8 @@ bool nfi_fit_better(const nfi_fit_scored *score, const nf_fit_report *report)
     return score->failed != report->best_failed ? score->failed < report->best_failed : score->loss < report->best;
 }
 
-/* By the validation objective, at the averaged parameters where there are any; without it the running mean. */
+/* The score is the loss of the validation objective, at the averaged parameters if there are any. Without a
+   validation objective it is the running mean of the loss. */
 nf_status nfi_fit_score(nf_fitter *f, nfi_fit_scored *score)
 {
     *score = (nfi_fit_scored){.loss = f->now.mean_count ? f->now.report.loss : INFINITY};
@@ -171,7 +175,7 @@ static void keep(nf_fitter *f, const nfi_fit_scored *score)
     memcpy(f->a.best_state, f->m->state, s->n_state * sizeof(nf_real));
 }
 
-/* Every validate_every steps: is this the best so far? */
+/* Done every validate_every steps: keeps the present parameters if they are the best so far. */
 static nf_status evaluate(nf_fitter *f)
 {
     const nf_fit_options *o = &f->options;
@@ -198,7 +202,7 @@ static uint64_t next_multiple(uint64_t t, uint64_t every)
     return t > UINT64_MAX - every ? UINT64_MAX : (t / every + 1) * every;
 }
 
-/* Where a checkpoint is due: at its times, and at the run's end. */
+/* Writes a checkpoint if one is due: every checkpoint_every steps, and at the end of the run. */
 static nf_status checkpoint(nf_fitter *f, bool end)
 {
     const nf_fit_options *o = &f->options;

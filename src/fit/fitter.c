@@ -1,9 +1,10 @@
-/* A fit's life: options, arrays, runs, and what the model is left with.
+/* A fit from its creation to its end: options, arrays, runs, and the numbers that the model is left with.
 
-   Between runs the model holds what a fit that ended there would leave (the best or the averaged parameters), and the
-   fitter the parameters that it trains. These are kept with their state and their prepared numbers: a layer whose
-   preparation advances something then goes on from there, too. The evaluation that ends a run, where none is due, is
-   of the report and the model alone: the fit that goes on does not know of it. */
+   Between runs the model holds what it would hold if the fit ended there: the best or the averaged parameters.
+   Meanwhile the fitter holds the parameters that are trained, with their state and their prepared numbers. So a layer
+   whose preparation advances something continues from there in the next run. If no evaluation is due at the end of a
+   run, one is made all the same. Only the report and the model receive its result; a fit that is run again continues
+   as if that evaluation had not been made. */
 #include "fit/fitter.h"
 #include "core/memory.h"
 #include "fit/optimizers.h"
@@ -167,8 +168,8 @@ void nf_fitter_free(nf_fitter *f)
 
 /* ---- runs ---- */
 
-/* The evaluation of a fit that ends here, if none has just been made: into *report. Whether the parameters of the
-   moment are the best. */
+/* Makes the evaluation at the end of a run, if none has just been made, and writes its result into *report. *best:
+   whether the present parameters are the best. */
 static nf_status score_the_end(nf_fitter *f, nf_fit_report *report, bool *best)
 {
     const nf_fit_options *o = &f->options;
@@ -188,8 +189,8 @@ static nf_status score_the_end(nf_fitter *f, nf_fit_report *report, bool *best)
     return NF_OK;
 }
 
-/* The model as a fit leaves it; `last`: the parameters of the moment are the best. Those that are trained are set
-   aside. */
+/* Gives the model the numbers that a run leaves in it. `last`: the present parameters are the best. The trained ones
+   must have been set aside. */
 static nf_status leave(nf_fitter *f, bool last)
 {
     const bool failed = f->now.report.reason == NF_STOP_NOTFINITE;
@@ -207,7 +208,8 @@ static void complete(const nf_fitter *f, nf_fit_report *report)
     report->bytes = nf_workspace_bytes(f->ws);
 }
 
-/* The steps of a run. A rank that ends before them says so to those that would wait for it. */
+/* Makes the steps of a run. If this rank ends before all of them are made, it tells the other ranks, which would wait
+   for it. */
 static nf_status make_run(nf_fitter *f)
 {
     const uint64_t wanted = f->until > f->now.report.steps ? f->until - f->now.report.steps : 0;
@@ -219,7 +221,7 @@ static nf_status make_run(nf_fitter *f)
         status = nfi_fit_loop(f);
         if (status == NF_ESTOP && nfi_exchange_stopped(x)) {
             f->now.report.reason = NF_STOP_CALLBACK;
-            status = nfi_fit_loop(f); /* no step more, but a checkpoint */
+            status = nfi_fit_loop(f); /* makes no further step, but writes the checkpoint */
         }
         nfi_engine_end(&f->engine);
     }
@@ -242,7 +244,7 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
     f->running = false;
     const nf_status left = leave(f, last);
     if (f->now.report.reason == NF_STOP_CALLBACK)
-        f->now.report.reason = NF_STOP_STEPS; /* of this run alone */
+        f->now.report.reason = NF_STOP_STEPS; /* a callback stops only this run */
     end.seconds = f->now.report.seconds += nfi_fit_clock() - f->start;
     complete(f, &end);
     if (report)

@@ -1,9 +1,9 @@
 /*
- * Minibatches. Epoch e is a random permutation p_e of the n rows, named by (seed, e); the epochs are laid end to end,
- * p_0 p_1 p_2 ..., and step t takes places t b .. t b + b - 1 of that sequence. So each row comes once an epoch, an
- * epoch's remainder is carried over into the next, and a step's rows do not depend on the steps before it. As b < n
- * (else all rows are taken in order), a step meets at most two epochs; a permutation's values are computed one by one
- * (core/permuted.c), so that nothing of length n or b is made or kept.
+ * Minibatches. Epoch e is a random permutation p_e of the n rows, named by (seed, e). The epochs are laid end to end,
+ * p_0 p_1 p_2 ..., and with batches of b rows step t takes the places t b .. t b + b - 1 of that sequence. So each row
+ * comes once in an epoch, the rest of an epoch is carried over into the next step, and a step's rows do not depend on
+ * the steps before it. Here b < n (otherwise all rows are taken in order), so a step meets at most two epochs. The
+ * values of a permutation are computed one by one (core/permuted.c), so nothing of length n or b is made or kept.
  *
  * Static bits are named by the row, dynamic ones by seed, step and sample: fit/data.c.
  */
@@ -17,7 +17,7 @@ struct nf_minibatches {
     size_t batch;
     bool shuffled;
     uint64_t seed, step;
-    uint64_t place;           /* of the step's first sample in the first of its epochs */
+    uint64_t place;           /* place of the step's first sample in that sample's epoch */
     nfi_permutation epoch[2]; /* that epoch's and the next one's */
 };
 
@@ -69,7 +69,7 @@ nf_status nf_minibatches_begin(nf_minibatches *b, uint64_t seed, uint64_t step)
     b->step = step;
     if (!b->shuffled)
         return NF_OK;
-    __extension__ typedef unsigned __int128 wide; /* no overflow, however large the step */
+    __extension__ typedef unsigned __int128 wide; /* cannot overflow, however large the step */
     const uint64_t n = b->rows.data.n;
     const wide place = (wide)step * b->batch;
     nf_noise noise = {.seed = seed, .step = (uint64_t)(place / n), .site = NFI_SHUFFLE_SITE};
@@ -84,7 +84,7 @@ static size_t row_of(const nf_minibatches *b, size_t sample)
 {
     if (!b->shuffled)
         return sample;
-    const uint64_t left = b->rows.data.n - b->place; /* places of the first epoch */
+    const uint64_t left = b->rows.data.n - b->place; /* places left in the first epoch */
     return sample < left ? nfi_permuted(&b->epoch[0], b->place + sample) : nfi_permuted(&b->epoch[1], sample - left);
 }
 

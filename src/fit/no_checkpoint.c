@@ -1,4 +1,4 @@
-/* Builds without Jansson: checkpoints are refused. */
+/* For builds without Jansson: every call for a checkpoint is refused. */
 #include "fit/fitter.h"
 
 static nf_status refuse(const char *who)

@@ -1,10 +1,11 @@
-/* Objectives: construction, and single evaluations by the engine of step.c. */
+/* Objectives: how they are made, and evaluations of one step by the engine of step.c. */
 #include "fit/objective.h"
 #include "core/memory.h"
 #include "core/table.h"
 #include <string.h>
 
-/* What is wrong with the arguments of nf_objective_new, NULL if nothing. The table has all up to `backward`. */
+/* What is wrong with the arguments of nf_objective_new; NULL if nothing. The table is known to have all hooks up to
+   `backward`. */
 static const char *fault(const nf_objective_type *type, const nf_model *model, size_t n)
 {
     if (!type->backward)
@@ -91,7 +92,7 @@ nf_status nf_objective_value(nf_objective *o, nf_workspace *ws, uint64_t seed, u
     return evaluate(o, ws, NULL, &s, NULL, NULL, report);
 }
 
-/* Where nf_objective_gradient wants its result. */
+/* Where nf_objective_gradient puts its result. */
 typedef struct copy {
     nf_real *to;
     size_t n;

@@ -1,4 +1,4 @@
-/* Objectives from the inside, and the engine of one step. */
+/* What an objective consists of, and the engine that makes one step. */
 #ifndef NFI_OBJECTIVE_H
 #define NFI_OBJECTIVE_H
 #include "core/live.h"
@@ -7,40 +7,41 @@
 #include <nflow/objective.h>
 
 struct nf_objective {
-    const nf_objective_type *type; /* in this library's size */
-    nf_objective_type completed;   /* which it is, if the caller's table was smaller */
+    const nf_objective_type *type; /* a table of this library's size */
+    nf_objective_type completed;   /* `type` points here if the caller's table was smaller */
     nf_model *model;
     size_t n;
     void *self;
 };
 
-enum { NFI_BLOCK = 4096 }; /* parameters are combined, scaled and updated in blocks, shared out among the threads */
+enum { NFI_BLOCK = 4096 }; /* the parameters are combined, scaled and updated in blocks, which the threads share */
 
-/* The first of n parameters that is thread k's; those up to thread k + 1's are. */
+/* The first of n parameters that belong to this thread. Its last one is before the first one of the next thread. */
 static inline size_t nfi_shared_parameter(size_t n, size_t thread, size_t n_threads)
 {
     const size_t first = nfi_team_share((n + NFI_BLOCK - 1) / NFI_BLOCK, thread, n_threads) * NFI_BLOCK;
     return first < n ? first : n;
 }
 
-/* What a step's last phase sees. */
+/* What is given to the last phase of a step. */
 typedef struct nfi_gradient {
     nf_real *g;                   /* the mean gradient [n_params] */
-    const nf_step_report *report; /* complete */
-    bool finite;                  /* loss and gradient */
+    const nf_step_report *report; /* of the step, complete */
+    bool finite;                  /* whether the loss and the gradient's norm are finite, and no error has occurred */
 } nfi_gradient;
 
-/* Called by every thread of the team inside the parallel region; nfi_shared_parameter says whose is what. */
+/* Every thread of the team calls this function inside the parallel region. nfi_shared_parameter says which parameters
+   belong to which thread. */
 typedef void nfi_finish_fn(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads);
 
-/* A tile between its two phases. */
+/* What is kept of a tile between its forward and its backward phase. */
 typedef struct nfi_held {
     void *saved;
-    size_t n_failed; /* samples left out; columns says which are in */
-    bool kept;       /* false: forward must be run again */
+    size_t n_failed; /* number of samples left out; `columns` of the engine says which remain */
+    bool kept;       /* whether the tape is kept; if not, forward must be run again */
 } nfi_held;
 
-/* What the ranks of a step add up: see nf_ranks. */
+/* What the ranks of a step add up, or of which they take the maximum: see nf_ranks. */
 enum {
     NFI_R_LOSS,
     NFI_R_TERMS,
@@ -52,15 +53,16 @@ enum {
 };
 enum { NFI_R_WORST_LOG_DET, NFI_R_STATUS, NFI_R_MAXIMA };
 typedef struct nfi_exchange {
-    nf_ranks ranks;     /* n_ranks 0: one process alone, and nothing below */
+    nf_ranks ranks;     /* n_ranks 0: there is one process, and the fields below are not used */
     double *sums;       /* [NFI_R_STATS + n_state] */
     double *maxima;     /* [NFI_R_MAXIMA] */
-    nf_real *nothing;   /* [n_params + n_prep], what a rank brings that has no gradient */
-    uint64_t exchanged; /* steps whose sums have gone through all_reduce */
-    bool ended;         /* a rank has said that it ends: no more exchanges */
+    nf_real *nothing;   /* [n_params + n_prep], the zeros that a rank gives in place of a gradient when it leaves */
+    uint64_t exchanged; /* number of calls of all_reduce, in a fit: in this run */
+    bool ended;         /* no more exchanges: a rank has said that it ends, or all_reduce has failed, or there is one
+                           process */
 } nfi_exchange;
 
-/* One step in the making. Reused from step to step. */
+/* A step under way. The same engine is used for one step after the other. */
 typedef struct nfi_engine {
     nf_objective *o;
     nf_workspace *ws;
@@ -71,48 +73,54 @@ typedef struct nfi_engine {
     nfi_sum sum;
     nf_sums *sums;     /* [n_shards] */
     double *stats;     /* [n_shards x n_state] or NULL */
-    nfi_held *held;    /* [n_tiles], with gather only */
-    uint32_t *columns; /* [n], likewise: of a tile some of whose samples failed, its nf_noise.column */
+    nfi_held *held;    /* [n_tiles], only if the objective has `gather` */
+    uint32_t *columns; /* [n], only with `gather`: the nf_noise.column of tiles in which samples failed */
     double *square;    /* [n_blocks], sums of squares of the mean gradient */
     size_t n_blocks;
-    nfi_preparing preparing; /* the round under way: of prepare_vjp, then of prepare */
-    bool moved;              /* the step moved the parameters: the model is to be prepared */
+    nfi_preparing preparing; /* the preparation under way: first prepare_vjp, later prepare */
+    bool moved;              /* the step moved the parameters, so that the model must be prepared again */
     nfi_team team;
     atomic_size_t next;
-    nf_mark mark; /* of ws->shared, while a step is under way */
+    nf_mark mark; /* of ws->shared before a step takes memory there */
     nf_step_report report;
     nfi_exchange *exchange; /* NULL: one process alone */
 } nfi_engine;
 
-/* Rank r's samples of a step, of n_ranks that have been checked. */
+/* The samples of a step that a rank computes: *n samples from *first on. The caller has checked rank and n_ranks. */
 void nfi_share(const nf_objective *o, size_t rank, size_t n_ranks, size_t *first, size_t *n);
-/* Checks `ranks` (NULL: none) for `who`, and reserves what their exchange needs. */
+/* Checks `ranks` (NULL: one process) and allocates what their exchange needs. Error messages name the function
+   `who`. */
 nf_status nfi_exchange_begin(nfi_exchange *x, const nf_objective *o, const nf_ranks *ranks, const char *who);
 void nfi_exchange_end(nfi_exchange *x);
-/* Whether another rank has stopped, and none has failed. */
+/* Whether another rank has stopped the fit and no rank has failed. */
 bool nfi_exchange_stopped(const nfi_exchange *x);
-/* Tells the other ranks, once, that this one ends: `status` is why, NF_OK for a stop. Returns `status`. */
+/* Tells the other ranks that this rank ends; a second call does nothing. `status` is the reason: NF_OK if this rank
+   has stopped, else its error. Returns `status` if it is an error; otherwise the error of all_reduce or of another
+   rank, if there is one. */
 nf_status nfi_exchange_leave(nfi_exchange *x, const nf_objective *o, nf_status status);
-/* Adds up a step's gradient, sums and statistics [n_state] over all ranks. Serial. NF_ESTOP, with x->ended, where a
-   rank has stopped; another status where one has failed. */
+/* Adds up a step's gradient, sums and statistics [n_state] over all ranks. One thread calls this function. Returns
+   NF_ESTOP, and sets x->ended, if a rank has stopped; returns another error if a rank has failed. */
 nf_status nfi_exchange_step(nfi_exchange *x, nf_real *gradient, const nf_objective *o, nf_sums *sums, double *stats);
 
-/* An engine for an objective; nfi_engine_end releases it. `exchange` (borrowed; NULL or one without ranks: alone). */
+/* Begins an engine for an objective; nfi_engine_end releases it. `exchange` is borrowed. If it is NULL or has no
+   ranks, one process makes the steps. */
 nf_status nfi_engine_begin(nfi_engine *e, nf_objective *o, nf_workspace *ws, nfi_exchange *exchange,
                            nfi_finish_fn *finish, void *user);
 void nfi_engine_end(nfi_engine *e);
-/* The three parts of a step, of which `step` gives seed, step and gradient; samples follow from the objective and the
-   rank. Serial: the objective's begin, memory. With step->gradient the pass is in NF_TRAIN and running statistics
-   advance, otherwise it is in NF_EVAL. After an error only nfi_engine_end may follow. */
+/* A step has three parts. nfi_step_begin is called by one thread: it calls the objective's `begin` and takes memory.
+   Of `step` it reads seed, step and gradient; the samples follow from the objective and the rank. With step->gradient
+   the pass is in NF_TRAIN and running statistics advance; without it the pass is in NF_EVAL. After an error the
+   caller may only call nfi_engine_end. */
 nf_status nfi_step_begin(nfi_engine *e, const nf_step *step);
-/* By every thread of one parallel region: forward, gather, backward, reduction, finish; ends with a barrier. */
+/* Called by every thread of one parallel region: forward, gather, backward, reduction and `finish`. If there is a
+   gradient and no error, this function ends with a barrier. */
 void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads);
-/* Serial: the step's status, report and statistics. */
+/* Called by one thread: gives the step's status and report, and updates the running statistics. */
 nf_status nfi_step_end(nfi_engine *e, nf_step_report *report);
-/* By every thread after nfi_step_end: prepares the model for the next step if e->moved, which thread 0 has set. Errors
-   are the team's. Where nothing is to prepare there is no barrier. */
+/* Called by every thread after nfi_step_end. Prepares the model for the next step if thread 0 has set e->moved.
+   Errors are left in the team. If the model has nothing to prepare, there is no barrier. */
 void nfi_step_prepare(nfi_engine *e, size_t thread, size_t n_threads);
-/* Begin, work and end in a region of their own. */
+/* Does nfi_step_begin, nfi_step_work and nfi_step_end, with a parallel region of its own. */
 nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report);
 
 #endif

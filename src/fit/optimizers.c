@@ -1,5 +1,5 @@
-/* First-order rules with their defaults. Their formulas and kernels are in optimizers_kernels.c; here is what of a step
-   is the same for all parameters. */
+/* First-order rules and their defaults. Formulas and kernels are in optimizers_kernels.c. Here is what a step
+   computes once for all parameters. */
 #include "fit/optimizers.h"
 #include "core/table.h"
 #include <math.h>

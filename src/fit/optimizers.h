@@ -1,16 +1,18 @@
-/* Optimizers from the inside. */
+/* What an optimizer consists of. */
 #ifndef NFI_OPTIMIZERS_H
 #define NFI_OPTIMIZERS_H
 #include "core/kernel.h"
 #include <nflow/fit.h>
 
-/* The coefficients in force: 0 stands for the type's default, negative for 0. `options` may be NULL: all defaults. */
+/* The coefficients to compute with. A 0 in `options` stands for the type's default, a negative number for 0.
+   `options` NULL: all defaults. */
 nf_optimizer_options nfi_resolve(const nf_optimizer_type *type, const nf_optimizer_options *options);
 
-/* NF_EARG unless the table of the option `optimizer` is usable; *whole [one]: the table in this library's size. */
+/* Returns NF_EARG if the table in the option `optimizer` cannot be used. *whole receives the table in this library's
+   size. */
 nf_status nfi_check_optimizer(const char *who, const nf_optimizer_type *type, nf_optimizer_type *whole);
 
-/* ---- kernels: one step of n parameters along their gradient g; a is the rate ---- */
+/* ---- kernels: each makes one step for n parameters with their gradient g; a is the learning rate ---- */
 
 NFI_KERNEL void nfi_sgd(size_t n, nf_real a, const nf_real *g, nf_real *theta);
 NFI_KERNEL void nfi_momentum(size_t n, nf_real a, nf_real mu, const nf_real *g, nf_real *v, nf_real *theta);

@@ -1,10 +1,10 @@
 /*
- * First-order rules, elementwise over a block of parameters; rate a, gradient g, step t = 1, 2, ...
+ * First-order rules, elementwise over a block of parameters; learning rate a, gradient g, step t = 1, 2, ...
  *
  *     SGD       theta -= a g
  *     momentum  v = mu v + g;                 theta -= a v
  *     RMSProp   s = rho s + (1 - rho) g^2;    d = g / (sqrt(s) + eps);  v = mu v + d;  theta -= a v
- *               (Tieleman & Hinton 2012, lecture 6.5; theta -= a d where mu = 0, and no v is kept)
+ *               (Tieleman & Hinton 2012, lecture 6.5; if mu = 0, theta -= a d and v is not kept)
  *     Adam      m = b1 m + (1 - b1) g;  s = b2 s + (1 - b2) g^2;  theta -= a (m / c1) / (sqrt(s / c2) + eps),
  *               c = 1 - b^t  (Kingma & Ba 2015, algorithm 1), computed as a' m / (sqrt(s) + eps'),
  *               a' = a sqrt(c2) / c1, eps' = eps sqrt(c2)

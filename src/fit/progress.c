@@ -1,6 +1,6 @@
-/* How far a fit is, and by what options, as a JSON object: {"first_step": 0, "seed": 6, ..., "rate": 0.001, ...,
-   "optimizer": "adam", "slots": 2, "schedule": "cosine", "reason": "steps"}. Integers are whole 64 bits, reals have 17
-   digits (or are "nan", "inf", "-inf"), so that both come back to the bit; choices are names. */
+/* The counts and options of a fit, as a JSON object: {"first_step": 0, "seed": 6, ..., "rate": 0.001, ...,
+   "optimizer": "adam", "slots": 2, "schedule": "cosine", "reason": "steps"}. Integers have all 64 bits and reals have
+   17 digits (or are "nan", "inf", "-inf"), so that reading gives the same bits. Choices are written as names. */
 #include "fit/progress.h"
 #include "io/description.h"
 #include <jansson.h>

@@ -1,10 +1,11 @@
 /* A step that several ranks share. Rank r of R (a power of two) computes shards r S / R .. (r + 1) S / R - 1 of the
-   step's S, a node of the tree of shards.h; the gradient, the loss's sums, the counts and the statistics of the R nodes
-   are added up by the caller's all_reduce, by the rest of that tree if the bits are to be those of one process.
+   step's S shards; they are a node of the tree of shards.h. The caller's all_reduce adds up the gradients, the sums
+   of the loss, the counts and the statistics of the R nodes. If the bits are to be those of one process, all_reduce
+   must add in the order of the rest of that tree.
 
-   All ranks come to all_reduce equally often. A rank that cannot make its step, or does not want to make another one,
-   comes in the place of its next step with zeros and a flag, and whoever sees a flag ends, too: nobody waits for a rank
-   that has gone. So the only sums that nobody looks for are those after the last step, which all ranks know. */
+   All ranks call all_reduce equally often. A rank that cannot make its next step, or does not want to, calls it with
+   zeros and a flag instead. A rank that sees a flag ends, too. So no rank waits for one that has gone. After the last
+   step there is no such call; all ranks know which step is the last. */
 #include "core/memory.h"
 #include "fit/objective.h"
 #include <string.h>
@@ -93,7 +94,7 @@ static nf_status all_reduce(nfi_exchange *x, const nf_objective *o, nf_real *gra
     return status;
 }
 
-/* What the sums say of the other ranks. */
+/* The error of another rank, if the sums show one. */
 static nf_status verdict(const nfi_exchange *x)
 {
     const double failed = x->sums[NFI_R_FAILED];

@@ -5,7 +5,8 @@
  *     cosine   to + (from - to) (1 + cos pi r) / 2                        Loshchilov & Hutter (2017), eq. 5
  *     stairs   from to^floor(t / k)
  *
- * With a warm-up of w steps, v(0) (t + 1) / w comes first, reaching v(0) at t = w - 1, and t counts from w after that.
+ * A warm-up of w steps comes first, with the values v(0) (t + 1) / w. It reaches v(0) at t = w - 1. After the
+ * warm-up t counts from w.
  */
 #include <nflow/objective.h>
 #include <math.h>

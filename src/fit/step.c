@@ -1,9 +1,10 @@
-/* The engine of one step: one parallel region that takes tiles forward, through the loss and backward, sums gradients
-   in shards, combines them, and hands the mean gradient to whoever moves the parameters, all threads still together.
+/* The engine of one step. In one parallel region the threads take tiles forward, through the loss and backward, sum
+   gradients in shards, and add up the shards. Then all threads together give the mean gradient to `finish`, which
+   moves the parameters.
 
-   A rank of several computes the tiles of its node of the tree of shards; between combining and scaling the sums go
-   through the ranks' exchange (ranks.c). Tiles, samples and so the noise are numbered in the whole step. What
-   a thread does with a tile is in step_tiles.c. */
+   One rank of several computes the tiles below its node of the tree of shards. After its shards are added up, and
+   before the mean is formed, the sums go through the ranks' exchange (ranks.c). Tiles and samples, and so their
+   noise, are numbered over the whole step, not over the rank. step_tiles.c has what a thread does with a tile. */
 #include "core/memory.h"
 #include "core/rows.h"
 #include "core/shards.h"
@@ -22,7 +23,7 @@ static void add_sums(nf_sums *all, const nf_sums *s)
     all->failed += s->failed;
 }
 
-/* Sums and statistics over shards into those of shard 0, by the gradient's tree. */
+/* Adds the sums and statistics of all shards into those of shard 0, in the order of the gradient's tree. */
 static void add_up(nfi_engine *e)
 {
     const size_t n_state = e->stats ? e->o->model->o->total.n_state : 0;
@@ -34,7 +35,7 @@ static void add_up(nfi_engine *e)
         }
 }
 
-/* Means over the accepted samples. */
+/* The report has means over the accepted samples. */
 static void fill_report(nfi_engine *e)
 {
     const nf_sums all = e->sums[0];
@@ -54,8 +55,8 @@ static size_t block_end(size_t block, size_t length)
     return end < length ? end : length;
 }
 
-/* Pulls the prepared numbers' gradient back; norms of blocks are then those of theta's gradient. By every thread;
-   begins and ends with a barrier. */
+/* Pulls the gradient in the prepared numbers back to theta, and computes the blocks' norms again for theta's gradient
+   alone. Called by every thread; begins and ends with a barrier. */
 static void pull_back(nfi_engine *e, nf_real *g, size_t thread, size_t n_threads)
 {
     const nf_shape *shape = &e->o->model->o->total;
@@ -75,7 +76,8 @@ static void pull_back(nfi_engine *e, nf_real *g, size_t thread, size_t n_threads
     nfi_team_wait(&e->team, n_threads);
 }
 
-/* This rank's sum in part[0], then that of all ranks. Called by every thread; false if it has failed. */
+/* Forms this rank's sum in part[0], and then the sum of all ranks. Called by every thread. Returns false if there was
+   an error. */
 static bool exchange(nfi_engine *e, size_t thread, size_t n_threads)
 {
     const size_t end = nfi_team_share(e->n_blocks, thread + 1, n_threads);
@@ -92,7 +94,7 @@ static bool exchange(nfi_engine *e, size_t thread, size_t n_threads)
     return e->team.status == NF_OK;
 }
 
-/* After the shards: the mean gradient in part[0], its norm, and the finish. Called by every thread. */
+/* After the shards: forms the mean gradient in part[0] and its norm, and calls `finish`. Called by every thread. */
 static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
 {
     if (e->exchange && !exchange(e, thread, n_threads))
@@ -111,7 +113,8 @@ static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
         pull_back(e, g, thread, n_threads);
     else
         nfi_team_wait(&e->team, n_threads);
-    nf_step_report report = e->report; /* every thread adds the same numbers in the same order */
+    nf_step_report report = e->report; /* every thread adds the same numbers in the same order, so that all have the
+                                          same norm */
     double square = 0;
     for (size_t b = 0; b < e->n_blocks; b++)
         square += e->square[b];
@@ -203,7 +206,7 @@ void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads)
     reduce(e, thread, n_threads);
 }
 
-/* Running statistics, which add_up has summed. */
+/* Updates the running statistics from the sums that add_up has made. */
 static nf_status end_statistics(nfi_engine *e)
 {
     if (!e->stats || !isfinite(e->report.loss) || !isfinite(e->report.grad_norm))
@@ -241,7 +244,7 @@ nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report)
         return status;
 #pragma omp parallel num_threads((int)e->ws->n_threads)
     {
-        omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
+        omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
         nfi_step_work(e, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
     }
     return nfi_step_end(e, report);

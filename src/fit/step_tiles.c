@@ -1,13 +1,14 @@
-/* A step's tiles: each goes forward, through the loss and backward by the objective's hooks. Samples that fail are left
-   out, and their tile is run again (core/live.h).
+/* The tiles of a step: each goes forward, through the loss and backward by the objective's hooks. Samples that fail
+   are left out, and their tile is run again without them (core/live.h).
 
-   Objectives with a `gather` phase need the whole batch between forward and backward: their tapes are kept, up to a cap
-   beyond which a tile's forward is run again (noise is reproducible, so it is the same forward). */
+   Objectives with a `gather` phase need the whole batch between forward and backward. Therefore the tapes of the
+   tiles are kept, up to a limit of memory. Beyond the limit a tile's forward is run again; the noise is reproducible,
+   so it gives the same result. */
 #include "core/memory.h"
 #include "fit/step_tiles.h"
 #include <string.h>
 
-static const size_t tape_cap = (size_t)256 << 20; /* bytes, over all threads */
+static const size_t tape_cap = (size_t)256 << 20; /* bytes, for all threads together */
 
 static nf_pass tile_pass(const nfi_engine *e, size_t first, size_t n, size_t ld, nfi_thread *memory)
 {
@@ -72,7 +73,7 @@ nf_status nfi_tile_backward(void *engine, size_t tile, size_t first, size_t n, s
     nfi_live_resume(&live, &p, held ? held->n_failed : 0, e->columns ? e->columns + (first - e->step.first) : NULL);
     nf_grad grad = {
         .theta = g, .prep = g + shape->n_params, .fresh = fresh && (type->internal & NFI_HANDS_GRADIENT_ON)};
-    if (fresh && e->step.gradient) { /* what nobody else writes */
+    if (fresh && e->step.gradient) { /* clears what no hook writes first */
         const size_t kept = grad.fresh ? shape->n_params : 0;
         memset(g + kept, 0, (e->sum.length - kept) * sizeof *g);
     }
@@ -94,7 +95,7 @@ nf_status nfi_tile_backward(void *engine, size_t tile, size_t first, size_t n, s
         nf_arena_rewind(&memory->tape, tape);
         nf_arena_rewind(&memory->scratch, scratch);
     }
-    if (p.n == 0 && grad.fresh && e->step.gradient) /* nobody has written it */
+    if (p.n == 0 && grad.fresh && e->step.gradient) /* all samples failed, so no hook has written it */
         memset(g, 0, shape->n_params * sizeof *g);
     e->sums[shard].failed += live.n_failed;
     return status;

@@ -1,13 +1,13 @@
-/* Activation normalisation (Kingma & Dhariwal 2018, sec. 3.1): the affine flow y = x exp(s) + m, begun from data.
+/* Activation normalisation (Kingma & Dhariwal 2018, sec. 3.1): the affine flow y = x exp(s) + m, initialised from data.
 
-   Of the batch that enters, let mean and sd be a row's (1 / n in the variance). Every row leaves with mean 0 and
-   deviation 1, in the direction in which the batch goes:
+   Let mean and sd be those of a row of the batch that enters (1 / n in the variance). Every row leaves with mean 0 and
+   standard deviation 1, in the direction in which the batch goes:
 
        forward:  y = (x - mean) / sd,   s = -log sd,   m = -mean / sd
        inverse:  x = (y - mean) / sd,   s = log sd,    m = mean.
 
-   A row whose sd is no more than the rounding of its numbers (a constant column, a batch of one) is only centred:
-   dividing would magnify rounding, or give infinities. Without a batch it is the identity. */
+   A row whose sd is not above the rounding of its numbers (a constant column, a batch of one sample) is only centred:
+   to divide by sd would magnify rounding, or give infinities. Without a batch the flow starts as the identity. */
 #include "flows/affine.h"
 #include "flows/moments.h"
 #include "flows/param.h"

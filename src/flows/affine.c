@@ -1,4 +1,4 @@
-/* The elementwise affine flow: its hooks. The formulas are in affine_kernels.c. */
+/* The hooks of the elementwise affine flow. The formulas are in affine_kernels.c. */
 #include "flows/affine.h"
 #include "flows/compose.h"
 #include "flows/types.h"

@@ -1,19 +1,19 @@
-/* nf_affine from the inside: its kernels, and its hooks for the flows that are it with other beginnings:
-   y = x exp(s) + m with p->theta = m, s. */
+/* The elementwise affine flow y = x exp(s) + m with p->theta = m, s: its kernels and its hooks. The hooks are also
+   used by flows that differ from nf_affine only in how their numbers begin or where they come from. */
 #ifndef NFI_AFFINE_H
 #define NFI_AFFINE_H
 #include "core/kernel.h"
 #include <nflow/flow.h>
 
-/* ---- kernels; theta and its stride as in the pass: m [dim], s [dim], or [dim x ld] each ---- */
+/* ---- kernels; theta and its stride are as in the pass: m [dim], s [dim], or [dim x ld] each ---- */
 
-/* y and log_det += from x; of the inverse x is the target's side. */
+/* Computes y from x in direction d and adds to log_det. In the inverse direction x is on the target's side. */
 NFI_KERNEL void nfi_affine_map(size_t stride, nf_direction d, size_t dim, size_t ld, const nf_real *theta,
                                const nf_real *x, nf_real *y, double *log_det);
-/* gx = J^T gy of a direction; J^-T is the other direction's. */
+/* gx = J^T gy in direction d. J^-T is J^T of the other direction. */
 NFI_KERNEL void nfi_affine_scale(size_t stride, nf_direction d, size_t dim, size_t ld, const nf_real *theta,
                                  const nf_real *gy, nf_real *gx);
-/* g_theta +=; base: x or y, whichever stands on the base side. */
+/* Adds to g_theta. base: x or y, whichever is on the base's side. */
 NFI_KERNEL void nfi_affine_add_gradient(size_t stride, nf_direction d, size_t dim, size_t ld, const nf_real *base,
                                         const nf_real *gy, const nf_real *gx, const nf_real *g_log_det,
                                         nf_real *g_theta);

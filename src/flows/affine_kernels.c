@@ -1,11 +1,11 @@
-/* Elementwise affine flow: y = x exp(s) + m, log|det dy/dx| = sum s; x = (y - m) exp(-s).
+/* The elementwise affine flow: y = x exp(s) + m, log|det dy/dx| = sum s; x = (y - m) exp(-s).
 
        gx = gy e^s,   gm += gy,   gs += gy (y - m) + g_log_det           (forward; y - m = x e^s)
-       gx = gy e^-s,  gm -= gx,   gs -= gy y + g_log_det                 (inverse; y is the base side)
+       gx = gy e^-s,  gm -= gx,   gs -= gy y + g_log_det                 (inverse; y is on the base's side)
 
-   e^s x is taken as (e^(s/2) x) e^(s/2), see root_scale.h.
-   A row of the tile needs m and s only, shared or one a sample (theta_stride 1: the amortised posterior of a VAE).
-   Conditioning: both directions are exact to rounding of x e^s and m. */
+   e^s x is computed as (e^(s/2) x) e^(s/2), see root_scale.h.
+   A row of the tile needs only m and s, shared or one for each sample (theta_stride 1: the amortised posterior of a
+   VAE). Conditioning: both directions are exact to rounding of x e^s and m. */
 #include "flows/affine.h"
 #include "flows/root_scale.h"
 
@@ -30,7 +30,7 @@ NFI_INLINE void apply_rows(size_t dim, size_t ld, bool forward, bool per_sample,
         apply_row(ld, forward, per_sample, theta + r * step, theta + (dim + r) * step, x + r * ld, y + r * ld, log_det);
 }
 
-/* gx = gy / scale is what solve_jt wants: the same with the sign turned. */
+/* gx = gy * scale. solve_jt needs gx = gy / scale, which is the same with the other sign. */
 NFI_INLINE void scale_row(size_t ld, nf_real sign, bool per_sample, const nf_real *s, const nf_real *restrict gy,
                           nf_real *restrict gx)
 {
@@ -51,10 +51,10 @@ NFI_INLINE void scale_rows(size_t dim, size_t ld, bool forward, bool per_sample,
         scale_row(ld, forward ? 1 : -1, per_sample, theta + (dim + r) * step, gy + r * ld, gx + r * ld);
 }
 
-/* v b, but 0 where b is 0, however large v is. */
+/* v b, but 0 if b is 0, however large v is. */
 NFI_INLINE nfi_vec product_or_0(nfi_vec v, nfi_vec b)
 {
-    const __typeof__(b != b) keep = b != 0; /* all bits or none */
+    const __typeof__(b != b) keep = b != 0; /* all bits set, or none */
     return (nfi_vec)((__typeof__(b != b))(v * b) & keep);
 }
 

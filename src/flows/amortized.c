@@ -1,15 +1,15 @@
-/* A flow whose parameters are, for each sample, a net's output or the context itself (Rezende & Mohamed 2015,
+/* A flow whose parameters, for each sample, are a net's output or the context itself (Rezende & Mohamed 2015,
    sec. 4.2), or a flow whose context is a net's output:
 
        y = f(x; theta),   theta = head(context)   or   theta = context,
        y = f(x; theta, c),    c = net(context).
 
-   f's gradient in what the net gives is the cotangent of the net's output; without a net it goes straight into the
-   context's. */
+   The gradient of f in what the net gives is the cotangent of the net's output. Without a net the gradient goes
+   straight into that of the context. */
 #include "flows/conditioned.h"
 #include "flows/types.h"
 
-/* Child 0 is f, detached unless the net gives its context. Child 1, if there is one, is the head or net. */
+/* Child 0 is f; it is detached unless the net gives its context. Child 1 is the head or the net, if there is one. */
 static bool has_head(const nf_object *o)
 {
     return o->n_children > NFI_CONDITIONER;
@@ -18,7 +18,7 @@ static bool has_head(const nf_object *o)
 static nf_pass head_pass(const nf_object *o, const nf_pass *p)
 {
     nf_pass c = nf_child_pass(o, NFI_CONDITIONER, p);
-    c.ctx = NULL; /* it reads the context as its input */
+    c.ctx = NULL; /* the head reads the context as its input */
     return c;
 }
 
@@ -75,9 +75,8 @@ static nf_status start_context(const nf_object *o, const nf_noise *noise, nf_rea
     return has_head(o) ? NF_OK : nfi_transform_start(o, noise, ctx);
 }
 
-/* Of a flow with a context net, which has numbers of its own: the batch enters f, with what the net makes of its
- * context.
- */
+/* For a flow with a context net, where f has numbers of its own. f is initialised from the batch, with what the net
+   makes of the batch's context. */
 static nf_status init_by_net(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                              nf_real *state)
 {

@@ -1,5 +1,5 @@
-/* Autoregressive flows as objects: order, initial parameters, model files, construction. What they compute is in
-   autoregressive_pass.c. */
+/* Autoregressive flows as objects: order, initial parameters, model files, construction. autoregressive_pass.c
+   computes with them. */
 #include "flows/autoregressive.h"
 #include "core/fields.h"
 #include "core/kernel.h"
@@ -9,7 +9,7 @@
 #include "nn/masked.h"
 #include <string.h>
 
-/* Each dimension's transform starts at its own initial parameters, or at the context where it starts well. */
+/* Each dimension's transform starts at the transform's own initial parameters. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     (void)batch;
@@ -17,17 +17,18 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return nfi_conditioned_init_net(o, noise, a->dim, theta, state);
 }
 
-/* The samples of all dimensions one after the other, as the one-dimensional transform sees them: row t of a tile
-   [dim x ld], in order, becomes numbers t n .. (t + 1) n - 1. */
+/* Puts the samples of all dimensions one after the other, as the one-dimensional transform reads them. The row of a
+   tile [dim x ld] that is t-th in the order becomes the numbers t n .. (t + 1) n - 1. */
 static void side_by_side(const nfi_autoregressive *a, const nf_batch *batch, nf_real *x)
 {
     for (size_t t = 0; t < a->dim; t++)
         memcpy(x + t * batch->n, batch->x + a->order[t] * batch->ld, batch->n * sizeof *x);
 }
 
-/* The transform, which is shared by all dimensions, sees the samples of all of them. The net's output depends on rows
-   that only the transform can give if data come against the parallel direction, so that it is taken as it starts: the
-   context at which the transform starts well. */
+/* All dimensions share one transform, which is therefore initialised from the samples of all of them. Its context is
+   taken to be the one at which the net's output starts, where the transform starts well. The net's real output could
+   not always be computed: if data come against the parallel direction, it depends on rows that only the transform can
+   give. */
 static nf_status init_by_context(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                  nf_real *state)
 {
@@ -125,7 +126,7 @@ static nf_status check(const nf_shape *t, const nf_object *net, nf_direction par
     const size_t per_dim = by_context ? t->n_ctx : t->n_params;
     if ((by_context ? nfi_check_reader : nfi_check_transform)(t, who) != NF_OK)
         return nf_error_status();
-    if (t->n_state) /* sums over samples would count each one several times */
+    if (t->n_state) /* sums over samples would count each sample several times */
         return nf_error(NF_EUNSUPPORTED, "%s: the transform has state, which dimensions cannot share", who);
     if (t->dim_in != 1 || t->dim_out != 1)
         return nf_error(NF_EDIM, "%s: the transform has %zu dimensions, but must have 1", who, t->dim_in);
@@ -139,11 +140,12 @@ static nf_status check(const nf_shape *t, const nf_object *net, nf_direction par
     return NF_OK;
 }
 
-/* order [dim], NULL: ascending. */
+/* order [dim]; NULL: ascending. */
 static nfi_autoregressive *new_autoregressive(size_t dim, size_t per_dim, const size_t *order, nf_direction parallel,
                                               const char *who)
 {
-    nfi_autoregressive *a = nfi_calloc(1, sizeof *a + dim * sizeof *a->order); /* dim: rows of a net that exists */
+    nfi_autoregressive *a = nfi_calloc(1, sizeof *a + dim * sizeof *a->order); /* no overflow: dim is the number of
+                                                                                  rows of an existing net */
     unsigned char *seen = nfi_calloc(dim, 1);
     bool valid = true;
     for (size_t t = 0; a && seen && t < dim; t++) {

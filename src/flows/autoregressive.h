@@ -1,16 +1,16 @@
-/* An autoregressive flow from the inside: its structure and its passes. */
+/* Autoregressive flows: their structure and their passes. */
 #ifndef NFI_AUTOREGRESSIVE_H
 #define NFI_AUTOREGRESSIVE_H
 #include "flows/conditioned.h"
 
-/* The layer's self; child NFI_TRANSFORM is of one dimension, child NFI_CONDITIONER a masked net. */
+/* The layer's self. Child NFI_TRANSFORM has one dimension; child NFI_CONDITIONER is a masked net. */
 typedef struct nfi_autoregressive {
-    size_t dim, per_dim; /* per_dim: what the net gives for each */
+    size_t dim, per_dim; /* per_dim: rows that the net gives for each dimension */
     nf_direction parallel;
-    size_t order[]; /* [dim]: the row of the t-th dimension */
+    size_t order[]; /* [dim]: the row of the dimension that is t-th in the order */
 } nfi_autoregressive;
 
-/* Hooks: see nf_flow_type. */
+/* The hooks of the type: see nf_flow_type. */
 nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                                    double *log_det, void **saved);
 nf_status nfi_autoregressive_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,

@@ -1,21 +1,21 @@
-/* Autoregressive flows, the passes: in some order of the dimensions, the parameters of each one's transform (or its
-   context, see conditioned.h) depend on those before,
+/* The passes of autoregressive flows. The dimensions have an order, and the parameters (or the context, see
+   conditioned.h) of each dimension's transform depend on the dimensions before:
 
        v_t = T(u_t; theta_t),   theta_t = net_t(u_0 .. u_(t-1), context),   log|det dv/du| = sum_t log|dT/du_t|.
 
-   u -> v is one pass of the masked net: the parallel direction. v -> u goes step by step, u_t = T^-1(v_t; theta_t), but
-   every hidden unit is computed once, when its last input is known (nn/masked.h), so that it costs one pass too. IAF
-   (Kingma et al. 2016) is parallel forward, MAF (Papamakarios et al. 2017) is parallel inverse: u is the base side or
-   the target side.
+   u -> v is one pass of the masked net: the parallel direction. v -> u goes step by step, u_t = T^-1(v_t; theta_t). But
+   every hidden unit is computed only once, when its last input is known (nn/masked.h), so that the whole costs one
+   pass, too. IAF (Kingma et al. 2016) is parallel in the forward direction, MAF (Papamakarios et al. 2017) in the
+   inverse one: u is on the base's side or on the target's side.
 
-   Backward, parallel: the transforms, then the net. Backward, step by step, from the last t to the first: the gradient
-   in u_t is complete when all later parameters' gradients have gone through the net,
+   Backward in the parallel direction: first the transforms, then the net. Backward step by step, from the last t to the
+   first: the gradient in u_t is complete when the gradients of all later parameters have gone through the net,
 
-       gu_t += sum over t' > t of (d theta_t'/d u_t)^T g_theta_t',   then gv_t and g_theta_t from T^-1's product.
+       gu_t += sum over t' > t of (d theta_t'/d u_t)^T g_theta_t',   then gv_t and g_theta_t from T^-1's VJP.
 
-   J = dv/du is triangular, so J^-T c is the same sweep: v_t = T_t'^-1 (c_t - sum over t' > t of (d theta_t'/d u_t)^T
-   (dT/dtheta)^T v_t'). For the other direction J^T w: with e = T' w from T^-1's solve_jt, (dT/dtheta)^T w is minus
-   T^-1's product (dT^-1/dtheta)^T e. */
+   J = dv/du is triangular, so J^-T c goes through the same steps: v_t = T_t'^-1 (c_t - sum over t' > t of
+   (d theta_t'/d u_t)^T (dT/dtheta)^T v_t'). For the other direction J^T w is needed: with e = T' w from T^-1's
+   solve_jt, (dT/dtheta)^T w is minus the VJP of T^-1, (dT^-1/dtheta)^T e. */
 #include "flows/autoregressive.h"
 #include "nn/masked.h"
 #include <string.h>
@@ -33,7 +33,7 @@ static const nf_object *net_of(const nf_object *o)
 
 /* ---- one dimension ---- */
 
-/* The t-th row of a tile. */
+/* The row of a tile that is t-th in the order. */
 static const nf_real *row_of(const nfi_autoregressive *a, size_t t, size_t ld, const nf_real *tile)
 {
     return tile + a->order[t] * ld;
@@ -52,8 +52,8 @@ static nf_status transform_apply(const nf_object *o, nf_direction d, const nf_pa
                          &r->transform[t]);
 }
 
-/* gx [ld]; g_given [dim P x ld] is added to at t's rows; g: the layer's gradients, for numbers of the transform's own.
- */
+/* gx [ld] is overwritten. g_given [dim P x ld] is added to, in the rows of t. g has the layer's gradients, for a
+   transform with numbers of its own. */
 static nf_status transform_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const record *r, size_t t,
                                const nf_real *x, const nf_real *y, const nf_real *gy, const nf_real *g_log_det,
                                nf_real *gx, nf_real *g_given, const nf_grad *g)
@@ -75,7 +75,7 @@ static nf_status transform_solve(const nf_object *o, nf_direction d, const nf_pa
                             r->transform[t], gx, gy);
 }
 
-/* The rows of a tile in order, as the net reads them; in scratch. NULL when out of memory. */
+/* The rows of a tile in the flow's order, as the net reads them, on scratch. NULL if there is no memory. */
 static const nf_real *in_order(const nfi_autoregressive *a, const nf_pass *p, const nf_real *tile)
 {
     nf_real *u = nf_arena_reals(p->scratch, a->dim, p->ld);
@@ -137,8 +137,8 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
 
 /* ---- gradients ---- */
 
-/* The layer's gradients as the transform's products, one for each dimension, are to take them: all add, so that numbers
-   of its own are cleared if they are fresh. */
+/* The layer's gradients for the VJPs of the transform, one for each dimension, which must all add. If the gradient of
+   the transform's own numbers is fresh, it is cleared first. */
 static nf_grad added_to(const nf_object *o, const nf_pass *p, const nf_grad *g)
 {
     nf_grad own = *g;
@@ -150,12 +150,12 @@ static nf_grad added_to(const nf_object *o, const nf_pass *p, const nf_grad *g)
     return own;
 }
 
-/* What goes back through the net; all in scratch. */
+/* What the way back through the net needs; all on scratch. */
 typedef struct back {
     const nf_real *u; /* [dim x ld] the net's input */
     nf_real *g_given; /* [dim P x ld] */
     nf_real *g;       /* [nfi_masked_gradients x ld] */
-    nf_real *gu;      /* [dim x ld] in order */
+    nf_real *gu;      /* [dim x ld], in the flow's order */
     nf_real *row;     /* [ld] */
 } back;
 
@@ -172,7 +172,7 @@ static bool begin_back(const nf_object *o, nf_direction d, const nf_pass *p, con
     return b->u && b->g_given && b->g && b->gu && b->row;
 }
 
-/* Times first <= t < last through the net, g_given being there. */
+/* Times first <= t < last go back through the net. Their g_given must be complete. */
 static void net_back(const nf_object *o, const nf_pass *p, const record *r, const back *b, size_t first, size_t last)
 {
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
@@ -186,7 +186,7 @@ static void net_back_input(const nf_object *o, const nf_pass *p, const back *b, 
     nfi_masked_back_input(net_of(o), &net, first, last, m->n_layers > 1 ? b->g : b->g_given, b->gu);
 }
 
-/* to's rows += sign gu */
+/* Adds sign gu, whose rows are in the flow's order, to the rows of `to`. */
 static void add_in_order(const nfi_autoregressive *a, size_t ld, nf_real sign, const nf_real *gu, nf_real *to)
 {
     for (size_t t = 0; t < a->dim; t++)

@@ -1,20 +1,22 @@
-/* Batch normalisation by lagged moving statistics (Dinh et al. 2017, Real NVP, appendix E): in inverse
+/* Batch normalisation by lagged moving statistics (Dinh et al. 2017, Real NVP, appendix E): in the inverse direction
 
-       x = (y - mean) / sqrt(variance + eps),   log|det dx/dy| = -1/2 sum log(variance + eps),
+       x = (y - mean) / sqrt(variance + eps),   log|det dx/dy| = -1/2 sum log(variance + eps).
 
-   with the mean and variance that earlier steps have left in `state`, never those of the batch at hand. So a sample's
-   image does not depend on its neighbours, the layer is one pass and exactly invertible, the log-det is that of the map
-   as it stands, statistics are constants to the gradient, and training and evaluation use the same ones. (The paper's
-   average includes the current batch.) It is nf_affine at m = mean, s = log(variance + eps) / 2, which are `prep`.
+   mean and variance are those that earlier steps have left in `state`, never those of the present batch. So a sample's
+   image does not depend on the other samples, the layer is one pass and exactly invertible, the log-det is that of the
+   map that is applied, statistics are constants to the gradient, and training and evaluation use the same ones. (The
+   paper's average includes the current batch.) The layer is nf_affine at m = mean, s = log(variance + eps) / 2, which
+   are `prep`.
 
-   Each step's inverse passes sum y - mean and its square, S1 and S2, over n samples (padding left out). With
+   The inverse passes of a step sum y - mean and its square, S1 and S2, over n samples (without padding). With
    delta = S1 / n and the weight r of the past,
 
-       mean' = mean + (1 - r) delta,   variance' = r variance + (1 - r) (S2 / n - (1 - r) delta^2),
+       mean' = mean + (1 - r) delta,   variance' = r variance + (1 - r) (S2 / n - (1 - r) delta^2).
 
-   the mean and variance of the past and the batch as one distribution of weights r and 1 - r: the batch's own variance
-   plus r delta^2, so that batches of one row have their right variance too. r is the momentum, but t / (t + 1) after t
-   steps where that is less: the first steps' batches weigh the same, and the initial 0 and 1 nothing. */
+   These are the mean and variance of past and batch taken as one distribution with weights r and 1 - r: the batch
+   contributes its own variance plus r delta^2. So batches of one sample give the right variance, too. r is the
+   momentum, but t / (t + 1) after t steps if that is less: then the batches of the first steps have equal weights, and
+   the initial values 0 and 1 have none. */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "flows/affine.h"
@@ -50,7 +52,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     return nfi_affine_apply(o, d, &inner, x, y, log_det, saved);
 }
 
-/* stats: S1 [dim], S2 [dim], n; += those of y [dim x ld]. */
+/* Adds the sums over y [dim x ld] to stats, which has S1 [dim], S2 [dim], n. */
 static void add_sums(size_t dim, size_t n, size_t ld, const nf_real *mean, const nf_real *y, double *stats)
 {
     for (size_t i = 0; i < dim; i++) {
@@ -82,8 +84,9 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return nfi_affine_solve_jt(o, d, &inner, x, y, saved, gx, gy);
 }
 
-/* state: mean [dim], variance [dim], t. The n samples of the step need not all have come by, or none (forward steps). A
-   row with a sum that is not finite (a rejected draw may be anything) keeps its statistics. */
+/* state: mean [dim], variance [dim], t. The number of samples is read from stats: inverse passes may have seen fewer
+   than the n of the step, or none (in forward steps). A row with a sum that is not finite keeps its statistics; a
+   rejected draw may have any values. */
 static nf_status end_step(const nf_object *o, const double *stats, size_t n, nf_real *state)
 {
     (void)n;
@@ -98,13 +101,14 @@ static nf_status end_step(const nf_object *o, const double *stats, size_t n, nf_
             continue;
         state[i] = (nf_real)((double)state[i] + (1 - r) * delta);
         const double variance = r * (double)state[dim + i] + (1 - r) * (square - (1 - r) * delta * delta);
-        state[dim + i] = (nf_real)fmax(variance, 0); /* equal numbers far from the mean: rounding may go below */
+        state[dim + i] = (nf_real)fmax(variance, 0); /* rounding may give less than 0 for equal numbers far from the
+                                                        mean */
     }
     state[2 * dim] = (nf_real)(t + 1);
     return NF_OK;
 }
 
-/* Data that enter from the target's side set the statistics, as good as those of a long past. */
+/* Data that enter on the target's side set the statistics. These then have the weight of a long past. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     (void)noise, (void)theta;

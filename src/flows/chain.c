@@ -1,15 +1,17 @@
-/* f[n-1] o ... o f[0]: values go up, log-dets add, cotangents come down; the inverse takes the flows in reverse. */
+/* f[n-1] o ... o f[0]: values go through the flows in order, log-dets add up, and cotangents come back in the
+   opposite order. The inverse takes the flows in the opposite order. */
 #include "core/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"
 
-/* What a pass leaves for its VJP: between[k] enters the k-th flow on the way (k >= 1), saved[k] is that flow's own. */
+/* What a pass saves for its VJP: between[k] is what enters the k-th flow on the way (k >= 1), saved[k] is what this
+   flow itself saved. */
 typedef struct trail {
     nf_real **between;
     void **saved;
 } trail;
 
-/* The k-th flow on the way in direction d. */
+/* The index of the k-th flow on the way in direction d. */
 static size_t on_the_way(const nf_object *o, nf_direction d, size_t k)
 {
     return d == NF_FORWARD ? k : o->n_children - 1 - k;
@@ -37,7 +39,7 @@ static trail *new_trail(nf_arena *a, size_t n)
     return t;
 }
 
-/* Two buffers to be used in turn. */
+/* Two buffers that are used in turn. */
 static nf_status two_buffers(const nf_object *o, const nf_pass *p, nf_real *buffer[2])
 {
     if (o->n_children < 2)
@@ -116,12 +118,13 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return status;
 }
 
-/* Each flow sees the data as the flows before it on their way hand them on. */
+/* Each flow is initialised from what the flows before it, in the batch's direction, make of the data. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     const nf_direction d = batch ? batch->direction : NF_FORWARD;
     nf_batch here = batch ? *batch : (nf_batch){.n = 0};
-    nf_arena memory[2] = {{.n_chunks = 0}, {.n_chunks = 0}}; /* in turn: what comes in and what goes out */
+    nf_arena memory[2] = {{.n_chunks = 0}, {.n_chunks = 0}}; /* used in turn: one has a flow's input, the other its
+                                                                output */
     nf_status status = NF_OK;
     for (size_t k = 0; k < o->n_children && status == NF_OK; k++) {
         const size_t i = on_the_way(o, d, k);

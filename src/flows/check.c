@@ -1,5 +1,5 @@
-/* nf_check_flow: a copy of the model, points and directions drawn at random, both directions measured
-   (check_measure.c), and a report. The inverse is measured at the images of the forward direction's points. */
+/* nf_check_flow: makes a copy of the model, draws points and directions at random, measures both directions
+   (check_measure.c), and writes a report. The inverse is measured at the images of the forward direction's points. */
 #include "flows/check.h"
 #include "core/memory.h"
 #include "core/model.h"
@@ -26,7 +26,7 @@ static nf_real *draw(nfi_check *c, uint32_t site, size_t count, double scale)
     return v;
 }
 
-/* Rows of unit length. */
+/* Draws rows of unit length. */
 static nf_real *draw_directions(nfi_check *c, uint32_t site, size_t rows, size_t dim)
 {
     nf_real *v = draw(c, site, rows * dim, 1);
@@ -60,7 +60,7 @@ static nf_status make_side(nfi_check *c, const nf_object *flow, nf_direction d, 
                : NF_ENOMEM;
 }
 
-/* A direction that is refused leaves its NaNs. */
+/* Measures one direction. If the flow refuses that direction, its NaNs stay in the report. */
 static nf_status check_direction(nfi_check *c, nfi_side *f, nf_check_report *r, bool count, bool *supported)
 {
     nf_status status = nf_transform(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, f->y, f->log_det);
@@ -100,7 +100,7 @@ static nf_status run(nfi_check *c, const nf_object *flow, const nf_check_options
         status = check_direction(c, &f, r, true, &supported);
     if (status != NF_OK)
         return status;
-    /* Images of the points: they lie where the inverse is defined. */
+    /* The inverse starts at the images of the points, since it is defined there. */
     b.x = supported ? f.y : draw(c, POINTS, c->n * b.in, scale);
     return b.x ? check_direction(c, &b, r, !supported, &supported) : NF_ENOMEM;
 }

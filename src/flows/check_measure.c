@@ -1,10 +1,10 @@
-/* What nf_check_flow measures: round trips, log-dets against the dense Jacobian, VJPs against central differences.
+/* What nf_check_flow measures: round trips, log-dets against the dense Jacobian, VJPs against central differences. With
+   cotangents gy, g_l drawn at random, let L(x, theta, ctx) = <gy, y> + g_l log_det. Along a unit vector v
 
-   With cotangents gy, g_l drawn at random let L(x, theta, ctx) = <gy, y> + g_l log_det. Along a unit vector v
+     <dL/d., v> ~ (L(. + h v) - L(. - h v)) / 2h,   error |left - right| / (1 + |left|).
 
-       <dL/d., v> ~ (L(. + h v) - L(. - h v)) / 2h,   error |left - right| / (1 + |left|),
-
-   point by point in x and context, summed over points in theta. Row i of the Jacobian is the VJP of gy = e_i. */
+   In x and context this is compared point by point, in theta for the sum over all points. Row i of the Jacobian is the
+   VJP of gy = e_i. */
 #include "flows/check.h"
 #include "core/memory.h"
 #include "core/model.h"
@@ -42,7 +42,7 @@ nf_status nfi_check_round_trip(nfi_check *c, const nfi_side *f, double *error)
 
 /* ---- the dense Jacobian ---- */
 
-/* J [n x out x in] */
+/* The Jacobian J [n x out x in] of all points. */
 static nf_status jacobian(nfi_check *c, const nfi_side *f, double **jacobian)
 {
     nf_real *unit = nf_arena_reals(&c->memory, c->n, f->out), *row = nf_arena_reals(&c->memory, c->n, f->in);
@@ -64,7 +64,7 @@ static nf_status jacobian(nfi_check *c, const nfi_side *f, double **jacobian)
     return NF_OK;
 }
 
-/* log |det J| by Householder QR, which allocates nothing; J [dim x dim] is overwritten. tau [dim] */
+/* log |det J| by Householder QR, which allocates nothing. J [dim x dim] is overwritten; tau [dim] is a temporary. */
 static double log_abs_det(double *J, double *tau, size_t dim)
 {
     gsl_matrix_view A = gsl_matrix_view_array(J, dim, dim);
@@ -76,7 +76,8 @@ static double log_abs_det(double *J, double *tau, size_t dim)
     return sum;
 }
 
-/* Whether row `to` of y is row `from` of x at every point, and its row of the Jacobian a unit vector. */
+/* Whether number `to` of y equals number `from` of x at every point, and row `to` of the Jacobian is the unit vector
+   `from`. */
 static bool is_copy(const nfi_check *c, const nfi_side *f, const double *J, size_t from, size_t to)
 {
     for (size_t s = 0; s < c->n; s++) {
@@ -110,7 +111,7 @@ nf_status nfi_check_jacobian(nfi_check *c, const nfi_side *f, nf_check_report *r
         return status;
     if (count)
         r->untouched = count_untouched(c, f, J);
-    if (f->in != f->out) /* the chart is the flow's own affair */
+    if (f->in != f->out) /* then the log-det depends on the flow's own chart */
         return NF_OK;
     double error = 0;
     for (size_t s = 0; s < c->n; s++)
@@ -121,7 +122,7 @@ nf_status nfi_check_jacobian(nfi_check *c, const nfi_side *f, nf_check_report *r
 
 /* ---- gradients ---- */
 
-/* loss[s] = <gy, y> + g_l log_det at (x, ctx). */
+/* loss[s] = <gy, y> + g_l log_det at (x, ctx), for each point s. */
 static nf_status losses(nfi_check *c, const nfi_side *f, const nf_real *x, const nf_real *ctx, double *loss)
 {
     const nf_mark mark = nf_arena_mark(&c->memory);
@@ -138,13 +139,13 @@ static nf_status losses(nfi_check *c, const nfi_side *f, const nf_real *x, const
     return status;
 }
 
-/* What the difference is taken in: x, context or theta, `rows` independent rows of `dim`. */
+/* The variable in which the difference is taken: x, context or theta, as `rows` independent rows of `dim` numbers. */
 typedef struct variable {
     nf_real *value, *gradient, *direction;
     size_t rows, dim;
 } variable;
 
-/* Moves v to base + step direction and evaluates; theta needs preparing. */
+/* Moves v to base + step * direction and evaluates the losses there. If v is theta, the model is prepared again. */
 static nf_status losses_at(nfi_check *c, const nfi_side *f, const variable *v, const nf_real *base, double step,
                            double *loss)
 {
@@ -173,7 +174,7 @@ static nf_status compare(nfi_check *c, const nfi_side *f, const variable *v, dou
         double exact = 0, difference = 0;
         for (size_t i = row * v->dim; i < (row + 1) * v->dim; i++)
             exact += (double)v->gradient[i] * (double)v->direction[i];
-        for (size_t s = 0; s < c->n; s++) /* one row of theta belongs to all points */
+        for (size_t s = 0; s < c->n; s++) /* theta is one row, which belongs to all points */
             difference += v->rows == 1 || s == row ? (up[s] - down[s]) / (2 * c->radius) : 0;
         *error = worst(*error, fabs(exact - difference) / (1 + fabs(exact)));
     }

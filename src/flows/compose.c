@@ -1,9 +1,10 @@
-/* What flows made of flows share: construction from a list, its way back from a description, and data handed from child
-   to child while they are initialised. */
+/* What flows that consist of flows have in common: they are made from a list, or read from a description, and a batch
+   goes from child to child while they are initialised. */
 #include "flows/compose.h"
 #include "core/memory.h"
 
-/* Adds flow i's shape to the whole's: what is particular to the type, then context and properties. */
+/* Adds flow i's shape to that of the whole: first `link` adds what depends on the type, then context and flags
+   follow. */
 static nf_status link_flow(const char *type, const char *part, nfi_link_fn *link, nf_shape *own, const nf_shape *s,
                            size_t i)
 {
@@ -38,7 +39,7 @@ nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_f
         status = link_flow(name, part, link, &own, nf_flow_shape(f[i]), i);
     nf_flow *flow = NULL;
     if (status == NF_OK)
-        flow = nf_flow_new(type, &own, NULL, children, n); /* which deals with missing flows */
+        flow = nf_flow_new(type, &own, NULL, children, n); /* this call fails if a flow of the list is missing */
     else
         for (size_t i = 0; i < n; i++)
             nf_flow_free(f[i]);

@@ -1,4 +1,4 @@
-/* What flows made of flows share. */
+/* What flows that consist of flows have in common. */
 #ifndef NFI_COMPOSE_H
 #define NFI_COMPOSE_H
 #include "core/tree.h"
@@ -8,7 +8,7 @@ static inline nf_direction nfi_opposite(nf_direction d)
     return d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
 }
 
-/* Rows that enter and that leave a flow in direction d. */
+/* Numbers of rows that enter and that leave a flow in direction d. */
 static inline size_t nfi_rows_in(const nf_object *flow, nf_direction d)
 {
     return d == NF_FORWARD ? flow->total.dim_in : flow->total.dim_out;
@@ -18,7 +18,7 @@ static inline size_t nfi_rows_out(const nf_object *flow, nf_direction d)
     return nfi_rows_in(flow, nfi_opposite(d));
 }
 
-/* [rows x ld] of zeros; NULL when out of memory. */
+/* [rows x ld] of zeros; NULL if there is no memory. */
 static inline nf_real *nfi_zeros(nf_arena *a, size_t rows, size_t ld)
 {
     nf_real *z = nf_arena_reals(a, rows, ld);
@@ -27,19 +27,21 @@ static inline nf_real *nfi_zeros(nf_arena *a, size_t rows, size_t ld)
     return z;
 }
 
-/* Data on their way through flows that are being initialised: child i, which has just been, hands the batch on. b->x is
-   replaced by an array of `memory`, whose former contents are lost. */
+/* Used while a flow of flows is initialised from data: takes the batch through child i, which has just been
+   initialised, so that the next child gets what this child makes of it. b->x is set to a new array of `memory`, whose
+   former contents are lost. */
 nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
                       nf_arena *memory);
 
-/* What flow i of a list adds to the whole's shape: dimensions, room; whether it fits. */
+/* Adds what flow i of a list contributes to the shape of the whole: dimensions and memory. Returns an error if the
+   flow does not fit. */
 typedef nf_status nfi_link_fn(nf_shape *own, const nf_shape *s, size_t i);
-/* A flow of the n flows f, which it takes over. Messages call a flow of the list `part`. */
+/* Makes a flow of the n flows f, and takes them over. Messages call a flow of the list `part`. */
 nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_fn *link, nf_flow *const *f, size_t n);
-/* All children of a description, handed to the constructor. */
+/* Reads all children of a description and passes them to the constructor `make`. */
 nf_flow *nfi_read_list(nf_reader *r, nf_flow *(*make)(nf_flow *const *f, size_t n));
 
-/* Child i of a description as a new reference to a flow; NULL with NF_EFORMAT if it is not one. */
+/* Child i of a description, as a new reference to a flow. NULL with NF_EFORMAT if it is not a flow. */
 nf_flow *nfi_read_flow(nf_reader *r, size_t i);
 
 #endif

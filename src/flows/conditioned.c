@@ -1,4 +1,4 @@
-/* y = T(x; theta), theta = net(in, context), or y = T(x; theta, c), c = net(in, context): the transform's gradient in
+/* y = T(x; theta), theta = net(in, context), or y = T(x; theta, c), c = net(in, context). The transform's gradient in
    what the net gives [rows x ld] is the cotangent of the net's output,
 
        g_in = (d theta / d in)^T g_theta,   g_theta = (dT/dtheta)^T gy + g_log_det d(log_det)/dtheta,
@@ -16,10 +16,10 @@ static const nf_real most_read = 0x1p500;
 
 typedef struct record {
     const nf_real *given;  /* [nfi_steering_rows x ld] */
-    void *transform, *net; /* what they saved */
+    void *transform, *net; /* what the transform and the net saved */
 } record;
 
-/* Whether the net gives the transform's parameters; else it gives its context. */
+/* Whether the net gives the transform's parameters. If not, it gives the transform's context. */
 static bool gives_parameters(const nf_object *o)
 {
     return o->place[NFI_TRANSFORM].detached;

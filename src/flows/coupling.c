@@ -1,22 +1,22 @@
-/* Coupling layer (Dinh et al. 2014, eq. 7; 2017, eqs. 4-8; Durkan et al. 2019, sec. 3): of the rows, a pass unchanged
-   and tell how the rows b are transformed,
+/* Coupling layer (Dinh et al. 2014, eq. 7; 2017, eqs. 4-8; Durkan et al. 2019, sec. 3). Some of the rows, a, pass
+   unchanged and determine how the other rows, b, are transformed:
 
        y_a = x_a,   y_b = T(x_b; theta),   theta = net(x_a, context),   log|det dy/dx| = log|det dT/dx_b|.
 
-   The inverse is the same with T^-1, since x_a is at hand. With g_theta the transform's gradient in theta,
+   The inverse does the same with T^-1, since x_a = y_a is known. With g_theta the transform's gradient in theta,
 
        gx_b = T_b^T gy_b + g_log_det d(log_det)/dx_b,   gx_a = gy_a + (d theta / d x_a)^T g_theta.
 
-   J = [1 0; T_a T_b] is block triangular, so J^-T u has b: v = T_b^-T u_b, and a: u_a - T_a^T v.
+   J = [1 0; T_a T_b] is block triangular. So J^-T u has v = T_b^-T u_b in the rows b, and u_a - T_a^T v in the rows a.
 
-   The net may give the transform's context instead of its parameters, which are then the tree's (flows/conditioned.h).
- */
+   The net may give the transform's context instead of its parameters, which are then among the tree's numbers
+   (flows/conditioned.h). */
 #include "core/memory.h"
 #include "flows/conditioned.h"
 #include "flows/types.h"
 #include <string.h>
 
-/* Some of the rows of a tile, in order; of consecutive ones a pointer is as good as a copy. */
+/* Some of the rows of a tile, in ascending order. If they are consecutive, a pointer serves as well as a copy. */
 typedef struct rows {
     size_t n;
     const size_t *row; /* [n] */
@@ -26,7 +26,7 @@ typedef struct rows {
 typedef struct coupling {
     size_t dim;
     rows a, b;
-    size_t number[]; /* [dim] rows of a, then of b; [dim] the mask */
+    size_t number[]; /* [dim]: the rows of a, then those of b; [dim]: the mask */
 } coupling;
 
 static const size_t *mask_of(const coupling *c)
@@ -40,7 +40,7 @@ static void copy_rows(const rows *r, size_t ld, const nf_real *from, nf_real *to
         memcpy(to + r->row[i] * ld, from + r->row[i] * ld, ld * sizeof *to);
 }
 
-/* Room for the rows of `tile`: in place, or in scratch until put_rows. NULL when out of memory. */
+/* Memory for the rows: in `tile` itself, or on scratch until put_rows copies them. NULL if there is no memory. */
 static nf_real *place_rows(const rows *r, const nf_pass *p, nf_real *tile)
 {
     if (r->consecutive)
@@ -54,7 +54,7 @@ static void put_rows(const rows *r, const nf_pass *p, const nf_real *packed, nf_
         memcpy(tile + r->row[i] * p->ld, packed + i * p->ld, p->ld * sizeof *tile);
 }
 
-/* The rows of `tile` one after the other [n x ld]. */
+/* The rows of `tile`, one after the other [n x ld]. */
 static const nf_real *get_rows(const rows *r, const nf_pass *p, const nf_real *tile)
 {
     if (r->consecutive)
@@ -65,7 +65,7 @@ static const nf_real *get_rows(const rows *r, const nf_pass *p, const nf_real *t
     return packed;
 }
 
-/* The rows of `tile` as the net reads them [n x ld]; in scratch. NULL when out of memory. */
+/* The rows of `tile` as the net reads them [n x ld], on scratch. NULL if there is no memory. */
 static const nf_real *read_rows(const rows *r, const nf_pass *p, const nf_real *tile)
 {
     nf_real *packed = nf_arena_reals(p->scratch, r->n, p->ld);
@@ -91,7 +91,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     return status;
 }
 
-/* The transform's and the net's products with cotangents gy_b, g_log_det: gx_b, and g_a = (dy_b/dx_a)^T gy_b + ... */
+/* The VJPs of the transform and of the net, at cotangents gy_b and g_log_det. Gives gx_b, and g_a, the part of the
+   cotangent of x_a that comes through the net. */
 static nf_status pull_back(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
                            void *saved, const nf_real *gy_b, const nf_real *g_log_det, nf_real *gx_b, nf_real *g_a,
                            const nf_grad *g)
@@ -106,7 +107,7 @@ static nf_status pull_back(const nf_object *o, nf_direction d, const nf_pass *p,
                                &g_net);
 }
 
-/* rows a of gx = those of gy + sign g_a */
+/* In the rows a: gx = gy + sign g_a. */
 static void add_to_passed(const rows *a, size_t ld, nf_real sign, const nf_real *g_a, const nf_real *gy, nf_real *gx)
 {
     for (size_t i = 0; i < a->n; i++)
@@ -154,7 +155,8 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return status;
 }
 
-/* Of a coupling by context, whose transform has numbers of its own: it sees the rows that it is to transform. */
+/* For a coupling by context, whose transform has numbers of its own. The transform gets the rows that it is to
+   transform. */
 static nf_status init_by_context(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                  nf_real *state)
 {
@@ -235,13 +237,13 @@ const nf_flow_type nfi_coupling_by_context_type = {
     .rebuild = rebuild_by_context,
 };
 
-/* What differs between the two ways to steer the transform. */
+/* What differs between the two ways in which the net steers the transform. */
 typedef struct way {
     const char *who;
     const nf_flow_type *type;
     nf_status (*check)(const nf_shape *transform, const char *who);
     size_t n_detached;
-    const char *given; /* what the net gives */
+    const char *given; /* name of what the net gives, for messages */
 } way;
 static const way by_parameters = {"nf_coupling", &nfi_coupling_type, nfi_check_transform, 1, "parameters"};
 static const way by_context = {"nf_coupling_by_context", &nfi_coupling_by_context_type, nfi_check_reader, 0,
@@ -270,7 +272,7 @@ static nf_status check(const way *w, size_t dim, size_t n_b, const nf_shape *t, 
     return NF_OK;
 }
 
-/* Rows number[0 .. n-1]. */
+/* The rows number[0 .. n-1], which are ascending. */
 static rows rows_from(const size_t *number, size_t n)
 {
     return (rows){.n = n, .row = number, .consecutive = n == 0 || number[n - 1] - number[0] == n - 1};

@@ -1,16 +1,17 @@
-/* Calls of a flow's hooks, and the derivatives of a direction that has none of its own.
+/* Calls of a flow's hooks, and the gradient of a direction whose type leaves it to the library.
 
-   Let f(z; theta) be the direction that has a VJP and l(z; theta) its log-det. The other one, z = f^-1(y; theta), has
-   log-det L(y; theta) = -l(z(y, theta); theta). With J = df/dz at the solution, f(z(y, theta); theta) = y gives
+   Let f(z; theta) be the direction that has a VJP and l(z; theta) its log-det. The other direction, z = f^-1(y; theta),
+   has log-det L(y; theta) = -l(z(y, theta); theta). With J = df/dz at the solution, f(z(y, theta); theta) = y gives
 
        dz = J^-1 (dy - f_theta dtheta),   dL = -l_z dz - l_theta dtheta.
 
    For cotangents gz of z and gL of L let c = gz - gL l_z and v = J^-T c. Then
 
-       <gz, dz> + gL dL = <c, dz> - gL l_theta dtheta = <v, dy> - (f_theta^T v + gL l_theta) dtheta,
+       <gz, dz> + gL dL = <c, dz> - gL l_theta dtheta = <v, dy> - (f_theta^T v + gL l_theta) dtheta.
 
-   so gy = v, and the gradients in parameters and context are those of f's VJP for the cotangents (-v, -gL). That VJP
-   with (0, -gL) yields -gL l_z, the second part of c. The same body serves both directions.
+   So gy = v, and the gradients in parameters and context are those of f's VJP at the cotangents (-v, -gL). At the
+   cotangents (0, -gL) the same VJP gives -gL l_z, the second part of c. The code is the same whether f is the forward
+   or the inverse direction.
 
    J^-T of the implicit direction is J^T of the explicit one: f's VJP without log-det. */
 #include "core/memory.h"
@@ -26,7 +27,7 @@ static bool is_implicit(const nf_object *flow, nf_direction d)
     return flow->own.flags & (d == NF_FORWARD ? NF_IMPLICIT_FORWARD : NF_IMPLICIT_INVERSE);
 }
 
-/* Runs the explicit direction at the solution y, for what its VJP wants saved. */
+/* Runs the explicit direction at the solution y, so that it saves what its VJP needs. */
 static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *y, void **saved)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);

@@ -1,5 +1,5 @@
-/* The affine flow with a triangular matrix: its hooks, which save nothing. The formulas are in full_affine_kernels.c.
- */
+/* The affine flow with a triangular matrix: its hooks, which save nothing. The formulas are in
+   full_affine_kernels.c. */
 #include "flows/full_affine.h"
 #include "core/memory.h"
 #include "flows/param.h"

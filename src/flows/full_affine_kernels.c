@@ -1,28 +1,29 @@
-/* Affine flow with a triangular matrix: y = m + L x, L_ii = e^s_i, L_ij = l_ij for j < i, so that a standard normal
-   becomes any normal, of covariance L L^T. log|det dy/dx| = sum s.
+/* Affine flow with a triangular matrix: y = m + L x, L_ii = e^s_i, L_ij = l_ij for j < i. It takes a standard normal to
+   any normal, with covariance L L^T. log|det dy/dx| = sum s.
 
    The inverse is forward substitution. With u the cotangent on the target's side (forward gy; inverse -gx, where
-   gx = L^-T gy) and x the base's side,
+   gx = L^-T gy) and x on the base's side,
 
        gm += u,   gl_ij += u_i x_j,   gs_i += u_i x_i e^s_i + g_log_det (inverse: - g_log_det).
 
-   All four of L, L^-1, L^T, L^-T are one loop over rows, of NFI_LANES samples at a time, so that they stay in cache. A
-   parameter is read once a tile (theta_stride 0) or once a sample (1: amortised full covariances).
+   The products with L, L^-1, L^T and L^-T are one loop over rows, with NFI_LANES samples at a time, so that these stay
+   in the cache. A parameter is read once a tile (theta_stride 0) or once a sample (1: amortised full covariances).
    Conditioning: substitution is backward stable; the inverse loses about log10 of L's condition number in digits. */
 #include "flows/full_affine.h"
 #include "flows/param.h"
 #include "flows/root_scale.h"
 
-/* Where in theta L_ij is. */
+/* The index of L_ij in theta. */
 NFI_INLINE size_t lower_at(size_t dim, size_t i, size_t j)
 {
     return 2 * dim + i * (i - 1) / 2 + j;
 }
 
-/* Vectors of a row whose sums run side by side: processors overlap them, and read a shared parameter once for all. */
+/* So many vectors of a row are summed side by side: processors overlap the sums, and a shared parameter is read once
+   for all. */
 enum { AT_ONCE = NFI_LANES / NFI_WIDTH };
 
-/* root: e^(s/2), or e^(-s/2) to solve */
+/* root: e^(s/2); for the two solves e^(-s/2). */
 NFI_INLINE void multiply(size_t stride, nfi_l_product kind, size_t dim, size_t ld, const nf_real *theta,
                          const nf_real *root, const nf_real *in, nf_real *out)
 {

@@ -1,5 +1,5 @@
 /* The Householder flow (Tomczak & Welling 2016): y = H_{n-1} ... H_0 x with H_j = I - 2 v_j v_j^T / |v_j|^2, a
-   rotation or reflection, |det| = 1. The inverse is the same chain from the other end, and J^-T = J. */
+   rotation or reflection, |det| = 1. The inverse applies the same reflections in the opposite order, and J^-T = J. */
 #include "core/memory.h"
 #include "flows/compose.h"
 #include "flows/lane_sums.h"
@@ -22,7 +22,7 @@ static nfi_reflections chain(const nf_object *o, const nf_pass *p, const nf_real
                              .tau = tau};
 }
 
-/* What is saved: tau. */
+/* Saves tau. */
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
@@ -77,7 +77,7 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return NF_OK;
 }
 
-/* v ~ N(0, 1 / dim): a direction as good as any other, of length about 1. */
+/* v ~ N(0, 1 / dim): all directions are equally likely, and the length is about 1. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     (void)batch, (void)state;

@@ -1,4 +1,4 @@
-/* Forward and inverse swapped. */
+/* A flow with its forward and its inverse direction exchanged. */
 #include "flows/compose.h"
 #include "flows/types.h"
 

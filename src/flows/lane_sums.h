@@ -1,23 +1,24 @@
-/* Gradients of parameters that a tile's samples share, summed lane by lane first: kernels then add to a parameter's row
-   in the same way whether it has a column for each sample or NFI_SUMS columns, which are added up at the end. */
+/* For gradients in parameters, which are shared by a tile's samples or given for each sample. If they are shared, a
+   kernel first sums in NFI_SUMS lanes, which are added up at the end. So kernels add to the row of a parameter in the
+   same way in both cases: the row has a column for each sample, or NFI_SUMS columns. */
 #ifndef NFI_LANE_SUMS_H
 #define NFI_LANE_SUMS_H
 #include "flows/param.h"
 
-/* Where in such a row the samples from s on are added. */
+/* The column of such a row to which the samples from s on are added. */
 NFI_INLINE size_t nfi_lane_at(size_t stride, size_t s)
 {
     return stride ? s : s % NFI_SUMS;
 }
 
-/* Columns of such a row. */
+/* The number of columns of such a row. */
 NFI_INLINE size_t nfi_lane_columns(size_t stride, size_t ld)
 {
     return stride ? ld : NFI_SUMS;
 }
 
-/* Where kernels add: g_theta itself where it is per sample, else [n x NFI_SUMS] of zeros on the scratch arena; NULL
-   when out of memory. */
+/* Where kernels add: g_theta itself if it is per sample, else [n x NFI_SUMS] of zeros on the scratch arena. NULL if
+   there is no memory. */
 static inline nf_real *nfi_lane_sums(const nf_pass *p, size_t n, nf_real *g_theta)
 {
     if (p->theta_stride)

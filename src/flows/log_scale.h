@@ -1,15 +1,15 @@
-/* log s as a function of a parameter a, and its slope; t = a + bias, u and l the upper and lower limit.
+/* log s as a function of a parameter a, and its slope; t = a + bias, u and l are the upper and the lower limit.
 
      exp         L = t
      tanh        L = u tanh(t / u)                                           (Real NVP: Dinh et al. 2017, section 4.1)
      clamp       L = t clipped to [-l, u]; the slope is 0 outside
      softsign    L = t / (1 + |t| / u)                                      (as in zuko, where u = ln 1000)
      atan        L = (2 u / pi) atan(t / u)                                  (Ardizzone et al. 2019, cINN, section 3.4)
-     asymmetric  the same with u for t >= 0 and l for t < 0: twice differentiable   (Andrade 2024, section 4)
-     sigmoid     s = sigmoid(t) + floor;  L = -softplus(-t), slope sigmoid(-t), without a floor
+     asymmetric  as atan, with u for t >= 0 and l for t < 0: twice differentiable   (Andrade 2024, section 4)
+     sigmoid     s = sigmoid(t) + floor;  without a floor L = -softplus(-t), slope sigmoid(-t)
      softplus    s = softplus(t) + floor; L = t, slope 1, where softplus(t) = e^t to rounding and there is no floor
 
-   Where s itself underflows, L is still exact. */
+   L is exact also where s itself underflows. */
 #ifndef NFI_LOG_SCALE_H
 #define NFI_LOG_SCALE_H
 #include "core/vec.h"
@@ -25,7 +25,7 @@ typedef struct nfi_log_scale_value {
 
 #define NFI_TWO_OVER_PI NF_R(0.63661977236758134)
 
-/* kind is a constant where this is used. */
+/* kind is a constant wherever this function is used. */
 NFI_INLINE nfi_log_scale_value nfi_log_scale_at(nf_scale kind, nfi_log_scale q, nf_real a)
 {
     const nf_real t = a + q.bias;
@@ -48,7 +48,7 @@ NFI_INLINE nfi_log_scale_value nfi_log_scale_at(nf_scale kind, nfi_log_scale q, 
     if (kind == NF_SCALE_SIGMOID) {
         const nf_real up = nfi_sigmoid(t), down = nfi_sigmoid(-t);
         const bool bare = q.floor <= 0;
-        const nf_real s = bare ? 1 : up + q.floor; /* 1: not used */
+        const nf_real s = bare ? 1 : up + q.floor; /* if `bare`, s is not used */
         return (nfi_log_scale_value){bare ? -nfi_softplus(-t) : nfi_log(s), bare ? down : up * down / s};
     }
     if (kind == NF_SCALE_SOFTPLUS) {

@@ -1,5 +1,5 @@
-/* Affine flow with a low-rank matrix, y = m + e^s (x + W W^T x), as an object: what is derived from theta once a pass,
-   initial parameters, names, model files. The formulas are in low_rank_kernels.c. */
+/* Affine flow with a low-rank matrix, y = m + e^s (x + W W^T x), as an object: what is computed from theta once a
+   pass, initial parameters, names, model files. The formulas are in low_rank_kernels.c. */
 #include "core/memory.h"
 #include "flows/low_rank.h"
 #include "flows/param.h"
@@ -11,7 +11,7 @@ static nfi_low_rank shape_of(const nf_object *o)
     return *(const nfi_low_rank *)nf_self(o);
 }
 
-/* What is derived from theta, and t; saved where there is a tape. */
+/* What is computed from theta, and t. It is saved if there is a tape. */
 typedef struct derived {
     nf_real *root, *R, *t;
 } derived;
@@ -86,7 +86,7 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return NF_OK;
 }
 
-/* |W|^2 is about r / 100. */
+/* Initial parameters: |W|^2 is about r / 100. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     (void)batch, (void)state;

@@ -1,28 +1,29 @@
-/* Affine flow with a low-rank matrix, the kernels: y = m + e^s (x + W W^T x), W [dim x r], that is, y = m + D M x with
-   D = diag(e^s) and M = I + W W^T. With C = I + W^T W [r x r] = R R^T (Cholesky),
+/* The kernels of the affine flow with a low-rank matrix, y = m + e^s (x + W W^T x), W [dim x r]. In other words,
+   y = m + D M x with D = diag(e^s) and M = I + W W^T. With C = I + W^T W [r x r] = R R^T (Cholesky),
 
        log|det dy/dx| = sum s + log det C = sum s + 2 sum log R_kk        (Sylvester's determinant identity)
        M^-1 = I - W C^-1 W^T                                              (Woodbury).
 
-   A standard normal x gives y the covariance D M^2 D, and M^2 = I + W (2 I + W^T W) W^T. For any V [dim x r] with
-   singular values v_k, the W of the same singular vectors and singular values w_k, w_k^2 = sqrt(1 + v_k^2) - 1, has
-   M^2 = I + V V^T, since w^2 (2 + w^2) = v^2. So the covariances are exactly D^2 + U U^T, U = D V any [dim x r]
-   matrix: those of factor analysis. (M is symmetric, and so needs no r of its own for a rotation.)
+   A standard normal x gives y the covariance D M^2 D, and M^2 = I + W (2 I + W^T W) W^T. Let V [dim x r] be any matrix,
+   with singular values v_k. The W with the same singular vectors and singular values w_k, w_k^2 = sqrt(1 + v_k^2) - 1,
+   has M^2 = I + V V^T, since w^2 (2 + w^2) = v^2. So the covariances are exactly D^2 + U U^T, where U = D V is any
+   [dim x r] matrix: those of factor analysis. (M is symmetric, so that it needs no parameters for a rotation.)
 
    Backward, with t = W^T x, x on the base's side, and on the target's side the cotangent w, forward gy and inverse -gx:
 
        forward gx = M D gy, inverse gx = D^-1 M^-1 gy;   u = D w,   q = W^T u,   gm += w,   gs += u (x + W t) + g_l,
        gW += u t^T + x q^T + 2 g_l W C^-1,   g_l the log-det's cotangent (inverse: its negative).
 
-   W = 0 is a saddle of every loss in W; so W starts small, but not there. Conditioning: cond(M) = 1 + |W|^2, of which
-   the inverse loses the digits, and log det C where columns of W are nearly parallel; |W|^2 must not overflow. */
+   At W = 0 every loss has a saddle in W; so W starts small, but not at 0. Conditioning: cond(M) = 1 + |W|^2; the
+   inverse loses digits accordingly, and log det C loses digits where columns of W are nearly parallel. |W|^2 must not
+   overflow. */
 #include "flows/low_rank.h"
 #include "flows/param.h"
 #include "flows/root_scale.h"
 
-/* C is summed row by row of W, and R made column by column, so that no inner loop is a sum: it goes over samples or,
-   where they share parameters, over numbers that do not depend on each other. A sum's order is then the same in every
-   instruction set. */
+/* C is summed row by row of W, and R is computed column by column, so that no inner loop is a sum. Inner loops go
+   over samples or, if samples share parameters, over numbers that do not depend on each other. The order of a sum is
+   then the same in every instruction set. */
 NFI_INLINE void prepare(size_t stride, nfi_low_rank n, size_t ld, const nf_real *theta, nf_real *root, nf_real *R)
 {
     const size_t c = nfi_param_columns(stride, nfi_lanes(ld));
@@ -44,10 +45,10 @@ NFI_INLINE void prepare(size_t stride, nfi_low_rank n, size_t ld, const nf_real 
                 for (size_t s = 0; s < c; s++)
                     to[s] += a[s] * b[s];
             }
-    for (size_t l = 0; l < n.r; l++) { /* C, of which the lower half is there, to R in place */
+    for (size_t l = 0; l < n.r; l++) { /* turns C, whose lower half is there, into R in place */
         nf_real *restrict pivot = R + nfi_low_rank_factor(l, l) * c;
         NFI_SIMD
-        for (size_t s = 0; s < c; s++) /* pivots of I + W^T W are 1 at least, also where rounding says less */
+        for (size_t s = 0; s < c; s++) /* pivots of I + W^T W are at least 1, even if rounding made them smaller */
             pivot[s] = nfi_sqrt(pivot[s] < 1 ? 1 : pivot[s]);
         for (size_t k = l + 1; k < n.r; k++) {
             nf_real *restrict a = R + nfi_low_rank_factor(k, l) * c;
@@ -81,7 +82,8 @@ NFI_INLINE void add_log_det(size_t stride, double sign, nfi_low_rank n, size_t l
     }
 }
 
-/* t = C^-1 t, t [r x columns]: by R, then by R^T. A row is divided, then taken off the rows that follow on the way. */
+/* t = C^-1 t, t [r x columns]: solves with R, then with R^T. Each row is divided; then its multiples are subtracted
+   from the rows that are solved later. */
 NFI_INLINE void solve(size_t stride, nfi_low_rank n, size_t ld, size_t columns, const nf_real *R, nf_real *t)
 {
     for (size_t pass = 0; pass < 2; pass++)
@@ -101,7 +103,7 @@ NFI_INLINE void solve(size_t stride, nfi_low_rank n, size_t ld, size_t columns, 
         }
 }
 
-/* out = D in, or D^-1 in; with m: out = m + D in, or D^-1 (in - m). in may be out. */
+/* out = D in, or D^-1 in if `divide`. If m is not NULL: out = m + D in, or D^-1 (in - m). in may be out. */
 NFI_INLINE void scale(size_t stride, bool divide, nfi_low_rank n, size_t ld, const nf_real *m, const nf_real *root,
                       const nf_real *in, nf_real *out)
 {
@@ -126,7 +128,7 @@ NFI_INLINE void project(size_t stride, nfi_low_rank n, size_t ld, const nf_real 
         }
 }
 
-/* row = in + sign (W t)_i for row i of in; row may be in. */
+/* row = in + sign (W t)_i, where `in` is row i. row may be in. */
 NFI_INLINE void expand(size_t stride, nf_real sign, nfi_low_rank n, size_t ld, size_t i, const nf_real *W,
                        const nf_real *t, const nf_real *in, nf_real *row)
 {
@@ -137,7 +139,7 @@ NFI_INLINE void expand(size_t stride, nf_real sign, nfi_low_rank n, size_t ld, s
     }
 }
 
-/* out = M in with t = W^T in, or M^-1 in with t = C^-1 W^T in. in may be out. */
+/* out = M in with t = W^T in; with `divide` M^-1 in with t = C^-1 W^T in. in may be out. */
 NFI_INLINE void times_M(size_t stride, bool divide, nfi_low_rank n, size_t ld, const nf_real *W, const nf_real *R,
                         const nf_real *in, nf_real *t, nf_real *out)
 {
@@ -161,7 +163,7 @@ NFI_INLINE void multiply(size_t stride, bool divide, bool transposed, nfi_low_ra
         scale(stride, divide, n, ld, m, root, out, out);
 }
 
-/* work: W^T x [r x ld], a row of W C^-1 [r x ld], two rows. */
+/* work: W^T x [r x ld], a row of W C^-1 [r x ld], two more rows. */
 NFI_INLINE void add_gradient(size_t stride, nf_real sign, nfi_low_rank n, size_t ld, const nf_real *theta,
                              const nf_real *root, const nf_real *R, const nf_real *x, const nf_real *w,
                              const nf_real *t, const nf_real *g_log_det, nf_real *work, nf_real *g)

@@ -1,22 +1,23 @@
-/* LU-linear's matrices, once a step: M = L V, V = U + diag(sign e^s), its inverse M^-1 = V^-1 L^-1, and log|det| = sum
-   s. (W = P M is M with its rows in another order, which the tiles see to.) Gradients with respect to M and M^-1,
-   summed over the batch, are pulled back by
+/* The matrices of LU-linear, computed once a step: M = L V, V = U + diag(sign e^s), its inverse M^-1 = V^-1 L^-1, and
+   log|det| = sum s. (W = P M is M with its rows in another order; the tiles read them in that order.) The gradients in
+   M and M^-1, summed over the batch, are pulled back by
 
-       G = gM - M^-T g(M^-1) M^-T,   gL = G V^T,   gV = L^T G,   gs = gV_jj sign e^s + g(sum s),
+       G = gM - M^-T g(M^-1) M^-T,   gL = G V^T,   gV = L^T G,   gs = gV_jj sign e^s + g(sum s).
 
-   of gL the part below the diagonal, of gV the rest. Where M^-1 alone has a gradient, as in the inverse direction, half
-   of the products cancel: with S = -V^-T g(M^-1) L^-T
+   Of gL the part below the diagonal counts, of gV the rest. If only M^-1 has a gradient, as in the inverse direction,
+   half of the products cancel: with S = -V^-T g(M^-1) L^-T
 
        gL = L^-T S,   gV = S V^-T.
 
-   All of it is triangular matrices T, which are L, V or their transposes, that multiply a matrix Y from the left, or
-   are solved with: Y becomes T Y or -T^-1 Y, in place. T is halved again and again,
+   In all of this a triangular matrix T, which is L, V or one of their transposes, multiplies a matrix Y from the left,
+   or a system with T is solved: Y becomes T Y or -T^-1 Y, in place. T is halved again and again,
 
        T = [A 0; C B]:   T Y = (A y, C y + B z),   -T^-1 (y, z) = (u, -B^-1 (z + C u)),   u = -A^-1 y,
 
-   so that nearly all is products with blocks C, of the library's kernels. The sign lets these add in both cases.
+   so that nearly all work is products with blocks C, which the library's kernels compute. The minus sign makes these
+   products add in both cases.
 
-   Conditioning: the solves are stable as long as L and V are well scaled; the inverse direction loses about log10 of
+   Conditioning: the solves are stable as long as L and V are well scaled. The inverse direction loses about log10 of
    W's condition number in digits. */
 #include "core/product.h"
 #include "core/rows.h"
@@ -25,18 +26,18 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK = 96 /* rows of a block whose weights stay in the second-level cache */ };
+enum { CHUNK = 96 /* the weights of so many rows of a block stay in the second-level cache */ };
 
 typedef enum triangle { L, L_TRANSPOSED, V, V_TRANSPOSED } triangle;
-/* Which columns of Y are wanted, or are not 0, in row r: all, those up to r, or those from r on. */
+/* Which columns of row r of Y are wanted, or are not 0: all, those up to r, or those from r on. */
 typedef enum columns { ALL, UP_TO_ROW, FROM_ROW } columns;
 
 typedef struct task {
     const nfi_lu_linear *q;
-    const nf_real *theta, *diagonal; /* diagonal [dim]: V's */
+    const nf_real *theta, *diagonal; /* diagonal [dim]: that of V */
     nf_real *y;                      /* [dim x stride] */
     triangle t;
-    bool solve; /* -T^-1 Y; false: T Y */
+    bool solve; /* true: -T^-1 Y; false: T Y */
     columns columns;
 } task;
 
@@ -50,7 +51,7 @@ static bool transposed(const task *a)
     return a->t == L_TRANSPOSED || a->t == V_TRANSPOSED;
 }
 
-/* Whether T is lower triangular, so that a row is made of rows above it. */
+/* Whether T is lower triangular: then a row depends on the rows above it. */
 static bool from_above(const task *a)
 {
     return a->t == L || a->t == V_TRANSPOSED;
@@ -61,7 +62,7 @@ static nf_real *row_of(const task *a, size_t r)
     return a->y + r * nfi_lu_stride(a->q->dim);
 }
 
-/* T's number in row r and column k != r. */
+/* The number of T in row r and column k != r. */
 static nf_real element(const task *a, size_t r, size_t k)
 {
     const size_t *begin = of_v(a) ? a->q->upper : a->q->lower;
@@ -89,8 +90,8 @@ static void divide(size_t n, nf_real divisor, nf_real *x)
         x[i] /= divisor;
 }
 
-/* Rows first .. last - 1 of the diagonal block of the same. A product reads rows as they were, a solve those that are
-   done: from the end or from the beginning. */
+/* Rows first .. last - 1, with the diagonal block of T of the same rows and columns. A product needs the other rows
+   as they were before, a solve needs them done; that decides whether rows go from the first or from the last. */
 static void small_block(const task *a, size_t first, size_t last)
 {
     const size_t from = a->columns == FROM_ROW ? first : 0, to = a->columns == UP_TO_ROW ? last : a->q->dim;
@@ -110,13 +111,14 @@ static void small_block(const task *a, size_t first, size_t last)
     }
 }
 
-/* The block of T between rows first .. mid - 1 and mid .. last - 1: adds its product with the rows on its right. */
+/* The block C of T, beside the diagonal blocks of rows first .. mid - 1 and mid .. last - 1: multiplies the rows of Y
+   that belong to C's columns, and adds to the rows of Y that belong to C's rows. */
 static void add_product(const task *a, size_t first, size_t mid, size_t last)
 {
     const nfi_lu_linear *q = a->q;
     const size_t ld = nfi_lu_stride(q->dim), from = a->columns == FROM_ROW ? first / NFI_LANES * NFI_LANES : 0;
     const size_t to = ((a->columns == UP_TO_ROW ? mid : q->dim) + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
-    const size_t row = of_v(a) ? first : mid, column = of_v(a) ? mid : first; /* where it begins in L or V */
+    const size_t row = of_v(a) ? first : mid, column = of_v(a) ? mid : first; /* where C begins in L or V */
     const nfi_matrix C = {.n_rows = of_v(a) ? mid - first : last - mid,
                           .width = of_v(a) ? last - mid : mid - first,
                           .offset = (of_v(a) ? q->upper : q->lower) + row};
@@ -130,7 +132,7 @@ static void add_product(const task *a, size_t first, size_t mid, size_t last)
                   row_of(a, row) + from);
 }
 
-/* The diagonal block of rows first .. last - 1. */
+/* Rows first .. last - 1, with the diagonal block of T of the same rows and columns: halves the block. */
 static void block(const task *a, size_t first, size_t last)
 {
     if (last - first <= NFI_LU_LEAF) {
@@ -149,7 +151,7 @@ static void block(const task *a, size_t first, size_t last)
         block(a, first, mid);
 }
 
-/* Y = T Y, or -T^-1 Y, of the task's T; wanted columns as they are in the task. */
+/* Y = T Y, or -T^-1 Y if a.solve, for the triangle t. c says which columns are wanted. */
 static void multiply(task a, triangle t, columns c, nf_real *y)
 {
     a.t = t;
@@ -201,7 +203,7 @@ static void copy_block(size_t rows, size_t columns, const nf_real *from, size_t 
         memcpy(to + r * ld_to, from + r * ld_from, columns * sizeof *to);
 }
 
-/* Y = Y^T in place: blocks on both sides of the diagonal change places. */
+/* Y = Y^T in place: blocks above and below the diagonal are exchanged. */
 static void transpose(size_t d, size_t ld, nf_real *y)
 {
     enum { B = 16 };
@@ -218,7 +220,7 @@ static void transpose(size_t d, size_t ld, nf_real *y)
         }
 }
 
-/* gL in gl, gV in gv, [dim x stride] each, to theta's. */
+/* Adds gL, in gl, and gV, in gv, [dim x stride] each, to theta's gradient. */
 static void add_to_theta(const task *a, const nf_real *gl, const nf_real *gv, nf_real *g_theta)
 {
     const nfi_lu_linear *q = a->q;
@@ -237,7 +239,7 @@ void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, const nf_r
     nf_real *g = g_prep, *h = g_prep + d * ld, g_log_det = g_prep[nfi_lu_log_det_at(d)];
     const task a = {.q = q, .theta = theta, .diagonal = prep + nfi_lu_diagonal_at(d)};
     const bool of_m = !all_zero(d, ld, g), of_inverse = !all_zero(d, ld, h);
-    if (of_inverse) { /* h = -S^T */
+    if (of_inverse) { /* after this h = -S^T */
         solve(a, V_TRANSPOSED, ALL, h);
         transpose(d, ld, h);
         solve(a, L, ALL, h);
@@ -249,7 +251,7 @@ void nfi_lu_prepare_vjp(const nfi_lu_linear *q, const nf_real *theta, const nf_r
         transpose(d, ld, h);
         add_to_theta(&a, g, h, g_theta);
     }
-    if (of_inverse && of_m) { /* h = -L^-T S V^-T, G = g - h */
+    if (of_inverse && of_m) { /* after this h = -L^-T S V^-T, G = g - h */
         solve(a, V, ALL, h);
         transpose(d, ld, h);
         solve(a, L_TRANSPOSED, ALL, h);

@@ -1,9 +1,9 @@
-/* y = W x + b with W = P M, M = L V, V = U + diag(sign e^s) (Kingma & Dhariwal 2018, section 3.2, eq. 10): L unit
-   lower, U strictly upper triangular, P a fixed permutation, so that log|det W| = sum s costs nothing.
+/* y = W x + b with W = P M, M = L V, V = U + diag(sign e^s) (Kingma & Dhariwal 2018, section 3.2, eq. 10): L is unit
+   lower triangular, U strictly upper triangular, P a fixed permutation. So log|det W| = sum s needs no further work.
 
    M, M^-1 and sum s are prepared once a step (lu_factors.c). Tiles then need one product in either direction, and add
-   to the gradients with respect to M or M^-1. P is no product: W's rows are M's in another order, and x = M^-1 u with u
-   the rows of y - b in M's order. */
+   to the gradients in M or M^-1. P needs no product: the rows of W are those of M in another order; and x = M^-1 u,
+   where u has the rows of y - b in the order of M. */
 #include "flows/lu_linear.h"
 #include "core/memory.h"
 #include "core/product.h"
@@ -13,21 +13,21 @@
 #include "nn/dense.h"
 #include <string.h>
 
-/* ---- tiles: products run over their padding too, which then is as it was, copies or zeros ---- */
+/* ---- tiles: products include the padding, which remains copies or zeros ---- */
 
-/* W among the prepared numbers. */
+/* W in the prepared numbers. */
 static nfi_matrix W_of(const nfi_lu_linear *q)
 {
     return (nfi_matrix){.n_rows = q->dim, .width = q->dim, .stride = nfi_lu_stride(q->dim), .offset = q->row};
 }
 
-/* M^-1, likewise. */
+/* M^-1 in the prepared numbers. */
 static nfi_matrix inverse_of(const nfi_lu_linear *q)
 {
     return (nfi_matrix){.n_rows = q->dim, .width = q->dim, .stride = nfi_lu_stride(q->dim)};
 }
 
-/* u = P^T (x - b) on scratch: the rows of x - b in M's order. NULL when out of memory. */
+/* u = P^T (x - b) on scratch: the rows of x - b in the order of M. NULL if there is no memory. */
 static const nf_real *in_order_of_m(const nfi_lu_linear *q, const nf_pass *p, const nf_real *x)
 {
     const nf_real *b = p->theta + nfi_lu_bias_at(q->dim);
@@ -81,7 +81,7 @@ static nf_status lu_apply(const nf_object *o, nf_direction d, const nf_pass *p, 
     return NF_OK;
 }
 
-/* gx = W^T gy, gW += gy x^T; in the inverse gx = W^-T gy, g(M^-1) += gy u^T, and b's gradient is -gx. */
+/* Forward: gx = W^T gy, gW += gy x^T. Inverse: gx = W^-T gy, g(M^-1) += gy u^T, and the gradient in b is -gx. */
 static nf_status lu_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
                         void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
@@ -186,7 +186,7 @@ const nf_flow_type nfi_lu_linear_type = {
     .rebuild = lu_rebuild,
 };
 
-/* P and the signs: noise of the seed at sites 0 and 1, or none. */
+/* Draws P and the signs: from noise of the seed at sites 0 and 1. Without a permutation all signs are 1. */
 static void draw(nfi_lu_linear *q)
 {
     for (size_t j = 0; j < q->dim; j++)
@@ -203,8 +203,8 @@ static void draw(nfi_lu_linear *q)
     }
 }
 
-/* Where rows of L and U are in theta: row r of L has r numbers, row r of U has dim - 1 - r, of columns from r + 1 on.
- */
+/* Where the rows of L and U are in theta. Row r of L has r numbers. Row r of U has dim - 1 - r numbers, for the
+   columns from r + 1 on. */
 static void place_factors(nfi_lu_linear *q)
 {
     const size_t dim = q->dim, half = dim * (dim - 1) / 2;

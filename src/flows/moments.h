@@ -3,9 +3,10 @@
 #define NFI_MOMENTS_H
 #include <nflow/object.h>
 
-/* Of n numbers: sums of differences from the first, so that equal numbers have a variance of 0 exactly. */
+/* The moments of n numbers. They are computed from differences from the first number, so that equal numbers have a
+   variance of exactly 0. */
 typedef struct nfi_moments {
-    double mean, variance, largest; /* variance: with 1 / n; largest: of the absolute values */
+    double mean, variance, largest; /* variance: with the factor 1 / n; largest: the largest absolute value */
 } nfi_moments;
 
 static inline nfi_moments nfi_row_moments(size_t n, const nf_real *x)

@@ -1,4 +1,4 @@
-/* A flow that reads some rows of a longer context. */
+/* A flow that reads some consecutive rows of a longer context. */
 #include "core/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"

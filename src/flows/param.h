@@ -1,22 +1,23 @@
-/* How a layer's kernels read parameters that are either shared by a tile or given for each sample. */
+/* How a layer's kernels read parameters. The samples of a tile either share them, or each sample has its own. */
 #ifndef NFI_PARAM_H
 #define NFI_PARAM_H
 #include "core/kernel.h"
 #include <nflow/object.h>
 
-/* Parameter i of sample s: theta [n] if stride is 0, [n x ld] if it is 1. stride is a constant where this is used. */
+/* Parameter i of sample s: theta is [n] if stride is 0, [n x ld] if it is 1. stride is a constant wherever this
+   function is used. */
 NFI_INLINE nf_real nfi_param(const nf_real *theta, size_t stride, size_t ld, size_t i, size_t s)
 {
     return stride ? theta[i * ld + s] : theta[i];
 }
 
-/* The same for the vector of samples from s on. */
+/* The same for a vector of samples from s on. */
 #define NFI_PARAM_VEC(theta, stride, ld, i, s)               \
     ((stride) ? NFI_CONST_VEC_AT((theta) + (i) * (ld) + (s)) \
               : (theta)[i] - (nfi_vec){0}) /* x - 0 is x and costs nothing */
 
-/* Adds to a parameter's gradient, g [1] or [ld], over samples or sample by sample: row a, or the products of rows a, b.
- */
+/* Adds to the gradient of one parameter, g [1] or [ld]: row a, or the products of rows a and b (b may be NULL). If
+   stride is 0 the sum over samples is added, else each sample's number. */
 NFI_INLINE void nfi_param_add(size_t stride, size_t ld, const nf_real *a, const nf_real *b, nf_real *g)
 {
     if (!stride) {
@@ -28,19 +29,19 @@ NFI_INLINE void nfi_param_add(size_t stride, size_t ld, const nf_real *a, const 
         g[s] += b ? a[s] * b[s] : a[s];
 }
 
-/* How many columns a quantity derived from parameters alone has. */
+/* The number of columns of a quantity that is computed from parameters alone. */
 NFI_INLINE size_t nfi_param_columns(size_t stride, size_t ld)
 {
     return stride ? ld : 1;
 }
 
-/* Room for `rows` rows [ld] followed by `n` (at most NFI_LANES) such quantities; NULL when out of memory. */
+/* Memory for `rows` rows [ld], followed by `n` (at most NFI_LANES) such quantities. NULL if there is no memory. */
 static inline nf_real *nfi_param_alloc(const nf_pass *p, nf_arena *a, size_t rows, size_t n)
 {
     return p->theta_stride ? nf_arena_reals(a, rows + n, p->ld) : nf_arena_reals(a, 1, rows * p->ld + NFI_LANES);
 }
 
-/* body(stride, ...) in two copies, for shared parameters and for those per sample. */
+/* Calls body(stride, ...). The compiler makes two copies: for shared parameters and for parameters per sample. */
 #define NFI_BY_STRIDE(body, stride, ...) \
     do {                                 \
         if (stride)                      \

@@ -7,7 +7,8 @@ typedef struct permutation {
     size_t dim, order[];
 } permutation;
 
-/* to[i] = from[order[i]] (gather) or to[order[i]] = from[i]: the forward map and its transpose, also its inverse. */
+/* The forward map is to[i] = from[order[i]] (gather). The transpose, which is also the inverse, is to[order[i]] =
+   from[i]. */
 static void permute(const permutation *q, bool gather, size_t ld, const nf_real *from, nf_real *to)
 {
     for (size_t i = 0; i < q->dim; i++) {
@@ -67,7 +68,7 @@ const nf_flow_type nfi_permutation_type = {
     .rebuild = permutation_rebuild,
 };
 
-/* Every entry is in range and none comes twice; seen [dim] is zeros. */
+/* Checks that every entry is in range and that none comes twice. seen [dim] must be zeros. */
 static nf_status check(size_t dim, const size_t *order, bool *seen)
 {
     for (size_t i = 0; i < dim; i++) {
@@ -102,7 +103,7 @@ nf_flow *nf_permutation(size_t dim, const size_t *order)
     return nf_flow_new(&nfi_permutation_type, &shape, q, NULL, 0);
 }
 
-/* The permutation of `order`, which is released; NULL: out of memory, or dim was 0. */
+/* Makes the permutation of `order`, and frees `order`. Returns NULL if there is no memory or dim is 0. */
 static nf_flow *permutation_by(size_t dim, size_t *order, const char *who)
 {
     nf_flow *f = order && dim ? nf_permutation(dim, order) : NULL;

@@ -2,11 +2,11 @@
 
        y = x + u^ h,   h = tanh(w.x + b),   u^ = u + c w,   c = (m - w.u) / |w|^2,   m = softplus(w.u) - 1 = w.u^
 
-   With sp = softplus(w.u) = 1 + m the determinant 1 + (1 - h^2) m is taken as h^2 + (1 - h^2) sp: a sum of terms that
-   are not negative, so it needs neither abs nor epsilon. Where w = 0 (|w|^2 below the normal numbers) u^ = u and sp =
-   1: a translation.
+   With sp = softplus(w.u) = 1 + m the determinant 1 + (1 - h^2) m is computed as h^2 + (1 - h^2) sp. No term of this
+   sum is negative, so it needs neither an absolute value nor an epsilon. If w = 0 (|w|^2 is below the normal numbers),
+   u^ = u and sp = 1: the flow is a translation.
 
-   Inverse: t = w.x + b solves t + m tanh t = w.y + b, a monotone scalar equation (planar_solve.c); then
+   Inverse: t = w.x + b solves t + m tanh t = w.y + b, a monotone equation of one number (planar_solve.c); then
    x = y - u^ tanh t. The kernels are in planar_kernels.c, those of the gradients in planar_gradient.c. */
 #include "flows/planar.h"
 #include "core/memory.h"
@@ -68,8 +68,8 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return NF_OK;
 }
 
-/* Near the identity, but every layer in its own direction: w a random unit vector, u = ln(e - 1) w + N(0, 0.1^2), since
-   softplus(ln(e - 1)) = 1 makes m = 0 and u^ = 0 without the noise; b = 0. */
+/* Initial parameters: near the identity, but each layer has a direction of its own. w is a random unit vector,
+   u = ln(e - 1) w + N(0, 0.1^2), b = 0. Without the noise, softplus(ln(e - 1)) = 1 gives m = 0 and u^ = 0. */
 static const double at_identity = 0.54132485461291811, spread = 0.1;
 
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)

@@ -1,16 +1,17 @@
-/* Planar's gradients, in the terms of planar.c. Forward VJP, with gh = u^.gy - 2 h m g_l / det and ga = (1 - h^2) gh:
+/* The gradients of planar flows, with the names of planar.c. The forward VJP, with gh = u^.gy - 2 h m g_l / det and
+   ga = (1 - h^2) gh, is
 
        gx = gy + w ga,   gb = ga,   gw = x ga + (through u^),   gu^ = h gy,   gsp = g_l (1 - h^2) / det
 
    through u^: gu = gu^ + gwu w, gw = c (gu^ - 2 k w) + gwu u, where k = w.gu^ / |w|^2 = h (w.gy) / |w|^2,
        gwu = (gsp + k) sigmoid(w.u) - k.
-   Of 1 / det, as large as numbers are, only h / det and sigmoid(w.u) / det are needed, which are not.
+   1 / det can be as large as numbers can be. Only h / det and sigmoid(w.u) / det are needed, which are not so large.
 
-   The inverse's gradient is derived by the library from J^-T g = g - w (1 - h^2) (u^.g) / det (Sherman & Morrison). */
+   The library derives the gradient of the inverse from J^-T g = g - w (1 - h^2) (u^.g) / det (Sherman & Morrison). */
 #include "flows/planar.h"
 #include "flows/param.h"
 
-/* dot = u^.g [ld]; w_dot = w.g where parameters are per sample */
+/* dot = u^.g [ld]; w_dot = w.g, only if parameters are per sample */
 NFI_INLINE void dots(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
                      const nf_real *restrict g, nf_real *restrict dot, nf_real *restrict w_dot)
 {
@@ -27,7 +28,8 @@ NFI_INLINE void dots(size_t stride, size_t dim, size_t ld, const nf_real *restri
     }
 }
 
-/* Shared parameters: ga in `ga` [ld] (which holds u^.gy), then gx and sums over samples. `ga` has room for 2 rows. */
+/* Shared parameters. `ga` [2 x ld] is memory to compute with: its first row holds u^.gy, then ga. gx and the sums
+   over samples follow from ga. */
 NFI_INLINE void vjp_shared(size_t dim, size_t ld, const nf_real *restrict theta, const nf_real *restrict coef,
                            const nf_real *restrict h, const nf_real *restrict x, const nf_real *restrict gy,
                            const nf_real *restrict g_log_det, nf_real *restrict gx, nf_real *restrict g_theta,

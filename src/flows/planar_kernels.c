@@ -1,4 +1,4 @@
-/* Planar's two directions: see planar.c. */
+/* The two directions of planar flows: see planar.c. */
 #include "flows/planar.h"
 #include "core/vec.h"
 #include "flows/param.h"
@@ -22,7 +22,7 @@ NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real
         NFI_VEC_AT(q + s) = ww;
         NFI_VEC_AT(wu + s) = wu_sum;
     }
-    nf_real *restrict e_row = coef + SIGMA * m; /* until sigma comes */
+    nf_real *restrict e_row = coef + SIGMA * m; /* holds e^-|w.u| until sigma is computed */
     NFI_SIMD
     for (size_t s = 0; s < m; s++)
         e_row[s] = nfi_exp(-nfi_abs(wu[s]));
@@ -73,7 +73,8 @@ NFI_INLINE void forward(size_t stride, size_t dim, size_t ld, const nf_real *res
     coefficients(stride, dim, ld, theta, coef);
     argument(stride, dim, ld, theta, x, h);
     NFI_SIMD
-    for (size_t s = 0; s < ld; s++) /* a loop of its own: processors overlap short chains better than one long one */
+    for (size_t s = 0; s < ld; s++) /* a loop of its own: processors overlap several short chains of instructions
+                                       better than one long chain */
         h[s] = nfi_tanh(h[s]);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)

@@ -1,10 +1,14 @@
-/* The scalar equation inside planar's inverse, for a row of columns at once. The equation g(t) = t + m tanh t = kappa,
-   m >= -1. It is odd, so take kappa >= 0, then t >= 0. There g is concave for m > 0 and convex for m < 0, so Newton's
-   iteration climbs to the root from max(kappa - m, kappa / sp) in the first case and descends to it from min(kappa - m,
-   kappa / sp, cbrt(4.2 kappa)) in the second. These are bounds of the root: tanh t <= 1, tanh t <= t, and tanh t <= t
-   (15 + t^2) / (15 + 6 t^2), the last used for t <= 1; it keeps m = -1, where g ~ t^3 / 3, as fast as the rest. The
-   root is thus bracketed by the iterate and the far side, and a step that turns back is rounding. A column stops by
-   itself, whatever its neighbours do, when a step was so short that its square is below rounding. */
+/* The equation inside planar's inverse, for one number in each column of a row: g(t) = t + m tanh t = kappa, m >= -1.
+
+   The equation is odd, so let kappa >= 0; then t >= 0. For such t, g is concave if m > 0 and convex if m < 0. If
+   m > 0, Newton's iteration starts at max(kappa - m, kappa / sp), a lower bound of the root, and increases towards
+   the root. If m < 0, it starts at min(kappa - m, kappa / sp, cbrt(4.2 kappa)), an upper bound, and decreases. The
+   bounds follow from tanh t <= 1, tanh t <= t, and tanh t <= t (15 + t^2) / (15 + 6 t^2). The last one is used for
+   t <= 1; with it m = -1, where g ~ t^3 / 3, is as fast as other m.
+
+   So the iteration stays on one side of the root, and a step in the other direction can only be rounding. A column
+   stops when its step was so short that the square of the step is below rounding. It does so independently of the
+   other columns. */
 #include "flows/planar.h"
 #include "core/vec.h"
 #include "flows/param.h"
@@ -15,7 +19,7 @@ NFI_INLINE void solve(size_t stride, size_t ld, const nf_real *restrict sp, nf_r
                       nf_real *restrict active)
 {
     const nf_real small = nfi_sqrt(NFI_EPSILON) / 16, tiny = NFI_MIN_NORMAL;
-    nf_real *restrict kappa = h; /* signed; replaced by tanh t at the end */
+    nf_real *restrict kappa = h; /* with its sign; replaced by tanh t at the end */
     ld = nfi_lanes(ld);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {

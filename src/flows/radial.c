@@ -1,4 +1,4 @@
-/* The radial flow: its hooks. The formulas and their paper are in radial_kernels.c and radial_gradient.c. */
+/* The hooks of radial flows. The formulas, and the paper, are in radial_kernels.c and radial_gradient.c. */
 #include "flows/radial.h"
 #include "core/memory.h"
 #include "flows/param.h"
@@ -50,8 +50,8 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return NF_OK;
 }
 
-/* Near the identity, every layer about its own centre: z0 ~ N(0, 1), alpha = 1, b = ln(e - 1) + N(0, 0.1^2), since
-   softplus(ln(e - 1)) = 1 makes beta = 0. */
+/* Initial parameters: near the identity, but each layer has a centre of its own. z0 ~ N(0, 1), alpha = 1,
+   b = ln(e - 1) + N(0, 0.1^2). Without the noise, softplus(ln(e - 1)) = 1 gives beta = 0. */
 static const double at_identity = 0.54132485461291811, spread = 0.1;
 
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)

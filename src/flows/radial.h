@@ -1,14 +1,14 @@
-/* Radial from the inside: what its kernels and its gradients share. */
+/* Radial flows: what their kernels and their gradients share. */
 #ifndef NFI_RADIAL_H
 #define NFI_RADIAL_H
 #include "core/kernel.h"
 #include <nflow/flow.h>
 
-/* theta: z0 [dim], a, b. What follows from theta alone, a row of nfi_param_columns each; sigma is sigmoid(b). What
-   apply saves: r [ld], then these. */
+/* theta: z0 [dim], a, b. The enumeration lists what is computed from theta alone, each a row of nfi_param_columns;
+   sigma is sigmoid(b). apply saves r [ld], then these rows. */
 enum { NFI_RADIAL_ALPHA, NFI_RADIAL_SP, NFI_RADIAL_SIGMA, NFI_RADIAL_COEFFICIENTS };
 
-/* The quantities of radial_kernels.c's top comment at distance r. */
+/* The quantities that the comment at the top of radial_kernels.c defines, at distance r. */
 typedef struct nfi_radial_geometry {
     nf_real v, p, q, k, t, A, B;
 } nfi_radial_geometry;
@@ -26,13 +26,13 @@ NFI_INLINE nfi_radial_geometry nfi_radial_at(nf_real r, nf_real alpha, nf_real s
     return g;
 }
 
-/* ---- kernels; stride is that of theta, coef holds NFI_RADIAL_COEFFICIENTS rows ---- */
+/* ---- kernels; stride is that of theta, coef has NFI_RADIAL_COEFFICIENTS rows ---- */
 
-/* y from x and log_det +=, or `back`: the inverse. r [ld] becomes the distance from z0 of what is given; coef is
-   written; work [ld]. */
+/* Computes y from x and adds to log_det; if `back`, in the inverse direction. r [ld] receives the distance of x from
+   z0. Also computes coef. work [ld]. */
 NFI_KERNEL void nfi_radial_move(size_t stride, bool back, size_t dim, size_t ld, const nf_real *theta, const nf_real *x,
                                 nf_real *y, double *log_det, nf_real *r, nf_real *coef, nf_real *work);
-/* The forward direction's products: gx, and g_theta += unless it is NULL; work [5 x ld]. */
+/* The VJP of the forward direction: computes gx, and adds to g_theta unless it is NULL. work [5 x ld]. */
 NFI_KERNEL void nfi_radial_pull_back(size_t stride, size_t dim, size_t ld, const nf_real *theta, const nf_real *coef,
                                      const nf_real *r, const nf_real *x, const nf_real *gy, const nf_real *g_log_det,
                                      nf_real *gx, nf_real *g_theta, nf_real *work);

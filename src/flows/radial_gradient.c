@@ -1,9 +1,10 @@
-/* Radial's gradients, in the terms of radial_kernels.c. Forward VJP, with S = gy.d and l = dim - 1:
+/* The gradients of radial flows, with the names of radial_kernels.c. The forward VJP, with S = gy.d and l = dim - 1, is
 
-       gx = A gy + e gr,    gr = -v (t S + g_l (l t / A + 2 t q / B)),    gz0 = gy - gx (translations commute),
+       gx = A gy + e gr,    gr = -v (t S + g_l (l t / A + 2 t q / B)),    gz0 = gy - gx,
        ga = q (-A S + g_l ((k (1 - 2 q) - 2 p q) / B - l)),    gb = sigmoid(b) v (S + g_l (l / A + q / B)).
 
-   The inverse's gradient is derived by the library from J^-T g = g / A + e (e.g) p t / (A B). */
+   gz0 follows from gx: if x and z0 move together, y moves as they do.
+   The library derives the gradient of the inverse from J^-T g = g / A + e (e.g) p t / (A B). */
 #include "flows/radial.h"
 #include "flows/param.h"
 

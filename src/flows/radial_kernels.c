@@ -2,19 +2,19 @@
 
        y = x + t d,   t = beta / (alpha + r),   alpha = exp(a),   beta = sp - alpha,   sp = softplus(b) > 0
 
-   With v = 1 / (alpha + r), p = r v, q = alpha v (so p + q = 1) and k = sp v, all terms below being bounded and free of
-   cancellation,
-       A = 1 + t = p + k                        stretches the dim - 1 directions across d,
-       B = 1 + t + t' r = p (1 + q) + q k       the direction along d;
+   With v = 1 / (alpha + r), p = r v, q = alpha v (so p + q = 1) and k = sp v, all terms below are bounded and free of
+   cancellation:
+       A = 1 + t = p + k                        stretches the dim - 1 directions at right angles to d,
+       B = 1 + t + t' r = p (1 + q) + q k       stretches the direction along d;
        t = k - q,   log-det = (dim - 1) log A + log B,   J = A I + (B - A) e e^T,   e = d / r (0 where r = 0).
 
-   Inverse: rho = |y - z0| = A r gives r^2 + (sp - rho) r - rho alpha = 0, whose root is taken without cancellation;
+   Inverse: rho = |y - z0| = A r gives r^2 + (sp - rho) r - rho alpha = 0, whose root is computed without cancellation;
    then x = y - (t / A) (y - z0). The gradients are in radial_gradient.c. */
 #include "flows/radial.h"
 #include "core/vec.h"
 #include "flows/param.h"
 
-/* Bounds of alpha and sp, whose quotients are then numbers. */
+/* Bounds of alpha and sp. Within them the quotients of the two are finite and not 0. */
 #ifdef NF_SINGLE
 static const nf_real least = 0x1p-60f, most = 0x1p60f;
 #else
@@ -41,7 +41,7 @@ NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real
     }
 }
 
-/* r = |x - z0|, scaled by the largest component; work [ld] */
+/* r = |x - z0|, computed with components divided by the largest one; work [ld] */
 NFI_INLINE void distance(size_t stride, size_t dim, size_t ld, const nf_real *restrict z0, const nf_real *restrict x,
                          nf_real *restrict r, nf_real *restrict work)
 {
@@ -94,7 +94,8 @@ NFI_INLINE nf_real root_of(nf_real rho, nf_real alpha, nf_real sp)
     return c > 0 ? small : sum / 2;
 }
 
-/* Either direction; r [ld] becomes x's distance from z0 (of the inverse: y's). work [ld] */
+/* Either direction. r [ld] receives the distance from z0 of the array x that is given, in the inverse direction that
+   of the flow's y. work [ld] */
 NFI_INLINE void move(size_t stride, bool back, size_t dim, size_t ld, const nf_real *restrict theta,
                      const nf_real *restrict x, nf_real *restrict y, double *restrict log_det, nf_real *restrict r,
                      nf_real *restrict coef, nf_real *restrict work)

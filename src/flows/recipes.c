@@ -1,10 +1,11 @@
-/* The flows of papers, from the layers of flow.h. A recipe is a row of data: how rows are split (couplings or in
-   order), what is done to each, and the options where none are given. Base first, then
+/* The flows of papers, made of the layers of flow.h. A recipe is one entry of data: how the rows are split (by
+   couplings or in an order), what is done to each, and the options for those that are not given. From the base on, a
+   recipe makes
 
-       [mixing_0,] layer_0, [mixing_1,] layer_1, ..., layer_(K-1) [, mixing_K],
+       [mixing_0,] layer_0, [mixing_1,] layer_1, ..., layer_(K-1) [, mixing_K].
 
-   where NICE has its diagonal scaling before layer_0, and only NF_MIX_LU puts flows between layers: reversed or random
-   orders are those of the autoregressive layers themselves, random masks those of the couplings. */
+   NICE has its diagonal scaling before layer_0. Only NF_MIX_LU puts flows between the layers: reversed or random orders
+   belong to the autoregressive layers themselves, random masks to the couplings. */
 #include <nflow/recipes.h>
 #include "core/memory.h"
 #include "nn/options.h"
@@ -14,17 +15,17 @@ typedef size_t mask_fn(size_t dim, size_t k, unsigned char *mask);
 
 typedef struct recipe {
     const char *name;
-    mask_fn *mask; /* of a coupling; NULL: autoregressive */
-    bool scaling;  /* NICE's */
+    mask_fn *mask; /* the mask of a coupling; NULL: the layers are autoregressive */
+    bool scaling;  /* whether there is the diagonal scaling of NICE */
     nf_recipe_options paper;
 } recipe;
 
 static const size_t nice_hidden[] = {1000, 1000, 1000, 1000, 1000}, made_hidden[] = {500}, nvp_hidden[] = {256, 256},
                     maf_hidden[] = {512, 512}, iaf_hidden[] = {320, 320};
-/* The papers' MADE and MAF scale by exp(a). A draw's next dimension is scaled by what a net makes of the ones before,
-   and so on in each layer: of an untrained MAF (10 dimensions, last_scale 0.25) some in a hundred draws overflow. exp(u
-   tanh(a / u)) with u = ln 1000 keeps each factor between 1/1000 and 1000, the same draws then stay below 1e12, and it
-   differs from exp(a) by 1 % only at |a| = 1.1. */
+/* The papers' MADE and MAF scale by exp(a). The next dimension of a draw is scaled by what a net makes of the
+   dimensions before, and so in each layer. Of an untrained MAF (10 dimensions, last_scale 0.25) some in a hundred
+   draws overflow. The scale exp(u tanh(a / u)) with u = ln 1000 keeps each factor between 1/1000 and 1000. With it
+   the same draws stay below 1e12. It differs from exp(a) by 1 % only at |a| = 1.1. */
 static const nf_scaled_affine_options bounded = {.scale = NF_SCALE_TANH},
                                       nearly_free = {.scale = NF_SCALE_TANH, .limit = 6.907755278982137},
                                       gated = {.scale = NF_SCALE_SIGMOID, .bias = 2, .gated = true};
@@ -76,7 +77,7 @@ static const recipe nsf_autoregressive = {.name = "nf_nsf_autoregressive",
 
 /* ---- options ---- */
 
-/* What was asked for, and where that is zero the recipe's own. */
+/* The options that were given; those that are zero are replaced by the recipe's own. */
 static nf_recipe_options fill(const recipe *r, const nf_recipe_options *given)
 {
     nf_recipe_options q = given ? *given : (nf_recipe_options){.n_ctx = 0};
@@ -94,13 +95,13 @@ static nf_recipe_options fill(const recipe *r, const nf_recipe_options *given)
     return q;
 }
 
-/* The one-dimensional parts of a layer, side by side. */
+/* The one-dimensional transforms of a layer, side by side. */
 static nf_flow *make_transform(const nf_recipe_options *q, size_t dim)
 {
     return q->spline ? nf_spline(dim, q->spline) : q->scale ? nf_scaled_affine(dim, q->scale) : nf_shift(dim);
 }
 
-/* Refuses what the transform refuses, with the recipe's name before its words. */
+/* Refuses what the constructor of the transform refuses, with a message that begins with the recipe's name. */
 static nf_status check_transform(const char *who, const nf_recipe_options *q)
 {
     nf_flow *t = make_transform(q, 1);
@@ -209,8 +210,8 @@ static nf_flow *autoregressive(const nf_recipe_options *q, size_t dim, size_t k)
     return f;
 }
 
-/* The k-th permutation, of which the last undoes the others: rows [dim] says which row of the first layer's input each
-   one is by now. */
+/* The k-th permutation; the last one undoes the others. rows [dim]: for each present row, which row of the first
+   layer's input it is. */
 static nf_flow *permutation(const nf_recipe_options *q, size_t dim, size_t k, size_t *rows)
 {
     const nf_noise noise = order_noise(q, k);
@@ -248,7 +249,7 @@ static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *give
     for (size_t i = 0; rows && i < dim; i++)
         rows[i] = i;
     if (f && rows) {
-        bool whole = true; /* after a failure nothing more is made, and nf_chain releases the rest */
+        bool whole = true; /* after a failure nothing more is made, and nf_chain frees the flows that exist */
         if (r->scaling)
             whole = (f[n++] = nf_affine(dim)) != NULL;
         for (size_t k = 0; k <= q.n_layers && whole; k++) {

@@ -1,18 +1,18 @@
-/* Chains of Householder reflections (Householder 1958; Tomczak & Welling 2016): y = x - tau v (v.x), tau = 2 /
-   |v|^2, orthogonal to rounding for every v.
+/* Chains of Householder reflections (Householder 1958; Tomczak & Welling 2016): y = x - tau v (v.x),
+   tau = 2 / |v|^2, orthogonal to rounding for every v.
 
-   A reflection is its own inverse and transpose, so that going back through a chain takes values and cotangents by the
-   same step, and nothing need be saved: with a = v.y and b = v.gy of one reflection,
+   A reflection is its own inverse and its own transpose. So the way back through a chain takes values and cotangents by
+   the same step, and nothing need be saved. With a = v.y and b = v.gy of one reflection,
 
-       x = y - tau a v,   gx = gy - tau b v,   gv = tau (a gy - b y).
+       x = y - tau a v,   gx = gy - tau b v,   gv = tau (a gy - b y),
 
    since v.x = -a and d tau / dv = -tau^2 v. A block of NFI_SUMS samples, 64 bytes of every row, goes through the
-   whole chain while its rows are in cache. A dot product has a sum for the even rows and one for the odd rows, so that
-   fewer additions wait for the one before. */
+   whole chain while its rows are in the cache. A dot product has one sum for the even rows and one for the odd rows, so
+   that fewer additions wait for the one before. */
 #include "flows/reflections.h"
 #include "flows/lane_sums.h"
 
-/* sum += v's number i, of the block of samples from s on, times that block of a row. */
+/* sum += (number i of v) * row, for the block of samples from s on. */
 NFI_INLINE void add_products(size_t stride, size_t ld, const nf_real *restrict v, size_t i, size_t s,
                              const nf_real *row, nfi_wide *sum)
 {
@@ -49,13 +49,13 @@ NFI_INLINE void scales(size_t stride, size_t n, size_t dim, size_t ld, const nf_
     }
 }
 
-/* The k-th of n reflections on the way in direction d. */
+/* The number of the reflection that is k-th on the way in direction d, of n. */
 NFI_INLINE size_t on_the_way(nf_direction d, size_t n, size_t k)
 {
     return d == NF_FORWARD ? k : n - 1 - k;
 }
 
-/* Samples s .. of `rows` rows into work [dim x NFI_SUMS], zeros below. */
+/* Copies the samples from s on of `rows` rows into work [dim x NFI_SUMS]; the other rows become zeros. */
 NFI_INLINE void load(size_t rows, size_t dim, size_t ld, const nf_real *x, size_t s, nf_real *restrict work)
 {
     for (size_t i = 0; i < rows; i++)

@@ -1,11 +1,11 @@
-/* A scale e^s as the square of e^(s/2): x e^s is taken as (x e^(s/2)) e^(s/2), so that neither factor overflows or
-   vanishes where the product does not. */
+/* A scale e^s as the square of e^(s/2). x e^s is computed as (x e^(s/2)) e^(s/2), so that no factor overflows or
+   vanishes if the product does not. */
 #ifndef NFI_ROOT_SCALE_H
 #define NFI_ROOT_SCALE_H
 #include "core/vec.h"
 
 #ifdef NF_SINGLE
-#define NFI_MOST_HALF_LOG NF_R(86.9) /* whose exponential and its inverse are normal numbers, not flushed to 0 */
+#define NFI_MOST_HALF_LOG NF_R(86.9) /* e^this and e^-this are normal numbers, not flushed to 0 */
 #else
 #define NFI_MOST_HALF_LOG 708
 #endif

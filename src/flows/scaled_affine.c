@@ -1,4 +1,4 @@
-/* The elementwise affine flow with a bounded scale: its hooks and options. The formulas and their papers are in
+/* The hooks and options of the elementwise affine flow with a bounded scale. The formulas, and their papers, are in
    scaled_affine_kernels.c and log_scale.h. */
 #include "flows/scaled_affine.h"
 #include "core/fields.h"
@@ -11,7 +11,7 @@ typedef struct scaled_affine {
     nfi_log_scale form;
 } scaled_affine;
 
-/* ---- hooks; what is saved: m', L, L' ---- */
+/* ---- hooks; apply saves m', L, L' ---- */
 
 static size_t columns_of(const nf_pass *p)
 {
@@ -123,10 +123,10 @@ const nf_flow_type nfi_scaled_affine_type = {
     .rebuild = rebuild,
 };
 
-/* Which options a scale reads, and the bounds it has when none are given. */
+/* Which options a scale reads, and its limits if none are given. */
 static const struct kind {
     bool limit, lower, floor;
-    double upper_default, lower_default; /* lower 0: as the upper one */
+    double upper_default, lower_default; /* lower_default 0: the same as the upper limit */
 } kinds[] = {
     [NF_SCALE_EXP] = {.limit = false},
     [NF_SCALE_TANH] = {.limit = true, .upper_default = 2},
@@ -175,7 +175,7 @@ nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options)
     if (check(dim, &filled) != NF_OK)
         return NULL;
     const struct kind *k = &kinds[filled.scale];
-    if (k->lower && filled.lower <= 0) /* a limit that is given is for both sides */
+    if (k->lower && filled.lower <= 0) /* if only `limit` is given, it is the limit on both sides */
         filled.lower = filled.limit <= 0 && k->lower_default > 0 ? k->lower_default : filled.limit;
     if (filled.limit <= 0)
         filled.limit = k->upper_default;

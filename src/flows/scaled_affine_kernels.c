@@ -1,8 +1,8 @@
-/* Elementwise affine flow with a bounded scale: y = s x + m, or gated y = s x + (1 - s) m (Kingma et al. 2016, IAF,
+/* The elementwise affine flow with a bounded scale: y = s x + m, or gated y = s x + (1 - s) m (Kingma et al. 2016, IAF,
    eq. 10 and algorithm 1), where s = exp(L(a)); src/flows/log_scale.h has the forms of L.
 
-   It is nf_affine at the parameters m', L: m' = m, or (1 - s) m = -expm1(L) m when gated. So its kernels are those of
-   affine_kernels.c, and what is here is the map (m, a) -> (m', L) and its transpose
+   It is nf_affine at the parameters m', L, where m' = m, or, if gated, m' = (1 - s) m = -expm1(L) m. So its kernels are
+   those of affine_kernels.c. This file has the map (m, a) -> (m', L) and its transpose
 
        ga += L'(a) (gL - [gated] gm' m e^L),   gm += gm' (or -expm1(L) gm'). */
 #include "flows/scaled_affine.h"

@@ -1,4 +1,5 @@
-/* The soft-log tail layer: its hooks, which save nothing. The formulas and their paper are in soft_log_kernels.c. */
+/* The hooks of the soft-log tail layer, which save nothing. The formulas, and the paper, are in
+   soft_log_kernels.c. */
 #include "flows/soft_log.h"
 #include "core/fields.h"
 #include "core/memory.h"

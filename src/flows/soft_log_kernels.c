@@ -3,17 +3,17 @@
        y = sign(x) (min(|x|, t) + log(1 + e)),   e = max(|x| - t, 0),   log|det dy/dx| = -sum log(1 + e)
        x = sign(y) (min(|y|, t) + exp(e) - 1),   e = max(|y| - t, 0),   log|det dx/dy| = sum e.
 
-   With s = sign if e > 0 and 0 elsewhere, and each direction's own e,
+   With s = the sign if e > 0, else 0, and with each direction's own e,
 
        forward: gx = (gy - s g_log_det) / (1 + e),   inverse: gy = gx exp(e) + s g_log_det.
 
-   The slope is continuous, its derivative jumps at t. Forward, everything finite stays finite. The inverse overflows
-   to infinity where exp(e) does, beyond t + 709 (double) or t + 88 (float). Conditioning: an image keeps the absolute
-   error of numbers of size t, so that large x come back with a relative error of t roundings. */
+   The slope is continuous; its derivative jumps at t. In the forward direction everything finite stays finite. The
+   inverse overflows to infinity where exp(e) does: beyond t + 709 (double) or t + 88 (float). Conditioning: an image
+   has the absolute error of a number of size t, so that a large x comes back with a relative error of t roundings. */
 #include "flows/soft_log.h"
 #include "core/vec.h"
 
-/* |x| - t beyond t, 0 elsewhere; NaN stays. *within: min(|x|, t) */
+/* |x| - t beyond t, else 0; NaN stays NaN. *within = min(|x|, t). */
 NFI_INLINE nf_real excess(nf_real t, nf_real x, nf_real *within)
 {
     const nf_real size = nfi_abs(x);
@@ -41,7 +41,7 @@ NFI_INLINE void apply_rows(bool forward, size_t dim, size_t ld, nf_real t, const
     }
 }
 
-/* A zero stays one, whatever the slope. */
+/* A cotangent of 0 stays 0, whatever the slope is. */
 NFI_INLINE void scale_rows(bool forward, bool divide, size_t dim, size_t ld, nf_real t, const nf_real *restrict x,
                            const nf_real *restrict from, const nf_real *restrict g_log_det, nf_real *restrict to)
 {

@@ -1,13 +1,14 @@
-/* Elementwise monotone rational-quadratic spline (Durkan et al. 2019, "Neural spline flows"; the spline is Gregory &
-   Delbourgo's, 1982) on the box [-B, B], identity outside; or circular (Rezende et al. 2020, "Normalizing flows on tori
-   and spheres", section 2.1.2): f(x + 2 B) = f(x) + 2 B, with a free slope where the ends meet.
+/* The elementwise monotone rational-quadratic spline (Durkan et al. 2019, "Neural spline flows"; the spline is Gregory
+   & Delbourgo's, 1982). It acts on the box [-B, B] and is the identity outside. Or it is circular (Rezende et al. 2020,
+   "Normalizing flows on tori and spheres", section 2.1.2): f(x + 2 B) = f(x) + 2 B, with a free slope where the ends of
+   the box meet.
 
    theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K]). With S the softmax,
 
        widths 2 B (m_w + (1 - K m_w) S(w)),   heights 2 B (m_h + (1 - K m_h) S(h)),
-       slopes at the inner knots m_d + softplus(d + c), where c = log(e^(1 - m_d) - 1) makes d = 0 the slope 1,
+       slopes at the inner knots m_d + softplus(d + c), where c = log(e^(1 - m_d) - 1) makes the slope 1 at d = 0.
 
-   as in the paper's code, save for c. A circular spline's d[0] is the slope at both ends. */
+   This is as in the paper's code, except for c. The d[0] of a circular spline is the slope at both ends. */
 #include "flows/spline.h"
 #include "core/fields.h"
 #include "core/memory.h"
@@ -24,8 +25,8 @@ static size_t params_of(const nfi_spline *q)
     return 3 * q->bins - (q->circular ? 0 : 1);
 }
 
-/* What is kept of a dimension, in reals: bins [NFI_BIN_ROWS x ld], softmaxes [2 bins x ld], or x 1 and room to the next
-   row. */
+/* How many reals are kept of a dimension: bins [NFI_BIN_ROWS x ld], then softmaxes [2 bins x ld]; if parameters are
+   shared, [2 bins], rounded up to whole NFI_LANES. */
 static size_t kept_of(const nfi_spline *q, const nf_pass *p)
 {
     const size_t shared = (2 * q->bins + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
@@ -131,7 +132,7 @@ const nf_flow_type nfi_spline_type = {
     .rebuild = rebuild,
 };
 
-/* A smallest share of the box, of which there are `bins`. */
+/* Checks `least`, the smallest share that each of `bins` bins has of the box. */
 static nf_status check_least(const char *name, double least, size_t bins)
 {
     if (!(least >= 1e-6)) /* NaN fails */

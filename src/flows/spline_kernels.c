@@ -1,5 +1,5 @@
-/* Kernels of the rational-quadratic spline; spline.h has the formulas of a bin. All loop over samples without branches:
-   a sample's bin is found by comparing it with every knot in turn.
+/* The kernels of the rational-quadratic spline; spline.h has the formulas of a bin. All loop over samples without
+   branches: a sample's bin is found by comparing the sample with every knot in turn.
 
    With l = log dy/dx and subscripts for derivatives,
 
@@ -10,14 +10,14 @@
 
        gx = gt / w,   gx0 = -gx,   gw = (gp p + gq q - g - gt t) / w,   gy0 = gy,   gh = f gy - (gp p + gq q - g) / h.
 
-   Inverse, from cotangents gx of x and g of -l: gy = (gx - g l_t / w) / (dy/dx), and the parameters' gradients are
+   Inverse, from cotangents gx of x and g of -l: gy = (gx - g l_t / w) / (dy/dx). The gradients in the parameters are
    those of the forward map at the cotangents -gy, -g, where gt becomes -w gx (see the implicit directions in flow.c).
 
-   Widths are w_j = 2 B (min + spread S_j), S the softmax, and x0 sums those before bin k; so the gradient in the
-   softmax's argument j is S_j (G_j - sum_i S_i G_i), G_j = 2 B spread (gx0 [j < k] + gw [j = k]). */
+   Widths are w_j = 2 B (min + spread S_j), where S is the softmax, and x0 is the sum of the widths before bin k. So the
+   gradient in the softmax's argument j is S_j (G_j - sum_i S_i G_i), G_j = 2 B spread (gx0 [j < k] + gw [j = k]). */
 #include "flows/spline.h"
 
-/* S [bins x columns] of a [bins x columns]; work [2 x columns] */
+/* S [bins x columns] is the softmax of a [bins x columns]; work [2 x columns]. */
 NFI_INLINE void softmax(size_t bins, size_t columns, const nf_real *restrict a, nf_real *restrict S,
                         nf_real *restrict work)
 {
@@ -42,7 +42,7 @@ NFI_INLINE void softmax(size_t bins, size_t columns, const nf_real *restrict a, 
     }
 }
 
-/* Which row of the slopes' parameters belongs to knot j = 0 .. bins; `bins` if that slope is fixed. */
+/* The row of the slope parameters that belongs to knot j = 0 .. bins; `bins` if the slope at that knot is fixed. */
 NFI_INLINE size_t slope_row(const nfi_spline *q, size_t j)
 {
     if (q->circular)
@@ -50,7 +50,8 @@ NFI_INLINE size_t slope_row(const nfi_spline *q, size_t j)
     return j == 0 || j == q->bins ? q->bins : j - 1;
 }
 
-/* The bins of all samples; at [ld]: where they are on the side of the knots, work [2 x columns]. */
+/* Finds the bins of all samples. at [ld]: the samples on the side whose knots are compared (x forward, y in the
+   inverse direction). work [2 x columns]. */
 NFI_INLINE void search(size_t stride, const nfi_spline *q, bool forward, size_t ld, const nf_real *restrict d,
                        const nf_real *restrict parts, const nf_real *restrict at, nf_real *restrict bins,
                        nf_real *restrict work)
@@ -85,7 +86,8 @@ NFI_INLINE void search(size_t stride, const nfi_spline *q, bool forward, size_t 
         }
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
-            const bool take = bins[NFI_BIN_INDEX * ld + s] >= (nf_real)j; /* it was taken just now */
+            const bool take = bins[NFI_BIN_INDEX * ld + s] >= (nf_real)j; /* whether the loop above has just taken bin
+                                                                             j */
             const nf_real end0 = free0 ? d0[stride ? s : 0] : 0, end1 = free1 ? d1[stride ? s : 0] : 0;
             bins[NFI_BIN_D0 * ld + s] = take ? end0 : bins[NFI_BIN_D0 * ld + s];
             bins[NFI_BIN_D1 * ld + s] = take ? end1 : bins[NFI_BIN_D1 * ld + s];
@@ -111,7 +113,7 @@ NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *
                          const nf_real *restrict x, nf_real *restrict y, double *restrict log_det)
 {
     ld = nfi_lanes(ld);
-    const nfi_spline k = *q; /* which no store of the loop can change */
+    const nfi_spline k = *q; /* a copy, which no store in the loop can change */
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
@@ -137,8 +139,8 @@ void nfi_spline_apply(size_t stride, const nfi_spline *q, nf_direction d, size_t
         evaluate(q, false, ld, r.bins, x, y, log_det);
 }
 
-/* Gradients of a sample in the arguments of its softmaxes, before the factor S_j, for j < k, j = k and j > k; in the
-   parameters of its bin's slopes. Rows [ld]. */
+/* The gradients of a sample, each a row [ld]: in the arguments j of the two softmaxes, without the factor S_j, for
+   j < k, j = k and j > k, where k is the sample's bin; and in the parameters of the slopes at the ends of its bin. */
 enum { W_LESS, W_SAME, W_MORE, H_LESS, H_SAME, H_MORE, END0, END1, N_GRADIENTS };
 
 NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf_real *restrict bins,
@@ -146,7 +148,7 @@ NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf
                           nf_real *restrict out)
 {
     ld = nfi_lanes(ld);
-    const nfi_spline k = *q; /* which no store of the loop can change */
+    const nfi_spline k = *q; /* a copy, which no store in the loop can change */
     const nf_real scale_w = 2 * k.box * k.spread_w, scale_h = 2 * k.box * k.spread_h;
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
@@ -160,11 +162,11 @@ NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf
         const nf_real to =
             forward ? (from * e.h * f_t + of_l * l_t) / e.w : (from - of_l * l_t / e.w) / (e.h / e.w * f_t);
         gx[s] = inside ? to : gy_s;
-        /* cotangents of the forward map */
+        /* the cotangents of the forward map */
         const nf_real g_y = forward ? from : -to, g_l = forward ? of_l : -of_l, g_x = forward ? to : -from;
         const nf_real gp = g_y * e.h * (tu * (1 - c.f) / c.D) + g_l * (u * u / c.N - 2 * tu / c.D);
         const nf_real gq = -g_y * e.h * (tu * c.f / c.D) + g_l * (t * t / c.N - 2 * tu / c.D);
-        const nf_real g_ratio = gp * e.p + gq * e.q - g_l; /* times the ratio w / h */
+        const nf_real g_ratio = gp * e.p + gq * e.q - g_l; /* the gradient in the ratio w / h, times this ratio */
         const nf_real gw = scale_w * (g_ratio / e.w - g_x * t), gx0 = -scale_w * g_x;
         const nf_real gh = scale_h * (g_y * c.f - g_ratio / e.h), gy0 = scale_h * g_y;
         const nf_real mean_w = gx0 * bins[NFI_BIN_W_BEFORE * ld + s] + gw * bins[NFI_BIN_W * ld + s];
@@ -180,7 +182,7 @@ NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf
     }
 }
 
-/* g += the samples' `in` where their bin is `at`; row [ld] is scratch. */
+/* Adds to g the number `in` of each sample whose bin is `at`. row [ld] is scratch. */
 NFI_INLINE void scatter_end(size_t stride, size_t ld, nf_real at, const nf_real *restrict index,
                             const nf_real *restrict in, nf_real *restrict g, nf_real *restrict row)
 {
@@ -196,7 +198,8 @@ NFI_INLINE void scatter_end(size_t stride, size_t ld, nf_real at, const nf_real 
         *g += nfi_row_sum(ld, row);
 }
 
-/* g_theta += for all parameters of the dimension, from each sample's rows `in`, which scratch [2 x ld] follows. */
+/* Adds to g_theta, for all parameters of the dimension, from each sample's gradients `in`. Scratch [2 x ld] follows
+   the rows of `in`. */
 NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi_spline_rows *r, nf_real *in,
                         nf_real *restrict g_theta)
 {

@@ -1,14 +1,17 @@
-/* Sylvester flows (van den Berg et al. 2018): y = x + Q R tanh(R~ Q^T x + b), R and R~ upper triangular [M x M],
-   Q [D x M] with orthonormal columns. With u = Q^T x this is y = x + Q w, where u -> u + w is the triangular map of
-   sylvester_kernels.c, which has the log-det, the inverse and the gradients of all but Q; sylvester_pass.c puts
-   the two together.
+/* Sylvester flows (van den Berg et al. 2018): y = x + Q R tanh(R~ Q^T x + b), R and R~ upper triangular [M x M], Q
+   [D x M] with orthonormal columns. With u = Q^T x this is y = x + Q w, where u -> u + w is the triangular map of
+   sylvester_kernels.c. That file has the log-det, the inverse, and all gradients except those in Q. sylvester_pass.c
+   puts the map and Q together.
 
-   Q is a permutation (triangular) or the first M columns of H_0 ... H_{n-1}, a product of reflections: M = D (the
-   paper's Householder kind), or M = n, for the paper's orthogonal kind. There the paper lets Q_{k+1} = Q_k (I + (I
-   - Q_k^T Q_k) / 2) converge (eq. 13 and 14). Reflections give every Q with orthonormal columns, up to their signs,
-   which R and R~ have too (it is how Householder's QR writes the Q of a matrix [D x M]), from as many parameters; but
-   for any parameters, orthogonal to rounding without an iteration, with the exact gradient, and they never need Q
-   itself: Q^T x costs D n products where one round of the iteration costs 2 D M^2. */
+   Q is a permutation (the triangular kind) or the first M columns of H_0 ... H_{n-1}, a product of reflections. Then
+   M = D (the paper's Householder kind) or M = n (for the paper's orthogonal kind).
+
+   For the orthogonal kind the paper iterates Q_{k+1} = Q_k (I + (I - Q_k^T Q_k) / 2) until it converges
+   (eq. 13 and 14). Reflections have as many parameters and give every Q with orthonormal columns, up to the signs of
+   the columns; the signs are not lost, since R and R~ have them, too. (Householder's QR writes the Q of a matrix
+   [D x M] in this way.) Reflections are orthogonal to rounding at any parameters, without an iteration, and have the
+   exact gradient. Q itself is never needed: Q^T x costs D n products, whereas one round of the iteration costs 2 D
+   M^2. */
 #include "core/fields.h"
 #include "core/kernel.h"
 #include "core/memory.h"
@@ -18,9 +21,9 @@
 
 /* ---- initial parameters ---- */
 
-/* v_j of unit length that takes a normal vector's rows j.. to a multiple of e_j: so Q, if all columns are drawn, is
-   uniform but for its columns' signs (Stewart 1980), which R, whose start is symmetric, makes up for. v [dim] holds
-   normal numbers. */
+/* Makes v_j of unit length from v [dim], which holds normal numbers. The reflection takes rows j.. of the normal
+   vector to a multiple of e_j. If all columns of Q are drawn so, Q is uniform up to the signs of its columns (Stewart
+   1980). R makes up for the signs, since its initial distribution is symmetric. */
 static void draw_reflection(size_t j, size_t dim, nf_real *v)
 {
     const size_t first = j < dim ? j : 0;
@@ -37,8 +40,8 @@ static void draw_reflection(size_t j, size_t dim, nf_real *v)
         v[i] = (nf_real)((double)v[i] / sqrt(squares));
 }
 
-/* Near the identity, every layer in directions of its own: R about 0, R~ about tanh(1) I, so that the gradient in R is
-   alive. */
+/* Initial parameters: near the identity, but each layer has directions of its own. R is about 0 and R~ about tanh(1)
+   I, so that the gradient in R is not 0. */
 static const double spread = 0.1, alpha_tilde = 1;
 
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
@@ -135,7 +138,8 @@ static nf_status check(size_t dim, const nf_sylvester_options *q)
     return NF_OK;
 }
 
-/* v, then the triangles; false on overflow, also of the gradients' lanes. */
+/* The number of parameters: v, then the triangles. Returns false on overflow, also if the lanes of the gradients
+   would overflow. */
 static bool count_params(size_t dim, size_t n, size_t m, size_t *n_params)
 {
     size_t v, square, bytes;

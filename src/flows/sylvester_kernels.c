@@ -2,27 +2,30 @@
 
        u' = u + w,   w = R h,   h = tanh(a),   a = R~ u + b,   r = tanh(alpha), r~ = tanh(alpha~) on the diagonals.
 
-   Its Jacobian is I + R diag(1 - h^2) R~, upper triangular, so det = prod det_i with det_i = 1 + (1 - h_i^2) r_i r~_i,
-   taken as h^2 + (1 - h^2) sp, sp = 1 + r r~, as for planar flows. With A = exp(-2 |alpha|), B = exp(-2 |alpha~|)
-       sp = 2 (1 + A B) / ((1 + A) (1 + B))   where the signs agree,   2 (A + B) / ((1 + A) (1 + B))   where they do
-   not: positive for all parameters, without cancellation.
+   Its Jacobian is I + R diag(1 - h^2) R~, upper triangular, so det = prod det_i with det_i = 1 + (1 - h_i^2) r_i r~_i.
+   As for planar flows, det_i is computed as h^2 + (1 - h^2) sp, sp = 1 + r r~. With A = exp(-2 |alpha|) and
+   B = exp(-2 |alpha~|)
+       sp = 2 (1 + A B) / ((1 + A) (1 + B))   if the signs of alpha and alpha~ agree,
+       sp = 2 (A + B) / ((1 + A) (1 + B))     if they do not:
+   positive for all parameters, without cancellation.
 
-   Inverse: from the last row up, with what is known of later rows in k_i = u'_i - sum R_ij h_j and c_i = b_i + sum
-   R~_ij u_j, row i is u_i + r_i tanh(r~_i u_i + c_i) = k_i. For a_i = r~_i u_i + c_i that is the scalar equation of
-   planar flows, a_i + (sp_i - 1) tanh a_i = r~_i k_i + c_i, monotone whatever the parameters; then u_i = k_i - r_i tanh
-   a_i.
+   Inverse: rows are solved from the last one upwards. What is known of later rows is in k_i = u'_i - sum R_ij h_j and
+   c_i = b_i + sum R~_ij u_j. Row i is then u_i + r_i tanh(r~_i u_i + c_i) = k_i. For a_i = r~_i u_i + c_i this is the
+   equation of planar flows, a_i + (sp_i - 1) tanh a_i = r~_i k_i + c_i, monotone for all parameters; then
+   u_i = k_i - r_i tanh a_i.
 
    VJP: gh = R^T gw, g_det = g_log_det / det,
        ga = (1 - h^2) (gh - 2 h (sp - 1) g_det),   gu = R~^T ga,   gR = gw h^T,   gR~ = ga u^T,   gb = ga,
-   and to the diagonals gr += (1 - h^2) g_det r~, gr~ += (1 - h^2) g_det r. J^-T g: solve_jt.
+   and to the diagonals are added gr += (1 - h^2) g_det r~, gr~ += (1 - h^2) g_det r. J^-T g: see solve_jt.
 
-   Loops over rows take a block of NFI_SUMS samples, 64 bytes of every row, at a time. */
+   Loops over rows take a block of NFI_SUMS samples at a time; these are 64 bytes of each row. */
 #include "flows/lane_sums.h"
 #include "flows/planar.h"
 #include "flows/sylvester.h"
 #include "core/vec.h"
 
-/* Rows of theta, of coef, and the first row of a strict triangle's line i; R~'s follows R's. */
+/* Where parts begin: `line` is where row i of a strict triangle begins in it, the others are rows of theta. The
+   triangle of R~ follows that of R. */
 NFI_INLINE size_t strict(size_t m)
 {
     return m * (m - 1) / 2;
@@ -40,14 +43,15 @@ NFI_INLINE size_t line(size_t m, size_t i)
     return i * (2 * m - i - 1) / 2;
 }
 
-/* Below it 1 + r r~ is taken for it: where both tanh are 1 to rounding and of opposite signs. */
+/* The least value that sp = 1 + r r~ may have. It is smaller if both tanh are 1 to rounding and have opposite signs;
+   this value is then taken instead. */
 #ifdef NF_SINGLE
 static const nf_real least_sp = 1e-30F;
 #else
 static const nf_real least_sp = 1e-300;
 #endif
 
-/* sum += sign * the products of a triangle's number i and a row, both of the block of samples from s on. */
+/* sum += sign * (number i of a triangle) * row, for the block of samples from s on. */
 NFI_INLINE void add_products(size_t stride, size_t ld, nf_real sign, const nf_real *restrict triangle, size_t i,
                              size_t s, const nf_real *row, nfi_wide *sum)
 {
@@ -55,7 +59,7 @@ NFI_INLINE void add_products(size_t stride, size_t ld, nf_real sign, const nf_re
         sum->part[p] += sign * NFI_PARAM_VEC(triangle, stride, ld, i, at) * NFI_CONST_VEC_AT(row + at);
 }
 
-/* y = T x + b for T upper triangular, `above` its rows above the diagonal; b may be NULL. */
+/* y = T x + b for an upper triangular T. `above` has T's rows above the diagonal. b may be NULL. */
 NFI_INLINE void multiply(size_t stride, size_t m, size_t ld, const nf_real *restrict above,
                          const nf_real *restrict diagonal, const nf_real *restrict b, const nf_real *restrict x,
                          nf_real *restrict y)
@@ -74,7 +78,7 @@ NFI_INLINE void multiply(size_t stride, size_t m, size_t ld, const nf_real *rest
         }
 }
 
-/* gx = T^T gy and g_above += gy x^T above the diagonal. */
+/* gx = T^T gy. g_above, unless NULL, is added to: gy x^T above the diagonal. */
 NFI_INLINE void multiply_vjp(size_t stride, size_t m, size_t ld, const nf_real *restrict above,
                              const nf_real *restrict diagonal, const nf_real *restrict x, const nf_real *restrict gy,
                              nf_real *restrict gx, nf_real *restrict g_above)
@@ -103,7 +107,7 @@ NFI_INLINE void multiply_vjp(size_t stride, size_t m, size_t ld, const nf_real *
 
 /* ---- forward ---- */
 
-/* Row i's factor of the determinant. */
+/* Adds the logarithm of one row's factor of the determinant. */
 NFI_INLINE void add_log_det(size_t stride, size_t ld, nf_real sign, const nf_real *restrict h,
                             const nf_real *restrict sp, double *restrict log_det)
 {
@@ -128,7 +132,7 @@ NFI_INLINE void forward(size_t stride, size_t m, size_t ld, const nf_real *restr
 
 /* ---- inverse ---- */
 
-/* Before row i is solved: k into u_i, r~ k + c into a; u and h of later rows are known. */
+/* Sets up the equation of row i: k into u_i, r~ k + c into a. u and h of later rows are known. */
 NFI_INLINE void equation(size_t stride, size_t m, size_t ld, size_t i, const nf_real *restrict theta,
                          const nf_real *restrict coef, const nf_real *restrict u_to, nf_real *u, const nf_real *h,
                          nf_real *restrict a)
@@ -151,7 +155,7 @@ NFI_INLINE void equation(size_t stride, size_t m, size_t ld, size_t i, const nf_
     }
 }
 
-/* After it: u_i = k - r h, and its log-det. */
+/* After row i is solved: u_i = k - r h, and subtracts the row's log-det. */
 NFI_INLINE void solution(size_t stride, size_t m, size_t ld, size_t i, const nf_real *restrict coef,
                          nf_real *restrict u, const nf_real *restrict h, double *restrict log_det)
 {
@@ -176,7 +180,7 @@ NFI_INLINE void inverse(size_t stride, size_t m, size_t ld, const nf_real *theta
 
 /* ---- gradients ---- */
 
-/* gh to ga, in place, and the gradients of the diagonals and of b (g may be NULL). */
+/* Turns gh into ga, in place, and adds the gradients of the diagonals and of b to g (which may be NULL). */
 NFI_INLINE void activation_vjp(size_t stride, size_t m, size_t ld, const nf_real *restrict coef,
                                const nf_real *restrict u, const nf_real *restrict h, const nf_real *restrict gw,
                                const nf_real *restrict g_log_det, nf_real *restrict ga, nf_real *restrict g)
@@ -216,8 +220,8 @@ NFI_INLINE void vjp(size_t stride, size_t m, size_t ld, const nf_real *restrict 
                  g ? g + strict(m) * g_ld : NULL);
 }
 
-/* (I + R~^T D R^T) v = g row by row, D = diag(1 - h^2): with t = D R^T v, v_i det_i = g_i - e_i - r~_i (1 - h_i^2) c_i,
-   where c = sum R_ki v_k and e = sum R~_ki t_k over the rows before. gw = v - g = -R~^T t. */
+/* Solves (I + R~^T D R^T) v = g row by row, D = diag(1 - h^2). With t = D R^T v, v_i det_i = g_i - e_i - r~_i
+   (1 - h_i^2) c_i, where c = sum R_ki v_k and e = sum R~_ki t_k are over the rows before. gw = v - g = -R~^T t. */
 NFI_INLINE void solve_jt(size_t stride, size_t m, size_t ld, const nf_real *restrict theta,
                          const nf_real *restrict coef, const nf_real *restrict h, const nf_real *restrict gu,
                          nf_real *restrict gw, nf_real *restrict work)

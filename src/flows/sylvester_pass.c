@@ -1,16 +1,16 @@
-/* A Sylvester flow's passes: y = x + Q w, where u = Q^T x -> u + w is the triangular map of sylvester_kernels.c.
+/* The passes of a Sylvester flow: y = x + Q w, where u = Q^T x -> u + w is the triangular map of sylvester_kernels.c.
 
-   Gradient: gw = Q^T gy, the map's gu goes back through u = Q^T x, gx = gy + Q gu; on both ways through the reflections
-   they leave their v's gradients (reflections.c). Q itself is never formed. */
+   Gradient: gw = Q^T gy; the map gives gu; gx = gy + Q gu. On both ways through the reflections the gradients in
+   their v are added (reflections.c). Q itself is never formed. */
 #include "core/rows.h"
 #include "flows/lane_sums.h"
 #include "flows/reflections.h"
 #include "flows/sylvester.h"
 
-/* What a pass leaves for its VJP. */
+/* What a pass saves for its VJP. */
 typedef struct record {
-    nf_real *coef, *tau; /* of the triangles and of the reflections */
-    nf_real *u, *h;      /* [dim x ld]: Q^T x and, with reflections, the rows below it; [M x ld] */
+    nf_real *coef, *tau; /* coefficients of the triangles; scales of the reflections */
+    nf_real *u, *h;      /* u [dim x ld]: Q^T x, with reflections also the rows below it; h [M x ld] */
     nf_real *shift;      /* Q w [dim x ld] */
 } record;
 
@@ -43,7 +43,7 @@ static void permute(bool reversed, size_t dim, size_t ld, const nf_real *x, nf_r
             y[i * ld + s] = x[(reversed ? dim - 1 - i : i) * ld + s];
 }
 
-/* u = Q^T x, and with reflections the rows that follow, `rows` in all. work [dim x NFI_LANES] */
+/* u = Q^T x; with reflections also the rows that follow, so that u has `rows` rows. work [dim x NFI_LANES] */
 static void take_off(const nf_object *o, const nf_pass *p, const record *r, const nf_real *x, size_t rows, nf_real *u,
                      nf_real *work)
 {
@@ -119,7 +119,7 @@ nf_status nfi_sylvester_apply(const nf_object *o, nf_direction d, const nf_pass 
     return status;
 }
 
-/* With parameters' gradients, which the reflections leave on both ways through Q. */
+/* The VJP with gradients in the parameters. The reflections add theirs on both ways through Q. */
 static nf_status pull_back(const nf_object *o, const nf_pass *p, const record *r, const nf_real *gy,
                            const nf_real *g_log_det, nf_real *gw, nf_real *gu, nf_real *shift, nf_real *g_theta,
                            nf_real *work, nf_real *rows)
@@ -173,7 +173,7 @@ nf_status nfi_sylvester_vjp(const nf_object *o, nf_direction d, const nf_pass *p
     return status;
 }
 
-/* J^-T = I + Q (K^-T - I) Q^T, K the triangular map's Jacobian. */
+/* J^-T = I + Q (K^-T - I) Q^T, where K is the Jacobian of the triangular map. */
 nf_status nfi_sylvester_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,
                                  const nf_real *y, void *saved, const nf_real *gx, nf_real *gy)
 {

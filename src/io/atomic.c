@@ -1,6 +1,6 @@
 /*
- * Atomic replacement of a file: write beside it, fsync, rename, fsync the folder. After a crash at any moment `path` is
- * the old file or the new one.
+ * Atomic replacement of a file: write a temporary file beside it, fsync, rename, fsync the folder. If the machine
+ * crashes at any moment, `path` is afterwards either the old file or the new one.
  */
 #include "io/atomic.h"
 #include "core/memory.h"
@@ -18,7 +18,7 @@ static nf_status failed(const nfi_atomic *a, const char *what)
     return nf_error(NF_EIO, "%s: cannot %s %s: %s", a->who, what, a->path, strerror(errno));
 }
 
-/* The length of path's folder, its last slash included. */
+/* The length of the folder in `path`, with its last slash. */
 static size_t folder_length(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -66,7 +66,8 @@ nf_status nfi_atomic_write(nfi_atomic *a, const void *bytes, size_t n)
     return NF_OK;
 }
 
-/* So that the rename itself survives a crash; file systems that cannot flush a folder say EINVAL. */
+/* Flushes the folder, so that the rename itself survives a crash. File systems that cannot flush a folder say
+   EINVAL. */
 static nf_status flush_folder(const nfi_atomic *a)
 {
     size_t folder = folder_length(a->path);

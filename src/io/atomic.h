@@ -1,11 +1,11 @@
-/* Files that appear whole or not at all: written beside their place, flushed, renamed. */
+/* Files that appear whole or not at all: a temporary file is written in the same folder, flushed and renamed. */
 #ifndef NFI_ATOMIC_H
 #define NFI_ATOMIC_H
 #include <nflow/base.h>
 
 typedef struct nfi_atomic {
     const char *who, *path; /* borrowed */
-    char *temporary;        /* in path's folder */
+    char *temporary;        /* the temporary file's path, in path's folder */
     int fd;
 } nfi_atomic;
 
@@ -13,8 +13,8 @@ typedef struct nfi_atomic {
 nf_status nfi_atomic_open(nfi_atomic *a, const char *who, const char *path);
 /* Appends n bytes. NF_EIO. */
 nf_status nfi_atomic_write(nfi_atomic *a, const void *bytes, size_t n);
-/* status NF_OK: the file takes its place; else, or if that fails, the temporary file is removed and an old file at
-   `path` stays as it was. Returns the first failure. */
+/* If status is NF_OK, the temporary file replaces `path`. If status is an error, or if replacing fails, the temporary
+   file is removed, and an old file at `path` stays as it was. Returns the first failure. */
 nf_status nfi_atomic_finish(nfi_atomic *a, nf_status status);
 
 #endif

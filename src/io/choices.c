@@ -1,6 +1,6 @@
 /*
- * Fields that are choices: enumerations by name, and true or false. Before model files had names, the enumerations'
- * numbers stood there. What they meant depended on the version, so they are refused.
+ * Fields that are choices: enumerations by name, and true or false. Before model files had names, they held the numbers
+ * of the enumerations. What a number meant depended on the version, so numbers are refused.
  */
 #include "io/description.h"
 #include <jansson.h>
@@ -14,7 +14,7 @@ nf_status nf_write_bool(nf_writer *w, const char *name, bool value)
     return nfi_set_field(w, "nf_write_bool", name, json_boolean(value));
 }
 
-/* NF_EARG unless value is one of the choices. */
+/* NF_EARG if value is not one of the choices. */
 static nf_status check_choice(const char *function, const char *name, size_t n, const char *const *names, size_t value)
 {
     if (!names)
@@ -75,7 +75,7 @@ nf_status nf_read_bool(nf_reader *r, const char *name, bool *value)
     return NF_OK;
 }
 
-/* "relu, tanh, elu", as far as there is room. */
+/* Lists the names, "relu, tanh, elu", as far as there is room. */
 static void list_names(size_t n, const char *const *names, size_t room, char *text)
 {
     size_t length = 0;

@@ -1,8 +1,8 @@
 /*
- * Architectures as JSON: a walk down the tree that writes, and one up that rebuilds.
+ * Architectures as JSON. One walk goes down the tree and writes; another one rebuilds objects, children first.
  *
- * Rebuilding trusts nothing. An object is structure only, and what it claims is checked before numbers are allocated
- * for it: rows are bounded, and objects with parameters of their own cannot have more of them than the file holds.
+ * Rebuilding trusts nothing. An object is structure only, and its claims are checked before its numbers are allocated:
+ * rows are bounded, and objects with parameters of their own cannot have more of them than the file holds.
  */
 #include "io/description.h"
 #include "core/memory.h"
@@ -87,16 +87,16 @@ struct json_t *nfi_describe(const nf_object *o, const char *who)
 
 typedef struct rebuilding {
     const nfi_origin *from;
-    size_t n_params, n_state; /* of the objects so far that have numbers of their own */
+    size_t n_params, n_state; /* of those objects built so far that have numbers of their own */
 } rebuilding;
 
-/* Where in the tree: the index-th child of its parent. */
+/* A place in the tree: the index-th child of its parent. */
 typedef struct place {
-    const struct place *parent; /* NULL: the whole */
+    const struct place *parent; /* NULL for the root */
     size_t index, depth;
 } place;
 
-/* Writes "1.0", from the whole to here; returns its length. */
+/* Writes the path from the root to this place, "1.0"; returns its length. */
 static size_t write_place(const place *at, size_t room, char *text)
 {
     if (!at->parent)
@@ -107,7 +107,7 @@ static size_t write_place(const place *at, size_t room, char *text)
     return length;
 }
 
-/* A message that begins with where: function, file, place in the tree. */
+/* Sets a message that begins with where the error is: function, file, place in the tree. */
 __attribute__((format(printf, 4, 5))) static nf_status fail(nf_status status, const rebuilding *b, const place *at,
                                                             const char *format, ...)
 {
@@ -122,7 +122,7 @@ __attribute__((format(printf, 4, 5))) static nf_status fail(nf_status status, co
                     at->parent ? "child " : "", where, at->parent ? ": " : "", text);
 }
 
-/* True unless it is there and is no number of rows. */
+/* Reads a number of rows. False only if the member is there, but is not a valid number of rows. */
 static bool read_rows(const json_t *node, const char *key, nfi_rows_read *rows, size_t *n_members)
 {
     const json_t *value = json_object_get(node, key);
@@ -135,7 +135,7 @@ static bool read_rows(const json_t *node, const char *key, nfi_rows_read *rows, 
     return true;
 }
 
-/* Everything but the children, whose array is *children, or NULL if there is none. */
+/* Reads everything except the children. *children is their array, or NULL if there is none. */
 static nf_status read_node(const json_t *node, const rebuilding *b, const place *at, nf_reader *r,
                            const json_t **children)
 {
@@ -158,7 +158,7 @@ static nf_status read_node(const json_t *node, const rebuilding *b, const place 
     if (strcmp(r->kind, "net") == 0) {
         if (!r->dim_in.given || !r->dim_out.given)
             return fail(NF_EFORMAT, b, at, "net '%s': dim_in or dim_out is missing", r->type);
-    } else { /* of a flow or a distribution one stands for both */
+    } else { /* for a flow or a distribution, one dimension stands for both */
         if (!r->dim_in.given)
             r->dim_in.n = r->dim_out.n;
         if (!r->dim_out.given)
@@ -173,7 +173,7 @@ static bool differs(const nfi_rows_read *said, size_t is)
     return said->given && said->n != is;
 }
 
-/* Whether the rebuilt object is what the description said. */
+/* Checks that the rebuilt object is what the description says. */
 static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, rebuilding *b, const place *at)
 {
     const nf_shape *s = &o->total;
@@ -191,7 +191,7 @@ static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, rebuildin
     const char *unknown = json_object_iter_key(json_object_iter(r->unread));
     if (unknown)
         return fail(NF_EFORMAT, b, at, "%s '%s': the field '%.64s' is unknown", r->kind, r->type, unknown);
-    /* Parameters of objects that are amortised come from elsewhere; their number may exceed the file's. */
+    /* The parameters of amortised objects come from elsewhere, so there may be more of them than the file holds. */
     const size_t most = b->from->most_numbers;
     if (!(s->flags & NF_PER_SAMPLE) &&
         (s->n_params > most || s->n_state > most || !nfi_add(b->n_params, o->own.n_params, &b->n_params) ||
@@ -201,7 +201,8 @@ static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, rebuildin
     return NF_OK;
 }
 
-/* What the type makes of the reader, and whatever went wrong inside as one message; success leaves the thread's. */
+/* Calls the type's rebuild hook on the reader. Whatever goes wrong inside becomes one message. On success the thread's
+   message stays as it was. */
 static nf_object *call_hook(nf_reader *r, const rebuilding *b, const place *at)
 {
     char before[512];

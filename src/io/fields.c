@@ -1,6 +1,7 @@
 /*
- * Fields of a description. Integers are unsigned 64-bit: what does not fit JSON's signed integers is written as a
- * decimal string, as are the numbers that JSON does not have: "nan", "inf", "-inf". Choices are in choices.c.
+ * Fields of a description. Integers are unsigned, of 64 bits. An integer that does not fit JSON's signed integers is
+ * written as a decimal string. So are the numbers that JSON does not have: "nan", "inf", "-inf". Choices are in
+ * choices.c.
  */
 #include "io/description.h"
 #include "core/memory.h"
@@ -52,7 +53,7 @@ nf_status nf_write_number(nf_writer *w, const char *name, double value)
     return nfi_set_field(w, "nf_write_number", name, json_of_number(value));
 }
 
-/* An array of n values, each as `json_of` writes it. */
+/* Writes an array of n values, each of them by `json_of`. */
 #define WRITE_ARRAY(function, type, json_of)                                                \
     nf_status function(nf_writer *w, const char *name, size_t n, const type *values)        \
     {                                                                                       \
@@ -183,7 +184,7 @@ nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *valu
     return NF_OK;
 }
 
-/* A dimension; that it was left out is noted for a message. */
+/* Returns a dimension. If it was left out, this is noted for a later message. */
 static size_t read_dim(nf_reader *r, const nfi_rows_read *rows, const char *name)
 {
     if (rows->n == 0 && !rows->given)

@@ -1,18 +1,19 @@
 /*
  * Data sets of bytes.
  *
- * IDX (LeCun's MNIST page): 0, 0, a type (0x08: unsigned bytes), the rank r, then r big-endian 32-bit extents, then the
- * bytes, last index fastest. Packed bits: rows of ceil(dim / 8) bytes, most significant bit first, no header.
+ * IDX (LeCun's MNIST page): two bytes 0, 0; a type (0x08: unsigned bytes); the rank r; then r big-endian 32-bit
+ * extents; then the bytes, the last index running fastest. Packed bits: rows of ceil(dim / 8) bytes, most significant
+ * bit first, without a header.
  */
 #include <nflow/data.h>
 #include "core/memory.h"
 #include "io/stream.h"
 #include <string.h>
 
-/* Packed bits have no header that says how many there are, so gzip data are unpacked only this far. */
+/* Packed bits have no header that says how many there are, so gzip data are unpacked only up to this many bytes. */
 static const size_t max_unpacked_bits_bytes = (size_t)1 << 28;
 
-/* The product of the extents but the first; false on overflow. */
+/* The product of all extents but the first; false on overflow. */
 static bool row_size(size_t rank, const size_t *extent, size_t *size)
 {
     *size = 1;
@@ -22,7 +23,7 @@ static bool row_size(size_t rank, const size_t *extent, size_t *size)
     return true;
 }
 
-/* The magic number and the extents [256]. */
+/* Reads the magic number and the extents [256]. */
 static nf_status read_header(nfi_stream *s, const char *path, size_t *rank, size_t *extent)
 {
     unsigned char magic[4], raw[4 * 255];
@@ -89,7 +90,7 @@ nf_status nf_read_idx(const char *path, nf_bytes *out)
     return status;
 }
 
-/* packed [n x row] to bytes 0 and 255 [n x dim] */
+/* Unpacks bits [n x row] to bytes 0 and 255 [n x dim]. */
 static void unpack_bits(size_t n, size_t row, size_t dim, const unsigned char *packed, unsigned char *out)
 {
     for (size_t i = 0; i < n; i++)

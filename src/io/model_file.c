@@ -1,7 +1,8 @@
 /*
- * Model files: one safetensors file with the tensors of theta by their names, the state as "state", and in the metadata
+ * Model files. A model file is one safetensors file. It holds the tensors of theta by their names, the state as
+ * "state", and in the metadata
  *     format "nflow", format_version "1", library_version, architecture (the JSON text of description.h).
- * Version 1 is settled: files of it, the ones in tests/golden, load in every later version of the library.
+ * Version 1 is settled: its files, such as those in tests/golden, load in every later version of the library.
  */
 #include "core/model.h"
 #include "core/memory.h"
@@ -45,7 +46,7 @@ static nf_status add_metadata(json_t *header, const nf_object *o)
     return bad ? no_memory() : NF_OK;
 }
 
-/* The header, a new reference. */
+/* Composes the header: a new reference. */
 static nf_status compose_header(const nf_model *m, json_t **composed)
 {
     nfi_slices slices;
@@ -97,7 +98,7 @@ static nf_status check_format(const nfi_container *c)
     return NF_OK;
 }
 
-/* The object, whose numbers are as many as the file's. */
+/* Rebuilds the object, and checks that it has as many numbers as the file. */
 static nf_object *load_structure(const nfi_container *c, const nf_types *types)
 {
     const char *text = nfi_container_metadata(c, "architecture");
@@ -122,7 +123,8 @@ static nf_object *load_structure(const nfi_container *c, const nf_types *types)
     return o;
 }
 
-/* Copies every tensor; that all are taken once follows from the equal number of numbers, save for empty ones. */
+/* Copies every tensor. Since the object and the file have equally many numbers, every tensor that is not empty has then
+   been taken once. */
 static nf_status take_numbers(nfi_container *c, const nf_object *o, nf_real *theta, nf_real *state)
 {
     nfi_slices slices;
@@ -143,7 +145,7 @@ static nf_status take_numbers(nfi_container *c, const nf_object *o, nf_real *the
     return status;
 }
 
-/* Consumes the object. */
+/* Binds the object to a new model. Consumes the object. */
 static nf_model *bind(nfi_container *c, nf_object *o)
 {
     nf_real *theta = nfi_calloc(o->total.n_params, sizeof(nf_real));

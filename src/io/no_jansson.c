@@ -37,7 +37,7 @@ nf_object *nf_rebuild(const char *json, const nf_types *types)
 
 void nf_text_free(char *text)
 {
-    (void)text; /* there are none */
+    (void)text; /* there are no texts */
 }
 
 /* ---- hooks may call these, but nobody calls the hooks ---- */

@@ -1,4 +1,5 @@
-/* The safetensors container: named tensors of F32 or F64 and a map of strings, from files that are not trusted. */
+/* The safetensors container, read from files that are not trusted: named tensors of F32 or F64, and a map of
+   strings. */
 #ifndef NFI_SAFETENSORS_H
 #define NFI_SAFETENSORS_H
 #include "io/atomic.h"
@@ -8,8 +9,8 @@ struct json_t; /* Jansson's, which only .c files include */
 
 typedef struct nfi_tensor {
     const char *name;
-    size_t begin, end; /* bytes of data */
-    size_t width;      /* bytes a number: 4 or 8 */
+    size_t begin, end; /* place in `data`, in bytes */
+    size_t width;      /* bytes per number: 4 or 8 */
     size_t rank, extents[NFI_MAX_RANK], count;
     bool taken;
 } nfi_tensor;
@@ -30,26 +31,27 @@ nf_status nfi_container_read(nfi_container *c, const char *who, const char *path
 void nfi_container_free(nfi_container *c);
 /* A string of the metadata; NULL if there is none. */
 const char *nfi_container_metadata(const nfi_container *c, const char *key);
-/* Copies tensor `s->name` to out [s->count], in the library's precision. NF_EFORMAT if it is missing, has been taken
-   before, is of another shape, or overflows the library's precision. */
+/* Copies the tensor `s->name` to out [s->count], in the library's precision. NF_EFORMAT if the tensor is missing, has
+   been taken before, has another shape, or has a number that is too large for the library's precision. */
 nf_status nfi_container_take(nfi_container *c, const char *who, const nfi_slice *s, nf_real *out);
 
-/* Appends a tensor of the library's precision to a header that is being composed; *n_data: bytes of data so far. */
+/* Appends a tensor of the library's precision to a header that is being composed. *n_data is the number of bytes of
+   data so far; it grows by the tensor's. */
 nf_status nfi_header_add(struct json_t *header, const char *who, const nfi_slice *s, size_t *n_data);
-/* Numbers of the library's precision as little-endian bytes [n * sizeof(nf_real)]. */
+/* Writes n numbers of the library's precision as little-endian bytes [n * sizeof(nf_real)]. */
 void nfi_encode(size_t n, const nf_real *numbers, unsigned char *bytes);
 
-/* A file that is being written, atomically: the header, then the numbers of its tensors in the header's order. */
+/* A file that is being written atomically: the header, then the numbers of its tensors in the header's order. */
 typedef struct nfi_container_writer {
     nfi_atomic file;
-    uint64_t sum; /* of header and numbers so far: a checksum against damage */
+    uint64_t sum; /* checksum of the header and the numbers so far, against damage */
 } nfi_container_writer;
 /* After NF_OK call nfi_container_finish, whatever happens. NF_EIO, NF_ENOMEM. */
 nf_status nfi_container_begin(nfi_container_writer *w, const char *who, const char *path, const struct json_t *header);
 nf_status nfi_container_put(nfi_container_writer *w, size_t n, const nf_real *numbers);
 /* As nfi_atomic_finish. */
 nf_status nfi_container_finish(nfi_container_writer *w, nf_status status);
-/* The sum that the writer had when n_data bytes of data had been written. */
+/* The checksum that the writer had when n_data bytes of data had been written. */
 uint64_t nfi_container_sum(const nfi_container *c, size_t n_data);
 
 #endif

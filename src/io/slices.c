@@ -1,4 +1,4 @@
-/* Collects what nfi_tree_slices names, and checks that every parameter is in exactly one tensor. */
+/* Collects the tensors that nfi_tree_slices names, and checks that every parameter is in exactly one of them. */
 #include "io/slices.h"
 #include "core/tree.h"
 #include <stdlib.h>

@@ -16,7 +16,8 @@ typedef struct nfi_slices {
     nf_arena memory;
 } nfi_slices;
 
-/* NF_EARG (for `who`) if they are not a partition of theta: a type's `slices` hook is wrong. NF_ENOMEM. */
+/* Collects the tensors of o. NF_EARG, in the name of `who`, if they do not cover theta exactly once: then a type's
+   `slices` hook is wrong. NF_ENOMEM. */
 nf_status nfi_slices_of(const nf_object *o, const char *who, nfi_slices *out);
 void nfi_slices_free(nfi_slices *s);
 

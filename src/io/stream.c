@@ -1,8 +1,8 @@
 /*
  * Reading files: raw bytes or gzip members (RFC 1952), by zlib's inflate.
  *
- * gzread is not used because it overlooks garbage behind the last member and cannot allocate through the library.
- * A gzip member's checksum is verified when its end is reached, so readers finish with nfi_stream_expect_end.
+ * gzread is not used because it overlooks garbage behind the last member and cannot allocate through the library. The
+ * checksum of a gzip member is verified only when its end is reached, so readers finish with nfi_stream_expect_end.
  */
 #include "io/stream.h"
 #include "core/memory.h"
@@ -20,7 +20,7 @@ struct nfi_stream {
     const char *who, *path;
     int fd;
     bool gzip, at_end;
-    size_t begin, end; /* unread part of buffer */
+    size_t begin, end; /* the unread part of the buffer */
     unsigned char buffer[BUFFER_BYTES];
 #ifdef NFI_ZLIB
     bool member_done;
@@ -29,7 +29,7 @@ struct nfi_stream {
 #endif
 };
 
-/* Makes begin < end unless the file has ended. */
+/* Refills an empty buffer: afterwards begin < end, unless the file has ended. */
 static nf_status fill(nfi_stream *s)
 {
     if (s->begin < s->end || s->at_end)

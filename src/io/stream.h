@@ -1,20 +1,23 @@
-/* Bytes of a file from outside, plain or gzip. Memory grows with what the file holds, never with what it claims. */
+/* Reads the bytes of a file from outside, plain or gzip. Memory grows with what the file holds, never with what it
+   claims to hold. */
 #ifndef NFI_STREAM_H
 #define NFI_STREAM_H
 #include <nflow/base.h>
 
 typedef struct nfi_stream nfi_stream;
 
-/* Opens a file. gzip: whether gzip is unpacked (recognised by its first bytes). `who` (the public function, for
-   messages) and `path` are borrowed until the stream is closed. NULL on NF_EIO, NF_ENOMEM, NF_EUNSUPPORTED. */
+/* Opens a file. If `gzip`, gzip data are unpacked; they are recognised by their first bytes. `who` (the public
+   function, for messages) and `path` are borrowed until the stream is closed. NULL on NF_EIO, NF_ENOMEM,
+   NF_EUNSUPPORTED. */
 nfi_stream *nfi_stream_open(const char *who, const char *path, bool gzip);
 void nfi_stream_close(nfi_stream *s);
-/* Whether the bytes come out of gzip: then a small file can hold many. */
+/* Whether the bytes are unpacked from gzip. If so, a small file can hold many bytes. */
 bool nfi_stream_is_gzip(const nfi_stream *s);
 
-/* The next n bytes; *got < n only where the file ends. NF_EIO, NF_ENOMEM; NF_EFORMAT for damaged or cut gzip data. */
+/* Reads the next n bytes. *got < n only where the file ends. NF_EIO, NF_ENOMEM; NF_EFORMAT if gzip data are damaged or
+   cut off. */
 nf_status nfi_stream_read(nfi_stream *s, unsigned char *buffer, size_t n, size_t *got);
-/* All that is left, but at most `limit` bytes: *data is the caller's (nfi_free), NULL on failure. */
+/* Reads all that is left, but at most `limit` bytes. *data belongs to the caller (nfi_free); it is NULL on failure. */
 nf_status nfi_stream_read_all(nfi_stream *s, size_t limit, unsigned char **data, size_t *got);
 /* NF_EFORMAT if there is another byte. */
 nf_status nfi_stream_expect_end(nfi_stream *s);

@@ -66,7 +66,8 @@ const char *nfi_type_name(size_t i, nfi_kind *kind)
     return i == n_dists ? "vae" : NULL;
 }
 
-/* The type of that name among the caller's n, whose tables may be smaller than the library's, then the library's. */
+/* Finds the type of that name: first among the caller's n types, whose tables may be smaller than the library's, then
+   among the library's own. */
 #define FIND(noun)                                                                                                \
     static const nf_##noun##_type *find_##noun(const char *name, const nf_##noun##_type *const *theirs, size_t n) \
     {                                                                                                             \

@@ -1,5 +1,5 @@
-/* Units y = f(z), z = x + bias. Slopes and second derivatives are written in terms of the output y, so that a net keeps
-   one array a layer:
+/* Units y = f(z), z = x + bias. Slopes and second derivatives are computed from the output y, so that a net keeps only
+   one array per layer:
 
        f         y                    f'              f''
        relu      max(0, z)            [y > 0]         0
@@ -9,7 +9,7 @@
        softplus  log(1 + e^z)         1 - e^-y        (1 - e^-y) e^-y
        sigmoid   1 / (1 + e^-z)       y (1 - y)       y (1 - y) (1 - 2 y)
 
-   At a kink f'' is 0. Comparisons are turned so that a NaN passes through. */
+   At a kink f'' is 0. Comparisons are written so that a NaN passes through. */
 #include "nn/activation.h"
 #include "core/vec.h"
 
@@ -66,7 +66,7 @@
     NFI_UNIT_DERIVATIVE(name##_second, curve)
 NFI_UNITS(NFI_UNIT_LOOPS)
 
-/* Units that keep their argument have kernels of their own (swish.h) and never come here. */
+/* Units that keep their argument have kernels of their own (swish.h), so their names never come here. */
 #define NFI_NOT_HERE  \
     case NF_SWISH:    \
     case NF_LIPSWISH: \

@@ -1,5 +1,5 @@
-/* Units of a net on a tile [rows x ld]: forward fused with the bias, backward from the unit's own output. Those that
-   keep their argument are in swish.h; hidden.h calls either. */
+/* Units of a net on a tile [rows x ld]. The forward kernels add the bias as well; the backward kernels need only the
+   unit's own output. Units that keep their argument are in swish.h; hidden.h calls the right ones. */
 #ifndef NFI_ACTIVATION_H
 #define NFI_ACTIVATION_H
 #include "core/kernel.h"
@@ -7,20 +7,21 @@
 
 /* y[r][s] = f(y[r][s] + bias[r]); bias [rows]. */
 NFI_KERNEL void nfi_activate(nf_activation f, size_t rows, size_t ld, const nf_real *bias, nf_real *y);
-/* The same from x, which is left as it is. */
+/* The same from x, which stays as it is. */
 NFI_KERNEL void nfi_activate_to(nf_activation f, size_t rows, size_t ld, const nf_real *bias, const nf_real *x,
                                 nf_real *y);
-/* g = f' gy, f' from the output y; g_bias[r] += sum over s of g (NULL: not wanted). g may be gy. */
+/* g = f' gy, with f' from the output y; g_bias[r] += the sum of row r of g (NULL: not wanted). g may be gy. */
 NFI_KERNEL void nfi_activate_vjp(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy,
                                  nf_real *g, nf_real *g_bias);
-/* g += f' gy, then as above. */
+/* g += f' gy; g_bias as above. */
 NFI_KERNEL void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, const nf_real *y, const nf_real *gy,
                                      nf_real *g, nf_real *g_bias);
-/* slope = f', curve = f'' [n], n = rows * ld, from the outputs y = share h. curve of units of straight pieces is 0. */
+/* slope = f' and curve = f'' [n], n = rows * ld, from the outputs y = share h. For units of straight pieces, curve is
+   0. */
 NFI_KERNEL void nfi_activate_slopes(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *slope);
 NFI_KERNEL void nfi_activate_curves(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *curve);
 
-/* Whether the slope does not follow from the output: such units have a parameter, too. */
+/* Whether f' cannot be computed from the output. Such units have a parameter, too. */
 static inline bool nfi_keeps_argument(nf_activation f)
 {
     return f == NF_SWISH || f == NF_LIPSWISH;

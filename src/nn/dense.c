@@ -1,10 +1,11 @@
 /* An affine layer z = W (x, context) + b, its products and, by the chain rule, the gradients
 
-       gW += gz (x, context)^T,   g(x, context) = W^T gz,
+       gW += gz (x, context)^T,   g(x, context) = W^T gz.
 
-   its tangent dz = W dx with gW += sum_j gdz_j dx_j^T and gdx_j = W^T gdz_j, and its initial weights (He et al. 2015,
-   eq. 10; Glorot & Bengio 2010, eq. 12). Products run over the n samples only and the padding is set afterwards.
-   Context is not copied next to x: W's columns for x and for context make two products into one array. */
+   The tangent is dz = W dx, with gW += sum_j gdz_j dx_j^T and gdx_j = W^T gdz_j. Initial weights are those of He et al.
+   2015, eq. 10, or Glorot & Bengio 2010, eq. 12. Products run over the n samples only; the padding is set afterwards.
+   The context is not copied next to x: the columns of W for x and those for the context make two products, which are
+   added in one array. */
 #include "nn/dense.h"
 #include "core/memory.h"
 #include "core/product.h"
@@ -22,7 +23,7 @@ bool nfi_dense_count(const nfi_dense *d, size_t *total)
            nfi_add(size, d->betas, &size) && nfi_add(*total, size, total);
 }
 
-/* W's columns for x, and from w + in on those for context. */
+/* The columns of W for x, or, if the caller starts at w + in, those for context. */
 static nfi_matrix columns(const nfi_dense *d, size_t width)
 {
     return (nfi_matrix){.n_rows = d->out, .width = width, .stride = nfi_dense_fan_in(d)};
@@ -45,7 +46,7 @@ nf_status nfi_weight_gradient(const nf_pass *p, const nfi_matrix *W, size_t rows
                               bool add, nf_real *gw)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const size_t ldt = ((rows + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES; /* odd: rows fall into different sets */
+    const size_t ldt = ((rows + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES; /* odd: rows in different cache sets */
     nf_real *transposed = nf_arena_reals(p->scratch, p->n, ldt);
     if (!transposed)
         return NF_ENOMEM;
@@ -121,7 +122,7 @@ static double weight_deviation(nf_initialisation init, nf_activation unit, doubl
     case NF_INIT_GLOROT:
         return sqrt(2 / (fan_in + fan_out));
     case NF_INIT_LECUN:
-    case NF_INIT_TORCH: /* the bound of a uniform, not a deviation */
+    case NF_INIT_TORCH: /* here the bound of a uniform, not a deviation */
         return sqrt(1 / fan_in);
     case NF_INIT_SMALL:
         return 0.001;
@@ -129,7 +130,7 @@ static double weight_deviation(nf_initialisation init, nf_activation unit, doubl
     return 0;
 }
 
-/* n numbers as two long rows: noise is fastest over many samples. */
+/* Draws n numbers as two long rows, since noise is fastest over many samples. */
 static void draw(void (*noise)(const nf_noise *, size_t, size_t, size_t, nf_real *), const nf_noise *name, size_t n,
                  nf_real *out)
 {

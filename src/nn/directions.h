@@ -1,21 +1,21 @@
-/* Kernels for tangents: k directions at once. A tile of directions has the rows of the tile that they displace, each
-   row k ld long: direction j of sample s in row r stands at [(r k + j) ld + s]. So a product with weights is one
-   product of k ld columns, and what belongs to a unit and a sample is used k times in a row. */
+/* Kernels for tangents: k directions at once. A tile of directions has the same rows as the tile that it displaces, but
+   each row is k ld long: direction j of sample s in row r stands at [(r k + j) ld + s]. So a product with weights is
+   one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row. */
 #ifndef NFI_DIRECTIONS_H
 #define NFI_DIRECTIONS_H
 #include "core/kernel.h"
 #include <nflow/net.h>
 
-/* out = factor in, or out += it; factor [rows x ld], the others [rows x k ld]. out may be in. */
+/* out = factor in, or out += factor in if `add`. factor [rows x ld], in and out [rows x k ld]. out may be in. */
 NFI_KERNEL void nfi_scale_directions(size_t rows, size_t k, size_t ld, const nf_real *factor, const nf_real *in,
                                      bool add, nf_real *out);
-/* sums [rows x ld] = the sum over the directions of a b, [rows x k ld] each. */
+/* sums [rows x ld] = the sum over the directions of a b; a and b [rows x k ld]. */
 NFI_KERNEL void nfi_dot_directions(size_t rows, size_t k, size_t ld, const nf_real *a, const nf_real *b, nf_real *sums);
-/* out = a x + b y, or += it, number by number [n]. out may be x, or y. */
+/* out = a x + b y, or out += a x + b y if `add`, number by number [n]. out may be x or y. */
 NFI_KERNEL void nfi_add_products(size_t n, const nf_real *a, const nf_real *x, const nf_real *b, const nf_real *y,
                                  bool add, nf_real *out);
 
-/* The pass of k directions as one wide tile, for products. Its padding is computed like everything else. */
+/* A pass in which the k directions are one wide tile, for products. Its padding is computed like everything else. */
 static inline nf_pass nfi_wide_pass(const nf_pass *p, size_t k)
 {
     nf_pass wide = *p;

@@ -1,9 +1,9 @@
-/* Dropout (Srivastava et al. 2014, sec. 4), inverted so that evaluation needs no change:
+/* Dropout (Srivastava et al. 2014, sec. 4), inverted, so that evaluation needs no change:
 
        h -> m h,   m = 0 with probability p, else 1 / (1 - p);   E m = 1.
 
-   The mask is noise with a name (step, sample, site), so that a repeated pass draws it again; between forward and
-   backward it is kept. */
+   The mask is noise with a name (step, sample, site), so a repeated pass draws the same mask again. Between forward and
+   backward the mask is kept. */
 #include "nn/dropout.h"
 #include "core/rows.h"
 

@@ -1,4 +1,4 @@
-/* Dropout's loops: see dropout.c. */
+/* The loops of dropout: see dropout.c. */
 #include "nn/dropout.h"
 
 void nfi_dropout_threshold(nf_real dropout, nf_real kept, size_t n, nf_real *mask)

@@ -1,10 +1,10 @@
-/* Units of a layer: which kernel computes them, and their derivatives where some are dropped. With the mask m,
+/* Units of a layer: which kernel computes them, and their derivatives if some are dropped. With the mask m,
 
-       h = m f(z),   dh = m f'(z) dz:
+       h = m f(z),   dh = m f'(z) dz,
 
-   the mask goes into slopes and second derivatives. Where only the output is kept, f' needs it as it was before it was
-   multiplied by m, which is (1 - dropout) h; where m is 0 it does not matter. b = softplus(beta) keeps swish's b
-   positive (Chen et al. 2019, sec. 3.3). */
+   so slopes and second derivatives are multiplied by m. If only the output is kept, f' needs the output as it was
+   before it was multiplied by m, which is (1 - dropout) h. Where m is 0, this value does not matter. b = softplus(beta)
+   keeps the b of swish positive (Chen et al. 2019, sec. 3.3). */
 #include "nn/hidden.h"
 #include "core/rows.h"
 #include "nn/directions.h"
@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-/* c and b of c z sigmoid(b z). */
+/* height is c, and steepness is b, in c z sigmoid(b z). */
 static nf_real height(const nfi_hidden *u)
 {
     return u->f == NF_LIPSWISH ? NF_R(1 / 1.1) : 1;
@@ -26,7 +26,7 @@ static nf_real steepness(const nfi_hidden *u)
 
 nf_real nfi_first_beta(nf_activation f)
 {
-    return (nf_real)(f == NF_SWISH ? log(exp(1) - 1) : 0.5); /* b = 1; as in the paper */
+    return (nf_real)(f == NF_SWISH ? log(exp(1) - 1) : 0.5); /* swish: b = 1; LipSwish: as in the paper */
 }
 
 void nfi_hidden_apply(const nfi_hidden *u, size_t ld, const nf_real *bias, const nf_real *x)
@@ -56,7 +56,7 @@ void nfi_hidden_vjp(const nfi_hidden *u, size_t ld, nf_real *spare, nf_real *gh,
     }
 }
 
-/* m f' and, if curve is not NULL, m f''. */
+/* slope = m f' and, if curve is not NULL, curve = m f''. */
 static void derivatives(const nfi_hidden *u, size_t ld, nf_real *slope, nf_real *curve)
 {
     const size_t n = u->rows * ld;

@@ -1,12 +1,15 @@
 /* MADE (Germain et al. 2015) with hidden units sorted by degree, and its residual form (Durkan et al. 2019).
 
-       h_1 = drop(f(W_1 (x, context) + b_1)),   h_l = drop(f(W_l h_(l-1) + b_l)),   y = W_L h_(L-1) + b_L;
-       residual: s = W_1 (x, context) + b_1; blocks add t = W_2 drop(f(W_1 f(s) + b_1)) + b_2 to s, where there is
-       context t sigmoid(Wc context + bc) (Dauphin et al. 2017, eq. 1); y = W_L s + b_L.
+       h_1 = drop(f(W_1 (x, context) + b_1)),   h_l = drop(f(W_l h_(l-1) + b_l)),   y = W_L h_(L-1) + b_L.
 
-   A unit of degree t sees x_0 .. x_(t-1) and, below it, the units of degree <= t; output rows t P .. t P + P - 1 see
-   the units of degree <= t. Sorted, every unit sees the first so many rows below: matrices are ragged, only what is not
-   masked is stored and multiplied, and units of degree t can be computed when x_(t-1) becomes known. */
+   The residual form has a stream s = W_1 (x, context) + b_1. Its blocks compute t = W_2 drop(f(W_1 f(s) + b_1)) + b_2.
+   Without context they add t to s; with context they add t sigmoid(Wc context + bc) (Dauphin et al. 2017, eq. 1). At
+   the end y = W_L s + b_L.
+
+   A unit of degree t sees x_0 .. x_(t-1) and, in the layer below, the units of degree <= t. The output rows
+   t P .. t P + P - 1 see the units of degree <= t. Since units are sorted by degree, every unit sees the first so many
+   rows of the layer below. So the matrices are ragged, only weights that are not masked are stored and multiplied, and
+   the units of degree t can be computed when x_(t-1) becomes known. */
 #include "nn/masked.h"
 #include "core/rows.h"
 #include "core/tiles.h"
@@ -14,7 +17,7 @@
 #include "nn/units.h"
 #include <string.h>
 
-/* What layer l reads. */
+/* The array that layer l reads. */
 static const nf_real *below(const nfi_masked *m, const nfi_masked_run *run, size_t l, size_t ld, const nf_real *x)
 {
     if (l == 0)
@@ -22,7 +25,7 @@ static const nf_real *below(const nfi_masked *m, const nfi_masked_run *run, size
     return nfi_masked_has_units(m, l - 1) ? run->unit + m->layer[l - 1].unit * ld : run->stream;
 }
 
-/* The mask of a layer's rows from `first` on; NULL: nothing is dropped. */
+/* The mask of a layer's rows from `first` on; NULL if nothing is dropped. */
 static const nf_real *mask_of(const nfi_masked_layer *layer, const nfi_masked_run *run, size_t first, size_t ld)
 {
     return run->mask && layer->drop_layer != NFI_KEPT ? run->mask + (layer->dropped + first) * ld : NULL;
@@ -76,7 +79,7 @@ nf_status nfi_masked_begin(const nf_object *net, const nf_pass *p, nf_arena *a, 
 
 /* ---- forward ---- */
 
-/* The stream += as much of z, a block's rows first .. last-1, as their gates let through. */
+/* z holds the rows first .. last-1 of a block. Adds to the stream the share of z that the gates let through. */
 static void gate_rows(const nfi_masked_layer *layer, const nf_pass *p, const nfi_masked_run *run, size_t first,
                       size_t last, nf_real *z)
 {
@@ -89,7 +92,7 @@ static void gate_rows(const nfi_masked_layer *layer, const nf_pass *p, const nfi
              run->stream + first * ld);
 }
 
-/* Rows first .. last-1 of layer l. */
+/* Computes the rows first .. last-1 of layer l. */
 static void layer_rows(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t first,
                        size_t last, const nf_real *x, nf_real *y)
 {
@@ -137,14 +140,15 @@ void nfi_masked_times(const nf_object *net, const nf_pass *p, const nfi_masked_r
 
 /* ---- backward ---- */
 
-/* The gradient in layer l's product: gy for the last; in the stream, of a layer that adds to it as it is. */
+/* The gradient of layer l's product. For the last layer it is gy. For a layer that adds to the stream without a gate,
+   it is the gradient of the stream. */
 static const nf_real *gradient_of(const nfi_masked *m, size_t l, size_t ld, const nf_real *gy, const nf_real *g)
 {
     if (nfi_masked_last(m, l))
         return gy;
     return g + (nfi_masked_has_gate(m, l) ? m->n_units + m->layer[l].gated : m->layer[l].unit) * ld;
 }
-/* The gradient in the product of its gate. */
+/* The gradient of the product inside layer l's gate. */
 static const nf_real *gradient_of_gate(const nfi_masked *m, size_t l, size_t ld, const nf_real *g)
 {
     return g + (m->n_units + m->n_gated + m->layer[l].gated) * ld;
@@ -163,7 +167,7 @@ static void layer_rows_back(const nfi_masked *m, const nf_pass *p, const nfi_mas
                          gradient_of(m, l + 1, ld, gy, g), false, gu);
     gu += first * ld;
     nfi_pad_zero(rows, n, ld, gu);
-    if (skips) { /* the stream goes on, to the layer after the next */
+    if (skips) { /* the stream also goes to the layer after the next */
         memcpy(g + at, g + (m->layer[l + 2].unit + first) * ld, rows * ld * sizeof *g);
         nfi_hidden_vjp(&units, ld, NULL, gu, true, g + at, NULL, g_beta);
     } else if (nfi_masked_has_units(m, l)) {

@@ -1,8 +1,9 @@
-/* The structure of a masked net: degrees, ragged layers, where the numbers of each are.
+/* The structure of a masked net: degrees, ragged layers, and where the numbers of each layer are.
 
-   Degrees t = 1 .. dim-1, or 0 .. dim-1 where there is context (or one dimension), are shared out evenly among a
-   layer's units in ascending order; the first degrees get one more where it does not divide. In theta stand, layer by
-   layer, weights, biases and, where there is a gate, its weights and biases. */
+   The degrees are t = 1 .. dim-1, or 0 .. dim-1 if there is context (or one dimension). They are shared out evenly
+   among a layer's units, in ascending order; if the division leaves a remainder, the first degrees get one unit more.
+   theta holds layer by layer: weights, biases, the parameter of the units if they have one, and, if there is a gate,
+   its weights and biases. */
 #include "core/memory.h"
 #include "nn/masked.h"
 #include "nn/options.h"
@@ -12,7 +13,7 @@ static size_t width_of(const nf_masked_options *options, size_t l)
     return options->hidden[options->n_blocks ? 0 : l];
 }
 
-/* First rows of the times, in a hidden layer of `width` units. */
+/* start[t] = the first row of time t in a hidden layer of `width` units. */
 static void share_out(const nfi_masked *m, size_t width, size_t *start)
 {
     const size_t t0 = m->n_ctx || m->dim == 1 ? 0 : 1, degrees = m->dim - t0;
@@ -22,7 +23,7 @@ static void share_out(const nfi_masked *m, size_t width, size_t *start)
     }
 }
 
-/* Lays out layer l's rows, whose numbers begin at `at`; returns where they end, 0 on overflow. */
+/* Lays out the rows of layer l, whose numbers begin at `at`. Returns where they end, 0 on overflow. */
 static size_t lay_out(nfi_masked *m, size_t l, size_t n_rows, size_t at, size_t *offset, size_t *length,
                       size_t *ctx_offset)
 {
@@ -49,8 +50,8 @@ static size_t lay_out(nfi_masked *m, size_t l, size_t n_rows, size_t at, size_t 
     return fits ? at : 0;
 }
 
-/* What a hidden layer has beside its masked map: a gate, units that are dropped. Returns where its numbers end, 0 on
-   overflow. */
+/* Lays out what a hidden layer has besides its masked map: a gate, and units that are dropped. Returns where the
+   layer's numbers end, 0 on overflow. */
 static size_t lay_out_rest(nfi_masked *m, size_t l, size_t n_rows, size_t at)
 {
     nfi_masked_layer *layer = &m->layer[l];
@@ -76,7 +77,7 @@ static size_t lay_out_rest(nfi_masked *m, size_t l, size_t n_rows, size_t at)
     return at;
 }
 
-/* All layers' tables; the number of parameters, 0 on overflow. */
+/* Fills in the tables of all layers. Returns the number of parameters, 0 on overflow. */
 static size_t lay_out_all(nfi_masked *m, const nf_masked_options *options)
 {
     size_t *table = m->tables, at = 0;
@@ -101,7 +102,7 @@ static size_t lay_out_all(nfi_masked *m, const nf_masked_options *options)
     return at;
 }
 
-/* How many numbers all tables have; false on overflow. */
+/* *count = how many numbers all tables have together; false on overflow. */
 static bool count_tables(size_t dim, size_t out, size_t n_layers, const nf_masked_options *options, size_t *count)
 {
     size_t rows = 0, per_layer;

@@ -1,5 +1,5 @@
-/* A masked net as an object: all times at once (the passes are masked.c's, the structure masked_layout.c's), initial
-   weights, names, model files, options. */
+/* A masked net as an object: all times at once (the passes are in masked.c, the structure is in masked_layout.c),
+   initial weights, names, model files, options. */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "core/tree.h"
@@ -48,7 +48,7 @@ static nf_status vjp(const nf_object *o, const nf_pass *p, const nf_real *x, con
     return status;
 }
 
-/* The rows of one time are a dense layer without biases. */
+/* The rows of one time are initialised like a dense layer without biases. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     (void)batch, (void)state;
@@ -115,8 +115,9 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     return status;
 }
 
-/* The tables of a net have a number for each dimension and layer and three for each unit. So many are taken on trust;
-   beyond, they may be this many times as long as the numbers of the file, which has a bias for each unit. */
+/* The tables of a net have one number for each dimension and layer, and three for each unit. Up to TRUSTED numbers, a
+   description is trusted. Beyond that, the tables may be at most TABLES_PER_NUMBER times as long as the numbers of the
+   file, which has a bias for each unit. */
 enum { TRUSTED = 1 << 24, TABLES_PER_NUMBER = 16 };
 
 static bool has_room(nf_reader *r, size_t per_dim, size_t n_blocks, size_t n_hidden, const size_t *hidden)

@@ -1,13 +1,15 @@
-/* Tangents of masked nets, all times at once; gates depend on the context alone, which is held. For k directions, with
-   d(stream) = ds, layer by layer,
+/* Tangents of masked nets, all times at once. The gates depend on the context alone, which does not move. For k
+   directions, with d(stream) = ds, layer by layer,
 
-       dh_l = drop'(f'(z_l) dz_l),   dz_l = W_l dh_(l-1),   dy = W_L dh_(L-1);
-       residual: ds += W_2 dh, where there is context ds += open W_2 dh; dh = f'(s) ds; dy = W_L ds.
+       dh_l = drop'(f'(z_l) dz_l),   dz_l = W_l dh_(l-1),   dy = W_L dh_(L-1).
 
-   Back by the chain rule, as in masked.c, with the second derivatives of f (hidden.c) and the gates' (units.c). The
-   layers' gradients g are laid out as there, so that nfi_masked_back_numbers makes the parameters' gradients of them;
-   the directions' part is added here. Kept on the tape [n_units + n_gated x k ld]: of each hidden layer dz, or ds after
-   it; W_2 dh of gated blocks. */
+   In the residual form, dh = f'(s) ds. Blocks add to the stream ds += W_2 dh, or with context ds += open W_2 dh. At the
+   end dy = W_L ds.
+
+   The way back is the chain rule, as in masked.c, with the second derivatives of f (hidden.c) and of the gates
+   (units.c). The gradients g of the layers are laid out as in masked.c, so that nfi_masked_back_numbers computes the
+   parameters' gradients from them; the part of the directions is added here. Kept on the tape
+   [n_units + n_gated x k ld]: for each hidden layer dz, or ds after that layer; for gated blocks W_2 dh. */
 #include "core/rows.h"
 #include "core/tiles.h"
 #include "nn/directions.h"
@@ -15,7 +17,7 @@
 #include "nn/units.h"
 #include <string.h>
 
-/* What is kept of layer l: dz or ds, of its gated value. */
+/* What is kept of layer l: dz or ds. kept_value: what is kept of its gated value. */
 static nf_real *kept_of(const nfi_masked *m, size_t l, size_t wide, nf_real *kept)
 {
     return kept + m->layer[l].unit * wide;
@@ -25,8 +27,8 @@ static nf_real *kept_value(const nfi_masked *m, size_t l, size_t wide, nf_real *
     return kept + (m->n_units + m->layer[l].gated) * wide;
 }
 
-/* What layer l reads: where there are units, made again from what is kept, in dh [widest x k ld]; spare [widest x ld].
- */
+/* What layer l reads. If there are units below, their dh [widest x k ld] is computed again from what is kept; spare
+   [widest x ld]. */
 static const nf_real *below(const nfi_masked *m, const nf_pass *p, const nfi_masked_run *run, size_t l, size_t k,
                             const nf_real *dx, nf_real *kept, nf_real *spare, nf_real *dh)
 {
@@ -73,14 +75,14 @@ nf_status nfi_masked_tangent(const nf_object *o, const nf_pass *p, const nf_real
     return NF_OK;
 }
 
-/* Gradients going back. */
+/* The gradients on the way back. */
 typedef struct back {
-    nf_real *g;           /* [nfi_masked_gradients x ld], as nfi_masked_back's */
-    nf_real *gu, *spare;  /* [widest x ld], of a layer's units; [3 widest x ld] */
-    nf_real *gds;         /* [widest x k ld] of the stream's directions */
-    nf_real *gdz, *gdu;   /* [widest x k ld] of the directions of a layer's product, of its units */
+    nf_real *g;           /* [nfi_masked_gradients x ld], as for nfi_masked_back */
+    nf_real *gu, *spare;  /* [widest x ld], for a layer's units; [3 widest x ld] */
+    nf_real *gds;         /* [widest x k ld], for the stream's directions */
+    nf_real *gdz, *gdu;   /* [widest x k ld], for the directions of a layer's product and of its units */
     nf_real *dh;          /* [widest x k ld] */
-    const nf_real *gdy;   /* [dim P x k ld] of the last layer's */
+    const nf_real *gdy;   /* [dim P x k ld], for the last layer's directions */
     const nf_real *g_out; /* gy */
 } back;
 
@@ -103,7 +105,8 @@ static bool begin_back(const nf_object *o, const nf_pass *p, size_t k, back *b)
     return true;
 }
 
-/* The gradients in layer l's product, of b->g's layout, and in its directions, which are returned. */
+/* Returns the gradient of the directions of layer l's product. *gz is the gradient of the product itself, laid out as
+   b->g. */
 static const nf_real *product_gradient(const nfi_masked *m, size_t l, size_t k, size_t ld, const nfi_masked_run *run,
                                        nf_real *kept, const back *b, const nf_real **gz)
 {
@@ -123,7 +126,7 @@ static const nf_real *product_gradient(const nfi_masked *m, size_t l, size_t k, 
     return b->gdz;
 }
 
-/* From the gradients of layer l's product to those of the layer below it, l > 0. */
+/* From the gradients of layer l's product computes those of the layer below, l > 0. */
 static void layer_back(const nfi_masked *m, const nf_pass *p, size_t l, size_t k, const nfi_masked_run *run,
                        nf_real *kept, const nf_real *gz, const nf_real *gdz, const back *b)
 {
@@ -136,7 +139,7 @@ static void layer_back(const nfi_masked *m, const nf_pass *p, size_t l, size_t k
     nfi_times_transposed(&layer->inputs, p->theta + layer->weights, 0, rows, wide, wide, gdz, false, gdu);
     if (!units)
         return;
-    if (stream) /* goes on, to the layer after the next; its directions' gradient is in b->gds */
+    if (stream) /* goes on to the layer after the next; its directions' gradient is in b->gds */
         memcpy(g_under, b->g + m->layer[l + 1].unit * ld, rows * ld * sizeof *g_under);
     const nfi_hidden h = nfi_masked_units(m, p, run, l - 1, 0, rows);
     nfi_hidden_tangent_vjp(&h, ld, k, b->spare, kept_of(m, l - 1, wide, kept), gu, gdu, stream, g_under,
@@ -158,7 +161,7 @@ nf_status nfi_masked_tangent_vjp(const nf_object *o, const nf_pass *p, const nf_
         nf_arena_rewind(p->scratch, mark);
         return NF_ENOMEM;
     }
-    nf_grad all = *g; /* the directions' part comes before the rest, and both are added */
+    nf_grad all = *g; /* the directions' part is written before the rest, so both add */
     all.fresh = false;
     if (g->theta && g->fresh)
         memset(g->theta, 0, m->n_params * sizeof *g->theta);

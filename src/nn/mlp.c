@@ -1,15 +1,16 @@
-/* Multilayer perceptron: h_0 = (x, context), z_l = W_l h_(l-1) + b_l, h_l = f(z_l); and back by the chain rule:
+/* Multilayer perceptron: h_0 = (x, context), z_l = W_l h_(l-1) + b_l, h_l = f(z_l). Back by the chain rule:
 
        g_l = f'(z_l)^T gh_l,   gW_l += g_l h_(l-1)^T,   gb_l += sum g_l,   gh_(l-1) = W_l^T g_l.
 
-   f is a plain unit (hidden.c), or one of several products (units.c); training may drop units (dropout.c). Kept on the
-   tape is a block (nfi_mlp_block) a hidden layer, from which f' follows. */
+   f is a plain unit (hidden.c) or a unit of several products (units.c). Training may drop units (dropout.c). The tape
+   keeps one block (nfi_mlp_block) for each hidden layer, from which f' follows. */
 #include "nn/mlp.h"
 #include "core/rows.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 
-/* Where a layer's products go: plain units are computed in their place, gated ones keep them. */
+/* Where a layer's products are written. Gated units, and plain units that keep their arguments, keep them in the block.
+   Other plain units overwrite their products. Maxout units read them from `products`. */
 static nf_real *products_of(const nfi_mlp *m, const nfi_mlp_block *b, nf_real *products)
 {
     if (m->kind == NFI_MAXOUT)
@@ -17,7 +18,8 @@ static nf_real *products_of(const nfi_mlp *m, const nfi_mlp_block *b, nf_real *p
     return m->kind == NFI_GATED || nfi_keeps_argument(m->activation) ? b->more : b->h;
 }
 
-/* Hidden units of the layer d, whose numbers begin at w, from its products z [pieces * width x ld]. */
+/* Computes the hidden units of the layer d, whose numbers begin at w, from the layer's products z
+   [pieces * width x ld]. */
 static void units_apply(const nfi_mlp *m, size_t ld, const nfi_dense *d, const nf_real *w, nf_real *z,
                         const nfi_mlp_block *b)
 {
@@ -36,7 +38,7 @@ static void units_apply(const nfi_mlp *m, size_t ld, const nfi_dense *d, const n
     }
 }
 
-/* gz, the products' gradient, from the units', which is overwritten where some are dropped. */
+/* Computes gz, the gradient of the products, from gh, that of the units. gh is overwritten if units are dropped. */
 static void units_vjp(const nfi_mlp *m, size_t ld, const nfi_mlp_block *b, const nfi_hidden *plain, nf_real *spare,
                       nf_real *gh, nf_real *gz, nf_real *g_bias, nf_real *g_beta)
 {
@@ -57,8 +59,9 @@ static void units_vjp(const nfi_mlp *m, size_t ld, const nfi_mlp_block *b, const
     }
 }
 
-/* All hidden layers, up to the last's units, which it returns. `at`: every layer's block, or without a tape two by
-   turns; products: [pieces * widest x ld] for maxout; *w moves on to the last layer. */
+/* Computes all hidden layers; returns the units of the last one. `at` holds the block of every layer, or without a tape
+   two blocks that are used by turns. products [pieces * widest x ld] is for maxout. *w moves on to the last layer's
+   numbers. */
 static const nf_real *hidden_apply(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *at, nf_real *products,
                                    const nf_real *x, const nf_real **w)
 {
@@ -122,7 +125,7 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
     }
     nf_real *at = saved, *g_above = NULL;
     if (at)
-        at += kept * m->n_hidden_units * ld; /* the end; a single layer keeps nothing */
+        at += kept * m->n_hidden_units * ld; /* the end of the blocks; a single layer has none */
     size_t first = nf_object_shape(o)->n_params;
     nfi_mlp_block above = {0}, below = {0};
     nf_status status = NF_OK;
@@ -143,7 +146,7 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
         status = nfi_dense_vjp(&d, p, first, l ? below.h : x, gz, g_below, g);
         above = below;
         g_above = g_below;
-        if (m->kind == NFI_PLAIN) { /* the next gz replaces gh in place */
+        if (m->kind == NFI_PLAIN) { /* the next gz overwrites gh in place */
             gh = gz;
             gz = g_below;
         }

@@ -8,9 +8,9 @@ typedef enum nfi_unit_kind { NFI_PLAIN, NFI_GATED, NFI_MAXOUT } nfi_unit_kind;
 
 typedef struct nfi_mlp {
     nfi_unit_kind kind;
-    size_t pieces; /* products a hidden unit: 1; 2, value and gate; the window */
+    size_t pieces; /* products per hidden unit: 1; 2 (value and gate); the window */
     size_t n_ctx, n_layers;
-    size_t n_hidden_units, widest; /* sum of hidden widths; the widest layer, hidden or last */
+    size_t n_hidden_units, widest; /* sum of the hidden widths; the widest layer, hidden or last */
     nf_activation activation, output;
     nf_initialisation init;
     double last_scale, dropout;
@@ -26,16 +26,16 @@ static inline nfi_dense nfi_mlp_layer(const nfi_mlp *m, size_t layer)
                        .out = m->width[layer + 1] * (hidden ? m->pieces : 1),
                        .betas = hidden ? nfi_unit_betas(m->activation) : 0};
 }
-/* Rows kept on the tape for each hidden unit. */
+/* Rows that are kept on the tape per hidden unit. */
 static inline size_t nfi_mlp_kept(const nfi_mlp *m, bool drops)
 {
     static const size_t kept[] = {[NFI_PLAIN] = 1, [NFI_GATED] = 3, [NFI_MAXOUT] = 2};
     return kept[m->kind] + nfi_keeps_argument(m->activation) + drops;
 }
 
-/* What is kept of one hidden layer, which stands together: the units h [width x ld]; more: value and gate [2 width x
-   ld] if gated, the winners' numbers [width x ld] of maxout, the arguments [width x ld] of plain units that keep them;
-   the mask [width x ld], NULL where no units are dropped. */
+/* What is kept of one hidden layer, in consecutive memory. First the units h [width x ld]. Then `more`: for gated units
+   value and gate [2 width x ld], for maxout units the winners' numbers [width x ld], for plain units that keep them the
+   arguments [width x ld]. Last the mask [width x ld]; NULL if no units are dropped. */
 typedef struct nfi_mlp_block {
     size_t width;
     nf_real *h, *more, *mask;
@@ -46,7 +46,7 @@ static inline nfi_mlp_block nfi_mlp_block_at(const nfi_mlp *m, bool drops, nf_re
     nf_real *more = at + width * ld, *mask = at + (nfi_mlp_kept(m, drops) - 1) * width * ld;
     return (nfi_mlp_block){.width = width, .h = at, .more = more, .mask = drops ? mask : NULL};
 }
-/* Plain units of a layer d whose numbers begin at w. */
+/* The plain units of a layer d whose numbers begin at w. */
 static inline nfi_hidden nfi_mlp_units(const nfi_mlp *m, const nfi_mlp_block *b, const nfi_dense *d, const nf_real *w)
 {
     return (nfi_hidden){.f = m->activation,

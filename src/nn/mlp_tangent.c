@@ -1,32 +1,32 @@
 /* Tangents of multilayer perceptrons. With z = W h + b, h' = f(z), for each of k directions
 
-       dz = W dh,   dh' = f'(z) dz;
+       dz = W dh,   dh' = f'(z) dz.
 
-   and back, for cotangents gh' of h' and gdh' of dh', from the last layer to the first,
+   Back, for cotangents gh' of h' and gdh' of dh', from the last layer to the first:
 
        gdz = f'(z) gdh',   gz = f'(z) gh' + f''(z) sum_j dz_j gdh'_j,
-       gW += gz h^T + sum_j gdz_j dh_j^T,   gb += gz,   gh = W^T gz,   gdh = W^T gdz,
+       gW += gz h^T + sum_j gdz_j dh_j^T,   gb += gz,   gh = W^T gz,   gdh = W^T gdz.
 
-   where units of several products have their own forms (units.c). Kept on the tape of each hidden layer are the
-   products dz, of maxout units dh, and dz of the last layer if it has units; dh is computed again from dz. */
+   Units of several products have forms of their own (units.c). The tape keeps for each hidden layer the products dz
+   (for maxout units dh instead), and dz of the last layer if it has units. Otherwise dh is computed again from dz. */
 #include "core/rows.h"
 #include "nn/directions.h"
 #include "nn/dropout.h"
 #include "nn/mlp.h"
 #include "nn/units.h"
 
-/* Rows of k ld kept of a hidden unit. */
+/* Rows of k ld that are kept per hidden unit. */
 static size_t kept_directions(const nfi_mlp *m)
 {
     return m->kind == NFI_GATED ? 2 : 1;
 }
-/* Rows of k ld kept of the last layer. */
+/* Rows of k ld that are kept for the last layer. */
 static size_t kept_output(const nfi_mlp *m)
 {
     return m->output == NF_IDENTITY ? 0 : m->width[m->n_layers];
 }
 
-/* dh of a hidden layer from what is kept of it, in `to` or where it is; spare [width x ld]. */
+/* dh of a hidden layer, from what is kept of it: computed in `to`, or where it is kept. spare [width x ld]. */
 static const nf_real *units_tangent(const nfi_mlp *m, size_t ld, size_t k, const nfi_mlp_block *b,
                                     const nfi_hidden *plain, nf_real *spare, const nf_real *kept, nf_real *to)
 {
@@ -87,7 +87,8 @@ nf_status nfi_mlp_tangent(const nf_object *o, const nf_pass *p, const nf_real *x
     return NF_OK;
 }
 
-/* Arrays of one product: gradients of the products and of the units, k directions of each, and temporaries. */
+/* The arrays of one vector-Jacobian product: gradients of the products and of the units, the same for k directions, and
+   temporaries. */
 typedef struct back {
     nf_real *gz, *gh, *spare, *g_beta; /* [pieces * widest x ld], [widest x ld], [3 widest x ld], [ld] */
     nf_real *gdz, *gdh, *dh;           /* [pieces * widest x k ld], [widest x k ld], [widest x k ld] */
@@ -106,7 +107,7 @@ static bool begin_back(const nfi_mlp *m, const nf_pass *p, size_t k, back *b)
     return b->gz && b->gh && b->spare && b->gdz && b->gdh && b->dh && (b->g_beta || !nfi_keeps_argument(m->activation));
 }
 
-/* gz and gdz of a hidden layer, from gh and gdh. */
+/* Computes gz and gdz of a hidden layer from gh and gdh. */
 static void units_tangent_vjp(const nfi_mlp *m, size_t ld, size_t k, const nfi_mlp_block *b, const nfi_hidden *plain,
                               const nf_real *kept, const back *g, nf_real *g_bias)
 {

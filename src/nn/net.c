@@ -1,4 +1,4 @@
-/* Tile calls of nets: from the node to its type's functions. */
+/* Calls of nets on a tile: from the node to the functions of its type. */
 #include "core/memory.h"
 #include "core/tree.h"
 #include <string.h>
@@ -28,7 +28,7 @@ nf_status nf_net_vjp(const nf_object *net, const nf_pass *p, const nf_real *x, c
     return type->vjp(net, p, x, y, saved, gy, gx, &own);
 }
 
-/* NF_EARG or NF_EUNSUPPORTED, with a message. */
+/* Checks a call for tangents: NF_EARG or NF_EUNSUPPORTED, with a message. */
 static nf_status check_tangent(const nf_object *net, bool has_hook, size_t k, const char *who)
 {
     if (!has_hook)

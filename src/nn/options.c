@@ -1,11 +1,11 @@
-/* Checks of nets' options; their names in descriptions. */
+/* Checks of the options of nets, and the options' names in descriptions. */
 #include "nn/options.h"
 #include "core/fields.h"
 #include "core/memory.h"
 #include "nn/activation.h"
 #include <math.h>
 
-/* Model files have these names. */
+/* Model files contain these names. */
 static const char *const units[] = {
     [NF_RELU] = "relu",         [NF_TANH] = "tanh",         [NF_LEAKY_RELU] = "leaky_relu",
     [NF_ELU] = "elu",           [NF_SOFTPLUS] = "softplus", [NF_SIGMOID] = "sigmoid",

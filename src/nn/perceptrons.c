@@ -4,7 +4,8 @@
        gated_mlp   h = (W h + b) * sigmoid(V h + c)       van den Berg et al. 2018, sec. 5; van den Oord et al. 2016
        maxout_mlp  h_i = max_j (W_ij . h + b_ij)          Goodfellow et al. 2013, eq. 1-2
 
-   A hidden layer with several products a unit is one affine map: W above V; a unit's pieces next to each other. */
+   A hidden layer with several products per unit is one affine map. For gated units, W stands above V; for maxout units,
+   the pieces of a unit stand next to each other. */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "core/tree.h"
@@ -13,14 +14,14 @@
 #include "nn/types.h"
 #include <stdio.h>
 
-enum { WINDOW = 4 }; /* pieces of a maxout unit, by default */
+enum { WINDOW = 4 }; /* pieces per maxout unit, by default */
 
 static nf_activation unit_of(const nfi_mlp *m, size_t layer)
 {
     return layer + 1 == m->n_layers ? m->output : m->activation;
 }
 
-/* Each layer's noise is its own: the step names the layer. */
+/* Each layer has noise of its own: the noise's step counts up, layer by layer. */
 static nf_status mlp_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                           nf_real *state)
 {
@@ -42,7 +43,7 @@ static nf_status mlp_shift_output(const nf_object *o, const nf_real *shift, nf_r
 {
     const nfi_mlp *m = nf_self(o);
     size_t out = m->width[m->n_layers];
-    nf_real *bias = theta + nf_object_shape(o)->n_params - out; /* the last numbers */
+    nf_real *bias = theta + nf_object_shape(o)->n_params - out; /* the last numbers of theta */
     for (size_t i = 0; m->output == NF_IDENTITY && i < out; i++)
         bias[i] += shift[i];
     return NF_OK;
@@ -74,7 +75,7 @@ static nf_status check(const char *who, size_t out, const nf_mlp_options *option
     return status == NF_OK ? nfi_check_dropout(who, options->dropout) : status;
 }
 
-/* Sizes of all layers; false on overflow. */
+/* Counts the sizes of all layers; false on overflow. */
 static bool count(nfi_mlp *m, nf_shape *shape)
 {
     bool fits = true;
@@ -124,7 +125,7 @@ static nf_net *perceptron(nfi_unit_kind kind, size_t pieces, size_t in, size_t o
     m->width[m->n_layers] = out;
     nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NFI_WRITES_GRADIENT};
     if (m->dropout > 0 && m->n_layers > 1)
-        shape.n_sites = (uint32_t)(m->n_layers - 1); /* one a hidden layer */
+        shape.n_sites = (uint32_t)(m->n_layers - 1); /* one for each hidden layer */
     if (!count(m, &shape)) {
         nf_error(NF_EARG, "%s: the sizes overflow", who);
         nfi_free(m);
@@ -198,7 +199,7 @@ static nf_net *rebuild(nf_reader *r, nfi_unit_kind kind)
         q.last_scale = nfi_option_of(q.last_scale);
         if (window == 0)
             nf_error(NF_EFORMAT, "the window is 0");
-        else if (q.output == NF_RELU) /* as an option it means the identity */
+        else if (q.output == NF_RELU) /* NF_RELU as an option means the identity */
             nf_error(NF_EFORMAT, "the field 'output' is 'relu', which a last layer cannot have");
         else
             net = perceptron(kind, window, nf_read_dim_in(r), nf_read_dim_out(r), nf_read_n_ctx(r), &q);

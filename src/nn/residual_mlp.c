@@ -1,5 +1,5 @@
-/* Residual nets as objects: layers in the order of theta, initial weights, names, model files, options. Tensors have
-   the names and the order of the authors' code (Durkan et al. 2019, ResidualNet). */
+/* Residual nets as objects: the order of the layers in theta, initial weights, names, model files, options. Tensors
+   have the names and the order of the authors' code (Durkan et al. 2019, ResidualNet). */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "core/tree.h"
@@ -8,10 +8,10 @@
 #include "nn/types.h"
 #include <stdio.h>
 
-#define BLOCK_SCALE 0.001 /* of the blocks' second layers, by default */
+#define BLOCK_SCALE 0.001 /* bound of the blocks' second layers, by default */
 
 typedef enum layer { INITIAL, CONTEXT, FIRST, SECOND, FINAL } layer;
-/* Called for every layer: which it is, of which block, where its numbers begin. */
+/* Called for every layer: which layer it is, in which block, and where its numbers begin. */
 typedef void layer_fn(void *user, const nfi_resnet *r, layer which, size_t block, const nfi_dense *d, size_t at);
 
 static void for_layers(const nfi_resnet *r, layer_fn *f, void *user)
@@ -31,7 +31,7 @@ static void for_layers(const nfi_resnet *r, layer_fn *f, void *user)
 }
 
 typedef struct start {
-    nf_noise noise; /* its step counts the layers */
+    nf_noise noise; /* its step counts up, layer by layer */
     nf_real *theta;
 } start;
 
@@ -143,7 +143,7 @@ static nf_status check(size_t out, const nf_residual_mlp_options *options)
     return status == NF_OK ? nfi_check_dropout(who, options->dropout) : status;
 }
 
-/* Sizes and the tape's rows; false on overflow. Noise sites are counted in 32 bits. */
+/* Counts all sizes and the rows on the tape; false on overflow. Noise sites are counted in 32 bits. */
 static bool count(nfi_resnet *r, nf_shape *s)
 {
     size_t rows;
@@ -182,6 +182,6 @@ nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_m
         return NULL;
     }
     if (r->dropout > 0)
-        shape.n_sites = (uint32_t)r->n_blocks; /* one a block */
+        shape.n_sites = (uint32_t)r->n_blocks; /* one for each block */
     return nf_net_new(&nfi_residual_mlp_type, &shape, r, NULL, 0);
 }

@@ -1,12 +1,14 @@
-/* The residual net of neural spline flows (Durkan et al. 2019, sec. 4; pre-activation: He et al. 2016, eq. 4), with
-   context gating each block (Dauphin et al. 2017, eq. 1):
+/* The residual net of neural spline flows (Durkan et al. 2019, sec. 4; pre-activation: He et al. 2016, eq. 4). Context
+   gates each block (Dauphin et al. 2017, eq. 1):
 
        h_0 = W0 (x, c) + b0,   u_k = drop(f(W1 f(h_k) + b1)),   t_k = W2 u_k + b2,
        h_(k+1) = h_k + t_k sigmoid(Wc c + bc)   (without context h_k + t_k),   out = Wl h_K + bl.
 
-   h is one array, to which blocks add. Biases that every later h has (b0, and without context each b2) are not added to
-   it sample by sample: their sum enters where f is taken, and h itself at the end. Kept on the tape: h_K, and of each
-   block a = f(h), u, with context t and the gate, of units that keep them the arguments, with dropout its mask. */
+   h is one array, to which the blocks add. Some biases are part of every later h: b0, and without context each b2.
+   These are not added to h sample by sample. Their sum is added where f is taken, and to h itself at the end.
+
+   The tape keeps h_K and, for each block, a = f(h) and u; with context also t and the gate; for units that keep
+   arguments also these; with dropout also the block's mask. */
 #include "nn/resnet.h"
 #include "core/rows.h"
 #include "nn/dropout.h"
@@ -59,7 +61,7 @@ nfi_resnet_block nfi_resnet_block_at(const nfi_resnet *r, const nf_pass *p, bool
     return b;
 }
 
-/* h += the block's t, bias aside; bias [width]: what h lacks. */
+/* h += the block's t. Without context, the bias b2 is added to `bias` instead. bias [width] is what h lacks. */
 static void block_apply(const nfi_resnet *r, const nf_pass *p, bool drops, size_t k, const nfi_resnet_block *at,
                         nf_real *bias, nf_real *h)
 {
@@ -111,8 +113,9 @@ nf_status nfi_resnet_apply(const nf_object *o, const nf_pass *p, const nf_real *
     return NF_OK;
 }
 
-/* gh, of h after block k, becomes that of h before it. gt, gu [width x ld]: temporaries. g_bias: the gradient of the
-   bias that h has just got there, which is the sum of the new gh; NULL: none, or not wanted. */
+/* gh is the gradient of h after block k; it becomes the gradient of h before that block. gt, gu [width x ld] are
+   temporaries. g_bias is for the gradient of the last bias that h has before the block, which is the sum of the new gh;
+   NULL if there is no such bias, or its gradient is not wanted. */
 static nf_status block_vjp(const nfi_resnet *r, const nf_pass *p, size_t k, const nfi_resnet_block *at, nf_real *gh,
                            nf_real *gt, nf_real *gu, nf_real *g_bias, nf_real *g_beta, const nf_grad *g)
 {

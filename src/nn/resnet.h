@@ -5,7 +5,7 @@
 #include "nn/hidden.h"
 
 typedef struct nfi_resnet {
-    nfi_dense initial, context, block, final; /* context: of each block; block: W1 and W2, [width x width] */
+    nfi_dense initial, context, block, final; /* context: that of each block; block: W1 and W2, [width x width] */
     size_t n_blocks, block_size;              /* a block's numbers: Wc, bc if there is context, W1, b1, W2, b2; with a
                                                  parameter of the units that W1 and W2 read, if they have one, after b1
                                                  and after b2 */
@@ -14,7 +14,7 @@ typedef struct nfi_resnet {
     double block_scale, last_scale, dropout;
 } nfi_resnet;
 
-/* Rows [ld] that a block keeps on the tape. */
+/* Rows [ld] that are kept on the tape for each block. */
 static inline size_t nfi_resnet_kept(const nfi_resnet *r, bool drops)
 {
     const size_t arrays =
@@ -22,18 +22,20 @@ static inline size_t nfi_resnet_kept(const nfi_resnet *r, bool drops)
     return arrays * r->block.out;
 }
 
-/* Where a block's layers begin in theta, their biases, and the parameters of the units that they read. */
+/* Where a block's layers and their biases begin in theta, and where the parameters of the units are that these layers
+   read. */
 typedef struct nfi_resnet_places {
     size_t context, first, second, bias_c, bias_1, bias_2, beta_1, beta_2;
 } nfi_resnet_places;
 nfi_resnet_places nfi_resnet_places_of(const nfi_resnet *r, size_t block);
 
-/* A block on the tape, arrays [width x ld]: a = f(h), u, with context t and the gate. */
+/* One block on the tape, arrays [width x ld]: a = f(h) and u; with context also t and the gate. */
 typedef struct nfi_resnet_block {
     nfi_hidden a, u;
-    nf_real *t, *gate, *mask; /* mask: NULL where nothing is dropped */
+    nf_real *t, *gate, *mask; /* mask: NULL if nothing is dropped */
 } nfi_resnet_block;
-/* Block number `block`. h [width x ld]: after it stand all blocks, or one alone where nothing is kept (`slot` 0). */
+/* Block number `block`. The blocks stand behind h [width x ld], block after block at slots 0, 1, 2 ... If nothing is
+   kept, all blocks use slot 0. */
 nfi_resnet_block nfi_resnet_block_at(const nfi_resnet *r, const nf_pass *p, bool drops, nf_real *h, size_t block,
                                      size_t slot);
 

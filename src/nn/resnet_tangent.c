@@ -1,10 +1,12 @@
-/* Tangents of residual nets. The gates depend on the context alone, which is held: for each of k directions
+/* Tangents of residual nets. The gates depend on the context alone, which does not move. For each of k directions, with
+   s the gate,
 
        dh_0 = W0 dx,   da = f'(h_k) dh_k,   dz = W1 da,   du = drop'(f'(z) dz),   dt = W2 du,
-       dh_(k+1) = dh_k + s dt (without context dh_k + dt),   dy = Wl dh_K,
+       dh_(k+1) = dh_k + s dt (without context dh_k + dt),   dy = Wl dh_K.
 
-   and back by the chain rule, as in resnet.c, with the second derivatives of f (hidden.c) and the gate's (units.c):
-   s gets t and sum_j gdh_j dt_j. Kept on the tape: of each block dh_k, dz and with context dt; dh_K. */
+   The way back is the chain rule, as in resnet.c, with the second derivatives of f (hidden.c) and of the gate
+   (units.c): the gradient of s is gh t + sum_j gdh_j dt_j. The tape keeps dh_K and, for each block, dh_k and dz; with
+   context also dt. */
 #include "core/rows.h"
 #include "nn/directions.h"
 #include "nn/dropout.h"
@@ -12,7 +14,7 @@
 #include "nn/units.h"
 #include <string.h>
 
-/* A block's directions [width x k ld]. */
+/* The directions of a block, [width x k ld] each. */
 typedef struct kept_block {
     nf_real *dh, *dz, *dt;
 } kept_block;
@@ -50,7 +52,7 @@ nf_status nfi_resnet_tangent(const nf_object *o, const nf_pass *p, const nf_real
         const kept_block d = kept_at(r, at, wide);
         at += p->tape ? rows * wide : 0;
         if (p->tape)
-            memcpy(at, d.dh, width * wide * sizeof *at); /* the next dh */
+            memcpy(at, d.dh, width * wide * sizeof *at); /* becomes the next dh */
         nfi_hidden_tangent(&b.a, ld, k, spare, d.dh, da);
         nfi_dense_tangent(&r->block, p, k, p->theta + w.first, da, false, d.dz);
         nfi_hidden_tangent(&b.u, ld, k, spare, d.dz, da);
@@ -66,7 +68,8 @@ nf_status nfi_resnet_tangent(const nf_object *o, const nf_pass *p, const nf_real
     return NF_OK;
 }
 
-/* Gradients going back: of h, of a block's t and gate, of what is inside; and of k directions of them. */
+/* The gradients on the way back: those of h, of a block's t and gate, and of what is inside a block; then those of k
+   directions of the same. */
 typedef struct back {
     nf_real *gh, *gt, *g_open, *gu, *spare, *g_beta; /* [width x ld], spare 3 of them, g_beta [ld] */
     nf_real *gdh, *gdt, *gdu, *da;                   /* [width x k ld] */
@@ -90,7 +93,7 @@ static bool begin_back(const nfi_resnet *r, const nf_pass *p, size_t k, back *b)
     return true;
 }
 
-/* gh and gdh, of h and dh after block i, become those before it. */
+/* gh and gdh are the gradients of h and dh after block i; they become those before it. */
 static nf_status block_tangent_vjp(const nfi_resnet *r, const nf_pass *p, size_t k, size_t i, const nfi_resnet_block *b,
                                    const kept_block *d, const back *t, const nf_grad *g)
 {

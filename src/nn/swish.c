@@ -1,12 +1,11 @@
 /* Swish (Ramachandran et al. 2017) and LipSwish (Chen et al. 2019, Residual Flows, sec. 3.3), with a learnt b > 0:
 
        y = c z s,   s = sigmoid(t),   t = b z,   c = 1 or 1 / 1.1;   with q = s (1 - s):
-
        f'     = c s (1 + t (1 - s))        df/db  = c z^2 q
        f''    = c b q (2 + t (1 - 2 s))    df'/db = c z q (2 + t (1 - 2 s)).
 
-   The slope of swish is at most 1.0998 for every b, so LipSwish does not stretch. Neither follows from y, as two
-   arguments may give one y: z is kept. z^2 q is (z s) (z (1 - s)), which does not overflow. */
+   The slope of swish is at most 1.0998 for every b, so LipSwish never stretches. Two arguments may give the same y, so
+   the derivatives do not follow from y: z is kept. z^2 q is computed as (z s) (z (1 - s)), which does not overflow. */
 #include "nn/swish.h"
 #include "core/vec.h"
 

@@ -2,13 +2,15 @@
 
    Gated (Dauphin et al. 2017, eq. 1; van den Oord et al. 2016, eq. 2, without the tanh):
 
-       h = v s,   s = sigmoid(z);        gv = gh s,   gz = gh v s (1 - s);
+       h = v s,   s = sigmoid(z);        gv = gh s,   gz = gh v s (1 - s).
 
-       dh = s dv + v q dz,   q = s (1 - s);     with the sums over the directions
+   Tangents, where `sum` is over the directions:
+
+       dh = s dv + v q dz,   q = s (1 - s);
        gv += q sum gdh dz,   gz += q sum gdh (dv + v (1 - 2 s) dz),   gdv = s gdh,   gdz = v q gdh.
 
-   Maxout (Goodfellow et al. 2013, eq. 1-2): h = max_j z_j, whose gradient goes to the first of the largest; dh is that
-   piece's. */
+   Maxout (Goodfellow et al. 2013, eq. 1-2): h = max_j z_j. Its gradient goes to the first of the largest pieces, and dh
+   is that piece's. */
 #include "nn/units.h"
 #include "core/vec.h"
 
@@ -55,7 +57,7 @@ void nfi_gate_vjp(size_t rows, size_t ld, const nf_real *v, const nf_real *s, co
     }
 }
 
-/* A NaN in any piece stays. */
+/* If any piece is NaN, the result is NaN. */
 void nfi_maxout(size_t units, size_t window, size_t ld, const nf_real *bias, const nf_real *z, nf_real *h,
                 nf_real *which)
 {
@@ -123,7 +125,7 @@ void nfi_gate_tangent(size_t rows, size_t k, size_t ld, const nf_real *v, const 
         gate_tangent(rows, k, ld, v, s, dv, false, NULL, dh);
 }
 
-/* gv and gs of a row first take the sums over the directions. */
+/* The rows gv and gs first hold the sums over the directions. */
 NFI_INLINE void gate_tangent_vjp(size_t rows, size_t k, size_t ld, const nf_real *v, const nf_real *s,
                                  const nf_real *dv, bool moves, const nf_real *dz, const nf_real *gh,
                                  const nf_real *gdh, nf_real *gv, nf_real *gs, nf_real *gdv, nf_real *gdz)

@@ -1,4 +1,5 @@
-/* A reparameterised draw from an amortised posterior on one tile, and its pullback to the encoder's outputs:
+/* A reparameterised draw from an amortised posterior on one tile, and the way back from its cotangents to the
+   encoder's outputs:
    z = f(mean + exp(log_scale) * eps; ctx), log q(z) = log N(eps; 0, I) - sum log_scale - log|det df|
    (Rezende & Mohamed 2015, eq. 13 and section 4.2). */
 #include "vae/vae.h"

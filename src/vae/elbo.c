@@ -1,7 +1,7 @@
-/* The objective of a VAE, one z a row:
-   loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), -ELBO at weights 1. beta_t on the joint is the
-   annealing of Rezende & Mohamed 2015, eq. 20; kl_t is the warm-up of Sonderby et al. 2016. A tile goes through
-   encoder, draw, decoder and likelihood and back again while it is in cache. */
+/* The objective of a VAE, with one draw z for each sample of data:
+   loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), which is -ELBO if both weights are 1. The weight
+   beta_t of the joint is the annealing of Rezende & Mohamed 2015, eq. 20; kl_t is the warm-up of Sonderby et al. 2016.
+   A tile goes through encoder, draw, decoder and likelihood and back again while it is in the cache. */
 #include "vae/vae.h"
 #include "core/memory.h"
 #include "core/rows.h"
@@ -13,10 +13,10 @@ typedef struct vae_elbo {
     const nf_object *vae;
     nf_minibatches *rows;
     nf_schedule joint, kl;
-    double joint_weight, kl_weight; /* of this step */
+    double joint_weight, kl_weight; /* the values of the two schedules in this step */
 } vae_elbo;
 
-/* What a tile holds; all from the scratch arena. */
+/* The arrays of a tile; all are in the scratch arena. */
 typedef struct tile {
     nf_real *x, *ctx, *a; /* data, the posterior's context, the likelihood's parameters */
     nf_real *ga, *gz, *g_ctx, *g_log_q;
@@ -78,7 +78,7 @@ static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile
     return NF_OK;
 }
 
-/* The loss of each sample into t->loss; whether all have one. */
+/* Computes the loss of each sample into t->loss. Returns whether every sample has one. */
 static bool evaluate(const vae_elbo *e, const nf_pass *p, tile *t)
 {
     for (size_t s = 0; s < p->n; s++)

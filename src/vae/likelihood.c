@@ -1,4 +1,4 @@
-/* Likelihoods of a VAE by kind; the formulas are in likelihood_kernels.c. */
+/* The likelihoods of a VAE, chosen by kind. The formulas are in likelihood_kernels.c. */
 #include "vae/likelihood.h"
 #include "core/tiles.h"
 #include <string.h>

@@ -1,6 +1,6 @@
-/* Likelihoods p(x | a) of a VAE and its prior, on tiles; log-densities are summed in double.
-   Bernoulli with logits l: log p = sum_r x l - log(1 + exp l), gradient x - sigmoid(l): never through a probability,
-   so that no logit overflows. Gaussian with means m and log-scales t: log p = sum_r -r^2/2 - t - log(2 pi)/2,
+/* The likelihoods p(x | a) of a VAE and its prior, on tiles. Log-densities are summed in double.
+   Bernoulli with logits l: log p = sum_r x l - log(1 + exp l), gradient x - sigmoid(l). No probability is computed on
+   the way, so that no logit overflows. Gaussian with means m and log-scales t: log p = sum_r -r^2/2 - t - log(2 pi)/2,
    r = (x - m) exp(-t); gradients r exp(-t) and r^2 - 1. */
 #include "vae/likelihood.h"
 #include "core/vec.h"

@@ -1,17 +1,19 @@
-/* The posterior plug-in: z ~ q(z | mean, log_scale, ctx) for a foreign encoder, and the way back. The forward call
-   leaves the tapes of all tiles in the workspace, so that the backward call computes nothing twice and may even be
-   repeated; a forward call that fails leaves none. Both run in the calling thread, with scratch of the workspace's
-   first thread: users' own threads each bring a workspace and share the model. */
+/* The posterior plug-in: z ~ q(z | mean, log_scale, ctx) for an encoder outside the library, and its gradient. The
+   forward call leaves the tapes of all tiles in the workspace. So the backward call computes nothing again, and may
+   be called more than once. A forward call that fails leaves no tapes.
+
+   Both calls run in the calling thread, with scratch of the workspace's first thread. Users may call from threads of
+   their own: each thread brings its workspace, and they share the model. */
 #include "core/live.h"
 #include "vae/vae.h"
 #include <omp.h>
 #include <string.h>
 
-/* What a forward call leaves behind. All from ws->plugin_tape. */
+/* What a forward call leaves in the workspace. All of it is in ws->plugin_tape. */
 struct nfi_plugin {
     const nf_model *model;
     nfi_tiling tiling;
-    nfi_draw *draw; /* [n_tiles], of the rows that have a result: draw.pass says which */
+    nfi_draw *draw; /* [n_tiles]; each has the samples with a result, as draw.pass lists them */
 };
 
 static nf_status check_model(const nf_model *m, const nf_workspace *ws, const char *who)
@@ -31,7 +33,7 @@ static nf_status check_model(const nf_model *m, const nf_workspace *ws, const ch
 
 /* ---- forward ---- */
 
-/* Draws the rows of draw->pass that are left. */
+/* Draws z for the samples that are left in *p. */
 static nf_status draw_rows(const nf_model *m, nf_workspace *ws, size_t first, const nf_pass *p, const nf_real *mean,
                            const nf_real *log_scale, const nf_real *flow_ctx, nfi_draw *draw)
 {
@@ -46,7 +48,7 @@ static nf_status draw_rows(const nf_model *m, nf_workspace *ws, size_t first, co
     return nfi_draw_sample(draw, m->o, p, ctx, &ws->plugin_tape);
 }
 
-/* Rows without a result leave as NaN, and the tape is that of the others. */
+/* Draws a tile. Samples without a result get NaN; the tape has only the other samples. */
 static nf_status forward_tile(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t tile,
                               const nf_real *mean, const nf_real *log_scale, const nf_real *flow_ctx, nf_real *z,
                               double *log_q)
@@ -77,7 +79,7 @@ static nf_status forward_tile(const nf_model *m, nf_workspace *ws, const nf_nois
     }
     ws->failed += live.n_failed;
     draw->pass.failed = NULL;
-    if (live.n_failed) { /* the list outlives this call */
+    if (live.n_failed) { /* the backward call needs the list, too */
         uint32_t *column = nf_arena_alloc(&ws->plugin_tape, n * sizeof *column);
         if (!column)
             return NF_ENOMEM;
@@ -104,7 +106,7 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
                                double *log_q)
 {
     if (ws)
-        ws->plugin = NULL; /* whatever happens, the last call's tape is no longer good */
+        ws->plugin = NULL; /* from here on the tape of the last call is not valid, also if this call fails */
     nf_status status = check_model(m, ws, "nf_posterior_forward");
     if (status != NF_OK)
         return status;
@@ -125,7 +127,7 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
     if (status == NF_OK) {
 #pragma omp parallel num_threads(1)
         {
-            omp_set_num_threads(1); /* a user's BLAS inside stays single-threaded; his setting is untouched */
+            omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
             for (size_t i = 0; i < ws->plugin->tiling.n_tiles && status == NF_OK; i++)
                 status = forward_tile(m, ws, noise, i, mean, log_scale, ctx, z, log_q);
         }
@@ -137,7 +139,7 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
 
 /* ---- backward ---- */
 
-/* n rows of a batch [n x dim] from `first` on become 0; NULL: nothing. */
+/* Sets n samples of a batch [n x dim], from `first` on, to 0. Does nothing if the batch is NULL. */
 static void clear_rows(size_t first, size_t n, size_t dim, nf_real *batch)
 {
     if (batch)

@@ -1,13 +1,15 @@
-/* Scoring a VAE's data, and running its parts. With z_1 ... z_K ~ q(z | x) and w_k = p(x, z_k) / q(z_k | x),
-   ELBO ~ mean_k log w_k and log p(x) ~ log mean_k w_k (Rezende et al. 2014, appendix E), never below the former. The
-   encoder runs once a row; the K draws stream through a running log-sum-exp, so that memory does not grow with K. */
+/* Scores a VAE on data, and runs its parts. With z_1 ... z_K ~ q(z | x) and w_k = p(x, z_k) / q(z_k | x), the ELBO is
+   estimated by mean_k log w_k and log p(x) by log mean_k w_k (Rezende et al. 2014, appendix E); the second is never
+   below the first. The encoder runs once for each sample of data. The K draws go one by one into a running
+   log-sum-exp, so that memory does not grow with K. */
 #include "core/live.h"
 #include "vae/vae.h"
 #include "fit/minibatch.h"
 #include <math.h>
 #include <string.h>
 
-/* Adds one more term to log sum exp: sum = m + log s. A term of -inf adds nothing; s is 0 before the first. */
+/* Adds one more term to log sum exp, which is kept as m + log s. s is 0 before the first term. A term of -inf adds
+   nothing. */
 static inline void stream(double log_w, double *m, double *s)
 {
     if (log_w > *m) {
@@ -24,8 +26,8 @@ typedef struct score_job {
     const nf_model *m;
     const nf_minibatches *rows;
     uint64_t seed;
-    size_t samples, first;      /* draws a row; the block's first row */
-    double *elbo, *kl, *log_px; /* [rows of a block] */
+    size_t samples, first;      /* draws for each sample of data; the first sample of the block */
+    double *elbo, *kl, *log_px; /* [samples of a block] */
 } score_job;
 
 static nf_status score_draw(const score_job *job, const nf_pass *whole, const nf_real *x, const nf_real *ctx,
@@ -86,8 +88,8 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
     return status;
 }
 
-/* Running mean and sum of squared deviations (Welford 1962), row after row: the same for any number of threads. Rows
-   that are not in are skipped. */
+/* Running mean and sum of squared deviations (Welford 1962). Samples are added in order, so that the result does not
+   depend on the number of threads. Samples with in[i] false are skipped. */
 typedef struct moments {
     double n, mean, squares;
 } moments;
@@ -111,7 +113,7 @@ static double standard_error(const moments *m)
 static nf_status score_rows(score_job *job, nf_workspace *ws, size_t n, int (*progress)(void *, size_t), void *user,
                             nf_vae_scores *scores)
 {
-    enum { BLOCK = 512 }; /* rows between calls of progress */
+    enum { BLOCK = 512 }; /* samples between two calls of progress */
     size_t reals = job->m->o->total.n_saved;
     double elbo_row[BLOCK], kl_row[BLOCK], log_px_row[BLOCK];
     job->elbo = elbo_row;
@@ -179,7 +181,7 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
     return status;
 }
 
-/* ---- one direction at a time ---- */
+/* ---- decoding and encoding ---- */
 
 typedef struct run_job {
     const nf_model *m;
@@ -210,7 +212,7 @@ static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_
     if (job->in)
         nfi_pack(n, dim_z, job->in + first * dim_z, dim_z, ld, z);
     else
-        nf_noise_normal(&p.noise, dim_z, n, ld, z); /* the prior's site is the VAE's own */
+        nf_noise_normal(&p.noise, dim_z, n, ld, z); /* the prior's noise has the VAE's own site */
     nf_pass decoder = nf_child_pass(vae, NFI_DECODER, &p);
     nf_status status = nf_net_apply(nf_child(vae, NFI_DECODER), &decoder, z, a, NULL);
     if (status == NF_OK) {

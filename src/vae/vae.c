@@ -1,11 +1,12 @@
 /* The VAE as an object: encoder x -> context, posterior q(z | context), decoder z -> parameters of p(x | z), prior
-   N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). It only checks that its parts fit;
-   what is computed with them is in elbo.c and score.c. */
+   N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). This file only checks that the
+   parts fit together and initialises them; elbo.c and score.c compute with them. */
 #include "vae/vae.h"
 #include "core/fields.h"
 #include "core/memory.h"
 
-/* The posterior draws, given what the encoder makes of the data. */
+/* Initialises the posterior. If there is a batch, the posterior gets its own draws, given the context that the
+   encoder computes from the data. */
 static nf_status init_posterior(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                 nf_real *state)
 {
@@ -32,7 +33,7 @@ static nf_status vae_init(const nf_object *o, const nf_noise *noise, const nf_ba
     nf_status status = nf_init_child(o, NFI_ENCODER, noise, batch, theta, state);
     if (status == NF_OK)
         status = nf_init_child(o, NFI_DECODER, noise, NULL, theta, state);
-    /* The encoder's output starts where the posterior wants its context to start. */
+    /* The encoder's output starts at the values at which the posterior wants its context to start. */
     nf_real *ctx = nfi_calloc(nf_child(o, NFI_POSTERIOR)->total.n_ctx, sizeof *ctx);
     if (!ctx)
         return NF_ENOMEM;

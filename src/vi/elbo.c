@@ -1,18 +1,18 @@
 /*
  * The evidence lower bound with the reparameterised gradient (Kingma & Welling 2014; Rezende & Mohamed 2015, eq. 15,
- * 20). With x = x(theta, noise) ~ q and weights beta_t on the joint and w_t on the entropy,
+ * 20). With x = x(theta, noise) ~ q and the weights beta_t of the joint and w_t of the entropy,
  *
  *     loss = w_t log q(x) - beta_t log p(x),
  *     d loss / d theta = (-beta_t grad log p(x))^T dx/d theta + w_t d log q / d theta    with the noise held.
  *
- * A distribution that stratifies (a mixture) gives weighted samples, E[weight f(x)] = E_q[f]: the loss is
- * weight (w_t log q - beta_t log p), whose derivative in log weight is itself.
+ * A distribution that stratifies (a mixture) gives weighted samples, E[weight f(x)] = E_q[f]. The loss is then
+ * weight (w_t log q - beta_t log p), and its derivative in log weight is the loss itself.
  *
- * A thread-safe target is called once a tile, between the tile's sampling and its gradient. A serial one is called
- * once for all draws that are computed here: the tiles write them into shared arrays, and read the answers from them.
- * Either way the same numbers are computed in the same order.
+ * A thread-safe target is called once for each tile, between the tile's sampling and its gradient. A serial target
+ * is called once for all draws of this process: the tiles write the draws into shared arrays, and later read the
+ * answers from them. Both ways compute the same numbers in the same order.
  *
- * A draw that has no finite log q, and one to which the target gives no finite log p or gradient, is left out.
+ * A draw is left out if its log q is not finite, or if the target gives no finite log p or gradient for it.
  */
 #include "core/live.h"
 #include "core/memory.h"
@@ -28,12 +28,12 @@ typedef struct elbo {
     const nf_target *target;
     size_t d;
     nf_schedule joint, kl;
-    double beta, weight; /* of this step */
-    nfi_draws batch;     /* for serial targets, else NULLs */
-    double *memory;      /* what batch points into */
+    double beta, weight; /* the values of the two schedules in this step */
+    nfi_draws batch;     /* only for serial targets */
+    double *memory;      /* the memory that the arrays of `batch` are in */
 } elbo;
 
-/* What a tile keeps until its gradient. */
+/* What is kept of a tile until its gradient is computed. */
 typedef struct tile {
     nf_real *x; /* [d x ld] */
     void *saved;
@@ -52,8 +52,8 @@ static nf_status begin(void *self, const nf_step *step)
     return NF_OK;
 }
 
-/* Samples a tile: x and what the gradient needs into *t on `keep`; x, log q, log-dets and weights into `to`, if no draw
-   has failed: see p->failed. */
+/* Samples a tile. *t receives x and what the gradient needs, in memory of `keep`. If no draw has failed (see
+   p->failed), `to` receives x, log q, log-dets and weights. */
 static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, const nfi_draws *to)
 {
     size_t d = e->d, n = p->n, ld = p->ld;
@@ -83,7 +83,7 @@ static nf_status draw(const elbo *e, const nf_pass *p, nf_arena *keep, tile *t, 
     return st;
 }
 
-/* The loss of each draw [n], 0 of a rejected one. */
+/* loss [n]: the loss of each draw, 0 for a rejected one. */
 static void losses(const elbo *e, size_t n, const nfi_draws *w, double *loss)
 {
     for (size_t s = 0; s < n; s++) {
@@ -92,8 +92,8 @@ static void losses(const elbo *e, size_t n, const nfi_draws *w, double *loss)
     }
 }
 
-/* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld], with zeros for rejected
-   draws. */
+/* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld]. Rejected draws have
+   zeros. */
 static void cotangents(const elbo *e, size_t n, size_t ld, const nfi_draws *w, const double *loss, nf_real *gx,
                        nf_real *g_log_q, nf_real *g_log_weight)
 {
@@ -103,12 +103,12 @@ static void cotangents(const elbo *e, size_t n, size_t ld, const nfi_draws *w, c
         g_log_q[s] = w->rejected[i] ? 0 : (nf_real)(w->weight[i] * e->weight);
         g_log_weight[s] = (nf_real)loss[s];
     }
-    for (size_t r = 0; r < d; r++) /* a rejected draw's gradient is 0 already */
+    for (size_t r = 0; r < d; r++) /* the target's gradient of a rejected draw is 0 already */
         for (size_t s = 0; s < n; s++) {
             const size_t i = nfi_draw_place(w, s);
             gx[r * ld + s] = (nf_real)(-e->beta * w->weight[i] * w->grad[i * d + r]);
         }
-    nfi_pad_zero(d + 2, n, ld, gx); /* and the other two, which follow */
+    nfi_pad_zero(d + 2, n, ld, gx); /* also g_log_q and g_log_weight, which follow gx */
 }
 
 static void add_up(size_t n, const nfi_draws *w, const double *loss, nf_sums *sums)
@@ -127,8 +127,8 @@ static void add_up(size_t n, const nfi_draws *w, const double *loss, nf_sums *su
     }
 }
 
-/* Whether each draw has a finite loss and, where gx is given, gradient; others are left out. `value` [n]: for its own
-   use. */
+/* Whether every draw has a finite loss and, if gx is given, a finite gradient. Draws that do not are left out. value
+   [n] is memory to compute with. */
 static bool all_finite(const elbo *e, const nf_pass *p, const double *loss, const nf_real *gx, double *value)
 {
     nf_real mark[NFI_WIDEST];
@@ -140,7 +140,7 @@ static bool all_finite(const elbo *e, const nf_pass *p, const double *loss, cons
     return !nf_leave_out(p, value);
 }
 
-/* Sums and gradient of a tile from the target's answers. */
+/* Computes a tile's sums and gradient from the target's answers. */
 static nf_status finish(const elbo *e, const nf_pass *p, const tile *t, const nfi_draws *w, nf_sums *sums,
                         const nf_grad *g)
 {
@@ -170,7 +170,7 @@ static bool some_left_out(const nf_pass *p)
     return p->failed && memchr(p->failed, 1, p->n);
 }
 
-/* ---- thread-safe targets: all in one go ---- */
+/* ---- thread-safe targets: a tile is drawn, asked about and finished in one call ---- */
 
 static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
 {
@@ -193,7 +193,7 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
     return st;
 }
 
-/* ---- serial targets: draw all, ask once, then the gradients ---- */
+/* ---- serial targets: all tiles are drawn, the target is asked once, then come the gradients ---- */
 
 static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **saved)
 {

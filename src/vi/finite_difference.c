@@ -1,17 +1,18 @@
 /*
  * Gradients by central differences, one coordinate at a time for a whole batch,
  *
- *     d log p / dx_j  ~  (log p(x + h e_j) - log p(x - h e_j)) / 2h,    h = step (1 + |x_j|),
+ *     d log p / dx_j  ~  (log p(x + h e_j) - log p(x - h e_j)) / 2h,    h = step (1 + |x_j|).
  *
- * one-sided where one of the two points is rejected, 0 where both are. Error O(h^2) + epsilon / h: the cube root of
- * epsilon balances them.
+ * If one of the two points is rejected, the difference is one-sided; if both are, it is 0. The error is O(h^2) +
+ * epsilon / h; with a step of the cube root of epsilon the two terms are in balance.
  */
 #include "core/memory.h"
 #include "vi/target.h"
 #include <math.h>
 #include <string.h>
 
-/* log p with x_j moved by sign h; where it is rejected, log p at x itself. at: the abscissas used. */
+/* log p at x with x_j moved by h (1 + |x_j|), h of either sign. If the moved point is rejected, log p at x itself.
+   `at` receives the x_j that was used. */
 static nf_status moved(const nf_target *t, double h, size_t j, size_t n, const double *x, const double *log_p,
                        double *y, double *at, double *value, unsigned char *rejected)
 {
@@ -32,7 +33,7 @@ nf_status nfi_target_differences(const nf_target *t, double step, size_t n, cons
                                  const unsigned char *rejected, double *grad)
 {
     size_t d = t->d;
-    /* the points moved, two abscissas, two values, the flags; n d numbers fit in memory, as x does */
+    /* the moved points, two x_j, two values, the flags; n d numbers fit in memory, since x has as many */
     double *y = nfi_calloc(n, (d + 5) * sizeof *y);
     if (!y)
         return NF_ENOMEM;

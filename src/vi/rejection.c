@@ -1,6 +1,6 @@
-/* Why a target rejected its first draw: the callback's words for the lowest sample of the first step that has any. A
-   step's tiles come in any order and from any thread, so a text may be replaced by that of a lower sample until the
-   step is over, or until somebody has been given it. */
+/* Why a target rejected its first draw: the callback's message for the lowest sample with a message, in the first
+   step that has one. The tiles of a step come in any order and from any thread. So the message of a lower sample may
+   replace the one that is there, until the step is over or somebody has been given the text. */
 #include "vi/target.h"
 #include <stdio.h>
 

@@ -1,15 +1,15 @@
 /*
- * Targets: an unnormalised log density log p(x) + const over R^d and its gradient, from a caller's function. Its output
- * is passed on as it stands, whatever it makes of non-finite x, save that rejected draws leave with log p = -infinity
- * and a gradient of zeros.
+ * Targets: an unnormalised log density log p(x) + const over R^d and its gradient, from a caller's function. What
+ * the function returns is passed on unchanged, also for non-finite x. Only rejected draws are changed: they get log
+ * p = -infinity and a gradient of zeros.
  */
 #include "vi/target.h"
 #include "core/memory.h"
 #include <math.h>
 #include <string.h>
 
-/* A batch for a function of one point: a batched callback itself, whose user is the target. The words for the first
-   rejected point that has any are what it leaves. */
+/* Gives a batch to a function of one point. This function is itself a batched callback, whose user is the target. If
+   rejected points have messages, the first of them is left as the error message. */
 static int each_point(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,
                       unsigned char *rejected)
 {
@@ -133,7 +133,8 @@ void nfi_target_step(const nf_target *t)
     nfi_rejection_settle(t->rejection);
 }
 
-/* The callback; words that it leaves where all goes well are noted for the rejected draw, and then forgotten. */
+/* Calls the callback. A message that the callback leaves although it succeeds is noted for the first rejected draw.
+   After that the message from before the call is put back. */
 nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n, const double *x, double *log_p,
                           double *grad, unsigned char *rejected)
 {
@@ -141,7 +142,7 @@ nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n
     memset(rejected, 0, n);
     nfi_message_set_aside(&kept);
     int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
-    bool words = nf_error_status() == NF_ETARGET; /* the callback's own, by nf_error */
+    bool words = nf_error_status() == NF_ETARGET; /* the callback itself has called nf_error */
     if (code != 0)
         return words ? NF_ETARGET
                      : nf_error(NF_ETARGET,

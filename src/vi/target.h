@@ -1,23 +1,24 @@
-/* Targets from the inside. */
+/* What a target consists of. */
 #ifndef NFI_TARGET_H
 #define NFI_TARGET_H
 #include "core/status.h"
 #include <nflow/target.h>
 #include <pthread.h>
 
-/* The words for the first rejected draw. */
+/* The message of the first rejected draw. */
 typedef struct nfi_rejection {
     pthread_mutex_t lock;
-    bool final;    /* the text stays as it is */
-    size_t sample; /* whose it is, if there is one */
+    bool final;    /* the text will not change any more */
+    size_t sample; /* number of the sample that the text is about, if there is a text */
     char text[NFI_MESSAGE_SIZE];
 } nfi_rejection;
 
 nf_status nfi_rejection_begin(nfi_rejection *r);
 void nfi_rejection_end(nfi_rejection *r);
-/* A sample was rejected in the calling thread, whose error message says why: kept if it is the lowest so far. */
+/* Called after a sample was rejected in the calling thread, whose error message says why. The message is kept if no
+   lower sample has one. */
 void nfi_rejection_note(nfi_rejection *r, size_t sample);
-/* A text that is there is never replaced. Returns it, or "". */
+/* From now on a text that is there will not be replaced. Returns the text, or "". */
 const char *nfi_rejection_settle(nfi_rejection *r);
 
 /* One of the things that a target owns. */
@@ -30,25 +31,28 @@ typedef struct nfi_owned {
 struct nf_target {
     size_t d;
     nf_thread_rule rule;
-    nf_target_fn *f; /* what is called, with `user`; for a point callback the adapter, whose user is the target */
+    nf_target_fn *f; /* the batched callback, called with `user`; for a point callback the adapter, whose user is the
+                        target itself */
     void *user;
     nf_target_point_fn *point;
     void *point_user;
-    double step;              /* of finite differences; 0: f gives gradients */
-    nfi_owned *owned;         /* the last one first */
-    nfi_rejection *rejection; /* in the same block of memory */
+    double step;              /* of finite differences; 0: f itself gives gradients */
+    nfi_owned *owned;         /* a list that begins with the last one added */
+    nfi_rejection *rejection; /* allocated in one block with the target */
 };
 
-/* Calls f. Flags arrive cleared; rejected draws leave with log_p = -inf and a zero gradient. grad may be NULL. draws:
-   the points are samples first .. first + n - 1, and words for a rejected one are noted. */
+/* Calls f. The flags are cleared before. Rejected draws get log_p = -inf and a gradient of zeros. grad may be NULL.
+   `draws`: the points are the samples first .. first + n - 1, and the message for a rejected one is noted. */
 nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n, const double *x, double *log_p,
                           double *grad, unsigned char *rejected);
-/* nf_target_eval of samples first .. of a step that nfi_target_step announced; `rejected` is not NULL. */
+/* nf_target_eval for the samples first .. first + n - 1 of a step that nfi_target_step has announced. `rejected` must
+   not be NULL. */
 nf_status nfi_target_draws(const nf_target *t, size_t first, size_t n, const double *x, double *log_p, double *grad,
                            unsigned char *rejected);
-/* A new step begins: words for a rejection in an earlier one stay. */
+/* Announces a new step. The message for a rejection in an earlier step stays as it is. */
 void nfi_target_step(const nf_target *t);
-/* grad [n x d] from differences of f about x, where it is log_p [n]; rejected [n] tells where it is not defined. */
+/* grad [n x d] = differences of f around the points x, where its values are log_p [n]. rejected [n] marks the points
+   where f is not defined. */
 nf_status nfi_target_differences(const nf_target *t, double step, size_t n, const double *x, const double *log_p,
                                  const unsigned char *rejected, double *grad);
 

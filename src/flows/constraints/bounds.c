@@ -1,5 +1,5 @@
-/* Elementwise constraints, each row with its own (Stan Reference Manual, "Constraint Transforms"): none, a lower or an
-   upper bound, both, offset and multiplier. bounds_maps.h has the formulas. */
+/* Elementwise constraints, of a kind of its own for each row (Stan Reference Manual, "Constraint Transforms"): none,
+   a lower or an upper bound, both, or offset and multiplier. The formulas are in bounds_maps.h. */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
@@ -8,7 +8,7 @@
 
 typedef struct row {
     nfi_bound_kind is;
-    double first, second; /* bounds, or offset and multiplier, as given */
+    double first, second; /* bounds, or offset and multiplier, as the caller gave them */
     nfi_bound at;
 } row;
 
@@ -71,7 +71,7 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     return status;
 }
 
-/* The row in the library's precision; whether its numbers make one. */
+/* Fills a row, with its numbers also in the library's precision. Returns whether the numbers are valid. */
 static bool set_row(row *r, nfi_bound_kind is, double first, double second)
 {
     *r = (row){.is = is, .first = first, .second = second};
@@ -102,9 +102,6 @@ static bounds *new_bounds(size_t dim, const char *who)
 
 static nf_flow *finish(bounds *b)
 {
-    bool identity = true;
-    for (size_t i = 0; i < b->dim; i++)
-        identity = identity && b->row[i].is == NFI_IDENTITY;
     return nfi_constraint_new(&nfi_bounds_type, b->dim, b->dim, b);
 }
 
@@ -139,7 +136,7 @@ const nf_flow_type nfi_bounds_type = {
     .rebuild = rebuild,
 };
 
-/* Bounds per row, or one pair for all: stride 1 or 0. */
+/* Makes bounds for each row (stride 1), or one pair of bounds for all rows (stride 0). */
 static nf_flow *make_bounds(const char *who, size_t dim, size_t stride, const double *lower, const double *upper)
 {
     bounds *b = new_bounds(dim, who);
@@ -166,7 +163,7 @@ nf_flow *nf_identity(size_t dim)
     return make_bounds("nf_identity", dim, 0, NULL, NULL);
 }
 
-/* The constructors of one bound, which must be one. */
+/* For the constructors whose bounds are the same for all rows: each bound that is given must be finite. */
 static nf_flow *make_bounded(const char *who, size_t dim, const double *lower, const double *upper)
 {
     if ((!lower || isfinite(*lower)) && (!upper || isfinite(*upper)))

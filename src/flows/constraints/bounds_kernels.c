@@ -24,7 +24,7 @@ NFI_INLINE void pull_back_row(nfi_bound_kind is, nf_direction d, nfi_bound q, si
     }
 }
 
-/* body(kind, direction, ...) with constants that the compiler can see. */
+/* Calls body(kind, direction, ...) with kind and direction as constants that the compiler can see. */
 #define KIND_CASE(body, is, ...)               \
     case is:                                   \
         if (d == NF_FORWARD)                   \

@@ -1,4 +1,4 @@
-/* One number's constraint: its image y, l = log dy/dx and their derivatives, in either direction.
+/* The constraint of one number: its image y, l = log dy/dx, and the derivatives of both, in either direction.
 
        identity   y = x                    l = 0
        lower      y = a + e^x              l = x
@@ -6,7 +6,7 @@
        interval   y = a + w sigmoid(x)     l = log w - |x| - 2 log(1 + e^-|x|),   w = b - a
        scaled     y = a + w x              l = log w
 
-   An interval's y starts from the nearer end: with t = e^-|x|, y = a + w t / (1 + t) or b - w t / (1 + t),
+   In an interval y is computed from the nearer end: with t = e^-|x|, y = a + w t / (1 + t) or b - w t / (1 + t),
    dy/dx = w t / (1 + t)^2, and dl/dx = -sign(x) (1 - t) / (1 + t). Inverse: x = log(y - a) - log(b - y),
    l = log w - log(y - a) - log(b - y). */
 #ifndef NFI_BOUNDS_MAPS_H
@@ -14,7 +14,7 @@
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 
-/* The image, l, and their derivatives. */
+/* The image, l, and the derivatives of both. */
 typedef struct point {
     nf_real y;
     double l;

@@ -1,4 +1,4 @@
-/* The Cholesky factor of a correlation matrix: see cholesky_corr_kernels.c. */
+/* The Cholesky factor of a correlation matrix. The formulas are in cholesky_corr_kernels.c. */
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -9,7 +9,7 @@ static size_t size_of(const nf_object *o)
     return *K;
 }
 
-/* Entry (0, 0) is 1; rows 1 .. K - 1 each for itself. */
+/* Entry (0, 0) is 1. Rows 1 .. K - 1 are computed independently. */
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {

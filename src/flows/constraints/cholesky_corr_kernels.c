@@ -1,14 +1,14 @@
 /* The Cholesky factor L [K x K] of a correlation matrix (Stan Reference Manual; Lewandowski et al. 2009). x fills the
-   strict lower triangle row by row; row i, with c_j = 1 + (i - 1 - j) / 2 counting the later factors, is
+   strict lower triangle row by row. Row i, with c_j = 1 + (i - 1 - j) / 2, where i - 1 - j factors come after j, is
 
        w_0 = 1,   L_ij = w_j tanh x_j,   w_{j+1} = w_j sech x_j,   L_ii = w_i,   log-det = sum c_j log(1 - tanh^2 x_j).
 
-   Forward VJP, from the diagonal back with A the cotangent of w_{j+1}:
+   Forward VJP, from the diagonal backwards, with A the cotangent of w_{j+1}:
        gx_j = w_j sech x_j (sech x_j gL_j - tanh x_j A) - 2 gl c_j tanh x_j,   A <- tanh x_j gL_j + sech x_j A.
 
-   Inverse: r_i = L_ii, t = L_ij / r_{j+1} = sinh x_j, r_j = r_{j+1} cosh x_j: nothing cancels, and only ratios within
-   the row matter; log-det = sum 2 c_j log cosh x_j. Its VJP, with u = tanh x_j = L_ij / r_j and b the cotangent of log
-   r_j: e = gx_j + (2 gl c_j + b) u,   gL_ij = e / r_j,   b <- b - e u,   b = 0 before j = 0,   gL_ii = b / L_ii. */
+   Inverse: r_i = L_ii, t = L_ij / r_{j+1} = sinh x_j, r_j = r_{j+1} cosh x_j. Nothing cancels, and only ratios within
+   the row matter; log-det = sum 2 c_j log cosh x_j. Its VJP, with u = tanh x_j = L_ij / r_j and b the cotangent of
+   log r_j: e = gx_j + (2 gl c_j + b) u,   gL_ij = e / r_j,   b <- b - e u,   b = 0 before j = 0,   gL_ii = b / L_ii. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 
@@ -55,7 +55,7 @@ void nfi_cholesky_corr_forward_vjp(size_t i, size_t step, size_t ld, const nf_re
         w[s] = 1;
         A[s] = gL[i * step + s];
     }
-    for (size_t j = 0; j < i; j++) { /* gx holds w_{j+1} = w_j sech x_j */
+    for (size_t j = 0; j < i; j++) { /* until the next loop gx holds w_{j+1} = w_j sech x_j */
         NFI_SIMD
         for (size_t s = 0; s < ld; s++)
             gx[j * ld + s] = w[s] *= sech(x[j * ld + s]);
@@ -110,7 +110,7 @@ void nfi_cholesky_corr_inverse_vjp(size_t i, size_t step, size_t ld, const nf_re
         gL[i * step + s] = nfi_inside(L[i * step + s]);
         b[s] = 0;
     }
-    for (size_t j = i; j-- > 0;) { /* gL holds r_j */
+    for (size_t j = i; j-- > 0;) { /* until the next loop gL holds r_j */
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const nf_real r = gL[(j + 1) * step + s];

@@ -1,4 +1,4 @@
-/* The diagonal of a covariance matrix's Cholesky factor: see cholesky_cov.c. */
+/* The diagonal of a covariance matrix's Cholesky factor. The formulas are in cholesky_cov.c. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 

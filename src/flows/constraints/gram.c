@@ -1,4 +1,4 @@
-/* S = L L^T, from a Cholesky factor to its matrix: see gram_kernels.c. */
+/* S = L L^T, from a Cholesky factor to its matrix. The formulas are in gram_kernels.c. */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
@@ -35,7 +35,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     return sum ? NF_OK : NF_ENOMEM;
 }
 
-/* By whether it is a correlation matrix. */
+/* Indexed by `correlation`. */
 static const char *const matrices[] = {"covariance", "correlation"};
 
 static nf_status describe(const nf_object *o, nf_writer *w)

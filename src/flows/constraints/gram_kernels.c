@@ -1,20 +1,22 @@
-/* S = L L^T for lower triangular L with a positive diagonal: what stands between a Cholesky factor and its matrix. As
-   maps of the chart's entries, with j counted from 0,
+/* S = L L^T for lower triangular L with a positive diagonal: the step from a Cholesky factor to its matrix. As maps of
+   the chart's entries, with j counted from 0,
 
-       covariance    lower triangle to lower triangle                 log-det = K log 2 + sum (K - j) log L_jj
+       covariance    lower triangle to lower triangle                          log-det = K log 2 + sum (K - j) log L_jj
        correlation   strict lower triangle to the same, L's rows of length 1   log-det = sum (K - 1 - j) log L_jj.
 
-   For a correlation matrix S_jj = 1 is written and taken for granted. Forward VJP: gL = (gS + gS^T) L, lower triangle,
-   and gL_jj += gl c_j / L_jj with the log-det's coefficient c_j. Inverse: Cholesky-Banachiewicz by columns, reading S's
-   lower triangle; its VJP goes through it backwards (Murray 2016, arXiv:1602.07527, section 3.2).
+   For a correlation matrix the forward direction writes S_jj = 1, and the inverse does not read S_jj but assumes 1.
+   Forward VJP: gL = (gS + gS^T) L, lower triangle, and gL_jj += gl c_j / L_jj with the log-det's coefficient c_j.
+   Inverse: Cholesky-Banachiewicz by columns, which reads S's lower triangle; its VJP goes through the same steps
+   backwards (Murray 2016, arXiv:1602.07527, section 3.2).
 
-   Entries of L beyond NFI_MOST are taken for that. A pivot that is negative is outside; one below NFI_LEAST makes the
-   column under it 0. Entry (i, j) stands in row j K + i. */
+   In products and in the log-det, entries of L beyond +-NFI_MOST are replaced by that limit. If a pivot is negative, S
+   is outside the set. If a pivot is not above NFI_LEAST, the column below it becomes 0. Entry (i, j) is in row
+   j K + i. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 #include <string.h>
 
-/* A tile's entry (i, j). */
+/* Where entry (i, j) is in a tile. */
 #define AT(i, j) (((j)*K + (i)) * ld)
 
 NFI_INLINE nf_real limited(nf_real x)
@@ -23,7 +25,7 @@ NFI_INLINE nf_real limited(nf_real x)
     return least > NFI_MOST ? NFI_MOST : least;
 }
 
-/* to += sign a b, rows of a tile. */
+/* to += sign a b, for rows of a tile. */
 NFI_INLINE void add_product(size_t ld, nf_real sign, const nf_real *a, const nf_real *b, nf_real *restrict to)
 {
     NFI_SIMD
@@ -31,13 +33,13 @@ NFI_INLINE void add_product(size_t ld, nf_real sign, const nf_real *a, const nf_
         to[s] += sign * limited(a[s]) * limited(b[s]);
 }
 
-/* The log-det's coefficient of log L_jj. */
+/* The coefficient of log L_jj in the log-det. */
 NFI_INLINE nf_real coefficient(size_t K, bool correlation, size_t j)
 {
     return (nf_real)(K - j - correlation);
 }
 
-/* log_det += sign times the forward log-det at L. */
+/* log_det += sign * the forward log-det at L. */
 NFI_INLINE void add_log_det(size_t K, bool correlation, nf_real sign, size_t ld, const nf_real *restrict L,
                             double *restrict log_det)
 {
@@ -97,7 +99,7 @@ void nfi_gram_forward_vjp(size_t K, bool correlation, size_t ld, const nf_real *
     for (size_t i = 0; i < K; i++)
         for (size_t k = 0; k < K; k++) {
             const nf_real *a = gS + AT(i, k), *b = gS + AT(k, i);
-            const bool given = correlation && i == k; /* not an entry of the chart */
+            const bool given = correlation && i == k; /* S_ii is 1, so it is no entry of the chart */
             NFI_SIMD
             for (size_t s = 0; s < ld; s++)
                 sum[s] = given ? 0 : a[s] + b[s];
@@ -109,7 +111,7 @@ void nfi_gram_forward_vjp(size_t K, bool correlation, size_t ld, const nf_real *
 
 /* ---- inverse ---- */
 
-/* Column j of the factor below a pivot, which stands in L_jj: L_jj = sqrt(pivot), L_ij /= L_jj. */
+/* Column j of the factor. L_jj holds the pivot before: L_jj = sqrt(pivot), L_ij /= L_jj. */
 NFI_INLINE void divide_column(size_t K, size_t j, size_t ld, nf_real *restrict L, double *restrict log_det)
 {
     ld = nfi_lanes(ld);
@@ -147,7 +149,7 @@ void nfi_gram_inverse(size_t K, bool correlation, size_t ld, const nf_real *rest
     add_log_det(K, correlation, -1, ld, L, log_det);
 }
 
-/* g /= L_jj; 0 where the pivot was none. */
+/* g /= L_jj; g = 0 if the pivot was too small, as in divide_column. */
 NFI_INLINE void divide(size_t ld, const nf_real *restrict d, nf_real *restrict g)
 {
     const nf_real least = nfi_sqrt(NFI_LEAST);
@@ -156,7 +158,7 @@ NFI_INLINE void divide(size_t ld, const nf_real *restrict d, nf_real *restrict g
         g[s] = d[s] > least ? g[s] / d[s] : 0;
 }
 
-/* g: L's cotangent, lower triangle, becomes that of S's entries. */
+/* g holds the cotangent of L, lower triangle, and becomes that of S's entries. */
 NFI_INLINE void backwards(size_t K, size_t ld, const nf_real *restrict L, nf_real *restrict g)
 {
     for (size_t j = K; j-- > 0;) {

@@ -11,7 +11,7 @@ NFI_INLINE nf_real scale(size_t k)
     return (nf_real)(1 / sqrt((double)(k + 1) * (double)(k + 2)));
 }
 
-/* y[0] holds the sum of the terms so far. */
+/* During the loop y[0] holds the sum of the terms so far. */
 void nfi_helmert(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *restrict x, nf_real *restrict y)
 {
     ld = nfi_lanes(ld);
@@ -29,7 +29,7 @@ void nfi_helmert(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_rea
     }
 }
 
-/* sum: of y[0..k] */
+/* During the loop sum [ld] is that of y[0..k]. */
 void nfi_helmert_transposed(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *restrict y,
                             nf_real *restrict x, nf_real *restrict sum)
 {

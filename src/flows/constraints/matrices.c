@@ -1,14 +1,14 @@
-/* Covariance and correlation matrices: a Cholesky factor, then L L^T. */
+/* Covariance and correlation matrices: a chain of a Cholesky factor and L L^T. */
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
 
 nf_flow *nf_cov_matrix(size_t K)
 {
-    nf_flow *factor = nf_cholesky_cov(K, K); /* which checks K */
+    nf_flow *factor = nf_cholesky_cov(K, K); /* this call checks K */
     return factor ? nf_chain((nf_flow *[]){factor, nfi_gram(K, false)}, 2) : NULL;
 }
 
-/* From the order column by column, of correlation matrices, to that row by row, of their factors. */
+/* A permutation. Entries of a correlation matrix are ordered column by column, those of its factor row by row. */
 static nf_flow *rows_from_columns(size_t K)
 {
     const size_t n = K * (K - 1) / 2;

@@ -1,4 +1,4 @@
-/* Ordered numbers: see ordered_kernels.c. */
+/* Ordered numbers. The formulas are in ordered_kernels.c. */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"

@@ -2,12 +2,13 @@
 
        log-det = sum of the x that are exponents,   x[k] = log(y[k] - y[k-1]).
 
-   Forward gx[k] = e^x[k] (gy[k] + gy[k+1] + ...) + gl. Inverse: h[k] = (gy[k] - gl) / (y[k] - y[k-1]), gx[k] = h[k] -
-   h[k+1]. Conditioning: a difference y[k] - y[k-1] that is small beside y[k] has lost its last digits. */
+   Forward: gx[k] = e^x[k] (gy[k] + gy[k+1] + ...) + gl. Inverse: h[k] = (gy[k] - gl) / (y[k] - y[k-1]),
+   gx[k] = h[k] - h[k+1]. Conditioning: if a difference y[k] - y[k-1] is small beside y[k], its last digits are lost. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 
-/* One row of each map. `before` is the row before, not looked at by the first; `exponent`: whether x stands in one. */
+/* One row of each map. `before` is the previous row, which the first row does not read. `exponent`: whether x is an
+   exponent. */
 NFI_INLINE void forward_row(bool first, bool exponent, size_t ld, const nf_real *restrict x, const nf_real *before,
                             nf_real *restrict y, double *restrict log_det)
 {
@@ -19,7 +20,7 @@ NFI_INLINE void forward_row(bool first, bool exponent, size_t ld, const nf_real 
     }
 }
 
-/* tail: the sum of gy from this row on. */
+/* tail [ld]: the sum of gy from this row on. */
 NFI_INLINE void forward_row_vjp(bool last, bool exponent, size_t ld, const nf_real *restrict x,
                                 const nf_real *restrict gy, const nf_real *restrict gl, nf_real *restrict gx,
                                 nf_real *restrict tail)
@@ -55,7 +56,7 @@ NFI_INLINE void inverse_row_vjp(bool first, bool exponent, size_t ld, const nf_r
     }
 }
 
-/* body(whether at the end, whether an exponent, ...) with constants that the compiler can see. */
+/* Calls body(whether at the end, whether an exponent, ...) with constants that the compiler can see. */
 #define ROW_CASES(body, end, exponent, ...)  \
     do {                                     \
         if ((end) && (exponent))             \

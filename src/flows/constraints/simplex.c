@@ -1,6 +1,7 @@
-/* Simplexes, alone or as the columns or rows of a matrix: simplex j of n has K entries,
+/* Simplexes: one, or the columns or the rows of a matrix. Simplex j of n has K entries:
 
-       one, or columns: entry i in row j K + i of y and j (K - 1) + i of x;   rows of a matrix: row i n + j of both. */
+       one, or columns: entry i is in row j K + i of y and row j (K - 1) + i of x;
+       rows of a matrix: entry i is in row i n + j of both. */
 #include "core/fields.h"
 #include "core/memory.h"
 #include "flows/constraints/constraint.h"
@@ -12,7 +13,7 @@ typedef struct simplex {
     nf_simplex_form form;
 } simplex;
 
-/* A form's kernels by direction. */
+/* The kernels of a form, by direction. */
 typedef struct kernels {
     __typeof__(nfi_simplex_stick_forward) *apply[2];
     __typeof__(nfi_simplex_stick_forward_vjp) *vjp[2];
@@ -28,13 +29,13 @@ static const kernels *kernels_of(const simplex *q)
     return q->form == NF_SIMPLEX_STICK ? &stick : &ilr;
 }
 
-/* Of simplex j: the row of the first entry on a side with so many entries a simplex. */
+/* The row of simplex j's first entry, on a side where each simplex has `entries` entries. */
 static size_t first_row(const simplex *q, size_t j, size_t entries)
 {
     return q->by_row ? j : j * entries;
 }
 
-/* Entries that a simplex has on the side that direction d starts from. */
+/* The number of entries of a simplex on the side that direction d starts from. */
 static size_t entries_in(const simplex *q, nf_direction d)
 {
     return d == NF_FORWARD ? q->K - 1 : q->K;

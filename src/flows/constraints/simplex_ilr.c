@@ -2,9 +2,10 @@
 
        u = V x (helmert.c),   y = softmax(u),   log-det = sum of the K log y + log(K) / 2,
 
-   where log y_k = u_k - m - log S with m = max u, S = sum e^(u - m), and sum u = 0: the sum is -K (m + log S).
-   Forward VJP, with D = gy.y:  gu_k = y_k (gy_k - D - K gl), gx = V^T gu; a constant that gl adds to gu does not
-   matter. Inverse: x = V^T log y;  gy_k = ((V gx)_k - gl) / y_k. */
+   where log y_k = u_k - m - log S with m = max u, S = sum e^(u - m). Since sum u = 0, the sum of the log y is
+   -K (m + log S). Forward VJP, with D = gy.y:  gu_k = y_k (gy_k - D - K gl), gx = V^T gu. gl also adds the same
+   constant to every gu_k, which is left out, since V^T takes it to 0. Inverse: x = V^T log y;  gy_k = ((V gx)_k - gl) /
+   y_k. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 

@@ -1,13 +1,14 @@
 /* A simplex by breaking a stick (Stan Reference Manual, to 2.36). From r_0 = 1, with k = 0 .. K - 2 and m = K - 1 - k
-   pieces to follow,
+   pieces that still follow,
 
        t = x_k - log m,   z = sigmoid(t),   y_k = r_k z,   r_{k+1} = r_k (1 - z),   y_{K-1} = r_{K-1},
        log-det = sum log r_k + log z + log(1 - z) = sum over k of log z + m log(1 - z) = sum of the K log y.
 
-   All are products of positive numbers, so every y_k is as exact as it is large. Forward VJP, backwards with R the
-   cotangent of r_{k+1}:  gx_k = y_k (1 - z) (gy_k - R) + gl (1 - (m + 1) z),   R <- z gy_k + (1 - z) R.
+   All are products of positive numbers, so that every y_k has the same relative accuracy, however small it is. Forward
+   VJP, backwards with R the cotangent of r_{k+1}:
+       gx_k = y_k (1 - z) (gy_k - R) + gl (1 - (m + 1) z),   R <- z gy_k + (1 - z) R.
 
-   Inverse, with S_k = y_k + ... + y_{K-1}, which cancels nothing:  x_k = log y_k - log S_{k+1} + log m. */
+   Inverse, with S_k = y_k + ... + y_{K-1}, a sum without cancellation:  x_k = log y_k - log S_{k+1} + log m. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 
@@ -77,7 +78,7 @@ void nfi_simplex_stick_inverse(size_t K, size_t step, size_t ld, const nf_real *
     }
 }
 
-/* sum [ld]: of g_j / S_{j+1} for j < k; S [K x ld] */
+/* sum [ld] is that of g_j / S_{j+1} for j < k; S [K x ld]. */
 void nfi_simplex_stick_inverse_vjp(size_t K, size_t step, size_t ld, const nf_real *restrict y,
                                    const nf_real *restrict x, const nf_real *restrict gx, const nf_real *restrict gl,
                                    nf_real *restrict gy, nf_real *restrict scratch)

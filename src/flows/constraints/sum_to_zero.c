@@ -1,5 +1,5 @@
-/* Vectors with sum 0: y = V x with V orthonormal (helmert.c), so that x = V^T y, the log-det is 0 in the hyperplane's
-   own area, and J^-T = J. */
+/* Vectors with sum 0: y = V x with orthonormal columns of V (helmert.c). So x = V^T y, the log-det is 0 as measured
+   by area in the hyperplane, and J^-T = J. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 
