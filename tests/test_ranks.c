@@ -191,7 +191,7 @@ static void work(rank *all, void *(*what)(void *))
 {
     pthread_t thread[MAX_RANKS];
     const size_t n = all[0].w->n;
-    alarm(NFLOW_THIN ? 250 : 25); /* ranks that wait for one another for ever are a failure, not a stop of all tests */
+    alarm(NFLOW_THIN ? 250 : 12); /* ranks that wait for one another for ever are a failure, not a stop of all tests */
     for (size_t r = 0; r < n; r++)
         cr_assert_eq(pthread_create(&thread[r], NULL, what, &all[r]), 0);
     for (size_t r = 0; r < n; r++)
