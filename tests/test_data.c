@@ -2,7 +2,7 @@
    one's own objective. */
 #include "core/memory.h"
 #include "expect.h"
-#include "fail_alloc.h"
+#include "fail_likelihood.h"
 #include "temp_files.h"
 #include <fcntl.h>
 #include <math.h>
@@ -545,22 +545,8 @@ Test(source, failing_allocations)
     nf_source source;
     const nf_data d = data_of(&t, &source, false);
     nf_real g[4 * DIM];
-    size_t before = alloc_live(), failures = 0;
-    for (int pieces = 0; pieces < 2; pieces++)
-        for (size_t k = 0;; k++) {
-            (pieces ? fail_arena_once : fail_alloc_after)(k);
-            nf_objective *o = nf_maximum_likelihood(m, &d, &(nf_likelihood_options){.batch = 50});
-            nf_workspace *ws = o ? nf_workspace_new(2) : NULL;
-            nf_status st = ws ? nf_objective_gradient(o, ws, 1, 1, NULL, g) : nf_error_status();
-            bool failed = fail_alloc_off();
-            nf_objective_free(o);
-            nf_workspace_free(ws);
-            cr_assert_eq(alloc_live(), before);
-            cr_assert_eq(st, failed ? NF_ENOMEM : NF_OK);
-            if (!failed)
-                break;
-            failures++;
-        }
+    const size_t failures =
+        fail_each_of_a_step(fail_alloc_after, m, &d, g) + fail_each_of_a_step(fail_arena_once, m, &d, g);
     cr_assert_geq(failures, 12);
     nf_model_free(m);
 }

@@ -1,6 +1,6 @@
 /* Minibatches (every row once an epoch, whatever came before), binarisation, and maximum likelihood. */
 #include "core/memory.h"
-#include "fail_alloc.h"
+#include "fail_likelihood.h"
 #include "fit/data.h"
 #include "fit/minibatch.h"
 #include "objective_fixture.h"
@@ -400,21 +400,6 @@ Test(likelihood, failing_allocations)
     nf_real g[64];
     nf_model *m = conditional();
     nf_data d = {.n = POINTS, .dim = DIM, .x = x, .n_ctx = 1, .ctx = ctx, .binarise = NF_BINARISE_STATIC};
-    size_t before = alloc_live(), failures = 0;
-    for (size_t k = 0;; k++) {
-        fail_alloc_after(k);
-        nf_objective *o = nf_maximum_likelihood(m, &d, &(nf_likelihood_options){.batch = 50});
-        nf_workspace *ws = o ? nf_workspace_new(2) : NULL;
-        nf_status st = ws ? nf_objective_gradient(o, ws, 1, 1, NULL, g) : nf_error_status();
-        bool failed = fail_alloc_off();
-        nf_objective_free(o);
-        nf_workspace_free(ws);
-        cr_assert_eq(alloc_live(), before);
-        cr_assert_eq(st, failed ? NF_ENOMEM : NF_OK);
-        if (!failed)
-            break;
-        failures++;
-    }
-    cr_assert_geq(failures, 8);
+    cr_assert_geq(fail_each_of_a_step(fail_alloc_after, m, &d, g), 8);
     nf_model_free(m);
 }

@@ -28,5 +28,10 @@ bool nfi_live_drop(nfi_live *l, nf_pass *p);
 /* For batch calls: a sample has failed if it has a NaN in y [rows x ld] or in `log` [n] (NULL: there is none). All its
    numbers in y and `log` become NaN. Returns how many samples failed; `flags` [n], if not NULL, says which. */
 size_t nfi_spoil(const nf_pass *p, size_t rows, nf_real *y, double *log, unsigned char *flags);
+/* The same for a batch call, whose thread counts its samples without a result. */
+static inline void nfi_spoil_counted(const nf_pass *p, nfi_thread *memory, size_t rows, nf_real *y, double *log)
+{
+    memory->failed += nfi_spoil(p, rows, y, log, NULL);
+}
 
 #endif

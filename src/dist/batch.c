@@ -14,12 +14,6 @@ typedef struct job {
     double *log; /* log-density or log-det, [n] or NULL */
 } job;
 
-/* Turns the samples of a tile that have no result into NaN, and counts them. */
-static void spoil(const nf_pass *p, nfi_thread *memory, size_t rows, nf_real *y, double *log)
-{
-    memory->failed += nfi_spoil(p, rows, y, log, NULL);
-}
-
 static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, nf_status *status)
 {
     nf_pass p = nfi_model_pass(j->m, memory, j->noise, first, n, ld, NF_EVAL, false);
@@ -61,7 +55,7 @@ static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_
         status = nf_dist_sample(j->m->o, &p, x, log_q, &saved);
     if (status != NF_OK)
         return status;
-    spoil(&p, memory, dim, x, log_q);
+    nfi_spoil_counted(&p, memory, dim, x, log_q);
     nfi_unpack(n, dim, x, ld, j->y + first * dim, dim);
     if (j->log)
         memcpy(j->log + first, log_q, n * sizeof *log_q);
@@ -92,7 +86,7 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
         status = nf_dist_score(j->m->o, &p, x, log_p, &saved);
     if (status != NF_OK)
         return status;
-    spoil(&p, memory, 0, NULL, log_p);
+    nfi_spoil_counted(&p, memory, 0, NULL, log_p);
     memcpy(j->log + first, log_p, n * sizeof *log_p);
     return NF_OK;
 }
@@ -124,7 +118,7 @@ static nf_status net_tile(void *user, size_t first, size_t n, size_t ld, nfi_thr
         status = nf_net_apply(j->m->o, &p, x, y, &saved);
     if (status != NF_OK)
         return status;
-    spoil(&p, memory, s->dim_out, y, NULL);
+    nfi_spoil_counted(&p, memory, s->dim_out, y, NULL);
     nfi_unpack(n, s->dim_out, y, ld, j->y + first * s->dim_out, s->dim_out);
     return NF_OK;
 }

@@ -60,7 +60,7 @@ static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, n
     nf_status status = apply(j, first, &t);
     if (status != NF_OK)
         return status;
-    memory->failed += nfi_spoil(&t.p, j->rows_out, t.y, t.log_det, NULL);
+    nfi_spoil_counted(&t.p, memory, j->rows_out, t.y, t.log_det);
     nfi_unpack(n, j->rows_out, t.y, ld, j->y + first * j->rows_out, j->rows_out);
     if (j->log_det)
         memcpy(j->log_det + first, t.log_det, n * sizeof *t.log_det);

@@ -126,6 +126,15 @@ static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
         .dim_in = s->dim_in, .dim_out = s->dim_out, .n_ctx = n_ctx, .n_saved = n_saved, .flags = NFI_WRITES_GRADIENT};
 }
 
+/* A net on top of the context takes it as its input, and nothing beside it. */
+static nf_status check_input(const nf_shape *net, const char *who, const char *name)
+{
+    if (net->dim_in == 0 || net->n_ctx)
+        return nf_error(NF_EDIM, "%s: the %s must read the context as its input, but takes %zu rows and %zu of context",
+                        who, name, net->dim_in, net->n_ctx);
+    return NF_OK;
+}
+
 static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
 {
     if (nfi_check_reader(s, "nf_context_net") != NF_OK)
@@ -133,12 +142,7 @@ static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
     if (net->dim_out != s->n_ctx)
         return nf_error(NF_EDIM, "nf_context_net: the net gives %zu rows, but the flow reads %zu rows of context",
                         net->dim_out, s->n_ctx);
-    if (net->dim_in == 0 || net->n_ctx)
-        return nf_error(NF_EDIM,
-                        "nf_context_net: the net must read the context as its input, but takes %zu rows and %zu of "
-                        "context",
-                        net->dim_in, net->n_ctx);
-    return NF_OK;
+    return check_input(net, "nf_context_net", "net");
 }
 
 nf_flow *nf_context_net(nf_flow *f, nf_net *net)
@@ -159,12 +163,7 @@ static nf_status check_head(const nf_shape *s, const nf_shape *h)
     if (h->dim_out != s->n_params)
         return nf_error(NF_EDIM, "nf_amortized: the head gives %zu rows, but the flow has %zu parameters", h->dim_out,
                         s->n_params);
-    if (h->dim_in == 0 || h->n_ctx)
-        return nf_error(NF_EDIM,
-                        "nf_amortized: the head must read the context as its input, but takes %zu rows and "
-                        "%zu of context",
-                        h->dim_in, h->n_ctx);
-    return NF_OK;
+    return check_input(h, "nf_amortized", "head");
 }
 
 nf_flow *nf_amortized(nf_flow *f, nf_net *head)
