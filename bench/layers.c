@@ -4,7 +4,7 @@
  * take turns; the best of many turns counts. A better set should never be slower than a lesser one.
  */
 #include "cli.h"
-#include "core/instruction_set.h"
+#include "base/instruction_set.h"
 #include "output.h"
 #include <nflow/nflow.h>
 #include <stdio.h>

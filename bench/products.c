@@ -5,7 +5,7 @@
  * is slower than that would be pointless.
  */
 #include "cli.h"
-#include "core/product.h"
+#include "math/product.h"
 #include "gemm.h"
 #include "isa.h"
 #include "output.h"

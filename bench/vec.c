@@ -1,6 +1,6 @@
 /* Throughput of vector maths on one thread, in cache: results per nanosecond in each instruction set that the processor
    has, beside libm's scalar functions. */
-#include "core/vec.h"
+#include "math/vec.h"
 #include "vec_loops.h"
 #include <stdio.h>
 #include <time.h>

@@ -1,6 +1,6 @@
 /* Constraints: Stan's own answers, the reference manual's formulas, volumes of sets, edges, and a posterior in closed
    form behind several constraints at once. */
-#include "core/tree.h"
+#include "object/tree.h"
 #include "constraints/vectors.h"
 #include "expect.h"
 #include <criterion/criterion.h>

@@ -1,9 +1,9 @@
 /* The ground: statuses, arenas, object trees, tiles, deterministic sums, models bound to arrays. */
-#include "core/memory.h"
-#include "core/model.h"
-#include "core/shards.h"
-#include "core/tiles.h"
-#include "core/tree.h"
+#include "base/memory.h"
+#include "model/model.h"
+#include "object/shards.h"
+#include "object/tiles.h"
+#include "object/tree.h"
 #include <criterion/criterion.h>
 #include <nflow/nflow.h>
 #include <omp.h>

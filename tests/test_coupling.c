@@ -1,6 +1,6 @@
 /* Couplings and their masks: what they compute, how they start, what they refuse, and what nf_check_flow says of rows
    that no coupling transforms. Gradients, log-dets and the rest of a flow's properties: tests/conformance. */
-#include "core/tree.h"
+#include "object/tree.h"
 #include "fail_alloc.h"
 #include "temp_files.h"
 #include <math.h>

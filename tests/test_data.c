@@ -1,6 +1,6 @@
 /* Data sets that come from a source: the same numbers as from arrays, failures, data larger than memory. Minibatches of
    one's own objective. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "expect.h"
 #include "fail_likelihood.h"
 #include "temp_files.h"

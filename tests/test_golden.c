@@ -1,7 +1,7 @@
 /* The golden corpus: model files that were written once, in format version 1, and load in every version with the same
    numbers. tests/golden/make.c makes new ones. */
 #include "golden/numbers.h"
-#include "io/types.h"
+#include "model/types.h"
 #include "temp_files.h"
 #include <criterion/criterion.h>
 #include <math.h>

@@ -3,7 +3,7 @@
    whole fits, in which all nets, likelihoods and optimizers take part. */
 #include "conformance/dist_rows.h"
 #include "conformance/subject.h"
-#include "core/instruction_set.h"
+#include "base/instruction_set.h"
 #include "expect.h"
 #include <criterion/parameterized.h>
 #include <sys/wait.h>

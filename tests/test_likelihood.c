@@ -1,8 +1,8 @@
 /* Minibatches (every row once an epoch, whatever came before), binarisation, and maximum likelihood. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "fail_likelihood.h"
-#include "fit/data.h"
-#include "fit/minibatch.h"
+#include "data/data.h"
+#include "data/minibatch.h"
 #include "objective_fixture.h"
 
 /* ---- minibatches ---- */

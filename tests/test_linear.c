@@ -1,9 +1,9 @@
 /* Affine, LU-linear and permutation flows against the matrices they claim to be, built naively in double, with GSL's LU
    for determinants and inverses. */
-#include "core/tiles.h"
-#include "core/tree.h"
+#include "object/tiles.h"
+#include "object/tree.h"
 #include "fail_alloc.h"
-#include "flows/lu_linear.h"
+#include "flows/linear/lu_linear.h"
 #include <criterion/criterion.h>
 #include <gsl/gsl_linalg.h>
 #include <math.h>

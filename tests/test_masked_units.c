@@ -1,8 +1,8 @@
 /* The units of masked nets: dropout and the gates of residual blocks. Masked nets of one dimension are ordinary nets of
    the context; with dropout both directions of an autoregressive flow are one map and its inverse, with the gradients
    of that map. */
-#include "core/tiles.h"
-#include "core/tree.h"
+#include "object/tiles.h"
+#include "object/tree.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>

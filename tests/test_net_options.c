@@ -1,6 +1,6 @@
 /* Nets as objects: initial weights against the moments they claim, shapes, names of tensors, options that are refused.
  */
-#include "core/tree.h"
+#include "object/tree.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>

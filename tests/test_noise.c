@@ -1,6 +1,6 @@
 /* Noise: Random123's known answers, names and words, invariance to the cutting of batches, moments, distribution and
    independence by fixed-seed statistics in standard errors, and the GSL generator. */
-#include "core/noise.h"
+#include "math/noise.h"
 #include <criterion/criterion.h>
 #include <gsl/gsl_cdf.h>
 #include <gsl/gsl_sort.h>

@@ -1,6 +1,6 @@
 /* Normalisation. Layers that begin from data, in every composition and in both directions of use: of the initial batch,
    what leaves an nf_actnorm has mean 0 and deviation 1. And nf_batch_norm's statistics, against their recursion. */
-#include "core/tree.h"
+#include "object/tree.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* The planar layer's own mathematics: the scalar equation of its inverse, its constraint, and w = 0. */
-#include "core/tiles.h"
-#include "flows/planar.h"
+#include "object/tiles.h"
+#include "flows/residual/planar.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>

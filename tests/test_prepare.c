@@ -1,6 +1,6 @@
 /* Preparation: which nodes it reaches, that threads share it without a trace in the numbers, and whose error is told.
  */
-#include "core/model.h"
+#include "model/model.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <nflow/nflow.h>

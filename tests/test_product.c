@@ -1,7 +1,7 @@
 /* Products of weights with tiles, dense and ragged, against naive loops in long double: every remainder of rows,
    columns and samples, parts of the rows, adding and overwriting. */
-#include "core/product.h"
-#include "core/kernel.h"
+#include "math/product.h"
+#include "base/kernel.h"
 #include <criterion/criterion.h>
 #include <float.h>
 #include <math.h>

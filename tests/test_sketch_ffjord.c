@@ -1,7 +1,7 @@
 /* The continuous flow that a user may write on nets' tangents (support/sketch_ffjord.h): its inverse, its log-det
    against the dense Jacobian, its gradients by Taylor's theorem, and Hutchinson's estimate against the exact trace. */
 #include "sketch_ffjord.h"
-#include "core/memory.h"
+#include "base/memory.h"
 #include <criterion/criterion.h>
 #include <math.h>
 

@@ -1,7 +1,7 @@
 /* Tables of types that are smaller than the library's, as one that was compiled for an earlier version is, larger, or
    wrong. Every table here stands at the end of a block of its own size, so that sanitizers see a read beyond it. */
-#include "core/table.h"
-#include "core/tree.h"
+#include "object/table.h"
+#include "object/tree.h"
 #include "expect.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>

@@ -1,6 +1,6 @@
 /* Vector maths against long double libm: errors in units in the last place (ulp), on dense grids and at the edges, in
    every instruction set that the processor has. */
-#include "core/vec.h"
+#include "math/vec.h"
 #include "vec_loops.h"
 #include <criterion/criterion.h>
 #include <float.h>

@@ -1,11 +1,11 @@
 /*
  * Maximum likelihood over minibatches of a data set: loss = -log q(x), or -log q(x | context), by the change of
- * variables log q(x) = log base(f^-1(x)) + log|det d f^-1/dx|. fit/minibatch.c shuffles the samples; fit/data.c
+ * variables log q(x) = log base(f^-1(x)) + log|det d f^-1/dx|. data/minibatch.c shuffles the samples; data/data.c
  * reads and binarises them.
  */
-#include "core/memory.h"
-#include "core/tree.h"
-#include "fit/minibatch.h"
+#include "base/memory.h"
+#include "object/tree.h"
+#include "data/minibatch.h"
 #include <math.h>
 #include <nflow/objective.h>
 #include <string.h>

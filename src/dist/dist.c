@@ -1,7 +1,7 @@
 /* Distributions: calls for a tile go to the type's hook. If a hook is NULL, the distribution does not offer that
    operation. */
-#include "core/memory.h"
-#include "core/tree.h"
+#include "base/memory.h"
+#include "object/tree.h"
 #include "dist/types.h"
 
 static const nf_dist_type *type_of(const nf_object *dist)

@@ -2,7 +2,7 @@
    log-density is added to log_p [ld]; its cotangent is g_log_p [ld]. Uniform numbers are double. */
 #ifndef NFI_DIST_KERNELS_H
 #define NFI_DIST_KERNELS_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 
 NFI_KERNEL void nfi_normal_score(size_t dim, size_t ld, const nf_real *x, double *log_p);
 NFI_KERNEL void nfi_normal_gradient(size_t dim, size_t ld, const nf_real *x, const nf_real *g_log_p, nf_real *gx);

@@ -1,7 +1,7 @@
 /* The standard logistic in every dimension (logistic_kernels.c). It has no parameters; an affine flow gives location
    and scale. */
-#include "core/noise.h"
-#include "core/tree.h"
+#include "math/noise.h"
+#include "object/tree.h"
 #include "dist/kernels.h"
 #include "dist/types.h"
 

@@ -1,6 +1,6 @@
 /* The standard logistic in every dimension, log q(x) = -|x| - 2 log(1 + e^-|x|), d log q / dx = -tanh(x / 2).
    A sample is the quantile x = log u - log(1 - u); 1 - u is exact in double. */
-#include "core/vec.h"
+#include "math/vec.h"
 #include "dist/kernels.h"
 
 void nfi_logistic_score(size_t dim, size_t ld, const nf_real *x, double *log_p)

@@ -14,9 +14,9 @@
    theta: logits [K], means [K x dim], log-scales [K x dim]. prep: log w [K].
    Noise: eps has the node's first site, random components the second, the offset the third. */
 #include "dist/mixture.h"
-#include "core/memory.h"
-#include "core/noise.h"
-#include "core/tree.h"
+#include "base/memory.h"
+#include "math/noise.h"
+#include "object/tree.h"
 #include "dist/types.h"
 #include <math.h>
 #include <string.h>

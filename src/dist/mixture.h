@@ -1,7 +1,7 @@
 /* Mixtures of diagonal normals: the arrays that a pass reads, and the kernels on a tile. */
 #ifndef NFI_MIXTURE_H
 #define NFI_MIXTURE_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 
 typedef struct nfi_mixture {
     size_t K, dim, ld;

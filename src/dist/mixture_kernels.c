@@ -7,7 +7,7 @@
    All is computed in double, also in the float build: far from a narrow component z^2 is too large for a float, though
    r is 0 there. */
 #include "dist/mixture.h"
-#include "core/vec.h"
+#include "math/vec.h"
 #include "dist/types.h"
 #include <float.h>
 #include <string.h>

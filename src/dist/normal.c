@@ -1,6 +1,6 @@
 /* The standard normal (normal_kernels.c). It has no parameters; learnt and conditional normals are this one pushed
    through an affine flow (dist/compose.c). */
-#include "core/tree.h"
+#include "object/tree.h"
 #include "dist/kernels.h"
 #include "dist/types.h"
 

@@ -1,6 +1,6 @@
 /* The distribution of y = f(z), z ~ base: log q(y) = log base(z) - log|det df/dz| (change of variables).
    Sampling runs f forward. Scoring runs f in the inverse direction, whose log|det| already has the other sign. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "dist/types.h"
 #include "flows/compose.h"
 #include <string.h>

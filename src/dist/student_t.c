@@ -4,10 +4,10 @@
 
    theta [dim] if learnt: n = least + softplus(theta). prep [2 dim]: n, then its constant c(n) (dist/student_t.h). */
 #include "dist/student_t.h"
-#include "core/fields.h"
-#include "core/memory.h"
-#include "core/noise.h"
-#include "core/tree.h"
+#include "object/fields.h"
+#include "base/memory.h"
+#include "math/noise.h"
+#include "object/tree.h"
 #include "dist/kernels.h"
 #include "dist/types.h"
 

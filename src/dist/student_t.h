@@ -2,7 +2,7 @@
    freedom. */
 #ifndef NFI_STUDENT_T_H
 #define NFI_STUDENT_T_H
-#include "core/vec.h"
+#include "math/vec.h"
 #include "dist/types.h"
 
 /* The fewest degrees of freedom. With fewer a draw from the smallest uniform, 2^-53, would overflow a float:

@@ -1,8 +1,8 @@
 /* The uniform distribution on the cube [low, high]^dim (uniform_kernels.c). It has no parameters. Its gradient is 0,
    inside the cube and outside. */
-#include "core/memory.h"
-#include "core/noise.h"
-#include "core/tree.h"
+#include "base/memory.h"
+#include "math/noise.h"
+#include "object/tree.h"
 #include "dist/kernels.h"
 #include "dist/types.h"
 #include <math.h>

@@ -8,9 +8,9 @@
  * The last tensor is a checksum: 64 bits of nfi_container_sum over everything before it, as four numbers of 16 bits.
  * Without it a fit could go on from damaged numbers and nobody would notice.
  */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "fit/progress.h"
-#include "io/description.h"
+#include "model/description.h"
 #include "io/safetensors.h"
 #include <jansson.h>
 #include <stdio.h>

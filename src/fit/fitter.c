@@ -6,7 +6,7 @@
    run, one is made all the same. Only the report and the model receive its result; a fit that is run again continues
    as if that evaluation had not been made. */
 #include "fit/fitter.h"
-#include "core/memory.h"
+#include "base/memory.h"
 #include "fit/optimizers.h"
 #include <math.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Objectives: how they are made, and evaluations of one step by the engine of step.c. */
 #include "fit/objective.h"
-#include "core/memory.h"
-#include "core/table.h"
+#include "base/memory.h"
+#include "object/table.h"
 #include <string.h>
 
 /* What is wrong with the arguments of nf_objective_new; NULL if nothing. The table is known to have all hooks up to

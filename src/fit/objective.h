@@ -1,9 +1,9 @@
 /* What an objective consists of, and the engine that makes one step. */
 #ifndef NFI_OBJECTIVE_H
 #define NFI_OBJECTIVE_H
-#include "core/live.h"
-#include "core/model.h"
-#include "core/shards.h"
+#include "object/live.h"
+#include "model/model.h"
+#include "object/shards.h"
 #include <nflow/objective.h>
 
 struct nf_objective {

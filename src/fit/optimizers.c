@@ -1,7 +1,7 @@
 /* First-order rules and their defaults. Formulas and kernels are in optimizers_kernels.c. Here is what a step
    computes once for all parameters. */
 #include "fit/optimizers.h"
-#include "core/table.h"
+#include "object/table.h"
 #include <math.h>
 
 static void sgd(const nf_optimizer_options *o, double rate, uint64_t t, size_t n, const nf_real *g,

@@ -1,7 +1,7 @@
 /* What an optimizer consists of. */
 #ifndef NFI_OPTIMIZERS_H
 #define NFI_OPTIMIZERS_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/fit.h>
 
 /* The coefficients to compute with. A 0 in `options` stands for the type's default, a negative number for 0.

@@ -13,7 +13,7 @@
  * and the moving average of parameters, average = d average + (1 - d) theta.
  */
 #include "fit/optimizers.h"
-#include "core/vec.h"
+#include "math/vec.h"
 
 void nfi_sgd(size_t n, nf_real a, const nf_real *restrict g, nf_real *restrict theta)
 {

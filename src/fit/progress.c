@@ -2,7 +2,7 @@
    "optimizer": "adam", "slots": 2, "schedule": "cosine", "reason": "steps"}. Integers have all 64 bits and reals have
    17 digits (or are "nan", "inf", "-inf"), so that reading gives the same bits. Choices are written as names. */
 #include "fit/progress.h"
-#include "io/description.h"
+#include "model/description.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>

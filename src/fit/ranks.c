@@ -6,7 +6,7 @@
    All ranks call all_reduce equally often. A rank that cannot make its next step, or does not want to, calls it with
    zeros and a flag instead. A rank that sees a flag ends, too. So no rank waits for one that has gone. After the last
    step there is no such call; all ranks know which step is the last. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "fit/objective.h"
 #include <string.h>
 

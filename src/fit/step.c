@@ -5,9 +5,9 @@
    One rank of several computes the tiles below its node of the tree of shards. After its shards are added up, and
    before the mean is formed, the sums go through the ranks' exchange (ranks.c). Tiles and samples, and so their
    noise, are numbered over the whole step, not over the rank. step_tiles.c has what a thread does with a tile. */
-#include "core/memory.h"
-#include "core/rows.h"
-#include "core/shards.h"
+#include "base/memory.h"
+#include "math/rows.h"
+#include "object/shards.h"
 #include "fit/step_tiles.h"
 #include <math.h>
 #include <omp.h>

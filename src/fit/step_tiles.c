@@ -1,10 +1,10 @@
 /* The tiles of a step: each goes forward, through the loss and backward by the objective's hooks. Samples that fail
-   are left out, and their tile is run again without them (core/live.h).
+   are left out, and their tile is run again without them (object/live.h).
 
    Objectives with a `gather` phase need the whole batch between forward and backward. Therefore the tapes of the
    tiles are kept, up to a limit of memory. Beyond the limit a tile's forward is run again; the noise is reproducible,
    so it gives the same result. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "fit/step_tiles.h"
 #include <string.h>
 

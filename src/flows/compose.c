@@ -1,7 +1,7 @@
 /* What flows that consist of flows have in common: they are made from a list, or read from a description, and a batch
    goes from child to child while they are initialised. */
 #include "flows/compose.h"
-#include "core/memory.h"
+#include "base/memory.h"
 
 /* Adds flow i's shape to that of the whole: first `link` adds what depends on the type, then context and flags
    follow. */

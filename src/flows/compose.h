@@ -1,7 +1,7 @@
 /* What flows that consist of flows have in common. */
 #ifndef NFI_COMPOSE_H
 #define NFI_COMPOSE_H
-#include "core/tree.h"
+#include "object/tree.h"
 
 static inline nf_direction nfi_opposite(nf_direction d)
 {

@@ -14,7 +14,7 @@
    or the inverse direction.
 
    J^-T of the implicit direction is J^T of the explicit one: f's VJP without log-det. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "flows/compose.h"
 
 static const nf_flow_type *type_of(const nf_object *flow)

@@ -1,7 +1,7 @@
 /* How a layer's kernels read parameters. The samples of a tile either share them, or each sample has its own. */
 #ifndef NFI_PARAM_H
 #define NFI_PARAM_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/object.h>
 
 /* Parameter i of sample s: theta is [n] if stride is 0, [n x ld] if it is 1. stride is a constant wherever this

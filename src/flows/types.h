@@ -1,7 +1,6 @@
 /* The type tables of the built-in flows, for model files. */
 #ifndef NFI_FLOW_TYPES_H
 #define NFI_FLOW_TYPES_H
-#include "flows/constraints/types.h"
 #include <nflow/flow.h>
 
 extern const nf_flow_type nfi_chain_type;

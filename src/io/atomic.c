@@ -3,7 +3,7 @@
  * crashes at any moment, `path` is afterwards either the old file or the new one.
  */
 #include "io/atomic.h"
-#include "core/memory.h"
+#include "base/memory.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,11 +1,11 @@
 /*
- * safetensors (github.com/huggingface/safetensors, README "Format"): the header's length as 8 little-endian bytes, at
- * most 100 MB; the header, JSON that begins with '{' and may end in spaces:
+ * safetensors (github.com/huggingface/safetensors, README "Format"). A file begins with the header's length as 8
+ * little-endian bytes; it is at most 100 MB. Then comes the header: JSON that begins with '{' and may end in spaces:
  *     {"__metadata__": {"key": "text", ...}, "name": {"dtype": "F64", "shape": [2, 3], "data_offsets": [0, 48]}, ...}
- * then the data, row-major and little-endian. Tensors cover the data without holes or overlaps; names are unique.
+ * Then come the data, row-major and little-endian. Tensors cover the data without holes or overlaps; names are unique.
  */
 #include "io/safetensors.h"
-#include "io/description.h"
+#include "io/json_text.h"
 #include "io/stream.h"
 #include <jansson.h>
 #include <math.h>
@@ -25,7 +25,7 @@ static uint64_t little_endian(const unsigned char *b, size_t n)
     return value;
 }
 
-/* Reads the file in two steps, so that a wrong length is noticed before the data are read. */
+/* Reads the file in two steps, so that a wrong length of the header is noticed before the rest is read. */
 static nf_status read_bytes(nfi_container *c, const char *who, size_t *header_length)
 {
     nfi_stream *s = nfi_stream_open(who, c->path, false);
@@ -62,7 +62,7 @@ static bool read_size(const json_t *value, size_t *size)
     return true;
 }
 
-/* One entry of the header, by itself. */
+/* Reads one entry of the header, and checks it by itself. */
 static bool read_tensor(const char *name, const json_t *entry, nfi_tensor *t)
 {
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
@@ -176,7 +176,7 @@ const char *nfi_container_metadata(const nfi_container *c, const char *key)
     return json_string_value(json_object_get(json_object_get(c->header, metadata_key), key));
 }
 
-/* One number of either width; false if it is finite, but not in the library's precision. */
+/* Decodes one number of either width. Returns false if the number is finite, but overflows the library's precision. */
 static bool decode(const unsigned char *bytes, size_t width, nf_real *out)
 {
     if (width == sizeof(float)) {
@@ -257,8 +257,8 @@ void nfi_encode(size_t n, const nf_real *numbers, unsigned char *bytes)
     }
 }
 
-/* A sum of whole words of 4 bytes. Every step is one-to-one in the sum and in the word, so that a change of a single
-   word always changes the result. */
+/* Adds whole words of 4 bytes to a checksum. Every step is one-to-one in the sum and in the word, so a change of a
+   single word always changes the result. */
 static uint64_t add_to_sum(uint64_t sum, const unsigned char *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i += 4) {

@@ -1,6 +1,6 @@
 /* Collects the tensors that nfi_tree_slices names, and checks that every parameter is in exactly one of them. */
 #include "io/slices.h"
-#include "core/tree.h"
+#include "object/tree.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* The named tensors of an object's parameters, in the order of theta. */
 #ifndef NFI_SLICES_H
 #define NFI_SLICES_H
-#include "core/memory.h"
+#include "base/memory.h"
 
 enum { NFI_MAX_RANK = 4 };
 

@@ -5,7 +5,7 @@
  * checksum of a gzip member is verified only when its end is reached, so readers finish with nfi_stream_expect_end.
  */
 #include "io/stream.h"
-#include "core/memory.h"
+#include "base/memory.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

@@ -11,7 +11,7 @@
 
    At a kink f'' is 0. Comparisons are written so that a NaN passes through. */
 #include "nn/activation.h"
-#include "core/vec.h"
+#include "math/vec.h"
 
 #define NFI_UNITS(X)                                                                                \
     X(NF_RELU, relu, (z < 0) ? 0 : z, (y > 0) ? 1 : 0, 0)                                           \

@@ -2,7 +2,7 @@
    unit's own output. Units that keep their argument are in swish.h; hidden.h calls the right ones. */
 #ifndef NFI_ACTIVATION_H
 #define NFI_ACTIVATION_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/net.h>
 
 /* y[r][s] = f(y[r][s] + bias[r]); bias [rows]. */

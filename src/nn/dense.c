@@ -7,10 +7,10 @@
    The context is not copied next to x: the columns of W for x and those for the context make two products, which are
    added in one array. */
 #include "nn/dense.h"
-#include "core/memory.h"
-#include "core/product.h"
-#include "core/tiles.h"
-#include "core/transpose.h"
+#include "base/memory.h"
+#include "math/product.h"
+#include "object/tiles.h"
+#include "math/transpose.h"
 #include "nn/directions.h"
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
    gradients. */
 #ifndef NFI_DENSE_H
 #define NFI_DENSE_H
-#include "core/product.h"
+#include "math/product.h"
 #include <nflow/net.h>
 
 typedef struct nfi_dense {

@@ -3,7 +3,7 @@
    one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row. */
 #ifndef NFI_DIRECTIONS_H
 #define NFI_DIRECTIONS_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/net.h>
 
 /* out = factor in, or out += factor in if `add`. factor [rows x ld], in and out [rows x k ld]. out may be in. */

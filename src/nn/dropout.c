@@ -5,7 +5,7 @@
    The mask is noise with a name (step, sample, site), so a repeated pass draws the same mask again. Between forward and
    backward the mask is kept. */
 #include "nn/dropout.h"
-#include "core/rows.h"
+#include "math/rows.h"
 
 void nfi_dropout_mask(const nf_pass *p, size_t layer, double dropout, size_t rows, nf_real *mask)
 {

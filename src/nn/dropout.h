@@ -1,7 +1,7 @@
 /* Dropout on a tile, while training. */
 #ifndef NFI_DROPOUT_H
 #define NFI_DROPOUT_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/net.h>
 
 /* Whether this pass drops units. */

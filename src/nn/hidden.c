@@ -6,7 +6,7 @@
    before it was multiplied by m, which is (1 - dropout) h. Where m is 0, this value does not matter. b = softplus(beta)
    keeps the b of swish positive (Chen et al. 2019, sec. 3.3). */
 #include "nn/hidden.h"
-#include "core/rows.h"
+#include "math/rows.h"
 #include "nn/directions.h"
 #include "nn/dropout.h"
 #include "nn/swish.h"

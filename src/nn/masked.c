@@ -11,8 +11,8 @@
    rows of the layer below. So the matrices are ragged, only weights that are not masked are stored and multiplied, and
    the units of degree t can be computed when x_(t-1) becomes known. */
 #include "nn/masked.h"
-#include "core/rows.h"
-#include "core/tiles.h"
+#include "math/rows.h"
+#include "object/tiles.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 #include <string.h>

@@ -3,8 +3,8 @@
    the inverse of an autoregressive flow, which learns x_t from the outputs of dimension t. */
 #ifndef NFI_MASKED_H
 #define NFI_MASKED_H
-#include "core/product.h"
-#include "core/tree.h"
+#include "math/product.h"
+#include "object/tree.h"
 #include "nn/hidden.h"
 
 /* One masked layer, with its rows sorted by degree. */

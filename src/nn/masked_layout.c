@@ -4,7 +4,7 @@
    among a layer's units, in ascending order; if the division leaves a remainder, the first degrees get one unit more.
    theta holds layer by layer: weights, biases, the parameter of the units if they have one, and, if there is a gate,
    its weights and biases. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "nn/masked.h"
 #include "nn/options.h"
 

@@ -1,8 +1,8 @@
 /* A masked net as an object: all times at once (the passes are in masked.c, the structure is in masked_layout.c),
    initial weights, names, model files, options. */
-#include "core/fields.h"
-#include "core/memory.h"
-#include "core/tree.h"
+#include "object/fields.h"
+#include "base/memory.h"
+#include "object/tree.h"
 #include "nn/masked.h"
 #include "nn/options.h"
 #include "nn/types.h"

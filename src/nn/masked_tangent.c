@@ -10,8 +10,8 @@
    (units.c). The gradients g of the layers are laid out as in masked.c, so that nfi_masked_back_numbers computes the
    parameters' gradients from them; the part of the directions is added here. Kept on the tape
    [n_units + n_gated x k ld]: for each hidden layer dz, or ds after that layer; for gated blocks W_2 dh. */
-#include "core/rows.h"
-#include "core/tiles.h"
+#include "math/rows.h"
+#include "object/tiles.h"
 #include "nn/directions.h"
 #include "nn/masked.h"
 #include "nn/units.h"

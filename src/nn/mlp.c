@@ -5,7 +5,7 @@
    f is a plain unit (hidden.c) or a unit of several products (units.c). Training may drop units (dropout.c). The tape
    keeps one block (nfi_mlp_block) for each hidden layer, from which f' follows. */
 #include "nn/mlp.h"
-#include "core/rows.h"
+#include "math/rows.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 

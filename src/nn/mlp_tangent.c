@@ -9,7 +9,7 @@
 
    Units of several products have forms of their own (units.c). The tape keeps for each hidden layer the products dz
    (for maxout units dh instead), and dz of the last layer if it has units. Otherwise dh is computed again from dz. */
-#include "core/rows.h"
+#include "math/rows.h"
 #include "nn/directions.h"
 #include "nn/dropout.h"
 #include "nn/mlp.h"

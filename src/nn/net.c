@@ -1,6 +1,6 @@
 /* Calls of nets on a tile: from the node to the functions of its type. */
-#include "core/memory.h"
-#include "core/tree.h"
+#include "base/memory.h"
+#include "object/tree.h"
 #include <string.h>
 
 static const nf_net_type *type_of(const nf_object *o, const char *who)

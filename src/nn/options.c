@@ -1,7 +1,7 @@
 /* Checks of the options of nets, and the options' names in descriptions. */
 #include "nn/options.h"
-#include "core/fields.h"
-#include "core/memory.h"
+#include "object/fields.h"
+#include "base/memory.h"
 #include "nn/activation.h"
 #include <math.h>
 

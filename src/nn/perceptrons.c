@@ -6,9 +6,9 @@
 
    A hidden layer with several products per unit is one affine map. For gated units, W stands above V; for maxout units,
    the pieces of a unit stand next to each other. */
-#include "core/fields.h"
-#include "core/memory.h"
-#include "core/tree.h"
+#include "object/fields.h"
+#include "base/memory.h"
+#include "object/tree.h"
 #include "nn/mlp.h"
 #include "nn/options.h"
 #include "nn/types.h"

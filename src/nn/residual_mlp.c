@@ -1,8 +1,8 @@
 /* Residual nets as objects: the order of the layers in theta, initial weights, names, model files, options. Tensors
    have the names and the order of the authors' code (Durkan et al. 2019, ResidualNet). */
-#include "core/fields.h"
-#include "core/memory.h"
-#include "core/tree.h"
+#include "object/fields.h"
+#include "base/memory.h"
+#include "object/tree.h"
 #include "nn/options.h"
 #include "nn/resnet.h"
 #include "nn/types.h"

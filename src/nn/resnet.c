@@ -10,7 +10,7 @@
    The tape keeps h_K and, for each block, a = f(h) and u; with context also t and the gate; for units that keep
    arguments also these; with dropout also the block's mask. */
 #include "nn/resnet.h"
-#include "core/rows.h"
+#include "math/rows.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 #include <string.h>

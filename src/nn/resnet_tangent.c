@@ -7,7 +7,7 @@
    The way back is the chain rule, as in resnet.c, with the second derivatives of f (hidden.c) and of the gate
    (units.c): the gradient of s is gh t + sum_j gdh_j dt_j. The tape keeps dh_K and, for each block, dh_k and dz; with
    context also dt. */
-#include "core/rows.h"
+#include "math/rows.h"
 #include "nn/directions.h"
 #include "nn/dropout.h"
 #include "nn/resnet.h"

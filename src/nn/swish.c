@@ -7,7 +7,7 @@
    The slope of swish is at most 1.0998 for every b, so LipSwish never stretches. Two arguments may give the same y, so
    the derivatives do not follow from y: z is kept. z^2 q is computed as (z s) (z (1 - s)), which does not overflow. */
 #include "nn/swish.h"
-#include "core/vec.h"
+#include "math/vec.h"
 
 void nfi_swish(nf_real c, nf_real b, size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *z,
                nf_real *y)

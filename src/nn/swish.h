@@ -2,7 +2,7 @@
    arrays are [rows x ld] unless said otherwise. */
 #ifndef NFI_SWISH_H
 #define NFI_SWISH_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 
 /* z = x + bias[r], y = f(z). x may be z or y. */
 NFI_KERNEL void nfi_swish(nf_real c, nf_real b, size_t rows, size_t ld, const nf_real *bias, const nf_real *x,

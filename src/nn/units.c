@@ -12,7 +12,7 @@
    Maxout (Goodfellow et al. 2013, eq. 1-2): h = max_j z_j. Its gradient goes to the first of the largest pieces, and dh
    is that piece's. */
 #include "nn/units.h"
-#include "core/vec.h"
+#include "math/vec.h"
 
 NFI_INLINE void gate(size_t rows, size_t ld, const nf_real *bias_v, const nf_real *bias_s, nf_real *v, nf_real *s,
                      bool add, nf_real *h)

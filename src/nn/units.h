@@ -2,7 +2,7 @@
    kernels add the biases as well; the backward kernels sum the gradients of the biases. */
 #ifndef NFI_UNITS_H
 #define NFI_UNITS_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/net.h>
 
 /* v += bias_v, s = sigmoid(s + bias_s), then h = v s, or h += v s if `add`. v, s, h [rows x ld], biases [rows]. */

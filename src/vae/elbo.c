@@ -3,9 +3,9 @@
    beta_t of the joint is the annealing of Rezende & Mohamed 2015, eq. 20; kl_t is the warm-up of Sonderby et al. 2016.
    A tile goes through encoder, draw, decoder and likelihood and back again while it is in the cache. */
 #include "vae/vae.h"
-#include "core/memory.h"
-#include "core/rows.h"
-#include "fit/minibatch.h"
+#include "base/memory.h"
+#include "math/rows.h"
+#include "data/minibatch.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* The likelihoods of a VAE, chosen by kind. The formulas are in likelihood_kernels.c. */
 #include "vae/likelihood.h"
-#include "core/tiles.h"
+#include "object/tiles.h"
 #include <string.h>
 
 size_t nfi_likelihood_rows(nf_likelihood kind, size_t dim)

@@ -2,7 +2,7 @@
    [nfi_likelihood_rows x ld]. */
 #ifndef NFI_LIKELIHOOD_H
 #define NFI_LIKELIHOOD_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/vae.h>
 
 /* The number of rows of a for dim rows of x. */

@@ -3,7 +3,7 @@
    the way, so that no logit overflows. Gaussian with means m and log-scales t: log p = sum_r -r^2/2 - t - log(2 pi)/2,
    r = (x - m) exp(-t); gradients r exp(-t) and r^2 - 1. */
 #include "vae/likelihood.h"
-#include "core/vec.h"
+#include "math/vec.h"
 #include "dist/types.h"
 
 void nfi_bernoulli_log(size_t dim, size_t ld, const nf_real *restrict x, const nf_real *restrict l,

@@ -1,7 +1,7 @@
 /* What a VAE consists of: its three parts, and a draw from its posterior on a tile. */
 #ifndef NFI_VAE_H
 #define NFI_VAE_H
-#include "core/model.h"
+#include "model/model.h"
 #include "vae/likelihood.h"
 #include <nflow/vae.h>
 

@@ -14,10 +14,10 @@
  *
  * A draw is left out if its log q is not finite, or if the target gives no finite log p or gradient for it.
  */
-#include "core/live.h"
-#include "core/memory.h"
-#include "core/rows.h"
-#include "core/tree.h"
+#include "object/live.h"
+#include "base/memory.h"
+#include "math/rows.h"
+#include "object/tree.h"
 #include "vi/draws.h"
 #include <math.h>
 #include <nflow/objective.h>

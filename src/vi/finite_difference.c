@@ -6,7 +6,7 @@
  * If one of the two points is rejected, the difference is one-sided; if both are, it is 0. The error is O(h^2) +
  * epsilon / h; with a step of the cube root of epsilon the two terms are in balance.
  */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "vi/target.h"
 #include <math.h>
 #include <string.h>

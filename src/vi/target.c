@@ -4,7 +4,7 @@
  * p = -infinity and a gradient of zeros.
  */
 #include "vi/target.h"
-#include "core/memory.h"
+#include "base/memory.h"
 #include <math.h>
 #include <string.h>
 

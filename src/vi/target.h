@@ -1,7 +1,7 @@
 /* What a target consists of. */
 #ifndef NFI_TARGET_H
 #define NFI_TARGET_H
-#include "core/status.h"
+#include "base/status.h"
 #include <nflow/target.h>
 #include <pthread.h>
 

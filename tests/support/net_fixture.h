@@ -2,8 +2,8 @@
    time, in double. */
 #ifndef NET_FIXTURE_H
 #define NET_FIXTURE_H
-#include "core/tiles.h"
-#include "core/tree.h"
+#include "object/tiles.h"
+#include "object/tree.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/net.h>

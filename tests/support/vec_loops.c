@@ -1,6 +1,6 @@
 /* See vec_loops.h. VEC_SET is the instruction set that this is compiled for. */
 #include "vec_loops.h"
-#include "core/vec.h"
+#include "math/vec.h"
 
 #define LOOP(type, name, f)                                   \
     static void name##_loop(size_t n, const type *x, type *y) \

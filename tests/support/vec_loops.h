@@ -1,4 +1,4 @@
-/* The functions of core/vec.h as loops over numbers, in every instruction set that the library is built for:
+/* The functions of math/vec.h as loops over numbers, in every instruction set that the library is built for:
    vec_loops.c is compiled once for each. VEC_SETS(X), from meson.build, is X(set) for each, the least first. */
 #ifndef VEC_LOOPS_H
 #define VEC_LOOPS_H

@@ -1,5 +1,5 @@
 /* The Cholesky factor of a correlation matrix. The formulas are in cholesky_corr_kernels.c. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 

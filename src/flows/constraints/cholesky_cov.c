@@ -1,6 +1,6 @@
 /* The Cholesky factor L [M x N] of a covariance matrix (Stan Reference Manual): x fills the lower triangle row by
    row; the diagonal is e^x. log-det = sum of the diagonal's x. Entry (i, j) is in row j M + i of y. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 #include <string.h>

@@ -4,8 +4,8 @@
    and the log-det is -infinity. If u < NFI_LEAST, the constant NFI_LEAST is taken instead of u. NaN stays NaN. */
 #ifndef NFI_CONSTRAINT_H
 #define NFI_CONSTRAINT_H
-#include "core/kernel.h"
-#include "core/vec.h"
+#include "base/kernel.h"
+#include "math/vec.h"
 #include "flows/compose.h"
 #include "flows/constraints/types.h"
 

@@ -1,6 +1,6 @@
 /* S = L L^T, from a Cholesky factor to its matrix. The formulas are in gram_kernels.c. */
-#include "core/fields.h"
-#include "core/memory.h"
+#include "object/fields.h"
+#include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 

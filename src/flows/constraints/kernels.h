@@ -4,7 +4,7 @@
    in the inverse direction. */
 #ifndef NFI_CONSTRAINT_KERNELS_H
 #define NFI_CONSTRAINT_KERNELS_H
-#include "core/kernel.h"
+#include "base/kernel.h"
 #include <nflow/flow.h>
 
 /* ---- bounds: one row; `from` enters in direction d, `to` leaves ---- */

@@ -1,5 +1,5 @@
 /* Covariance and correlation matrices: a chain of a Cholesky factor and L L^T. */
-#include "core/memory.h"
+#include "base/memory.h"
 #include "flows/constraints/constraint.h"
 
 nf_flow *nf_cov_matrix(size_t K)

@@ -1,6 +1,6 @@
 /* Ordered numbers. The formulas are in ordered_kernels.c. */
-#include "core/fields.h"
-#include "core/memory.h"
+#include "object/fields.h"
+#include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 

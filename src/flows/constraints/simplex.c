@@ -2,8 +2,8 @@
 
        one, or columns: entry i is in row j K + i of y and row j (K - 1) + i of x;
        rows of a matrix: entry i is in row i n + j of both. */
-#include "core/fields.h"
-#include "core/memory.h"
+#include "object/fields.h"
+#include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 

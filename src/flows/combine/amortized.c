@@ -1,0 +1,191 @@
+/* A flow whose parameters, for each sample, are a net's output or the context itself (Rezende & Mohamed 2015,
+   sec. 4.2), or a flow whose context is a net's output:
+
+       y = f(x; theta),   theta = head(context)   or   theta = context,
+       y = f(x; theta, c),    c = net(context).
+
+   The gradient of f in what the net gives is the cotangent of the net's output. Without a net the gradient goes
+   straight into that of the context. */
+#include "flows/combine/conditioned.h"
+#include "flows/types.h"
+
+/* Child 0 is f; it is detached unless the net gives its context. Child 1 is the head or the net, if there is one. */
+static bool has_head(const nf_object *o)
+{
+    return o->n_children > NFI_CONDITIONER;
+}
+
+static nf_pass head_pass(const nf_object *o, const nf_pass *p)
+{
+    nf_pass c = nf_child_pass(o, NFI_CONDITIONER, p);
+    c.ctx = NULL; /* the head reads the context as its input */
+    return c;
+}
+
+static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved)
+{
+    if (has_head(o)) {
+        const nf_pass h = head_pass(o, p);
+        return nfi_conditioned_apply(o, d, p, &h, p->ctx, x, y, log_det, saved);
+    }
+    const nf_pass c = nfi_transform_pass(o, p, p->ctx);
+    return nf_flow_apply(o->children[NFI_TRANSFORM], d, &c, x, y, log_det, saved);
+}
+
+static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    if (!has_head(o)) {
+        const nf_pass c = nfi_transform_pass(o, p, p->ctx);
+        const nf_grad gf = {.theta = g->ctx};
+        return nf_flow_vjp(o->children[NFI_TRANSFORM], d, &c, x, y, saved, gy, g_log_det, gx, &gf);
+    }
+    const size_t size = o->own.n_ctx * p->ld;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    const nf_pass h = head_pass(o, p);
+    nf_grad gh = nf_child_grad(o, NFI_CONDITIONER, p, g);
+    gh.ctx = NULL;
+    nf_real *g_ctx = NULL;
+    if (g->ctx && !(g_ctx = nf_arena_reals(p->scratch, o->own.n_ctx, p->ld)))
+        return NF_ENOMEM;
+    nf_status status = nfi_conditioned_vjp(o, d, p, &h, p->ctx, x, y, saved, gy, g_log_det, gx, g_ctx, g, &gh);
+    for (size_t i = 0; g_ctx && status == NF_OK && i < size; i++)
+        g->ctx[i] += g_ctx[i];
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy)
+{
+    if (has_head(o))
+        return nfi_conditioned_solve_jt(o, d, p, x, y, saved, gx, gy);
+    const nf_pass c = nfi_transform_pass(o, p, p->ctx);
+    return nf_flow_solve_jt(o->children[NFI_TRANSFORM], d, &c, x, y, saved, gx, gy);
+}
+
+static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
+{
+    return has_head(o) ? nfi_conditioned_init(o, noise, batch, theta, state) : NF_OK;
+}
+
+static nf_status start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
+{
+    return has_head(o) ? NF_OK : nfi_transform_start(o, noise, ctx);
+}
+
+/* For a flow with a context net, where f has numbers of its own. f is initialised from the batch, with what the net
+   makes of the batch's context. */
+static nf_status init_by_net(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                             nf_real *state)
+{
+    if (!batch)
+        return nfi_conditioned_init(o, noise, NULL, theta, state);
+    nf_batch own = *batch;
+    own.ctx = NULL;
+    const nf_status status = nfi_conditioned_init_net(o, noise, 1, theta, state);
+    return status == NF_OK ? nfi_init_steered(o, noise, &own, batch->ctx, theta, state) : status;
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM);
+    if (nf_read_n_children(r) <= NFI_CONDITIONER)
+        return nf_amortized_by_context(f);
+    return nf_amortized(f, nfi_read_net(r, NFI_CONDITIONER, "an amortised flow"));
+}
+
+const nf_flow_type nfi_amortized_type = {
+    .part = {.name = "amortized", .init = init, .start_context = start_context},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild,
+};
+
+static nf_flow *rebuild_by_net(nf_reader *r)
+{
+    nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM);
+    return nf_context_net(f, nfi_read_net(r, NFI_CONDITIONER, "a flow with a context net"));
+}
+
+const nf_flow_type nfi_context_net_type = {
+    .part = {.name = "context_net", .init = init_by_net, .start_context = nfi_conditioned_start_context},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild_by_net,
+};
+
+static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
+{
+    return (nf_shape){
+        .dim_in = s->dim_in, .dim_out = s->dim_out, .n_ctx = n_ctx, .n_saved = n_saved, .flags = NFI_WRITES_GRADIENT};
+}
+
+/* A net on top of the context takes it as its input, and nothing beside it. */
+static nf_status check_input(const nf_shape *net, const char *who, const char *name)
+{
+    if (net->dim_in == 0 || net->n_ctx)
+        return nf_error(NF_EDIM, "%s: the %s must read the context as its input, but takes %zu rows and %zu of context",
+                        who, name, net->dim_in, net->n_ctx);
+    return NF_OK;
+}
+
+static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
+{
+    if (nfi_check_reader(s, "nf_context_net") != NF_OK)
+        return nf_error_status();
+    if (net->dim_out != s->n_ctx)
+        return nf_error(NF_EDIM, "nf_context_net: the net gives %zu rows, but the flow reads %zu rows of context",
+                        net->dim_out, s->n_ctx);
+    return check_input(net, "nf_context_net", "net");
+}
+
+nf_flow *nf_context_net(nf_flow *f, nf_net *net)
+{
+    const nf_shape *s = nf_flow_shape(f), *n = nf_object_shape(nf_net_object(net));
+    if (f && net && check_context_net(s, n) == NF_OK) {
+        const nf_shape own = amortized_shape(s, n->dim_in, s->n_ctx);
+        return nf_flow_new(&nfi_context_net_type, &own, NULL, (nf_object *[]){nf_flow_object(f), nf_net_object(net)},
+                           2);
+    }
+    nf_flow_free(f);
+    nf_net_free(net);
+    return NULL;
+}
+
+static nf_status check_head(const nf_shape *s, const nf_shape *h)
+{
+    if (h->dim_out != s->n_params)
+        return nf_error(NF_EDIM, "nf_amortized: the head gives %zu rows, but the flow has %zu parameters", h->dim_out,
+                        s->n_params);
+    return check_input(h, "nf_amortized", "head");
+}
+
+nf_flow *nf_amortized(nf_flow *f, nf_net *head)
+{
+    const nf_shape *s = nf_flow_shape(f), *h = nf_object_shape(nf_net_object(head));
+    if (f && head && nfi_check_transform(s, "nf_amortized") == NF_OK && check_head(s, h) == NF_OK) {
+        const nf_shape own = amortized_shape(s, h->dim_in, s->n_params);
+        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL,
+                                     (nf_object *[]){nf_flow_object(f), nf_net_object(head)}, 2, 1);
+    }
+    nf_flow_free(f);
+    nf_net_free(head);
+    return NULL;
+}
+
+nf_flow *nf_amortized_by_context(nf_flow *f)
+{
+    const nf_shape *s = nf_flow_shape(f);
+    if (f && nfi_check_transform(s, "nf_amortized_by_context") == NF_OK) {
+        const nf_shape own = amortized_shape(s, s->n_params, 0);
+        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL, (nf_object *[]){nf_flow_object(f)}, 1, 1);
+    }
+    nf_flow_free(f);
+    return NULL;
+}

@@ -1,0 +1,303 @@
+/* The flows of papers, made of the layers of flow.h. A recipe is one entry of data: how the rows are split (by
+   couplings or in an order), what is done to each, and the options for those that are not given. From the base on, a
+   recipe makes
+
+       [mixing_0,] layer_0, [mixing_1,] layer_1, ..., layer_(K-1) [, mixing_K].
+
+   NICE has its diagonal scaling before layer_0. Only NF_MIX_LU puts flows between the layers: reversed or random orders
+   belong to the autoregressive layers themselves, random masks to the couplings. */
+#include <nflow/recipes.h>
+#include "base/memory.h"
+#include "nn/options.h"
+#include <stdio.h>
+
+typedef size_t mask_fn(size_t dim, size_t k, unsigned char *mask);
+
+typedef struct recipe {
+    const char *name;
+    mask_fn *mask; /* the mask of a coupling; NULL: the layers are autoregressive */
+    bool scaling;  /* whether there is the diagonal scaling of NICE */
+    nf_recipe_options paper;
+} recipe;
+
+static const size_t nice_hidden[] = {1000, 1000, 1000, 1000, 1000}, made_hidden[] = {500}, nvp_hidden[] = {256, 256},
+                    maf_hidden[] = {512, 512}, iaf_hidden[] = {320, 320};
+/* The papers' MADE and MAF scale by exp(a). The next dimension of a draw is scaled by what a net makes of the
+   dimensions before, and so in each layer. Of an untrained MAF (10 dimensions, last_scale 0.25) some in a hundred
+   draws overflow. The scale exp(u tanh(a / u)) with u = ln 1000 keeps each factor between 1/1000 and 1000. With it
+   the same draws stay below 1e12. It differs from exp(a) by 1 % only at |a| = 1.1. */
+static const nf_scaled_affine_options bounded = {.scale = NF_SCALE_TANH},
+                                      nearly_free = {.scale = NF_SCALE_TANH, .limit = 6.907755278982137},
+                                      gated = {.scale = NF_SCALE_SIGMOID, .bias = 2, .gated = true};
+static const nf_spline_options spline = {.bins = 8, .box = 3};
+
+static const recipe nice = {.name = "nf_nice",
+                            .mask = nf_mask_halves,
+                            .scaling = true,
+                            .paper = {.n_layers = 4, .hidden = nice_hidden, .n_hidden = 5, .mixing = NF_MIX_NONE}};
+static const recipe realnvp = {
+    .name = "nf_realnvp",
+    .mask = nf_mask_alternating,
+    .paper = {.n_layers = 10, .hidden = nvp_hidden, .n_hidden = 2, .scale = &bounded, .mixing = NF_MIX_NONE}};
+static const recipe made = {.name = "nf_made",
+                            .paper = {.n_layers = 1,
+                                      .hidden = made_hidden,
+                                      .n_hidden = 1,
+                                      .scale = &nearly_free,
+                                      .mixing = NF_MIX_REVERSE,
+                                      .parallel = NF_PARALLEL_INVERSE}};
+static const recipe maf = {.name = "nf_maf",
+                           .paper = {.n_layers = 5,
+                                     .hidden = maf_hidden,
+                                     .n_hidden = 2,
+                                     .scale = &nearly_free,
+                                     .mixing = NF_MIX_REVERSE,
+                                     .parallel = NF_PARALLEL_INVERSE}};
+static const recipe iaf = {.name = "nf_iaf",
+                           .paper = {.n_layers = 8,
+                                     .hidden = iaf_hidden,
+                                     .n_hidden = 2,
+                                     .activation = NF_ELU,
+                                     .scale = &gated,
+                                     .mixing = NF_MIX_REVERSE,
+                                     .parallel = NF_PARALLEL_FORWARD}};
+static const recipe nsf_coupling = {
+    .name = "nf_nsf_coupling",
+    .mask = nf_mask_alternating,
+    .paper = {
+        .n_layers = 10, .hidden = nvp_hidden, .n_hidden = 1, .n_blocks = 2, .spline = &spline, .mixing = NF_MIX_LU}};
+static const recipe nsf_autoregressive = {.name = "nf_nsf_autoregressive",
+                                          .paper = {.n_layers = 10,
+                                                    .hidden = nvp_hidden,
+                                                    .n_hidden = 1,
+                                                    .n_blocks = 2,
+                                                    .spline = &spline,
+                                                    .mixing = NF_MIX_LU,
+                                                    .parallel = NF_PARALLEL_INVERSE}};
+
+/* ---- options ---- */
+
+/* The options that were given; those that are zero are replaced by the recipe's own. */
+static nf_recipe_options fill(const recipe *r, const nf_recipe_options *given)
+{
+    nf_recipe_options q = given ? *given : (nf_recipe_options){.n_ctx = 0};
+    const nf_recipe_options *paper = &r->paper;
+    q.n_layers = q.n_layers ? q.n_layers : paper->n_layers;
+    q.n_blocks = q.n_blocks ? q.n_blocks : q.n_hidden > 1 ? 0 : paper->n_blocks;
+    q.hidden = q.n_hidden ? q.hidden : paper->hidden;
+    q.n_hidden = q.n_hidden ? q.n_hidden : q.n_blocks ? 1 : paper->n_hidden;
+    q.activation = q.activation ? q.activation : paper->activation;
+    q.last_scale = nfi_option_of(nfi_scale_of(q.last_scale, 0.01));
+    q.scale = q.scale ? q.scale : paper->scale;
+    q.spline = q.spline ? q.spline : paper->spline;
+    q.mixing = q.mixing ? q.mixing : paper->mixing;
+    q.parallel = q.parallel ? q.parallel : paper->parallel;
+    return q;
+}
+
+/* The one-dimensional transforms of a layer, side by side. */
+static nf_flow *make_transform(const nf_recipe_options *q, size_t dim)
+{
+    return q->spline ? nf_spline(dim, q->spline) : q->scale ? nf_scaled_affine(dim, q->scale) : nf_shift(dim);
+}
+
+/* Refuses what the constructor of the transform refuses, with a message that begins with the recipe's name. */
+static nf_status check_transform(const char *who, const nf_recipe_options *q)
+{
+    nf_flow *t = make_transform(q, 1);
+    nf_flow_free(t);
+    if (t)
+        return NF_OK;
+    char why[200];
+    snprintf(why, sizeof why, "%s", nf_error_message());
+    return nf_error(nf_error_status(), "%s: `%s`: %s", who, q->spline ? "spline" : "scale", why);
+}
+
+static nf_status check_nets(const char *who, const nf_recipe_options *q)
+{
+    if (nfi_check_units(who, q->activation, NF_IDENTITY, NF_INIT_AUTO) != NF_OK ||
+        nfi_check_dropout(who, q->dropout) != NF_OK || nfi_check_scale(who, "last_scale", q->last_scale) != NF_OK ||
+        nfi_check_hidden(who, q->n_hidden, q->hidden) != NF_OK)
+        return nf_error_status();
+    if (q->n_blocks && q->n_hidden > 1)
+        return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but residual blocks (`n_blocks` is %zu) have one width", who,
+                        q->n_hidden, q->n_blocks);
+    return NF_OK;
+}
+
+static nf_status check(const recipe *r, size_t dim, const nf_recipe_options *given, const nf_recipe_options *q)
+{
+    const char *who = r->name;
+    if (dim == 0)
+        return nf_error(NF_EARG, "%s: `dim` is 0", who);
+    const bool stray_scale = q->scale && !r->paper.scale, stray_spline = q->spline && !r->paper.spline;
+    if (stray_scale || stray_spline)
+        return nf_error(NF_EARG, "%s: `%s` is given, but its layers are %s", who, stray_scale ? "scale" : "spline",
+                        r->paper.spline  ? "splines"
+                        : r->paper.scale ? "affine"
+                                         : "shifts");
+    if (q->mixing > NF_MIX_LU || q->parallel > NF_PARALLEL_INVERSE)
+        return nf_error(NF_EARG, "%s: `%s` is %d", who, q->mixing > NF_MIX_LU ? "mixing" : "parallel",
+                        q->mixing > NF_MIX_LU ? (int)q->mixing : (int)q->parallel);
+    if (r->mask && q->mixing == NF_MIX_REVERSE)
+        return nf_error(NF_EARG, "%s: `mixing` is NF_MIX_REVERSE, but couplings have no order", who);
+    if (r->mask && given && given->parallel)
+        return nf_error(NF_EARG, "%s: `parallel` is given, but both directions of a coupling are one pass", who);
+    if (check_nets(who, q) != NF_OK)
+        return nf_error_status();
+    return check_transform(who, q);
+}
+
+/* ---- layers ---- */
+
+static nf_net *coupling_net(const nf_recipe_options *q, size_t in, size_t out)
+{
+    if (q->n_blocks)
+        return nf_residual_mlp(in, out, q->n_ctx,
+                               &(nf_residual_mlp_options){.width = q->hidden[0],
+                                                          .n_blocks = q->n_blocks,
+                                                          .activation = q->activation,
+                                                          .dropout = q->dropout,
+                                                          .last_scale = q->last_scale});
+    return nf_mlp(in, out, q->n_ctx,
+                  &(nf_mlp_options){.hidden = q->hidden,
+                                    .n_hidden = q->n_hidden,
+                                    .activation = q->activation,
+                                    .dropout = q->dropout,
+                                    .last_scale = q->last_scale});
+}
+
+static nf_flow *coupling(const recipe *r, const nf_recipe_options *q, size_t dim, size_t k)
+{
+    unsigned char *mask = nfi_calloc(dim, 1);
+    if (!mask)
+        return NULL;
+    const size_t n_b = q->mixing == NF_MIX_PERMUTE ? nf_mask_random(dim, k, q->seed, mask) : r->mask(dim, k, mask);
+    nf_flow *t = make_transform(q, n_b), *f = NULL;
+    if (t)
+        f = nf_coupling(dim, mask, t, coupling_net(q, dim - n_b, nf_flow_shape(t)->n_params));
+    nfi_free(mask);
+    return f;
+}
+
+static nf_noise order_noise(const nf_recipe_options *q, size_t k)
+{
+    return (nf_noise){.seed = q->seed, .step = k};
+}
+
+static nf_flow *autoregressive(const nf_recipe_options *q, size_t dim, size_t k)
+{
+    const nf_masked_options net = {.hidden = q->hidden,
+                                   .n_hidden = q->n_hidden,
+                                   .n_blocks = q->n_blocks,
+                                   .activation = q->activation,
+                                   .last_scale = q->last_scale,
+                                   .dropout = q->dropout};
+    const nf_direction parallel = q->parallel == NF_PARALLEL_FORWARD ? NF_FORWARD : NF_INVERSE;
+    const nf_noise noise = order_noise(q, k);
+    size_t *order = nfi_calloc(dim, sizeof *order);
+    if (!order)
+        return NULL;
+    if (q->mixing == NF_MIX_PERMUTE)
+        nf_noise_permutation(&noise, dim, order);
+    else
+        for (size_t t = 0; t < dim; t++)
+            order[t] = q->mixing == NF_MIX_REVERSE && k % 2 == 1 ? dim - 1 - t : t;
+    nf_flow *t = make_transform(q, 1), *f = NULL;
+    if (t)
+        f = nf_autoregressive(t, nf_masked_net(dim, nf_flow_shape(t)->n_params, q->n_ctx, &net), order, parallel);
+    nfi_free(order);
+    return f;
+}
+
+/* The k-th permutation; the last one undoes the others. rows [dim]: for each present row, which row of the first
+   layer's input it is. */
+static nf_flow *permutation(const nf_recipe_options *q, size_t dim, size_t k, size_t *rows)
+{
+    const nf_noise noise = order_noise(q, k);
+    size_t *order = nfi_calloc(dim, sizeof *order), *moved = nfi_calloc(dim, sizeof *moved);
+    nf_flow *f = NULL;
+    if (order && moved) {
+        if (k < q->n_layers)
+            nf_noise_permutation(&noise, dim, order);
+        else
+            for (size_t i = 0; i < dim; i++)
+                order[rows[i]] = i;
+        for (size_t i = 0; i < dim; i++)
+            moved[i] = rows[order[i]];
+        for (size_t i = 0; i < dim; i++)
+            rows[i] = moved[i];
+        f = nf_permutation(dim, order);
+    }
+    nfi_free(order);
+    nfi_free(moved);
+    return f;
+}
+
+static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *given)
+{
+    const nf_recipe_options q = fill(r, given);
+    size_t room, rows_bytes;
+    if (check(r, dim, given, &q) != NF_OK)
+        return NULL;
+    if (!nfi_mul(q.n_layers, 3, &room) || !nfi_add(room, 3, &room) || !nfi_mul(dim, sizeof(size_t), &rows_bytes)) {
+        nf_error(NF_EARG, "%s: `n_layers` is %zu, `dim` %zu", r->name, q.n_layers, dim);
+        return NULL;
+    }
+    nf_flow **f = nfi_calloc(room, sizeof(nf_flow *)), *chain = NULL;
+    size_t *rows = nfi_calloc(dim, sizeof *rows), n = 0;
+    for (size_t i = 0; rows && i < dim; i++)
+        rows[i] = i;
+    if (f && rows) {
+        bool whole = true; /* after a failure nothing more is made, and nf_chain frees the flows that exist */
+        if (r->scaling)
+            whole = (f[n++] = nf_affine(dim)) != NULL;
+        for (size_t k = 0; k <= q.n_layers && whole; k++) {
+            if (q.mixing == NF_MIX_LU) {
+                whole = (f[n++] = permutation(&q, dim, k, rows)) != NULL;
+                whole = whole && (f[n++] = nf_lu_linear(dim, NF_LU_IDENTITY)) != NULL;
+            }
+            if (k < q.n_layers && whole)
+                whole = (f[n++] = r->mask ? coupling(r, &q, dim, k) : autoregressive(&q, dim, k)) != NULL;
+        }
+        chain = nf_chain(f, n);
+    }
+    nfi_free(f);
+    nfi_free(rows);
+    return chain;
+}
+
+nf_flow *nf_nice(size_t dim, const nf_recipe_options *options)
+{
+    return build(&nice, dim, options);
+}
+
+nf_flow *nf_realnvp(size_t dim, const nf_recipe_options *options)
+{
+    return build(&realnvp, dim, options);
+}
+
+nf_flow *nf_made(size_t dim, const nf_recipe_options *options)
+{
+    return build(&made, dim, options);
+}
+
+nf_flow *nf_maf(size_t dim, const nf_recipe_options *options)
+{
+    return build(&maf, dim, options);
+}
+
+nf_flow *nf_iaf(size_t dim, const nf_recipe_options *options)
+{
+    return build(&iaf, dim, options);
+}
+
+nf_flow *nf_nsf_coupling(size_t dim, const nf_recipe_options *options)
+{
+    return build(&nsf_coupling, dim, options);
+}
+
+nf_flow *nf_nsf_autoregressive(size_t dim, const nf_recipe_options *options)
+{
+    return build(&nsf_autoregressive, dim, options);
+}

@@ -1,0 +1,195 @@
+/* The hooks and options of the elementwise affine flow with a bounded scale. The formulas, and their papers, are in
+   scaled_affine_kernels.c and log_scale.h. */
+#include "flows/elementwise/scaled_affine.h"
+#include "object/fields.h"
+#include "base/memory.h"
+#include "flows/types.h"
+#include <math.h>
+
+typedef struct scaled_affine {
+    nf_scaled_affine_options options; /* with defaults filled in */
+    nfi_log_scale form;
+} scaled_affine;
+
+/* ---- hooks; apply saves m', L, L' ---- */
+
+static size_t columns_of(const nf_pass *p)
+{
+    return p->theta_stride ? p->ld : 1;
+}
+
+static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved)
+{
+    const scaled_affine *q = nf_self(o);
+    const size_t dim = nf_object_shape(o)->dim_in, columns = columns_of(p);
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *affine = nf_arena_reals(p->tape ? p->tape : p->scratch, 3 * dim, columns);
+    if (!affine)
+        return NF_ENOMEM;
+    nfi_scaled_affine_bound(q->options.scale, q->options.gated, q->form, dim, columns, p->theta, affine,
+                            affine + dim * columns, affine + 2 * dim * columns);
+    nf_pass inner = *p;
+    inner.theta = affine;
+    const nf_status status = nfi_affine_type.apply(o, d, &inner, x, y, log_det, NULL);
+    if (p->tape)
+        *saved = affine;
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    const scaled_affine *q = nf_self(o);
+    const size_t dim = nf_object_shape(o)->dim_in, columns = columns_of(p);
+    const nf_real *affine = saved;
+    nf_pass inner = *p;
+    inner.theta = affine;
+    nf_grad inner_g = {.theta = NULL};
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    if (g->theta) {
+        inner_g.theta = nf_arena_reals(p->scratch, 2 * dim, columns);
+        if (!inner_g.theta)
+            return NF_ENOMEM;
+        for (size_t i = 0; i < 2 * dim * columns; i++)
+            inner_g.theta[i] = 0;
+    }
+    const nf_status status = nfi_affine_type.vjp(o, d, &inner, x, y, NULL, gy, g_log_det, gx, &inner_g);
+    if (g->theta)
+        nfi_scaled_affine_pull_back(q->options.gated, dim, columns, p->theta, affine + dim * columns,
+                                    affine + 2 * dim * columns, inner_g.theta, g->theta);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy)
+{
+    nf_pass inner = *p;
+    inner.theta = saved;
+    return nfi_affine_type.solve_jt(o, d, &inner, x, y, NULL, gx, gy);
+}
+
+/* ---- structure ---- */
+
+static const char *const scales[] = {
+    [NF_SCALE_EXP] = "exp",           [NF_SCALE_TANH] = "tanh",         [NF_SCALE_CLAMP] = "clamp",
+    [NF_SCALE_SOFTSIGN] = "softsign", [NF_SCALE_ATAN] = "atan",         [NF_SCALE_ASYMMETRIC] = "asymmetric",
+    [NF_SCALE_SIGMOID] = "sigmoid",   [NF_SCALE_SOFTPLUS] = "softplus",
+};
+
+static nf_status describe(const nf_object *o, nf_writer *w)
+{
+    const nf_scaled_affine_options *q = &((const scaled_affine *)nf_self(o))->options;
+    nf_status status = nf_write_choice(w, "scale", NFI_N_NAMES(scales), scales, q->scale);
+    if (status == NF_OK)
+        status = nf_write_number(w, "limit", q->limit);
+    if (status == NF_OK)
+        status = nf_write_number(w, "lower", q->lower);
+    if (status == NF_OK)
+        status = nf_write_number(w, "bias", q->bias);
+    if (status == NF_OK)
+        status = nf_write_number(w, "floor", q->floor);
+    if (status == NF_OK)
+        status = nf_write_bool(w, "gated", q->gated);
+    return status;
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    nf_scaled_affine_options q = {.scale = NF_SCALE_EXP};
+    size_t scale = NF_SCALE_EXP;
+    if (nfi_maybe_choice(r, "scale", NFI_N_NAMES(scales), scales, &scale) != NF_OK ||
+        nfi_maybe_number(r, "limit", &q.limit) != NF_OK || nfi_maybe_number(r, "lower", &q.lower) != NF_OK ||
+        nfi_maybe_number(r, "bias", &q.bias) != NF_OK || nfi_maybe_number(r, "floor", &q.floor) != NF_OK ||
+        nfi_maybe_bool(r, "gated", &q.gated) != NF_OK)
+        return NULL;
+    q.scale = (nf_scale)scale;
+    return nf_scaled_affine(nf_read_dim_in(r), &q);
+}
+
+static void slices(const nf_object *o, nf_slice_fn *each, void *user)
+{
+    each(user, "m_a", 0, 2, (const size_t[]){nf_object_shape(o)->dim_in, 2});
+}
+
+const nf_flow_type nfi_scaled_affine_type = {
+    .part = {.name = "scaled_affine", .describe = describe, .slices = slices, .destroy = nfi_free},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild,
+};
+
+/* Which options a scale reads, and its limits if none are given. */
+static const struct kind {
+    bool limit, lower, floor;
+    double upper_default, lower_default; /* lower_default 0: the same as the upper limit */
+} kinds[] = {
+    [NF_SCALE_EXP] = {.limit = false},
+    [NF_SCALE_TANH] = {.limit = true, .upper_default = 2},
+    [NF_SCALE_CLAMP] = {.limit = true, .lower = true, .upper_default = 5},
+    [NF_SCALE_SOFTSIGN] = {.limit = true, .upper_default = 6.9077552789821368}, /* ln 1000 */
+    [NF_SCALE_ATAN] = {.limit = true, .upper_default = 1.9},
+    [NF_SCALE_ASYMMETRIC] = {.limit = true, .lower = true, .upper_default = 0.1, .lower_default = 2},
+    [NF_SCALE_SIGMOID] = {.floor = true},
+    [NF_SCALE_SOFTPLUS] = {.floor = true},
+};
+
+static nf_status check_bound(const char *name, double value, bool read)
+{
+    if (!(value >= 0 && value <= 700)) /* NaN fails */
+        return nf_error(NF_EARG, "nf_scaled_affine: `%s` is %g, not in 0..700", name, value);
+    if (value > 0 && !read)
+        return nf_error(NF_EARG, "nf_scaled_affine: `%s` is %g, but this scale has none", name, value);
+    return NF_OK;
+}
+
+static nf_status check(size_t dim, const nf_scaled_affine_options *q)
+{
+    if (dim == 0 || dim > SIZE_MAX / 3)
+        return nf_error(NF_EARG, "nf_scaled_affine: `dim` is %zu", dim);
+    if (q->scale > NF_SCALE_SOFTPLUS)
+        return nf_error(NF_EARG, "nf_scaled_affine: unknown `scale` %d", (int)q->scale);
+    const struct kind *k = &kinds[q->scale];
+    nf_status status = check_bound("limit", q->limit, k->limit);
+    if (status == NF_OK)
+        status = check_bound("lower", q->lower, k->lower);
+    if (status == NF_OK)
+        status = check_bound("floor", q->floor, k->floor);
+    if (status != NF_OK)
+        return status;
+    if (!isfinite(q->bias))
+        return nf_error(NF_EARG, "nf_scaled_affine: `bias` is not finite");
+    if (q->gated && q->scale != NF_SCALE_SIGMOID)
+        return nf_error(NF_EARG, "nf_scaled_affine: `gated` needs NF_SCALE_SIGMOID");
+    return NF_OK;
+}
+
+nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options)
+{
+    static const nf_scaled_affine_options defaults;
+    nf_scaled_affine_options filled = options ? *options : defaults;
+    if (check(dim, &filled) != NF_OK)
+        return NULL;
+    const struct kind *k = &kinds[filled.scale];
+    if (k->lower && filled.lower <= 0) /* if only `limit` is given, it is the limit on both sides */
+        filled.lower = filled.limit <= 0 && k->lower_default > 0 ? k->lower_default : filled.limit;
+    if (filled.limit <= 0)
+        filled.limit = k->upper_default;
+    if (k->lower && filled.lower <= 0)
+        filled.lower = filled.limit;
+    scaled_affine *q = nfi_calloc(1, sizeof *q);
+    if (!q)
+        return NULL;
+    q->options = filled;
+    q->form = (nfi_log_scale){.upper = (nf_real)filled.limit,
+                              .lower = (nf_real)(k->lower ? filled.lower : filled.limit),
+                              .bias = (nf_real)filled.bias,
+                              .floor = (nf_real)filled.floor};
+    const nf_shape shape = {
+        .dim_in = dim, .dim_out = dim, .n_params = 2 * dim, .n_saved = 3 * dim, .flags = NF_PER_SAMPLE};
+    return nf_flow_new(&nfi_scaled_affine_type, &shape, q, NULL, 0);
+}

@@ -1,0 +1,197 @@
+/* The elementwise monotone rational-quadratic spline (Durkan et al. 2019, "Neural spline flows"; the spline is Gregory
+   & Delbourgo's, 1982). It acts on the box [-B, B] and is the identity outside. Or it is circular (Rezende et al. 2020,
+   "Normalizing flows on tori and spheres", section 2.1.2): f(x + 2 B) = f(x) + 2 B, with a free slope where the ends of
+   the box meet.
+
+   theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K]). With S the softmax,
+
+       widths 2 B (m_w + (1 - K m_w) S(w)),   heights 2 B (m_h + (1 - K m_h) S(h)),
+       slopes at the inner knots m_d + softplus(d + c), where c = log(e^(1 - m_d) - 1) makes the slope 1 at d = 0.
+
+   This is as in the paper's code, except for c. The d[0] of a circular spline is the slope at both ends. */
+#include "flows/elementwise/spline.h"
+#include "object/fields.h"
+#include "base/memory.h"
+#include "flows/types.h"
+#include <math.h>
+
+typedef struct spline {
+    nf_spline_options options; /* with defaults filled in */
+    nfi_spline kernel;
+} spline;
+
+static size_t params_of(const nfi_spline *q)
+{
+    return 3 * q->bins - (q->circular ? 0 : 1);
+}
+
+/* How many reals are kept of a dimension: bins [NFI_BIN_ROWS x ld], then softmaxes [2 bins x ld]; if parameters are
+   shared, [2 bins], rounded up to whole NFI_LANES. */
+static size_t kept_of(const nfi_spline *q, const nf_pass *p)
+{
+    const size_t shared = (2 * q->bins + NFI_LANES - 1) / NFI_LANES * NFI_LANES;
+    return NFI_BIN_ROWS * p->ld + (p->theta_stride ? 2 * q->bins * p->ld : shared);
+}
+
+static nfi_spline_rows rows_of(const nfi_spline *q, const nf_pass *p, size_t i, nf_real *kept)
+{
+    const size_t columns = p->theta_stride ? p->ld : 1;
+    return (nfi_spline_rows){
+        .theta = p->theta + i * params_of(q) * columns, .bins = kept, .parts = kept + NFI_BIN_ROWS * p->ld};
+}
+
+static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
+                       double *log_det, void **saved)
+{
+    const nfi_spline *q = &((const spline *)nf_self(o))->kernel;
+    const size_t dim = nf_object_shape(o)->dim_in, kept = kept_of(q, p);
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *bins = p->tape ? nf_arena_reals(p->tape, dim, kept) : nf_arena_reals(p->scratch, 1, kept);
+    nf_real *work = bins ? nf_arena_reals(p->scratch, NFI_SPLINE_APPLY_WORK, p->ld) : NULL;
+    if (!work)
+        return NF_ENOMEM;
+    for (size_t i = 0; i < dim; i++)
+        nfi_spline_apply(p->theta_stride, q, d, p->ld, rows_of(q, p, i, bins + (p->tape ? i * kept : 0)), x + i * p->ld,
+                         y + i * p->ld, log_det, work);
+    if (p->tape)
+        *saved = bins;
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
+
+static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                     void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
+{
+    (void)x, (void)y;
+    const nfi_spline *q = &((const spline *)nf_self(o))->kernel;
+    const size_t dim = nf_object_shape(o)->dim_in, kept = kept_of(q, p), columns = p->theta_stride ? p->ld : 1;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *work = nf_arena_reals(p->scratch, NFI_SPLINE_VJP_WORK, p->ld);
+    if (!work)
+        return NF_ENOMEM;
+    for (size_t i = 0; i < dim; i++)
+        nfi_spline_vjp(p->theta_stride, q, d, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept), gy + i * p->ld,
+                       g_log_det, gx + i * p->ld, g->theta ? g->theta + i * params_of(q) * columns : NULL, work);
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
+}
+
+static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy)
+{
+    (void)x, (void)y;
+    const nfi_spline *q = &((const spline *)nf_self(o))->kernel;
+    const size_t kept = kept_of(q, p);
+    for (size_t i = 0; i < nf_object_shape(o)->dim_in; i++)
+        nfi_spline_solve(q, d, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept), gx + i * p->ld, gy + i * p->ld);
+    return NF_OK;
+}
+
+/* ---- structure ---- */
+
+static nf_status describe(const nf_object *o, nf_writer *w)
+{
+    const nf_spline_options *q = &((const spline *)nf_self(o))->options;
+    nf_status status = nf_write_integer(w, "bins", q->bins);
+    if (status == NF_OK)
+        status = nf_write_number(w, "box", q->box);
+    if (status == NF_OK)
+        status = nf_write_number(w, "min_width", q->min_width);
+    if (status == NF_OK)
+        status = nf_write_number(w, "min_height", q->min_height);
+    if (status == NF_OK)
+        status = nf_write_number(w, "min_slope", q->min_slope);
+    if (status == NF_OK)
+        status = nf_write_bool(w, "circular", q->circular);
+    return status;
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    nf_spline_options q = {.bins = 0};
+    if (nfi_maybe_size(r, "bins", &q.bins) != NF_OK || nfi_maybe_number(r, "box", &q.box) != NF_OK ||
+        nfi_maybe_number(r, "min_width", &q.min_width) != NF_OK ||
+        nfi_maybe_number(r, "min_height", &q.min_height) != NF_OK ||
+        nfi_maybe_number(r, "min_slope", &q.min_slope) != NF_OK || nfi_maybe_bool(r, "circular", &q.circular) != NF_OK)
+        return NULL;
+    return nf_spline(nf_read_dim_in(r), &q);
+}
+
+static void slices(const nf_object *o, nf_slice_fn *each, void *user)
+{
+    const nfi_spline *q = &((const spline *)nf_self(o))->kernel;
+    each(user, "w_h_d", 0, 2, (const size_t[]){nf_object_shape(o)->dim_in, params_of(q)});
+}
+
+const nf_flow_type nfi_spline_type = {
+    .part = {.name = "spline", .describe = describe, .slices = slices, .destroy = nfi_free},
+    .abi = sizeof(nf_flow_type),
+    .apply = apply,
+    .vjp = vjp,
+    .solve_jt = solve_jt,
+    .rebuild = rebuild,
+};
+
+/* Checks `least`, the smallest share that each of `bins` bins has of the box. */
+static nf_status check_least(const char *name, double least, size_t bins)
+{
+    if (!(least >= 1e-6)) /* NaN fails */
+        return nf_error(NF_EARG, "nf_spline: `%s` is %g, below 1e-6", name, least);
+    if (least * (double)bins >= 1)
+        return nf_error(NF_EARG, "nf_spline: `%s` is %g, but %zu bins share 1", name, least, bins);
+    return NF_OK;
+}
+
+static nf_status check(size_t dim, const nf_spline_options *q)
+{
+    size_t numbers;
+    if (dim == 0 || !nfi_mul(dim, 3, &numbers) || !nfi_mul(numbers, q->bins, &numbers))
+        return nf_error(NF_EARG, "nf_spline: `dim` is %zu, `bins` %zu", dim, q->bins);
+    if (!(q->box > 1e-15 && q->box < 1e15))
+        return nf_error(NF_EARG, "nf_spline: `box` is %g, not in 1e-15..1e15", q->box);
+    nf_status status = check_least("min_width", q->min_width, q->bins);
+    if (status == NF_OK)
+        status = check_least("min_height", q->min_height, q->bins);
+    if (status == NF_OK && !(q->min_slope >= 1e-6 && q->min_slope < 1))
+        return nf_error(NF_EARG, "nf_spline: `min_slope` is %g, not in 1e-6..1", q->min_slope);
+    return status;
+}
+
+static double or_default(double value, double otherwise)
+{
+    return value < 0 || value > 0 || isnan(value) ? value : otherwise;
+}
+
+nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
+{
+    static const nf_spline_options defaults;
+    nf_spline_options f = options ? *options : defaults;
+    f.bins = f.bins ? f.bins : 8;
+    f.box = or_default(f.box, 3);
+    f.min_width = or_default(f.min_width, 1e-3);
+    f.min_height = or_default(f.min_height, 1e-3);
+    f.min_slope = or_default(f.min_slope, 1e-3);
+    if (check(dim, &f) != NF_OK)
+        return NULL;
+    spline *q = nfi_calloc(1, sizeof *q);
+    if (!q)
+        return NULL;
+    q->options = f;
+    q->kernel = (nfi_spline){.bins = f.bins,
+                             .circular = f.circular,
+                             .box = (nf_real)f.box,
+                             .period = (nf_real)(f.circular ? 2 * f.box : 0),
+                             .turns = (nf_real)(f.circular ? 1 / (2 * f.box) : 0),
+                             .min_width = (nf_real)f.min_width,
+                             .spread_w = (nf_real)(1 - f.min_width * (double)f.bins),
+                             .min_height = (nf_real)f.min_height,
+                             .spread_h = (nf_real)(1 - f.min_height * (double)f.bins),
+                             .min_slope = (nf_real)f.min_slope,
+                             .slope_bias = (nf_real)log(expm1(1 - f.min_slope))};
+    const nf_shape shape = {.dim_in = dim,
+                            .dim_out = dim,
+                            .n_params = dim * params_of(&q->kernel),
+                            .n_saved = dim * (NFI_BIN_ROWS + 2 * f.bins),
+                            .flags = NF_PER_SAMPLE};
+    return nf_flow_new(&nfi_spline_type, &shape, q, NULL, 0);
+}

@@ -1,0 +1,160 @@
+/* One bin of a monotone rational-quadratic spline (Gregory & Delbourgo 1982; Durkan et al. 2019, section 3.1).
+
+   Bin k is [x0, x0 + w] -> [y0, y0 + h] with slopes d0, d1 at its ends. With t = (x - x0) / w, p = d0 w / h,
+   q = d1 w / h, s = p + q - 2,
+
+       f = (y - y0) / h = (t^2 + p t (1 - t)) / D,   D = 1 + s t (1 - t) >= 1/2,
+       dy/dx = (h / w) N / D^2,                      N = q t^2 + 2 t (1 - t) + p (1 - t)^2 > 0.
+
+   The inverse: (1 - b) t^2 + b t - f = 0 with b = p (1 - f) + (2 - q) f. Its discriminant b^2 + 4 f (1 - b) is
+   (b - 2 f)^2 + 4 f (1 - f), which cannot be negative. Of the two forms t = 2 f / (b + root) = (root - b) / (2 (1 - b))
+   one is free of cancellation, and that one is used.
+
+   Everything depends on p and q only, so that no square of a slope is formed. Both are limited to NFI_MOST_RATIO, where
+   the spline is a step to rounding. */
+#ifndef NFI_SPLINE_H
+#define NFI_SPLINE_H
+#include "math/vec.h"
+#include "flows/param.h"
+
+/* What describes a spline apart from its parameters: the options in the form that the kernels use. */
+typedef struct nfi_spline {
+    size_t bins;
+    bool circular;
+    nf_real box;                   /* B: the box is [-B, B] */
+    nf_real period, turns;         /* 2 B and 1 / (2 B) if circular, else 0 */
+    nf_real min_width, spread_w;   /* a width is 2 B (min_width + spread_w softmax(w)) */
+    nf_real min_height, spread_h;  /* a height is formed likewise */
+    nf_real min_slope, slope_bias; /* a slope is min_slope + softplus(d + slope_bias) */
+} nfi_spline;
+
+/* The bin of a sample, and the sample's place t in the bin (-1: outside the box). On the tape each of these is a row
+   [ld]. */
+enum {
+    NFI_BIN_INDEX,
+    NFI_BIN_W_BEFORE, /* softmax(w) summed over the bins before; the next one: in the bin itself */
+    NFI_BIN_W,
+    NFI_BIN_H_BEFORE,
+    NFI_BIN_H,
+    NFI_BIN_D0, /* parameters of the slopes at the ends of the bin */
+    NFI_BIN_D1,
+    NFI_BIN_PLACE,
+    NFI_BIN_ROWS
+};
+
+#ifdef NF_SINGLE
+#define NFI_MOST_RATIO 1e15F
+#define NFI_ROUND 0x1.8p23F
+#else
+#define NFI_MOST_RATIO 1e140
+#define NFI_ROUND 0x1.8p52
+#endif
+
+typedef struct nfi_bin {
+    nf_real x0, w, y0, h;
+    nf_real d0_slope, d1_slope; /* derivatives of d0 and d1 in their parameters; 0 where the slope is fixed or
+                                   limited */
+    nf_real p, q;
+} nfi_bin;
+
+NFI_INLINE nf_real nfi_clamp(nf_real x, nf_real least, nf_real most)
+{
+    const nf_real up = x > least ? x : least;
+    return up > most ? most : up;
+}
+
+NFI_INLINE nfi_bin nfi_bin_at(const nfi_spline *q, const nf_real *restrict rows, size_t ld, size_t s)
+{
+    nfi_bin e;
+    const nf_real k = rows[NFI_BIN_INDEX * ld + s], last = (nf_real)(q->bins - 1), width = 2 * q->box;
+    e.x0 = width * (k * q->min_width + q->spread_w * rows[NFI_BIN_W_BEFORE * ld + s]) - q->box;
+    e.y0 = width * (k * q->min_height + q->spread_h * rows[NFI_BIN_H_BEFORE * ld + s]) - q->box;
+    e.w = width * (q->min_width + q->spread_w * rows[NFI_BIN_W * ld + s]);
+    e.h = width * (q->min_height + q->spread_h * rows[NFI_BIN_H * ld + s]);
+    const bool first = !q->circular & (k <= 0), end = !q->circular & (k >= last);
+    const nf_real a0 = rows[NFI_BIN_D0 * ld + s] + q->slope_bias, a1 = rows[NFI_BIN_D1 * ld + s] + q->slope_bias;
+    const nf_real sp0 = nfi_softplus(a0), sp1 = nfi_softplus(a1);
+    const nf_real d0 = first ? 1 : q->min_slope + sp0, d1 = end ? 1 : q->min_slope + sp1;
+    const nf_real ratio = e.w / e.h, p = d0 * ratio, r = d1 * ratio;
+    const nf_real d0_slope = -nfi_expm1(-sp0), d1_slope = -nfi_expm1(-sp1); /* sigmoid(a) */
+    e.d0_slope = (first | (p > NFI_MOST_RATIO)) ? 0 : d0_slope;
+    e.d1_slope = (end | (r > NFI_MOST_RATIO)) ? 0 : d1_slope;
+    e.p = p > NFI_MOST_RATIO ? NFI_MOST_RATIO : p;
+    e.q = r > NFI_MOST_RATIO ? NFI_MOST_RATIO : r;
+    return e;
+}
+
+/* The place of a sample in its bin. */
+typedef struct nfi_place {
+    nf_real t, f, D, N; /* as in the comment at the top */
+} nfi_place;
+
+NFI_INLINE nfi_place nfi_place_at(nfi_bin e, nf_real t)
+{
+    const nf_real u = 1 - t, tu = t * u, D = 1 + (e.p + e.q - 2) * tu;
+    nfi_place c;
+    c.t = t;
+    c.f = nfi_clamp((t * t + e.p * tu) / D, 0, 1);
+    c.D = D;
+    c.N = e.q * t * t + 2 * tu + e.p * u * u;
+    return c;
+}
+
+/* t from x, in [0, 1]. */
+NFI_INLINE nf_real nfi_bin_forward(nfi_bin e, nf_real x)
+{
+    return nfi_clamp((x - e.x0) / e.w, 0, 1);
+}
+
+/* t from y, in [0, 1]. */
+NFI_INLINE nf_real nfi_bin_inverse(nfi_bin e, nf_real y)
+{
+    const nf_real f = nfi_clamp((y - e.y0) / e.h, 0, 1), b = e.p * (1 - f) + (2 - e.q) * f, c = b - 2 * f;
+    const nf_real root = nfi_sqrt(c * c + 4 * f * (1 - f));
+    const bool rising = b > 0;
+    const nf_real above = rising ? 2 * f : root - b, below = rising ? b + root : 2 * (1 - b);
+    return nfi_clamp(above / below, 0, 1);
+}
+
+/* dy/dx. */
+NFI_INLINE nf_real nfi_bin_slope(nfi_bin e, nfi_place c)
+{
+    return e.h / e.w * (c.N / c.D / c.D);
+}
+
+/* The multiple of the period that takes x into the box when it is subtracted. 0 if the spline is not circular. Where
+   x has so many periods that they cannot be rounded to a whole number, x itself. */
+NFI_INLINE nf_real nfi_turn(const nfi_spline *q, nf_real x)
+{
+    const nf_real u = x * q->turns, n = u + NFI_ROUND - NFI_ROUND;
+    return q->period * (nfi_abs(u) < NFI_ROUND / 4 ? n : u);
+}
+
+NFI_INLINE bool nfi_inside(const nfi_spline *q, nf_real x)
+{
+    return q->circular | ((x > -q->box) & (x < q->box));
+}
+
+/* ---- kernels (spline_kernels.c), each for one dimension ---- */
+
+/* The arrays of a dimension: its parameters [3 bins - 1, or 3 bins, x ld or 1], the softmaxes of widths and heights
+   [2 bins x ld or 1], the bins of its samples [NFI_BIN_ROWS x ld]. */
+typedef struct nfi_spline_rows {
+    const nf_real *theta;
+    nf_real *parts, *bins;
+} nfi_spline_rows;
+
+enum { NFI_SPLINE_APPLY_WORK = 3, NFI_SPLINE_VJP_WORK = 10 }; /* numbers of rows [ld] that `work` has */
+
+/* Computes y, and r's parts and bins, from x. Adds to log_det. */
+NFI_KERNEL void nfi_spline_apply(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
+                                 const nf_real *x, nf_real *y, double *log_det, nf_real *work);
+/* Computes gx, and adds to g_theta unless it is NULL. */
+NFI_KERNEL void nfi_spline_vjp(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
+                               const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta,
+                               nf_real *work);
+/* gy = gx / (dy/dx), where y is the output of direction d. */
+NFI_KERNEL void nfi_spline_solve(const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gx,
+                                 nf_real *gy);
+
+#endif

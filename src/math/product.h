@@ -1,0 +1,28 @@
+/* Products of weights with tiles. A row of a tile is already a run of whole vectors, so nothing is packed. */
+#ifndef NFI_PRODUCT_H
+#define NFI_PRODUCT_H
+#include "base/kernel.h"
+
+/* How a matrix lies in an array w, row-major. Dense: row r begins at w[r * stride] and has `width` numbers. For a
+   masked net: row r begins at w[offset[r]]. If the matrix is ragged, only the first length[r] columns of row r are
+   stored, and length[r] never falls as r grows. */
+typedef struct nfi_matrix {
+    size_t n_rows, width, stride;
+    const size_t *offset, *length; /* [n_rows] or NULL; no offset: dense; no length: all columns */
+} nfi_matrix;
+
+/* y = W x, or y += W x if `add`, for the rows first <= r < last. x [width x ld], y [n_rows x ld]. Columns of y from n
+   on may be left undefined. */
+NFI_KERNEL void nfi_times(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n, size_t ld,
+                          const nf_real *x, bool add, nf_real *y);
+
+/* gx = W^T g, or gx += W^T g if `add`, for the columns first <= k < last of W. g [n_rows x ld], gx [width x ld]. */
+NFI_KERNEL void nfi_times_transposed(const nfi_matrix *W, const nf_real *w, size_t first, size_t last, size_t n,
+                                     size_t ld, const nf_real *g, bool add, nf_real *gx);
+
+/* gW = g x^T, or gW += g x^T if `add`, summed over the n samples. g [n_rows x ld]. xt is x transposed, [n x ldt]; ldt
+   is a multiple of NFI_LANES and at least `width` (for a ragged matrix: at least the last row's length). */
+NFI_KERNEL void nfi_outer(const nfi_matrix *W, size_t n, size_t ld, const nf_real *g, size_t ldt, const nf_real *xt,
+                          bool add, nf_real *gw);
+
+#endif

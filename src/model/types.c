@@ -1,0 +1,118 @@
+/* The one list of the library's types. */
+#include "model/types.h"
+#include "object/table.h"
+#include <nflow/vae.h>
+#include <string.h>
+
+const char *nfi_kind_name(nfi_kind kind)
+{
+    static const char *const name[] = {[NFI_NET] = "net", [NFI_FLOW] = "flow", [NFI_DIST] = "dist", [NFI_VAE] = "vae"};
+    return name[kind];
+}
+
+static const nf_net_type *const nets[] = {
+    &nfi_mlp_type, &nfi_gated_mlp_type, &nfi_maxout_mlp_type, &nfi_residual_mlp_type, &nfi_masked_net_type,
+};
+static const nf_flow_type *const flows[] = {
+    NFI_CONSTRAINT_TYPES,
+    &nfi_blocks_type,
+    &nfi_chain_type,
+    &nfi_invert_type,
+    &nfi_amortized_type,
+    &nfi_coupling_type,
+    &nfi_on_context_type,
+    &nfi_autoregressive_type,
+    &nfi_affine_type,
+    &nfi_actnorm_type,
+    &nfi_batch_norm_type,
+    &nfi_shift_type,
+    &nfi_scaled_affine_type,
+    &nfi_spline_type,
+    &nfi_lu_linear_type,
+    &nfi_full_affine_type,
+    &nfi_low_rank_affine_type,
+    &nfi_permutation_type,
+    &nfi_soft_log_type,
+    &nfi_planar_type,
+    &nfi_radial_type,
+    &nfi_householder_type,
+    &nfi_sylvester_type,
+    &nfi_context_net_type,
+    &nfi_coupling_by_context_type,
+    &nfi_autoregressive_by_context_type,
+};
+static const nf_dist_type *const dists[] = {
+    &nfi_normal_type,  &nfi_student_t_type, &nfi_logistic_type,
+    &nfi_uniform_type, &nfi_mixture_type,   &nfi_pushforward_type,
+};
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+const char *nfi_type_name(size_t i, nfi_kind *kind)
+{
+    const size_t n_nets = LENGTH(nets), n_flows = LENGTH(flows), n_dists = LENGTH(dists);
+    *kind = NFI_NET;
+    if (i < n_nets)
+        return nets[i]->part.name;
+    i -= n_nets;
+    *kind = NFI_FLOW;
+    if (i < n_flows)
+        return flows[i]->part.name;
+    i -= n_flows;
+    *kind = NFI_DIST;
+    if (i < n_dists)
+        return dists[i]->part.name;
+    *kind = NFI_VAE;
+    return i == n_dists ? "vae" : NULL;
+}
+
+/* Finds the type of that name: first among the caller's n types, whose tables may be smaller than the library's, then
+   among the library's own. */
+#define FIND(noun)                                                                                                \
+    static const nf_##noun##_type *find_##noun(const char *name, const nf_##noun##_type *const *theirs, size_t n) \
+    {                                                                                                             \
+        for (size_t i = 0; theirs && i < n; i++)                                                                  \
+            if (theirs[i] && nfi_table_reaches(theirs[i]->abi, NFI_END_OF(nf_##noun##_type, part)) &&             \
+                theirs[i]->part.name && strcmp(theirs[i]->part.name, name) == 0)                                  \
+                return theirs[i];                                                                                 \
+        for (size_t i = 0; i < LENGTH(noun##s); i++)                                                              \
+            if (strcmp(noun##s[i]->part.name, name) == 0)                                                         \
+                return noun##s[i];                                                                                \
+        return NULL;                                                                                              \
+    }
+FIND(net)
+FIND(flow)
+FIND(dist)
+
+#define CAN_REBUILD(noun, t) ((t) && nfi_table_reaches((t)->abi, NFI_END_OF(nf_##noun##_type, rebuild)) && (t)->rebuild)
+
+static nf_object *cannot(const char *name, bool found)
+{
+    nf_error(NF_EFORMAT, found ? "the type '%s' has no rebuild hook" : "no type '%s' is known; pass it in nf_types",
+             name);
+    return NULL;
+}
+
+nf_object *nfi_rebuild_type(const char *kind, const char *name, const nf_types *types, nf_reader *r)
+{
+    static const nf_types none;
+    types = types ? types : &none;
+    if (strcmp(kind, "net") == 0) {
+        const nf_net_type *t = find_net(name, types->nets, types->n_nets);
+        return CAN_REBUILD(net, t) ? nf_net_object(t->rebuild(r)) : cannot(name, t != NULL);
+    }
+    if (strcmp(kind, "flow") == 0) {
+        const nf_flow_type *t = find_flow(name, types->flows, types->n_flows);
+        return CAN_REBUILD(flow, t) ? nf_flow_object(t->rebuild(r)) : cannot(name, t != NULL);
+    }
+    if (strcmp(kind, "dist") == 0) {
+        const nf_dist_type *t = find_dist(name, types->dists, types->n_dists);
+        return CAN_REBUILD(dist, t) ? nf_dist_object(t->rebuild(r)) : cannot(name, t != NULL);
+    }
+    if (strcmp(kind, "vae") == 0 && strcmp(name, "vae") == 0)
+        return nf_vae_object(nfi_vae_rebuild(r));
+    if (strcmp(kind, "vae") == 0)
+        return cannot(name, false);
+    nf_error(NF_EFORMAT, "no kind '%s' is known", kind);
+    return NULL;
+}

@@ -1,0 +1,22 @@
+/* Which types a model file may name: the library's own types and those of the caller. */
+#ifndef NFI_TYPES_H
+#define NFI_TYPES_H
+#include "object/tree.h"
+#include "dist/types.h"
+#include "flows/constraints/types.h"
+#include "flows/types.h"
+#include "nn/types.h"
+#include <nflow/model.h>
+
+nf_vae *nfi_vae_rebuild(nf_reader *r);
+
+/* The name of a kind in model files: "net", "flow", "dist", "vae". */
+const char *nfi_kind_name(nfi_kind kind);
+/* The name and the kind of the library's type number i, in no particular order, but the VAE is the last. NULL past the
+   end. */
+const char *nfi_type_name(size_t i, nfi_kind *kind);
+/* Calls the rebuild hook of the type of that kind and name; the caller's types come first. NULL with NF_EFORMAT if
+   there is no such type, or with the hook's own error. */
+nf_object *nfi_rebuild_type(const char *kind, const char *name, const nf_types *types, nf_reader *r);
+
+#endif

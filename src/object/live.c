@@ -1,0 +1,69 @@
+/* See live.h. */
+#include "object/live.h"
+#include "math/rows.h"
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+void nfi_live_begin(nfi_live *l, nf_pass *p)
+{
+    l->n_failed = 0;
+    memset(l->failed, 0, p->n);
+    p->failed = l->failed;
+}
+
+void nfi_live_resume(nfi_live *l, nf_pass *p, size_t n_failed, const uint32_t *column)
+{
+    nfi_live_begin(l, p);
+    l->n_failed = n_failed;
+    if (n_failed == 0)
+        return;
+    memcpy(l->column, column, p->n * sizeof *column);
+    p->noise.column = l->column;
+}
+
+bool nfi_live_drop(nfi_live *l, nf_pass *p)
+{
+    size_t n = 0;
+    if (!memchr(l->failed, 1, p->n))
+        return false;
+    for (size_t s = 0; s < p->n; s++)
+        if (!l->failed[s])
+            l->column[n++] = p->noise.column ? l->column[s] : (uint32_t)s;
+    l->n_failed += p->n - n;
+    p->n = n;
+    p->noise.column = l->column;
+    memset(l->failed, 0, n);
+    return true;
+}
+
+bool nf_leave_out(const nf_pass *p, const double *value)
+{
+    uint64_t any = 0; /* nearly always 0; the compiler vectorises this loop */
+    for (size_t s = 0; s < p->n; s++)
+        any |= (uint64_t) !(fabs(value[s]) <= DBL_MAX);
+    for (size_t s = 0; any && p->failed && s < p->n; s++)
+        if (!isfinite(value[s]))
+            p->failed[s] = 1;
+    return any && p->failed;
+}
+
+size_t nfi_spoil(const nf_pass *p, size_t rows, nf_real *y, double *log, unsigned char *flags)
+{
+    size_t count = 0;
+    nf_real mark[NFI_WIDEST] = {0};
+    nfi_mark_nan(rows, p->ld, y, mark);
+    for (size_t s = 0; s < p->n; s++) {
+        const bool failed = isnan(mark[s]) || (log && isnan(log[s]));
+        if (flags)
+            flags[s] = failed;
+        if (!failed)
+            continue;
+        count++;
+        for (size_t r = 0; r < rows; r++)
+            y[r * p->ld + s] = NAN;
+        if (log)
+            log[s] = NAN;
+    }
+    return count;
+}

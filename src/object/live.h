@@ -1,0 +1,37 @@
+/* A sample that fails does not harm the other samples of its tile. A step finds failed samples after the forward pass
+   (nf_leave_out). It then runs the tile again with the other samples only, which now fill the first columns without
+   gaps. So nothing that a failed sample left in memory reaches a sum. In batch calls the failed samples are marked
+   instead.
+
+   Columns are independent of each other everywhere except in sums over samples, so nothing more is needed. */
+#ifndef NFI_LIVE_H
+#define NFI_LIVE_H
+#include "object/tiles.h"
+
+enum { NFI_WIDEST = 256 }; /* samples in a tile, at most */
+
+/* Which samples are left of a tile. */
+typedef struct nfi_live {
+    size_t n_failed;
+    unsigned char failed[NFI_WIDEST]; /* for the columns as they are now */
+    uint32_t column[NFI_WIDEST];      /* [p->n] for each present column: its number in the whole tile */
+} nfi_live;
+
+/* Sets p->failed, so that failures can be marked there. p's tile still has all its samples. */
+void nfi_live_begin(nfi_live *l, nf_pass *p);
+/* The same for a tile of which only the samples column[0] .. column[p->n - 1] are left. */
+void nfi_live_resume(nfi_live *l, nf_pass *p, size_t n_failed, const uint32_t *column);
+/* Leaves out the samples that were marked since: p->n and p->noise.column change, and p->n may become 0. Returns
+   whether any sample was marked. */
+bool nfi_live_drop(nfi_live *l, nf_pass *p);
+
+/* For batch calls: a sample has failed if it has a NaN in y [rows x ld] or in `log` [n] (NULL: there is none). All its
+   numbers in y and `log` become NaN. Returns how many samples failed; `flags` [n], if not NULL, says which. */
+size_t nfi_spoil(const nf_pass *p, size_t rows, nf_real *y, double *log, unsigned char *flags);
+/* The same for a batch call, whose thread counts its samples without a result. */
+static inline void nfi_spoil_counted(const nf_pass *p, nfi_thread *memory, size_t rows, nf_real *y, double *log)
+{
+    memory->failed += nfi_spoil(p, rows, y, log, NULL);
+}
+
+#endif
