@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 #include <gsl/gsl_linalg.h>
 #include <math.h>
+#include <nflow/elementwise.h>
 #include <nflow/model.h>
 #include <stdlib.h>
 #include <string.h>

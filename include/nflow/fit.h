@@ -4,7 +4,8 @@
  */
 #ifndef NFLOW_FIT_H
 #define NFLOW_FIT_H
-#include <nflow/objective.h>
+#include <nflow/ranks.h>
+#include <nflow/schedule.h>
 NF_BEGIN_DECLS
 
 enum { NF_MAX_SLOTS = 2 }; /**< how many numbers an optimizer may keep for each parameter */

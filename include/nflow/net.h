@@ -4,7 +4,7 @@
  */
 #ifndef NFLOW_NET_H
 #define NFLOW_NET_H
-#include <nflow/object.h>
+#include <nflow/description.h>
 NF_BEGIN_DECLS
 
 typedef struct nf_net nf_net; /**< a differentiable function R^dim_in x context -> R^dim_out */

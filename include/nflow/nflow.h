@@ -10,16 +10,25 @@
 #include <nflow/base.h>
 #include <nflow/noise.h>
 #include <nflow/object.h>
+#include <nflow/description.h>
 #include <nflow/net.h>
 #include <nflow/flow.h>
+#include <nflow/combine.h>
+#include <nflow/elementwise.h>
+#include <nflow/linear.h>
+#include <nflow/residual.h>
 #include <nflow/recipes.h>
 #include <nflow/constraints.h>
 #include <nflow/dist.h>
 #include <nflow/model.h>
 #include <nflow/target.h>
+#include <nflow/data.h>
+#include <nflow/schedule.h>
 #include <nflow/objective.h>
+#include <nflow/ranks.h>
+#include <nflow/vi.h>
+#include <nflow/density.h>
 #include <nflow/fit.h>
 #include <nflow/vae.h>
 #include <nflow/check.h>
-#include <nflow/data.h>
 #endif

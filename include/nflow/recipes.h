@@ -5,7 +5,8 @@
  */
 #ifndef NFLOW_RECIPES_H
 #define NFLOW_RECIPES_H
-#include <nflow/flow.h>
+#include <nflow/combine.h>
+#include <nflow/elementwise.h>
 NF_BEGIN_DECLS
 
 /** What is done between two layers, so that a dimension does not have the same role in all layers. */

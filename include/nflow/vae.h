@@ -4,7 +4,9 @@
  */
 #ifndef NFLOW_VAE_H
 #define NFLOW_VAE_H
+#include <nflow/data.h>
 #include <nflow/objective.h>
+#include <nflow/schedule.h>
 NF_BEGIN_DECLS
 
 /* ---- the plug-in: two calls, and one workspace for each thread, which keeps the tape between the calls ---- */

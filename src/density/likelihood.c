@@ -7,7 +7,7 @@
 #include "object/tree.h"
 #include "data/minibatch.h"
 #include <math.h>
-#include <nflow/objective.h>
+#include <nflow/density.h>
 #include <string.h>
 
 typedef struct likelihood {

@@ -1,5 +1,8 @@
 /* Distributions that are compositions. A learnt or conditional normal is the standard normal pushed through an affine
    flow. A VAE's posterior is a conditional normal followed by a flow that reads the rest of the context. */
+#include <nflow/linear.h>
+#include <nflow/elementwise.h>
+#include <nflow/combine.h>
 #include <nflow/dist.h>
 
 /* Whether dim is not 0; otherwise sets an error message. */

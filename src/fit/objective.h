@@ -4,7 +4,7 @@
 #include "object/live.h"
 #include "model/model.h"
 #include "object/shards.h"
-#include <nflow/objective.h>
+#include <nflow/ranks.h>
 
 struct nf_objective {
     const nf_objective_type *type; /* a table of this library's size */

@@ -8,7 +8,7 @@
  * A warm-up of w steps comes first, with the values v(0) (t + 1) / w. It reaches v(0) at t = w - 1. After the
  * warm-up t counts from w.
  */
-#include <nflow/objective.h>
+#include <nflow/schedule.h>
 #include <math.h>
 
 static double shape(const nf_schedule *s, uint64_t t)

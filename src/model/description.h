@@ -1,4 +1,4 @@
-/* The architecture of an object as JSON, written and read; nflow/object.h says what it contains. */
+/* The architecture of an object as JSON, written and read; nflow/description.h says what it contains. */
 #ifndef NFI_DESCRIPTION_H
 #define NFI_DESCRIPTION_H
 #include "io/json_text.h"

@@ -2,7 +2,7 @@
    otherwise as nf_read_*. */
 #ifndef NFI_FIELDS_H
 #define NFI_FIELDS_H
-#include <nflow/object.h>
+#include <nflow/description.h>
 
 static inline nf_status nfi_maybe_size(nf_reader *r, const char *name, size_t *value)
 {

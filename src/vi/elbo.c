@@ -20,7 +20,7 @@
 #include "object/tree.h"
 #include "vi/draws.h"
 #include <math.h>
-#include <nflow/objective.h>
+#include <nflow/vi.h>
 #include <string.h>
 
 typedef struct elbo {

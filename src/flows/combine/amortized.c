@@ -8,6 +8,7 @@
    straight into that of the context. */
 #include "flows/combine/conditioned.h"
 #include "flows/types.h"
+#include <nflow/combine.h>
 
 /* Child 0 is f; it is detached unless the net gives its context. Child 1 is the head or the net, if there is one. */
 static bool has_head(const nf_object *o)

@@ -7,6 +7,7 @@
 #include "object/tiles.h"
 #include "flows/types.h"
 #include "nn/masked.h"
+#include <nflow/combine.h>
 #include <string.h>
 
 /* Each dimension's transform starts at the transform's own initial parameters. */

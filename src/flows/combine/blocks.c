@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"
+#include <nflow/combine.h>
 
 /* The first row of a block, among those that enter and among those that leave. */
 typedef struct place {

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"
+#include <nflow/combine.h>
 
 /* What a pass saves for its VJP: between[k] is what enters the k-th flow on the way (k >= 1), saved[k] is what this
    flow itself saved. */

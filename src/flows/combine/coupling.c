@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "flows/combine/conditioned.h"
 #include "flows/types.h"
+#include <nflow/combine.h>
 #include <string.h>
 
 /* Some of the rows of a tile, in ascending order. If they are consecutive, a pointer serves as well as a copy. */

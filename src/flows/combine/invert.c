@@ -1,6 +1,7 @@
 /* A flow with its forward and its inverse direction exchanged. */
 #include "flows/compose.h"
 #include "flows/types.h"
+#include <nflow/combine.h>
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)

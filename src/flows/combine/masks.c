@@ -1,6 +1,6 @@
 /* Masks for couplings: which rows are transformed. Layers k and k + 1 (k even) transform complementary rows, so that
    two such layers together transform every row. If there is only one row, every layer transforms it. */
-#include <nflow/flow.h>
+#include <nflow/combine.h>
 
 static size_t check(size_t dim, const unsigned char *mask, const char *who)
 {

@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"
+#include <nflow/combine.h>
 
 typedef struct part_of_context {
     size_t first;

@@ -6,6 +6,7 @@
 
    NICE has its diagonal scaling before layer_0. Only NF_MIX_LU puts flows between the layers: reversed or random orders
    belong to the autoregressive layers themselves, random masks to the couplings. */
+#include <nflow/linear.h>
 #include <nflow/recipes.h>
 #include "base/memory.h"
 #include "nn/options.h"

@@ -1,6 +1,8 @@
 /* Covariance and correlation matrices: a chain of a Cholesky factor and L L^T. */
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
+#include <nflow/linear.h>
+#include <nflow/combine.h>
 
 nf_flow *nf_cov_matrix(size_t K)
 {

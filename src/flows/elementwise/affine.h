@@ -3,7 +3,7 @@
 #ifndef NFI_AFFINE_H
 #define NFI_AFFINE_H
 #include "base/kernel.h"
-#include <nflow/flow.h>
+#include <nflow/elementwise.h>
 
 /* ---- kernels; theta and its stride are as in the pass: m [dim], s [dim], or [dim x ld] each ---- */
 

@@ -13,7 +13,7 @@
 #ifndef NFI_LOG_SCALE_H
 #define NFI_LOG_SCALE_H
 #include "math/vec.h"
-#include <nflow/flow.h>
+#include <nflow/elementwise.h>
 
 typedef struct nfi_log_scale {
     nf_real upper, lower, bias, floor;

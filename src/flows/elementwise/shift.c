@@ -3,6 +3,7 @@
        gx = gy,   gm += gy   (forward),   gm -= gy   (inverse). */
 #include "math/rows.h"
 #include "flows/types.h"
+#include <nflow/elementwise.h>
 #include <string.h>
 
 static nf_real sign_of(nf_direction d)

@@ -2,7 +2,7 @@
 #ifndef NFI_SOFT_LOG_H
 #define NFI_SOFT_LOG_H
 #include "base/kernel.h"
-#include <nflow/flow.h>
+#include <nflow/elementwise.h>
 
 /* Computes y from x and adds to log_det. */
 NFI_KERNEL void nfi_soft_log_map(nf_direction d, size_t dim, size_t ld, nf_real t, const nf_real *x, nf_real *y,

@@ -13,6 +13,7 @@
 #include "object/fields.h"
 #include "base/memory.h"
 #include "flows/types.h"
+#include <nflow/elementwise.h>
 #include <math.h>
 
 typedef struct spline {

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "flows/param.h"
 #include "flows/types.h"
+#include <nflow/linear.h>
 
 static size_t columns_of(const nf_pass *p)
 {

@@ -5,6 +5,7 @@
 #include "flows/lane_sums.h"
 #include "flows/linear/reflections.h"
 #include "flows/types.h"
+#include <nflow/linear.h>
 #include <math.h>
 
 static size_t n_of(const nf_object *o)

@@ -4,6 +4,7 @@
 #include "flows/linear/low_rank.h"
 #include "flows/param.h"
 #include "flows/types.h"
+#include <nflow/linear.h>
 #include <math.h>
 
 static nfi_low_rank shape_of(const nf_object *o)

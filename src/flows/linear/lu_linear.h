@@ -2,7 +2,7 @@
 #ifndef NFI_LU_LINEAR_H
 #define NFI_LU_LINEAR_H
 #include "base/kernel.h"
-#include <nflow/flow.h>
+#include <nflow/linear.h>
 
 typedef struct nfi_lu_linear {
     size_t dim;

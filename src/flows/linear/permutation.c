@@ -1,6 +1,7 @@
 /* y[i] = x[order[i]]: a fixed permutation. Its Jacobian is orthogonal, so J^-T = J and the log-det is 0. */
 #include "base/memory.h"
 #include "flows/types.h"
+#include <nflow/linear.h>
 #include <string.h>
 
 typedef struct permutation {

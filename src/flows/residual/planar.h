@@ -2,7 +2,7 @@
 #ifndef NFI_PLANAR_H
 #define NFI_PLANAR_H
 #include "base/kernel.h"
-#include <nflow/flow.h>
+#include <nflow/residual.h>
 
 /* theta: w [dim], u [dim], b. The enumeration lists what is computed from theta alone, each a row of
    nfi_param_columns; sigma is sigmoid(w.u). apply saves h [ld], then these rows. */

@@ -2,7 +2,7 @@
 #ifndef NFI_RADIAL_H
 #define NFI_RADIAL_H
 #include "base/kernel.h"
-#include <nflow/flow.h>
+#include <nflow/residual.h>
 
 /* theta: z0 [dim], a, b. The enumeration lists what is computed from theta alone, each a row of nfi_param_columns;
    sigma is sigmoid(b). apply saves r [ld], then these rows. */

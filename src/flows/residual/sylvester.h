@@ -3,7 +3,7 @@
 #ifndef NFI_SYLVESTER_H
 #define NFI_SYLVESTER_H
 #include "base/kernel.h"
-#include <nflow/flow.h>
+#include <nflow/residual.h>
 
 /* The layer's self. */
 typedef struct nfi_sylvester {

@@ -1,0 +1,147 @@
+/**
+ * @file elementwise.h
+ * Flows that transform each feature by itself: affine maps, normalisation, splines, tails.
+ *
+ * Constructors return NULL on failure; nf_error_message() says why.
+ */
+#ifndef NFLOW_ELEMENTWISE_H
+#define NFLOW_ELEMENTWISE_H
+#include <nflow/flow.h>
+NF_BEGIN_DECLS
+
+/**
+ * y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity.
+ *
+ * Overflow: exp(s) alone may overflow even if y does not. A y beyond the largest number becomes infinite, with its
+ * sign. Its log-det is exact nevertheless, so a log-density there is finite or -infinity. Elementwise layers, couplings
+ * and autoregressive flows make no NaN from an infinite row: values remain numbers or infinite. But the gradients of a
+ * sample that has overflowed can be infinite or NaN, and then so are the sums over samples. nf_fit leaves out a sample
+ * whose loss is not finite, and skips a step whose gradient is not finite. In y, an |s| above 1416 (float: 173) counts
+ * as 1416 (173).
+ */
+NF_API nf_flow *nf_affine(size_t dim);
+/**
+ * Activation normalisation (Kingma & Dhariwal 2018, section 3.1): y = x exp(s) + m, elementwise. m and s come from the
+ * initial batch (nf_model_init): each row (feature) of the batch, in the direction in which it goes through, gets mean
+ * 0 and standard deviation 1. After that m and s are parameters like any others. If the deviation of a row is not above
+ * the rounding of its numbers (a constant, or a batch of one sample), the row is only centred. Without a batch the
+ * layer starts as the identity. theta: m [dim], s [dim]. A loaded model has the numbers of its file and is never
+ * initialised. Not for amortisation, because amortised parameters do not begin from data.
+ * @return NULL on NF_EARG (dim 0), NF_ENOMEM. Initialisation fails with NF_ENOTFINITE if data are not finite.
+ */
+NF_API nf_flow *nf_actnorm(size_t dim);
+
+/** Options of nf_batch_norm; zero means the default. */
+typedef struct nf_batch_norm_options {
+    double momentum; /**< r, the weight of the past in a step's new statistics; 0.9 */
+    double eps;      /**< added to the variance; 1e-5 */
+} nf_batch_norm_options;
+
+/**
+ * Batch normalisation by lagged moving statistics (after Dinh et al. 2017, Real NVP, appendix E), for densities. In
+ * inverse, from data to base, it computes x = (y - mean) / sqrt(variance + eps), elementwise. The statistics are those
+ * of earlier steps, not of the present batch. Inverse and log-det are therefore exact, samples do not depend on each
+ * other, no gradient goes through the statistics, and they are the same in training and evaluation. The inverse passes
+ * of each training step then move them: mean += (1 - r) (batch's mean - mean). The variance is moved likewise, to that
+ * of the past and the batch taken together. Forward passes undo the normalisation and do not move the statistics. For a
+ * posterior take nf_invert(nf_batch_norm(...)).
+ *
+ * The layer has no parameters: put nf_affine after it for a learnt scale and shift (Papamakarios et al. 2017, appendix
+ * B). State: mean [dim], variance [dim], number of steps. The batches of the first steps have equal weights until the
+ * weight of the past reaches r. An initial batch that goes in inverse (nf_model_init) sets mean and variance. Without
+ * one, the first step computes the identity (up to eps); if data lie 1e8 deviations (float: 1e4) or more from 0, their
+ * variance is at first lost in rounding. A row whose sum is not finite keeps its statistics. nf_fit and
+ * nf_objective_gradient move the state. The layer cannot be amortised.
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, a momentum or eps not between 0 and 1), NF_ENOMEM. Initialisation fails with
+ * NF_ENOTFINITE if data are not finite.
+ */
+NF_API nf_flow *nf_batch_norm(size_t dim, const nf_batch_norm_options *options);
+
+/** y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. */
+NF_API nf_flow *nf_shift(size_t dim);
+
+/**
+ * How nf_scaled_affine computes its scale s from a parameter a. t = a + bias; u is the upper limit of log s, and l the
+ * lower one. All forms are smooth, except that NF_SCALE_CLAMP has no gradient outside its limits.
+ */
+typedef enum nf_scale {
+    NF_SCALE_EXP,        /**< log s = t, unbounded; the default. Overflows to infinity, see nf_affine() */
+    NF_SCALE_TANH,       /**< log s = u tanh(t / u) (Dinh et al. 2017, Real NVP) */
+    NF_SCALE_CLAMP,      /**< log s = t clipped to [-l, u] */
+    NF_SCALE_SOFTSIGN,   /**< log s = t / (1 + |t| / u) (zuko's form) */
+    NF_SCALE_ATAN,       /**< log s = (2 u / pi) atan(t / u) (Ardizzone et al. 2019) */
+    NF_SCALE_ASYMMETRIC, /**< as NF_SCALE_ATAN, with u where t >= 0 and l where t < 0 (Andrade 2024) */
+    NF_SCALE_SIGMOID,    /**< s = sigmoid(t) + floor (Kingma et al. 2016, IAF; there floor is 0). If floor is 0, the
+                            inverse can overflow as with NF_SCALE_EXP */
+    NF_SCALE_SOFTPLUS    /**< s = log(1 + exp t) + floor; the inverse can overflow likewise */
+} nf_scale;
+
+/** Options of nf_scaled_affine; zero means the default. */
+typedef struct nf_scaled_affine_options {
+    nf_scale scale; /**< the form of the scale */
+    double limit;   /**< u; by default 2 (tanh), 5 (clamp), ln 1000 (softsign), 1.9 (atan), 0.1 (asymmetric) */
+    double lower;   /**< l, of clamp and asymmetric; by default `limit` if that is given, else 5 and 2 */
+    double bias;    /**< added to a: with 1 or 2, IAF's forget gate is open at the start */
+    double floor;   /**< added to the scale, of sigmoid and softplus */
+    bool gated;     /**< y = s x + (1 - s) m (Kingma et al. 2016, eq. 10), for NF_SCALE_SIGMOID */
+} nf_scaled_affine_options;
+
+/**
+ * y = s x + m, elementwise, with a scale that can be bounded. theta, dimension by dimension: m_i, a_i. With zero
+ * parameters this is the identity, except with sigmoid (then s = sigmoid(bias) + floor) and softplus (then
+ * s = log(1 + exp(bias)) + floor). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old versions
+ * it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
+ * @param options NULL: NF_SCALE_EXP
+ * @return NULL on NF_EARG (dim 0, a limit that is negative, above 700 or not for this scale, `gated` without sigmoid),
+ * NF_ENOMEM.
+ */
+NF_API nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options);
+
+/** Options of nf_spline; zero means the default. */
+typedef struct nf_spline_options {
+    size_t bins;       /**< K, pieces of the spline; 8 */
+    double box;        /**< B: the spline maps [-B, B] onto itself; 3 */
+    double min_width;  /**< least width of a piece, in units of 2 B; 1e-3 */
+    double min_height; /**< least height, likewise; 1e-3 */
+    double min_slope;  /**< least slope at a knot; 1e-3 */
+    bool circular;     /**< f(x + 2 B) = f(x) + 2 B, instead of the identity outside the box */
+} nf_spline_options;
+
+/**
+ * Elementwise monotone rational-quadratic spline (Durkan et al. 2019). Its slope is 1 at both ends of the box, and
+ * outside the box it is exactly the identity. Circular (Rezende et al. 2020): the spline is a map of the circle of
+ * circumference 2 B that keeps -B fixed. It is computed as a map of the line with f(x + 2 B) = f(x) + 2 B, so y is in
+ * the box if x is; wrap angles before or after.
+ *
+ * theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K], d[0] at the ends). The widths are
+ * 2 B (min_width + (1 - K min_width) softmax(w)), the heights likewise, and the slopes between pieces are
+ * min_slope + log(1 + exp(d + c)). With c = log(exp(1 - min_slope) - 1), zero parameters give the identity. The paper's
+ * code has no c. To use numbers that were trained there, subtract c from d, and (where a net computes them) divide w
+ * and h by the number by which that code divides them.
+ *
+ * Values are finite for all finite x and parameters. A slope above 1e15 (double: 1e140) times its piece's mean slope
+ * counts as this bound.
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, a box not in 1e-15..1e15, a least share below 1e-6 or of 1 / K, a least slope not in
+ * 1e-6..1), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
+/** Options of nf_soft_log; zero means the default. */
+typedef struct nf_soft_log_options {
+    double threshold; /**< t: the layer is the identity up to |x| = t; 100 */
+} nf_soft_log_options;
+
+/**
+ * The soft-log tail layer for posteriors with heavy tails (Andrade 2024, LOFT), elementwise. Forward, from base to
+ * target, y = sign(x) (min(|x|, t) + log(1 + max(|x| - t, 0))). Draws that the layers before it have taken very far
+ * therefore grow only as a logarithm beyond t, and stay finite. Put this layer after the layers that may diverge and
+ * before a last nf_affine, which gives the target's location and scale. The inverse is the exponential. It is exact and
+ * overflows to infinity beyond t + 709 (float: t + 88); with nf_invert it is the forward direction. No parameters.
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, a threshold that is not above 0 or is above 1e15), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_soft_log(size_t dim, const nf_soft_log_options *options);
+
+NF_END_DECLS
+#endif
