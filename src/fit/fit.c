@@ -1,6 +1,6 @@
 /* The one loop for every objective: it makes steps, updates the parameters, evaluates, and keeps the best parameters.
-   Steps share one parallel region until something long is due that one thread does: an evaluation or a checkpoint. The
-   update runs inside this region, block by block, while the mean gradient is still in the cache. So does the moving
+   Steps share one piece of work until something long is due that one thread does: an evaluation or a checkpoint. The
+   update runs inside it, block by block, while the mean gradient is still in the cache. So does the moving
    average of the parameters,
 
        average = d average + (1 - d) theta,   d = min(decay, (1 + t) / (10 + t)),   t = 1, 2, ... steps that moved
@@ -12,7 +12,6 @@
 #include "fit/fitter.h"
 #include "fit/optimizers.h"
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 enum { MEAN_STEPS = 100 }; /* the running mean of the loss is over about so many steps */
@@ -96,42 +95,50 @@ static bool callback_stops(const nf_fitter *f)
     return o->callback(o->user, &p) != 0;
 }
 
-/* Makes steps until `until` of them have been made or something stops the fit. All are in one parallel region. What
-   one thread must do alone is done by the calling thread, between two barriers. */
-static nf_status make_steps(nf_fitter *f, uint64_t until)
+typedef struct step_work {
+    nf_fitter *f;
+    uint64_t until;
+    bool go;
+    nf_status status;
+} step_work;
+
+/* The work of one thread. What one thread must do alone is done by the calling thread, between two barriers. */
+static void work_on_steps(void *user, size_t thread, size_t n_threads)
 {
-    nf_status status = NF_OK;
+    step_work *w = user;
+    nf_fitter *f = w->f;
     nf_fit_report *report = &f->now.report;
-    bool go = true;
-#pragma omp parallel num_threads((int)f->ws->n_threads)
-    {
-        omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
-        size_t thread = (size_t)omp_get_thread_num(), n_threads = (size_t)omp_get_num_threads();
-        for (;;) {
-            if (thread == 0) {
-                if (status == NF_OK && report->steps < until && report->reason == NF_STOP_STEPS)
-                    status = begin_step(f);
-                else
-                    go = false;
-                go = go && status == NF_OK;
-            }
-            nfi_team_wait(&f->engine.team, n_threads);
-            if (!go)
-                break;
-            nfi_step_work(&f->engine, thread, n_threads);
-            if (thread == 0)
-                status = end_step(f);
-            nfi_step_prepare(&f->engine, thread, n_threads);
-            if (thread == 0) {
-                status = status == NF_OK ? nfi_team_result(&f->engine.team) : status;
-                if (f->now.bad_in_a_row >= f->options.max_bad_steps)
-                    report->reason = NF_STOP_NOTFINITE;
-                else if (status == NF_OK && callback_stops(f))
-                    report->reason = NF_STOP_CALLBACK;
-            }
+    for (;;) {
+        if (thread == 0) {
+            if (w->status == NF_OK && report->steps < w->until && report->reason == NF_STOP_STEPS)
+                w->status = begin_step(f);
+            else
+                w->go = false;
+            w->go = w->go && w->status == NF_OK;
+        }
+        nfi_team_wait(&f->engine.team, n_threads);
+        if (!w->go)
+            break;
+        nfi_step_work(&f->engine, thread, n_threads);
+        if (thread == 0)
+            w->status = end_step(f);
+        nfi_step_prepare(&f->engine, thread, n_threads);
+        if (thread == 0) {
+            w->status = w->status == NF_OK ? nfi_team_result(&f->engine.team) : w->status;
+            if (f->now.bad_in_a_row >= f->options.max_bad_steps)
+                report->reason = NF_STOP_NOTFINITE;
+            else if (w->status == NF_OK && callback_stops(f))
+                report->reason = NF_STOP_CALLBACK;
         }
     }
-    return status;
+}
+
+/* Makes steps until `until` of them have been made or something stops the fit. All are in one piece of work. */
+static nf_status make_steps(nf_fitter *f, uint64_t until)
+{
+    step_work w = {.f = f, .until = until, .go = true, .status = NF_OK};
+    nfi_pool_run(&f->ws->pool, SIZE_MAX, work_on_steps, &w);
+    return w.status;
 }
 
 /* ---- the best so far ---- */

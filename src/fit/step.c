@@ -1,4 +1,4 @@
-/* The engine of one step. In one parallel region the threads take tiles forward, through the loss and backward, sum
+/* The engine of one step. In one piece of work the threads take tiles forward, through the loss and backward, sum
    gradients in shards, and add up the shards. Then all threads together give the mean gradient to `finish`, which
    moves the parameters.
 
@@ -10,7 +10,6 @@
 #include "object/shards.h"
 #include "fit/step_tiles.h"
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 static void add_sums(nf_sums *all, const nf_sums *s)
@@ -237,15 +236,16 @@ void nfi_step_prepare(nfi_engine *e, size_t thread, size_t n_threads)
     nfi_team_wait(&e->team, n_threads);
 }
 
+static void work_on_step(void *engine, size_t thread, size_t n_threads)
+{
+    nfi_step_work(engine, thread, n_threads);
+}
+
 nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report)
 {
     nf_status status = nfi_step_begin(e, step);
     if (status != NF_OK)
         return status;
-#pragma omp parallel num_threads((int)e->ws->n_threads)
-    {
-        omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
-        nfi_step_work(e, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
-    }
+    nfi_pool_run(&e->ws->pool, SIZE_MAX, work_on_step, e);
     return nfi_step_end(e, report);
 }

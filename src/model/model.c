@@ -1,7 +1,6 @@
 /* Models: binding an object to its numbers, initialising, preparing, and pulling gradients back through preparation. */
 #include "model/model.h"
 #include "base/memory.h"
-#include <omp.h>
 #include <string.h>
 
 /* Packs row-major initial data into one big tile. In a flow or a distribution, the data enter at the target's side; in
@@ -38,6 +37,20 @@ static nf_status check_batch(const nf_model *m, size_t n, const nf_real *x, cons
     return NF_OK;
 }
 
+typedef struct initialisation {
+    nf_model *m;
+    const nf_noise *noise;
+    nf_batch *batch;
+    nf_status status;
+} initialisation;
+
+static void initialise(void *user, size_t thread, size_t n_threads)
+{
+    (void)thread, (void)n_threads;
+    initialisation *w = user;
+    w->status = nfi_tree_init(w->m->o, w->noise, w->batch, w->m->theta, w->m->state);
+}
+
 nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, const nf_real *ctx)
 {
     if (!m)
@@ -51,11 +64,9 @@ nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, const nf_real *x, 
     if (status == NF_OK) {
         memset(m->theta, 0, m->o->total.n_params * sizeof(nf_real));
         memset(m->state, 0, m->o->total.n_state * sizeof(nf_real));
-#pragma omp parallel num_threads(1)
-        {
-            omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
-            status = nfi_tree_init(m->o, &noise, n ? &batch : NULL, m->theta, m->state);
-        }
+        initialisation w = {.m = m, .noise = &noise, .batch = n ? &batch : NULL};
+        nfi_run_alone(initialise, &w);
+        status = w.status;
     }
     nfi_arena_clear(&memory);
     return status == NF_OK ? nf_model_update(m, NF_EVAL) : status;
@@ -74,7 +85,7 @@ nf_status nf_model_update(nf_model *m, nf_mode mode)
     if (mode != NF_EVAL && mode != NF_TRAIN)
         return nf_error(NF_EARG, "nf_model_update: `mode` is %d, neither NF_EVAL nor NF_TRAIN", (int)mode);
     nfi_preparing run = nfi_preparing_of(m, mode);
-    return nfi_prepare_all(&run, 0);
+    return nfi_prepare_all(&run, NULL);
 }
 
 static nf_status check_options(const nf_object *o, const nf_model_options *options, const char *who)
@@ -190,10 +201,10 @@ nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g, nf_real *g_theta
 {
     if (!m || !g || !g_theta)
         return nf_error(NF_EARG, "nf_model_pull_gradient: `%s` is NULL", !m ? "m" : !g ? "g" : "g_theta");
-    return nfi_pull_gradient(m, 0, g, g_theta);
+    return nfi_pull_gradient(m, NULL, g, g_theta);
 }
 
-nf_status nfi_pull_gradient(const nf_model *m, size_t threads, nf_real *g, nf_real *g_theta)
+nf_status nfi_pull_gradient(const nf_model *m, nfi_pool *pool, nf_real *g, nf_real *g_theta)
 {
     const size_t n_params = m->o->total.n_params;
     nfi_preparing run = nfi_preparing_of(m, NF_TRAIN);
@@ -202,7 +213,7 @@ nf_status nfi_pull_gradient(const nf_model *m, size_t threads, nf_real *g, nf_re
             g_theta[i] += g[i];
     run.g_prep = g + n_params;
     run.g_theta = g_theta;
-    return nfi_prepare_all(&run, threads);
+    return nfi_prepare_all(&run, pool);
 }
 
 nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *noise, size_t first, size_t n, size_t ld,

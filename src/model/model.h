@@ -15,7 +15,7 @@ struct nf_model {
 /* A round of preparation over the model's numbers. To pull gradients back, set g_prep and g_theta in the result. */
 nfi_preparing nfi_preparing_of(const nf_model *m, nf_mode mode);
 /* As nf_model_pull_gradient, without its checks, on at most `threads` threads (0: as many as OpenMP would use). */
-nf_status nfi_pull_gradient(const nf_model *m, size_t threads, nf_real *g, nf_real *g_theta);
+nf_status nfi_pull_gradient(const nf_model *m, nfi_pool *pool, nf_real *g, nf_real *g_theta);
 
 /* The pass of the whole bound object over one tile. Its samples have the numbers noise->first_sample + first and
    following. If memory is NULL, the pass has no arenas. `gradient` says whether it has a tape. */

@@ -4,7 +4,6 @@
 #include "object/shards.h"
 #include "object/tree.h"
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 /* What a batch call passes to its tiles. Arrays are row-major, and NULL if they are not given or not wanted. */
@@ -172,34 +171,42 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     return status;
 }
 
+typedef struct sum_work {
+    const job *j;
+    nfi_thread *thread;
+    nfi_sum sum;
+    nfi_team team;
+} sum_work;
+
+static void work_on_shards(void *user, size_t thread, size_t n_threads)
+{
+    (void)n_threads;
+    sum_work *w = user;
+    nfi_sum_work(&w->sum, &w->thread[thread], vjp_tile, (void *)w->j, &w->team);
+}
+
 /* Runs over all tiles and sums their gradients in shards. */
 static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
 {
     nfi_tiling tiling = nfi_tile_batch(n, j->m->o->total.n_saved);
-    nfi_team team;
-    if (nfi_team_begin(&team) != NF_OK)
+    sum_work w = {.j = j, .thread = ws->thread};
+    if (nfi_team_begin(&w.team) != NF_OK)
         return NF_ENOMEM;
     nfi_failures_begin(ws);
     nf_mark mark = nf_arena_mark(&ws->shared);
     const size_t length = j->g_theta ? nf_model_gradient_size(j->m) : 0;
-    nfi_sum sum;
-    nf_status status = nfi_sum_begin(&sum, &tiling, length, ws->n_threads, &ws->shared);
+    nf_status status = nfi_sum_begin(&w.sum, &tiling, length, ws->n_threads, &ws->shared);
     if (status == NF_OK) {
-#pragma omp parallel num_threads((int)ws->n_threads)
-        {
-            omp_set_num_threads(1);
-            nfi_thread *memory = &ws->thread[omp_get_thread_num()];
-            nfi_sum_work(&sum, memory, vjp_tile, (void *)j, &team);
-        }
-        status = nfi_team_result(&team);
+        nfi_pool_run(&ws->pool, w.sum.n_shards, work_on_shards, &w);
+        status = nfi_team_result(&w.team);
     }
     nfi_failures_end(ws);
     if (status == NF_OK && j->g_theta) {
-        nfi_sum_finish(&sum, 0, length);
-        status = nfi_pull_gradient(j->m, ws->n_threads, sum.part[0], j->g_theta);
+        nfi_sum_finish(&w.sum, 0, length);
+        status = nfi_pull_gradient(j->m, &ws->pool, w.sum.part[0], j->g_theta);
     }
     nf_arena_rewind(&ws->shared, mark);
-    nfi_team_end(&team);
+    nfi_team_end(&w.team);
     return status;
 }
 

@@ -3,7 +3,6 @@
    hooks read and write its own numbers only. Threads take the jobs one after the other, the largest first. */
 #include "object/prepare.h"
 #include "base/memory.h"
-#include <omp.h>
 #include <stdlib.h>
 
 enum { WORTH_A_TEAM = 4096 }; /* numbers to prepare; fewer are done before other threads have woken up */
@@ -87,26 +86,29 @@ void nfi_prepare_work(nfi_preparing *run, nfi_team *team)
     }
 }
 
-nf_status nfi_prepare_all(nfi_preparing *run, size_t threads)
-{
-    const size_t n = run->list->n;
+typedef struct round_work {
+    nfi_preparing *run;
     nfi_team team;
-    if (n == 0)
+} round_work;
+
+static void work_on_round(void *user, size_t thread, size_t n_threads)
+{
+    (void)thread, (void)n_threads;
+    round_work *w = user;
+    nfi_prepare_work(w->run, &w->team);
+}
+
+nf_status nfi_prepare_all(nfi_preparing *run, nfi_pool *pool)
+{
+    round_work w = {.run = run};
+    if (run->list->n == 0)
         return NF_OK;
-    if (nfi_team_begin(&team) != NF_OK)
+    if (nfi_team_begin(&w.team) != NF_OK)
         return NF_ENOMEM;
-    threads = threads ? threads : (size_t)omp_get_max_threads();
-    threads = threads < n ? threads : n;
-    if (threads <= 1 || run->list->n_numbers < WORTH_A_TEAM)
-        nfi_prepare_work(run, &team);
-    else {
-#pragma omp parallel num_threads((int)threads)
-        {
-            omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
-            nfi_prepare_work(run, &team);
-        }
-    }
-    const nf_status status = nfi_team_result(&team);
-    nfi_team_end(&team);
+    nfi_pool own = nfi_pool_of(0);
+    nfi_pool_run(pool ? pool : &own, run->list->n_numbers < WORTH_A_TEAM ? 1 : run->list->n, work_on_round, &w);
+    nfi_pool_end(&own);
+    const nf_status status = nfi_team_result(&w.team);
+    nfi_team_end(&w.team);
     return status;
 }

@@ -1,7 +1,7 @@
 /* Preparation of a bound tree: which nodes have hooks for it, and how threads share these nodes. */
 #ifndef NFI_PREPARE_H
 #define NFI_PREPARE_H
-#include "object/team.h"
+#include "object/pool.h"
 #include "object/tree.h"
 
 /* A node with a prepare or prepare_vjp hook, and where its own numbers begin among those of the whole tree. */
@@ -35,8 +35,8 @@ typedef struct nfi_preparing {
 /* The work of one thread: takes nodes until none is left. Each node is computed by one thread only, so that results do
    not depend on the number of threads. Errors go to the team. */
 void nfi_prepare_work(nfi_preparing *run, nfi_team *team);
-/* The whole round in a parallel region of its own, on at most `threads` threads; 0 means as many as OpenMP would
+/* The whole round, on the pool's threads; NULL: on threads that are started for this round, as many as OpenMP would
    use. */
-nf_status nfi_prepare_all(nfi_preparing *run, size_t threads);
+nf_status nfi_prepare_all(nfi_preparing *run, nfi_pool *pool);
 
 #endif

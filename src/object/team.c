@@ -48,6 +48,16 @@ static void pause_briefly(void)
 #endif
 }
 
+bool nfi_spin_while(const atomic_uint *value, unsigned is)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(value, memory_order_acquire) != is)
+            return true;
+        pause_briefly();
+    }
+    return false;
+}
+
 void nfi_team_wait(nfi_team *team, size_t n_threads)
 {
     if (n_threads == 1)
@@ -61,11 +71,8 @@ void nfi_team_wait(nfi_team *team, size_t n_threads)
         pthread_mutex_unlock(&team->lock);
         return;
     }
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&team->generation, memory_order_acquire) != generation)
-            return;
-        pause_briefly();
-    }
+    if (nfi_spin_while(&team->generation, generation))
+        return;
     pthread_mutex_lock(&team->lock);
     while (atomic_load(&team->generation) == generation)
         pthread_cond_wait(&team->opened, &team->lock);

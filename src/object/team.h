@@ -1,4 +1,4 @@
-/* A team of threads inside one parallel region: its barrier, and the error that it reports. */
+/* A team of threads that do one piece of work together (pool.h): its barrier, and the error that it reports. */
 #ifndef NFI_TEAM_H
 #define NFI_TEAM_H
 #include <nflow/base.h>
@@ -25,6 +25,9 @@ nf_status nfi_team_result(const nfi_team *team);
 /* Waits until n_threads threads have come here. A thread spins for some microseconds, then sleeps. OpenMP's own barrier
    spins for milliseconds; on a busy machine this can keep the very thread that all others wait for from running. */
 void nfi_team_wait(nfi_team *team, size_t n_threads);
+
+/* Waits for some microseconds while *value is `is`; returns whether it has changed. */
+bool nfi_spin_while(const atomic_uint *value, unsigned is);
 
 /* Of `count` pieces, thread k of n has the pieces share(k) .. share(k + 1) - 1. These are neighbours, so that each
    thread streams through memory of its own. (When threads took pieces of 16 KiB by turns, an update of a million

@@ -4,7 +4,6 @@
 #include "base/kernel.h"
 #include "object/live.h"
 #include "math/transpose.h"
-#include <omp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,8 +36,8 @@ nfi_tiling nfi_tile_batch(size_t n, size_t reals_per_sample)
 
 nf_workspace *nf_workspace_new(size_t threads)
 {
-    if (threads == 0)
-        threads = (size_t)omp_get_max_threads();
+    const nfi_pool pool = nfi_pool_of(threads);
+    threads = pool.most;
     nf_workspace *ws = nfi_calloc(1, sizeof *ws);
     nfi_thread *thread = nfi_calloc(threads, sizeof *thread);
     if (!ws || !thread) {
@@ -47,6 +46,7 @@ nf_workspace *nf_workspace_new(size_t threads)
         return NULL;
     }
     ws->n_threads = threads;
+    ws->pool = pool;
     ws->thread = thread;
     return ws;
 }
@@ -55,6 +55,7 @@ void nf_workspace_free(nf_workspace *ws)
 {
     if (!ws)
         return;
+    nfi_pool_end(&ws->pool);
     for (size_t i = 0; i < ws->n_threads; i++) {
         nfi_arena_clear(&ws->thread[i].tape);
         nfi_arena_clear(&ws->thread[i].scratch);
@@ -67,7 +68,7 @@ void nf_workspace_free(nf_workspace *ws)
 
 size_t nf_workspace_threads(const nf_workspace *ws)
 {
-    return ws ? ws->n_threads : 0;
+    return ws ? nfi_pool_threads(&ws->pool) : 0;
 }
 
 size_t nf_workspace_failed(const nf_workspace *ws)
@@ -100,29 +101,40 @@ size_t nf_workspace_bytes(const nf_workspace *ws)
 
 /* ---- teams ---- */
 
+typedef struct tile_work {
+    const nfi_tiling *tiling;
+    nfi_tile_fn *f;
+    void *user;
+    nfi_thread *thread;
+    nfi_team team;
+    atomic_size_t next;
+} tile_work;
+
+static void work_on_tiles(void *user, size_t thread, size_t n_threads)
+{
+    (void)n_threads;
+    tile_work *w = user;
+    const nfi_tiling *t = w->tiling;
+    nfi_thread *memory = &w->thread[thread];
+    nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
+    for (size_t i; (i = atomic_fetch_add(&w->next, 1)) < t->n_tiles;) {
+        size_t first = nfi_tile_first(t, i);
+        nf_status status = w->f(w->user, first, nfi_tile_first(t, i + 1) - first, t->ld, memory);
+        nf_arena_rewind(&memory->tape, tape);
+        nf_arena_rewind(&memory->scratch, scratch);
+        if (status != NF_OK)
+            nfi_team_error(&w->team, i, status);
+    }
+}
+
 nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, void *user)
 {
-    nfi_team team;
-    if (nfi_team_begin(&team) != NF_OK)
+    tile_work w = {.tiling = t, .f = f, .user = user, .thread = ws->thread};
+    if (nfi_team_begin(&w.team) != NF_OK)
         return NF_ENOMEM;
-    atomic_size_t next = 0;
-    int threads = (int)(ws->n_threads < t->n_tiles ? ws->n_threads : t->n_tiles);
-#pragma omp parallel num_threads(threads)
-    {
-        omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
-        nfi_thread *memory = &ws->thread[omp_get_thread_num()];
-        nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
-        for (size_t i; (i = atomic_fetch_add(&next, 1)) < t->n_tiles;) {
-            size_t first = nfi_tile_first(t, i);
-            nf_status status = f(user, first, nfi_tile_first(t, i + 1) - first, t->ld, memory);
-            nf_arena_rewind(&memory->tape, tape);
-            nf_arena_rewind(&memory->scratch, scratch);
-            if (status != NF_OK)
-                nfi_team_error(&team, i, status);
-        }
-    }
-    nf_status status = nfi_team_result(&team);
-    nfi_team_end(&team);
+    nfi_pool_run(&ws->pool, t->n_tiles, work_on_tiles, &w);
+    nf_status status = nfi_team_result(&w.team);
+    nfi_team_end(&w.team);
     return status;
 }
 

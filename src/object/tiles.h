@@ -2,7 +2,7 @@
 #ifndef NFI_TILES_H
 #define NFI_TILES_H
 #include "base/memory.h"
-#include "object/team.h"
+#include "object/pool.h"
 #include <nflow/model.h>
 
 /* n samples in n_tiles equal tiles (their sizes differ by at most one), each stored with row stride ld. The tiling
@@ -29,6 +29,7 @@ typedef struct nfi_thread {
 
 struct nf_workspace {
     size_t n_threads;
+    nfi_pool pool;      /* the threads beside the calling one */
     nfi_thread *thread; /* [n_threads] */
     nf_arena shared;    /* the calling thread's: arrays of a whole batch */
     size_t failed;      /* samples of the last batch call that had no result */

@@ -6,7 +6,6 @@
    their own: each thread brings its workspace, and they share the model. */
 #include "object/live.h"
 #include "vae/vae.h"
-#include <omp.h>
 #include <string.h>
 
 /* What a forward call leaves in the workspace. All of it is in ws->plugin_tape. */
@@ -101,6 +100,24 @@ static nf_status start(const nf_model *m, nf_workspace *ws, size_t n)
     return plugin->draw ? NF_OK : NF_ENOMEM;
 }
 
+typedef struct forward_work {
+    const nf_model *m;
+    nf_workspace *ws;
+    const nf_noise *noise;
+    const nf_real *mean, *log_scale, *ctx;
+    nf_real *z;
+    double *log_q;
+    nf_status status;
+} forward_work;
+
+static void forward_tiles(void *user, size_t thread, size_t n_threads)
+{
+    (void)thread, (void)n_threads;
+    forward_work *w = user;
+    for (size_t i = 0; i < w->ws->plugin->tiling.n_tiles && w->status == NF_OK; i++)
+        w->status = forward_tile(w->m, w->ws, w->noise, i, w->mean, w->log_scale, w->ctx, w->z, w->log_q);
+}
+
 nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                const nf_real *mean, const nf_real *log_scale, const nf_real *ctx, nf_real *z,
                                double *log_q)
@@ -125,12 +142,9 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
     nfi_failures_begin(ws);
     status = start(m, ws, n);
     if (status == NF_OK) {
-#pragma omp parallel num_threads(1)
-        {
-            omp_set_num_threads(1); /* keeps a user's BLAS single-threaded here; the user's own setting stays */
-            for (size_t i = 0; i < ws->plugin->tiling.n_tiles && status == NF_OK; i++)
-                status = forward_tile(m, ws, noise, i, mean, log_scale, ctx, z, log_q);
-        }
+        forward_work w = {m, ws, noise, mean, log_scale, ctx, z, log_q, NF_OK};
+        nfi_run_alone(forward_tiles, &w);
+        status = w.status;
     }
     if (status != NF_OK)
         ws->plugin = NULL;
@@ -181,6 +195,24 @@ static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile,
     return NF_OK;
 }
 
+typedef struct backward_work {
+    const nf_model *m;
+    nf_workspace *ws;
+    const nf_real *gz, *g_log_q;
+    nf_real *g_mean, *g_log_scale, *g_ctx, *g;
+    nf_status status;
+} backward_work;
+
+static void backward_tiles(void *user, size_t thread, size_t n_threads)
+{
+    (void)thread, (void)n_threads;
+    backward_work *w = user;
+    for (size_t i = 0; i < w->ws->plugin->tiling.n_tiles && w->status == NF_OK; i++) {
+        w->ws->thread[0].scratch.end = (nf_mark){0};
+        w->status = backward_tile(w->m, w->ws, i, w->gz, w->g_log_q, w->g_mean, w->g_log_scale, w->g_ctx, w->g);
+    }
+}
+
 nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_real *gz, const nf_real *g_log_q,
                                 nf_real *g_mean, nf_real *g_log_scale, nf_real *g_ctx, nf_real *g)
 {
@@ -195,14 +227,8 @@ nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_re
         return nf_error(NF_EARG,
                         "nf_posterior_backward: this workspace's last nf_posterior_forward was of another model");
     nf_mark tape = nf_arena_mark(&ws->plugin_tape);
-#pragma omp parallel num_threads(1)
-    {
-        omp_set_num_threads(1);
-        for (size_t i = 0; i < ws->plugin->tiling.n_tiles && status == NF_OK; i++) {
-            ws->thread[0].scratch.end = (nf_mark){0};
-            status = backward_tile(m, ws, i, gz, g_log_q, g_mean, g_log_scale, g_ctx, g);
-        }
-    }
+    backward_work w = {m, ws, gz, g_log_q, g_mean, g_log_scale, g_ctx, g, NF_OK};
+    nfi_run_alone(backward_tiles, &w);
     nf_arena_rewind(&ws->plugin_tape, tape);
-    return status;
+    return w.status;
 }
