@@ -10,8 +10,12 @@
 #include "io/stream.h"
 #include <string.h>
 
-/* Packed bits have no header that says how many there are, so gzip data are unpacked only up to this many bytes. */
-static const size_t max_unpacked_bits_bytes = (size_t)1 << 28;
+static const size_t default_max_bytes = (size_t)4 << 30;
+
+static size_t limit_of(size_t max_bytes)
+{
+    return max_bytes == 0 ? default_max_bytes : max_bytes < SIZE_MAX ? max_bytes : SIZE_MAX - 1;
+}
 
 /* The product of all extents but the first; false on overflow. */
 static bool row_size(size_t rank, const size_t *extent, size_t *size)
@@ -53,7 +57,7 @@ static nf_status read_header(nfi_stream *s, const char *path, size_t *rank, size
     return NF_OK;
 }
 
-static nf_status read_idx(nfi_stream *s, const char *path, nf_bytes *out)
+static nf_status read_idx(nfi_stream *s, const char *path, size_t limit, nf_bytes *out)
 {
     size_t rank = 0, extent[255], total, got;
     nf_status status = read_header(s, path, &rank, extent);
@@ -61,6 +65,9 @@ static nf_status read_idx(nfi_stream *s, const char *path, nf_bytes *out)
         return status;
     if (!row_size(rank, extent, &out->dim) || !nfi_mul(extent[0], out->dim, &total))
         return nf_error(NF_EFORMAT, "nf_read_idx: %s: the header's %zu extents have an impossible product", path, rank);
+    if (total > limit)
+        return nf_error(NF_EFORMAT, "nf_read_idx: %s: the header promises %zu bytes, more than max_bytes, %zu", path,
+                        total, limit);
     out->n = extent[0];
     if (rank >= 3) {
         out->height = extent[1];
@@ -75,7 +82,7 @@ static nf_status read_idx(nfi_stream *s, const char *path, nf_bytes *out)
     return nfi_stream_expect_end(s);
 }
 
-nf_status nf_read_idx(const char *path, nf_bytes *out)
+nf_status nf_read_idx(const char *path, size_t max_bytes, nf_bytes *out)
 {
     if (!out || !path)
         return nf_error(NF_EARG, "nf_read_idx: %s is NULL", out ? "path" : "out");
@@ -83,7 +90,7 @@ nf_status nf_read_idx(const char *path, nf_bytes *out)
     nfi_stream *s = nfi_stream_open("nf_read_idx", path, true);
     if (!s)
         return nf_error_status();
-    nf_status status = read_idx(s, path, out);
+    nf_status status = read_idx(s, path, limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_bytes_free(out);
@@ -98,16 +105,19 @@ static void unpack_bits(size_t n, size_t row, size_t dim, const unsigned char *p
             out[i * dim + j] = packed[i * row + j / 8] >> (7 - j % 8) & 1 ? 255 : 0;
 }
 
-static nf_status read_bits(nfi_stream *s, const char *path, nf_bytes *out)
+static nf_status read_bits(nfi_stream *s, const char *path, size_t limit, nf_bytes *out)
 {
     unsigned char *packed;
     size_t row = out->dim / 8 + (out->dim % 8 != 0), got, total;
-    size_t limit = nfi_stream_is_gzip(s) ? max_unpacked_bits_bytes : SIZE_MAX;
-    nf_status status = nfi_stream_read_all(s, limit, &packed, &got);
+    const size_t most_rows = limit / out->dim; /* whose unpacked bytes stay within the limit; row <= dim */
+    nf_status status = nfi_stream_read_all(s, most_rows * row + 1, &packed, &got);
     if (status != NF_OK)
         return status;
-    if (got == limit)
-        status = nf_error(NF_EFORMAT, "nf_read_packed_bits: %s: unpacks to %zu bytes or more", path, limit);
+    if (got > most_rows * row)
+        status = nf_error(NF_EFORMAT,
+                          "nf_read_packed_bits: %s: more than %zu rows of %zu, which is all that max_bytes, "
+                          "%zu, allows",
+                          path, most_rows, out->dim, limit);
     else if (got == 0)
         status = nf_error(NF_EFORMAT, "nf_read_packed_bits: %s: there are no rows", path);
     else if (got % row != 0)
@@ -127,7 +137,7 @@ static nf_status read_bits(nfi_stream *s, const char *path, nf_bytes *out)
     return status;
 }
 
-nf_status nf_read_packed_bits(const char *path, size_t dim, nf_bytes *out)
+nf_status nf_read_packed_bits(const char *path, size_t dim, size_t max_bytes, nf_bytes *out)
 {
     if (!out || !path)
         return nf_error(NF_EARG, "nf_read_packed_bits: %s is NULL", out ? "path" : "out");
@@ -138,7 +148,7 @@ nf_status nf_read_packed_bits(const char *path, size_t dim, nf_bytes *out)
     if (!s)
         return nf_error_status();
     out->dim = dim;
-    nf_status status = read_bits(s, path, out);
+    nf_status status = read_bits(s, path, limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_bytes_free(out);

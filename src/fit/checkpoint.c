@@ -131,7 +131,9 @@ static nf_status check_format(nfi_container *c, const char *who)
         return nf_error(NF_EFORMAT, "%s: %s: format version '%s', this library reads '%s'", who, c->path,
                         version ? version : "", format_version);
     nf_real part[SUM_PARTS];
-    nf_status status = nfi_container_take(c, who, &checksum, part);
+    nf_status status = nfi_container_read_data(c, who);
+    if (status == NF_OK)
+        status = nfi_container_take(c, who, &checksum, part);
     if (status != NF_OK)
         return status;
     size_t begin = 0;
@@ -263,7 +265,7 @@ static nf_status read_all(nfi_container *c, const char *who, nf_fitter *next, nf
 nf_status nfi_checkpoint_read(nf_fitter *f, const char *path, const char *who)
 {
     nfi_container c;
-    nf_status status = nfi_container_read(&c, who, path);
+    nf_status status = nfi_container_open(&c, who, path);
     if (status != NF_OK)
         return status;
     nf_fitter next = *f;

@@ -5,11 +5,13 @@
 
 typedef struct nfi_atomic {
     const char *who, *path; /* borrowed */
-    char *temporary;        /* the temporary file's path, in path's folder */
+    char *target;           /* the file that is replaced: `path` without symbolic links */
+    char *temporary;        /* the temporary file's path, in the target's folder */
     int fd;
 } nfi_atomic;
 
-/* Creates the temporary file. After NF_OK call nfi_atomic_finish, whatever happens. NF_EIO, NF_ENOMEM. */
+/* Creates the temporary file, after those that dead processes have left of the same target were removed. After NF_OK
+ * call nfi_atomic_finish, whatever happens. NF_EIO, NF_ENOMEM. */
 nf_status nfi_atomic_open(nfi_atomic *a, const char *who, const char *path);
 /* Appends n bytes. NF_EIO. */
 nf_status nfi_atomic_write(nfi_atomic *a, const void *bytes, size_t n);

@@ -25,33 +25,31 @@ static uint64_t little_endian(const unsigned char *b, size_t n)
     return value;
 }
 
-/* Reads the file in two steps, so that a wrong length of the header is noticed before the rest is read. */
-static nf_status read_bytes(nfi_container *c, const char *who, size_t *header_length)
+static nf_status truncated(const nfi_container *c, const char *who, uint64_t length, uint64_t left)
 {
-    nfi_stream *s = nfi_stream_open(who, c->path, false);
-    if (!s)
-        return nf_error_status();
+    return nf_error(NF_EFORMAT, "%s: %s: truncated: the header promises %llu bytes, %llu follow", who, c->path,
+                    (unsigned long long)length, (unsigned long long)left);
+}
+
+/* Reads the header's length, and its text if the file can hold so much. */
+static nf_status read_text(nfi_container *c, const char *who)
+{
     unsigned char first[LENGTH_BYTES];
-    size_t got = 0, n = 0;
-    nf_status status = nfi_stream_read(s, first, sizeof first, &got);
-    uint64_t length = little_endian(first, got);
-    if (status == NF_OK && got < sizeof first)
-        status = nf_error(NF_EFORMAT, "%s: %s: %zu bytes are too few for a model file", who, c->path, got);
-    else if (status == NF_OK && (length < 2 || length > MAX_HEADER_BYTES))
-        status = nf_error(NF_EFORMAT, "%s: %s: not a model file: a header of %llu bytes is impossible", who, c->path,
-                          (unsigned long long)length);
-    if (status == NF_OK)
-        status = nfi_stream_read_all(s, SIZE_MAX, &c->bytes, &n);
-    nfi_stream_close(s);
+    size_t got = 0;
+    uint64_t left;
+    nf_status status = nfi_stream_read(c->stream, first, sizeof first, &got);
     if (status != NF_OK)
         return status;
-    if (length > n)
-        return nf_error(NF_EFORMAT, "%s: %s: truncated: the header promises %llu bytes, %zu follow", who, c->path,
-                        (unsigned long long)length, n);
-    *header_length = (size_t)length;
-    c->data = c->bytes + *header_length;
-    c->n_data = n - *header_length;
-    return NF_OK;
+    if (got < sizeof first)
+        return nf_error(NF_EFORMAT, "%s: %s: %zu bytes are too few for a model file", who, c->path, got);
+    const uint64_t length = little_endian(first, got);
+    if (length < 2 || length > MAX_HEADER_BYTES)
+        return nf_error(NF_EFORMAT, "%s: %s: not a model file: a header of %llu bytes is impossible", who, c->path,
+                        (unsigned long long)length);
+    if (nfi_stream_left(c->stream, &left) && left < length)
+        return truncated(c, who, length, left);
+    status = nfi_stream_read_all(c->stream, (size_t)length, &c->text, &c->n_text);
+    return status == NF_OK && c->n_text < length ? truncated(c, who, length, c->n_text) : status;
 }
 
 static bool read_size(const json_t *value, size_t *size)
@@ -93,6 +91,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const nfi_tensor *)a)->name, ((const nfi_tensor *)b)->name);
 }
 
+static nf_status wrong_size(const nfi_container *c, const char *who, uint64_t n_data)
+{
+    return nf_error(NF_EFORMAT, "%s: %s: %llu bytes of data, but the tensors have %zu", who, c->path,
+                    (unsigned long long)n_data, c->n_data);
+}
+
 static nf_status read_tensors(nfi_container *c, const char *who)
 {
     c->tensor = nfi_calloc(json_object_size(c->header), sizeof *c->tensor);
@@ -119,9 +123,10 @@ static nf_status read_tensors(nfi_container *c, const char *who)
                             c->tensor[i].name, c->tensor[i].begin, next);
         next = c->tensor[i].end;
     }
-    if (next != c->n_data)
-        return nf_error(NF_EFORMAT, "%s: %s: %zu bytes of data, but the tensors have %zu", who, c->path, c->n_data,
-                        next);
+    c->n_data = next;
+    uint64_t left;
+    if (nfi_stream_left(c->stream, &left) && next != left)
+        return wrong_size(c, who, left);
     qsort(c->tensor, c->n_tensors, sizeof *c->tensor, by_name);
     return NF_OK;
 }
@@ -140,16 +145,15 @@ static nf_status check_metadata(const nfi_container *c, const char *who)
     return NF_OK;
 }
 
-nf_status nfi_container_read(nfi_container *c, const char *who, const char *path)
+nf_status nfi_container_open(nfi_container *c, const char *who, const char *path)
 {
-    *c = (nfi_container){.path = path};
-    size_t length = 0;
-    nf_status status = read_bytes(c, who, &length);
-    if (status == NF_OK && c->bytes[0] != '{')
+    *c = (nfi_container){.path = path, .stream = nfi_stream_open(who, path, false)};
+    nf_status status = c->stream ? read_text(c, who) : nf_error_status();
+    if (status == NF_OK && c->text[0] != '{')
         status = nf_error(NF_EFORMAT, "%s: %s: not a model file: the header does not begin with '{'", who, path);
     if (status == NF_OK) {
         json_error_t error;
-        c->header = json_loadb((const char *)c->bytes, length, JSON_REJECT_DUPLICATES, &error);
+        c->header = json_loadb((const char *)c->text, c->n_text, JSON_REJECT_DUPLICATES, &error);
         if (!c->header)
             status = nf_error(json_error_code(&error) == json_error_out_of_memory ? NF_ENOMEM : NF_EFORMAT,
                               "%s: %s: damaged header: %s", who, path, error.text);
@@ -163,11 +167,26 @@ nf_status nfi_container_read(nfi_container *c, const char *who, const char *path
     return status;
 }
 
+nf_status nfi_container_read_data(nfi_container *c, const char *who)
+{
+    size_t got;
+    nf_status status = nfi_stream_read_all(c->stream, c->n_data, &c->data, &got);
+    if (status == NF_OK && got < c->n_data)
+        status = wrong_size(c, who, got);
+    if (status == NF_OK)
+        status = nfi_stream_expect_end(c->stream);
+    nfi_stream_close(c->stream);
+    c->stream = NULL;
+    return status;
+}
+
 void nfi_container_free(nfi_container *c)
 {
     json_decref(c->header);
     nfi_free(c->tensor);
-    nfi_free(c->bytes);
+    nfi_free(c->text);
+    nfi_free(c->data);
+    nfi_stream_close(c->stream);
     *c = (nfi_container){0};
 }
 
@@ -275,7 +294,7 @@ static uint64_t sum_of_header(const unsigned char *header, size_t length)
 
 uint64_t nfi_container_sum(const nfi_container *c, size_t n_data)
 {
-    return add_to_sum(sum_of_header(c->bytes, (size_t)(c->data - c->bytes)), c->data, n_data / 4 * 4);
+    return add_to_sum(sum_of_header(c->text, c->n_text), c->data, n_data / 4 * 4);
 }
 
 nf_status nfi_container_begin(nfi_container_writer *w, const char *who, const char *path, const struct json_t *header)

@@ -16,18 +16,24 @@ typedef struct nfi_tensor {
 } nfi_tensor;
 
 typedef struct nfi_container {
-    const char *path;     /* borrowed */
-    unsigned char *bytes; /* the whole file */
-    const unsigned char *data;
-    size_t n_data;
+    const char *path;          /* borrowed */
+    struct nfi_stream *stream; /* open until the data have been read */
+    unsigned char *text;       /* the header's text [n_text] */
+    size_t n_text;
+    unsigned char *data; /* [n_data]; NULL before nfi_container_read_data */
+    size_t n_data;       /* bytes of all tensors together */
     struct json_t *header;
     nfi_tensor *tensor; /* [n_tensors], sorted by name */
     size_t n_tensors;
     size_t n_numbers; /* in all tensors together */
 } nfi_container;
 
-/* Reads and checks a file; `who` and `path` are for messages. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
-nf_status nfi_container_read(nfi_container *c, const char *who, const char *path);
+/* Opens a file, reads its header and checks it, also against the file's size. The data are not read: the caller sees
+   from the metadata whether it wants them. `who` and `path` are for messages, and are borrowed until the container is
+   freed. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
+nf_status nfi_container_open(nfi_container *c, const char *who, const char *path);
+/* Reads the data, which nfi_container_take and nfi_container_sum need. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
+nf_status nfi_container_read_data(nfi_container *c, const char *who);
 void nfi_container_free(nfi_container *c);
 /* A string of the metadata; NULL if there is none. */
 const char *nfi_container_metadata(const nfi_container *c, const char *key);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #ifdef NFI_ZLIB
 #include <zlib.h>
@@ -164,9 +165,14 @@ void nfi_stream_close(nfi_stream *s)
     nfi_free(s);
 }
 
-bool nfi_stream_is_gzip(const nfi_stream *s)
+bool nfi_stream_left(const nfi_stream *s, uint64_t *left)
 {
-    return s->gzip;
+    struct stat file;
+    const off_t at = lseek(s->fd, 0, SEEK_CUR);
+    if (s->gzip || fstat(s->fd, &file) != 0 || !S_ISREG(file.st_mode) || at < 0)
+        return false;
+    *left = (file.st_size > at ? (uint64_t)(file.st_size - at) : 0) + (s->end - s->begin);
+    return true;
 }
 
 nf_status nfi_stream_read(nfi_stream *s, unsigned char *buffer, size_t n, size_t *got)

@@ -11,8 +11,8 @@ typedef struct nfi_stream nfi_stream;
    NF_EUNSUPPORTED. */
 nfi_stream *nfi_stream_open(const char *who, const char *path, bool gzip);
 void nfi_stream_close(nfi_stream *s);
-/* Whether the bytes are unpacked from gzip. If so, a small file can hold many bytes. */
-bool nfi_stream_is_gzip(const nfi_stream *s);
+/* Whether the file's size is known, as it is for a regular file that is not unpacked; *left is what follows. */
+bool nfi_stream_left(const nfi_stream *s, uint64_t *left);
 
 /* Reads the next n bytes. *got < n only where the file ends. NF_EIO, NF_ENOMEM; NF_EFORMAT if gzip data are damaged or
    cut off. */

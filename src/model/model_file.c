@@ -170,9 +170,13 @@ nf_model *nf_load(const char *path, const nf_types *types)
         return NULL;
     }
     nfi_container c;
-    if (nfi_container_read(&c, "nf_load", path) != NF_OK)
+    if (nfi_container_open(&c, "nf_load", path) != NF_OK)
         return NULL;
     nf_object *o = check_format(&c) == NF_OK ? load_structure(&c, types) : NULL;
+    if (o && nfi_container_read_data(&c, "nf_load") != NF_OK) {
+        nf_object_free(o);
+        o = NULL;
+    }
     nf_model *m = o ? bind(&c, o) : NULL;
     nfi_container_free(&c);
     return m;
