@@ -104,7 +104,7 @@ static void build(uint64_t seed, size_t threads)
     double start[2 * Z + CTX]; /* where the encoder's outputs had best start: the flow near the identity */
     cli_ok(nf_start_context(nf_dist_object(q), &(nf_noise){.seed = seed}, start));
     memcpy(net[CONTEXT].w + CTX * H, start + 2 * Z, CTX * sizeof *start);
-    posterior = cli_made(nf_model_new(q, &(nf_model_options){.theta = w}));
+    posterior = cli_made(nf_model_of_dist(q, &(nf_model_options){.theta = w}));
     workspace = cli_made(nf_workspace_new(threads));
 }
 

@@ -9,7 +9,7 @@ enum { DIM = 3, N = 500 };
 
 static nf_model *dist_model(nf_flow *flow)
 {
-    return stir(nf_model_new(nf_pushforward(nf_normal(DIM), flow), NULL), 0.2);
+    return stir(nf_model_of_dist(nf_pushforward(nf_normal(DIM), flow), NULL), 0.2);
 }
 
 static nf_real *normals(size_t count, uint64_t seed)
@@ -438,7 +438,7 @@ Test(failures, a_row_that_is_not_a_number_in_a_vae)
 Test(failures, rows_of_the_plug_in)
 {
     enum { ROW = 300 };
-    nf_model *m = stir(nf_model_new(nf_posterior(DIM, nf_amortized_by_context(nf_planar(DIM))), NULL), 0.3);
+    nf_model *m = stir(nf_model_of_dist(nf_posterior(DIM, nf_amortized_by_context(nf_planar(DIM))), NULL), 0.3);
     const size_t n_flow = 2 * DIM + 1, n_g = nf_model_gradient_size(m);
     nf_real *mean = normals(N * DIM, 1), *scale = normals(N * DIM, 2), *ctx = normals(N * n_flow, 3);
     nf_real *gz = normals(N * DIM, 4), *gq = normals(N, 5);

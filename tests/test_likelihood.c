@@ -267,12 +267,12 @@ static void make_points(nf_real *x, nf_real *ctx)
 static nf_model *layered(void)
 {
     nf_flow *f[] = {nf_planar(DIM), nf_affine(DIM), nf_radial(DIM), nf_lu_linear(DIM, 17)};
-    return stir(nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 4)), NULL), 0.3);
+    return stir(nf_model_of_dist(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 4)), NULL), 0.3);
 }
 
 static nf_model *conditional(void)
 {
-    return stir(nf_model_new(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL), 0.3);
+    return stir(nf_model_of_dist(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL), 0.3);
 }
 
 Test(likelihood, loss_is_the_mean_score_and_the_gradient_its_slope)
@@ -305,7 +305,7 @@ Test(likelihood, normal_finds_mean_and_deviation)
 {
     static nf_real x[POINTS * DIM], ctx[POINTS];
     make_points(x, ctx);
-    nf_model *m = nf_model_new(nf_diagonal_normal(DIM), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(DIM), NULL);
     nf_data d = {.n = POINTS, .dim = DIM, .x = x};
     nf_objective *o = nf_maximum_likelihood(m, &d, &(nf_likelihood_options){.batch = POINTS});
     nf_fit_options options = {.steps = 2000, .rate = 0.05, .threads = 1};

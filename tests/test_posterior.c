@@ -50,7 +50,7 @@ static inputs *new_inputs(uint64_t seed)
 /* A model whose shared layer is no longer trivial. */
 static nf_model *new_model(void)
 {
-    nf_model *m = nf_model_new(flow_posterior(), NULL);
+    nf_model *m = nf_model_of_dist(flow_posterior(), NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
     fill(9, nf_model_shape(m)->n_params, 0.3, nf_model_theta(m));
     cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
@@ -61,7 +61,7 @@ Test(posterior, diagonal_has_the_closed_form)
 {
     enum { N = 70 };
     inputs *in = new_inputs(21);
-    nf_model *m = nf_model_new(nf_diagonal_posterior(D), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_posterior(D), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     nf_noise noise = {.seed = 3, .step = 8};
     nf_real z[N * D], zero[N * D] = {0}, eps[N * D];
@@ -189,7 +189,7 @@ Test(posterior, gradients_are_those_of_the_vae)
     nf_real *expected = calloc(n_all, sizeof *expected);
     cr_assert_eq(nf_objective_gradient(o, NULL, 12, 5, &report, expected), NF_OK, "%s", nf_error_message());
 
-    nf_model *q = nf_model_new(flow_posterior(), &(nf_model_options){.theta = theta + n_enc});
+    nf_model *q = nf_model_of_dist(flow_posterior(), &(nf_model_options){.theta = theta + n_enc});
     nf_workspace *ws = nf_workspace_new(1);
     static nf_real part[3][N * E], z[N * D], gz[N * D], g_log_q[N], g_mean[N * D], g_log_scale[N * D];
     static nf_real g_ctx[N * FLOW_CTX];
@@ -407,7 +407,7 @@ Test(posterior, misuse_is_refused)
 {
     inputs *in = new_inputs(64);
     nf_model *m = new_model(), *other = new_model();
-    nf_model *normal = nf_model_new(nf_normal(D), NULL), *flow = nf_model_of_flow(nf_planar(D), NULL);
+    nf_model *normal = nf_model_of_dist(nf_normal(D), NULL), *flow = nf_model_of_flow(nf_planar(D), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     results *r = calloc(1, sizeof *r);
     nf_noise noise = {.seed = 1};

@@ -176,7 +176,7 @@ static nf_status fit(nf_model *m, size_t threads, uint64_t steps, double rate, n
 Test(prepare, an_error_ends_a_fit)
 {
     for (size_t threads = 1; threads <= 3; threads++) {
-        nf_model *m = nf_model_new(nf_pushforward(nf_normal(1), tree()), NULL);
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(1), tree()), NULL);
         tells(fit(m, threads, 50, 2e3, NULL), "no pre"); /* Adam's first step is as long as the rate */
         nf_model_free(m);
     }
@@ -187,7 +187,7 @@ static nf_model *of_many_lu(void)
     nf_flow *f[9];
     for (size_t k = 0; k < 9; k++)
         f[k] = k == 4 ? nf_actnorm(40) : nf_lu_linear(40, k % 2 ? NF_LU_IDENTITY : k);
-    return nf_model_new(nf_pushforward(nf_normal(40), nf_chain(f, 9)), &(nf_model_options){.seed = 4});
+    return nf_model_of_dist(nf_pushforward(nf_normal(40), nf_chain(f, 9)), &(nf_model_options){.seed = 4});
 }
 
 Test(prepare, bits_do_not_depend_on_the_threads)

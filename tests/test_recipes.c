@@ -176,7 +176,7 @@ static size_t overflows(recipe_fn *build, const nf_scaled_affine_options *scale,
 {
     static nf_real x[DRAWS * WIDE];
     const nf_recipe_options o = {.hidden = (size_t[]){64, 64}, .n_hidden = 2, .last_scale = 0.25, .scale = scale};
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(WIDE), build(WIDE, &o)), &(nf_model_options){.seed = 1});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(WIDE), build(WIDE, &o)), &(nf_model_options){.seed = 1});
     cr_assert_not_null(m, "%s", nf_error_message());
     cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 7}, DRAWS, NULL, x, NULL), NF_OK);
     size_t n = 0;
@@ -497,7 +497,7 @@ Test(recipes, are_posteriors_with_a_context)
         o.parallel = strcmp(recipes[i].layer, "coupling") == 0 ? NF_PARALLEL_DEFAULT : NF_PARALLEL_FORWARD;
         nf_flow *f = recipes[i].build(Z, &o);
         const size_t n_flow = nf_flow_shape(f)->n_params;
-        nf_model *m = nf_model_new(nf_posterior(Z, f), &(nf_model_options){.seed = 73});
+        nf_model *m = nf_model_of_dist(nf_posterior(Z, f), &(nf_model_options){.seed = 73});
         nf_workspace *ws = nf_workspace_new(1);
         cr_assert(m && ws, "%s: %s", recipes[i].name, nf_error_message());
         cr_assert_eq(nf_model_shape(m)->n_ctx, 2 * Z + CTX);
@@ -697,7 +697,7 @@ static double fitted(const recipe *r, const nf_data *data, nf_dist *base)
                                  .n_hidden = 1,
                                  .activation = NF_TANH,
                                  .seed = 3};
-    nf_model *m = nf_model_new(nf_pushforward(base, r->build(data->dim, &o)), &(nf_model_options){.seed = 61});
+    nf_model *m = nf_model_of_dist(nf_pushforward(base, r->build(data->dim, &o)), &(nf_model_options){.seed = 61});
     cr_assert_not_null(m, "%s: %s", r->name, nf_error_message());
     nf_objective *loss = nf_maximum_likelihood(m, data, &(nf_likelihood_options){.batch = ROWS});
     cr_assert_not_null(loss, "%s", nf_error_message());

@@ -493,7 +493,7 @@ Test(vae, parts_that_do_not_fit_are_refused)
 
 Test(vae, arguments_are_checked)
 {
-    nf_model *m = small_vae(NF_BERNOULLI, false, 1), *normal = nf_model_new(nf_normal(2), NULL);
+    nf_model *m = small_vae(NF_BERNOULLI, false, 1), *normal = nf_model_of_dist(nf_normal(2), NULL);
     nf_data data = small_data(NF_BERNOULLI, 5), wide = data, none = {.n = 0, .dim = X};
     wide.dim = X + 1;
     nf_vae_scores s;

@@ -15,7 +15,7 @@ typedef struct nf_model nf_model;         /**< an object and its numbers */
 typedef struct nf_workspace nf_workspace; /**< the memory of a team of threads: tapes, scratch, gradient shards */
 typedef struct nf_vae nf_vae;             /**< see vae.h */
 
-/** Options of nf_model_new and of the other functions that bind; NULL or zeros mean the defaults. */
+/** Options of nf_model_of_dist and of the other functions that bind; NULL or zeros mean the defaults. */
 typedef struct nf_model_options {
     uint64_t seed;         /**< of the initial parameters */
     nf_real *theta;        /**< the caller's parameters [n_params], borrowed, not initialised; NULL: own, initialised */
@@ -31,7 +31,7 @@ typedef struct nf_model_options {
  * values that they have.
  * @return NULL on NF_EARG, NF_ENOMEM or the failure of an initialisation or preparation.
  */
-NF_API nf_model *nf_model_new(nf_dist *dist, const nf_model_options *options);
+NF_API nf_model *nf_model_of_dist(nf_dist *dist, const nf_model_options *options);
 /** Binds a flow, likewise. */
 NF_API nf_model *nf_model_of_flow(nf_flow *flow, const nf_model_options *options);
 /** Binds a net, likewise. */
@@ -160,16 +160,16 @@ typedef struct nf_types {
 } nf_types;
 
 /**
- * The structure of an object, without its numbers, as indented JSON text. nflow/description.h says what the text contains.
- * nf_save() writes the same architecture.
+ * The structure of an object, without its numbers, as indented JSON text. nflow/description.h says what the text
+ * contains. nf_save() writes the same architecture.
  * @return the text, to be released by nf_text_free(). NULL on NF_EARG (`o` NULL), NF_ENOMEM, NF_EUNSUPPORTED (more
  * nested objects or more rows than a description can hold; a build without Jansson), or the error that a `describe`
  * hook returned.
  */
 NF_API char *nf_describe(const nf_object *o);
 /**
- * A new object from such a text, whether nf_describe() or a person wrote it. nflow/description.h says what may be left out.
- * The object is of the kind that the description says, so nf_model_of_object() binds it. Two objects of equal
+ * A new object from such a text, whether nf_describe() or a person wrote it. nflow/description.h says what may be left
+ * out. The object is of the kind that the description says, so nf_model_of_object() binds it. Two objects of equal
  * descriptions have equal initial parameters for equal seeds.
  *
  * Only the structure is built. Its memory grows with the text and with the numbers of rows and of units of masked nets,

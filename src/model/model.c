@@ -122,9 +122,9 @@ nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const ch
     return m;
 }
 
-nf_model *nf_model_new(nf_dist *dist, const nf_model_options *options)
+nf_model *nf_model_of_dist(nf_dist *dist, const nf_model_options *options)
 {
-    return nfi_model_bind((nf_object *)dist, options, "nf_model_new");
+    return nfi_model_bind((nf_object *)dist, options, "nf_model_of_dist");
 }
 
 nf_model *nf_model_of_flow(nf_flow *flow, const nf_model_options *options)
