@@ -102,8 +102,8 @@ Test(elbo, no_divergence_from_itself)
     cr_assert_float_eq(r.term[0], r.term[1], 4 * rounding);
     cr_assert(r.term[0] < -1);
     cr_assert_float_eq(r.worst_log_det, 0, rounding, "log(2) - log(2)");
-    cr_assert_str_eq(nf_objective_get_type(o)->terms[0], "log_q");
-    cr_assert_str_eq(nf_objective_get_type(o)->terms[1], "log_p");
+    cr_assert_str_eq(nf_objective_table(o)->terms[0], "log_q");
+    cr_assert_str_eq(nf_objective_table(o)->terms[1], "log_p");
     nf_objective_free(o);
     nf_model_free(m);
     nf_target_free(t);

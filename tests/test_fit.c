@@ -505,7 +505,7 @@ Test(fit, objectives_check_their_tables)
     nf_objective *o = nf_objective_new(&type, m, DRAWS, &s);
     cr_assert_eq(nf_objective_model(o), m);
     cr_assert_eq(nf_objective_batch(o), DRAWS);
-    cr_assert_eq(nf_objective_get_type(o), &type);
+    cr_assert_eq(nf_objective_table(o), &type);
     nf_step_report r;
     cr_assert_eq(nf_objective_value(o, NULL, 0, 0, &r), NF_OK);
     expect(nf_objective_value(NULL, NULL, 0, 0, &r), NF_EARG, "nf_objective_value");

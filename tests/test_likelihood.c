@@ -286,7 +286,7 @@ Test(likelihood, loss_is_the_mean_score_and_the_gradient_its_slope)
         nf_objective *o = nf_maximum_likelihood(m, &d, &(nf_likelihood_options){.batch = 1000});
         cr_assert_not_null(o, "%s", nf_error_message());
         cr_assert_eq(nf_objective_batch(o), POINTS);
-        cr_assert_str_eq(nf_objective_get_type(o)->terms[0], "log_p");
+        cr_assert_str_eq(nf_objective_table(o)->terms[0], "log_p");
         cr_assert_eq(nf_log_prob(m, NULL, NULL, POINTS, x, d.ctx, log_p), NF_OK);
         double mean = 0;
         for (size_t i = 0; i < POINTS; i++)

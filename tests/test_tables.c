@@ -225,7 +225,7 @@ Test(tables, smaller_objective)
         n_destroyed = 0;
         nf_objective *o = nf_objective_new(table, m, 20, &self);
         cr_assert_not_null(o, "%s", nf_error_message());
-        const nf_objective_type *used = nf_objective_get_type(o);
+        const nf_objective_type *used = nf_objective_table(o);
         cr_assert_eq(used->abi, ends[k]);
         cr_assert_str_eq(used->name, "flat");
         cr_assert_eq(used->internal, k == 0 ? NFI_HANDS_GRADIENT_ON : 0);

@@ -78,8 +78,8 @@ NF_API void nf_objective_free(nf_objective *o);
 NF_API nf_model *nf_objective_model(const nf_objective *o);
 /** Samples a step. */
 NF_API size_t nf_objective_batch(const nf_objective *o);
-/** Its type. */
-NF_API const nf_objective_type *nf_objective_get_type(const nf_objective *o);
+/** The table of its type, borrowed; complete, also where the caller gave a smaller one. NULL if `o` is NULL. */
+NF_API const nf_objective_type *nf_objective_table(const nf_objective *o);
 
 /** The result of one step: means over the accepted samples, which are those that neither failed nor were rejected. */
 typedef struct nf_step_report {

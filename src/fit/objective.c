@@ -63,7 +63,7 @@ size_t nf_objective_batch(const nf_objective *o)
     return o ? o->n : 0;
 }
 
-const nf_objective_type *nf_objective_get_type(const nf_objective *o)
+const nf_objective_type *nf_objective_table(const nf_objective *o)
 {
     return o ? o->type : NULL;
 }
