@@ -126,7 +126,7 @@ static double elbo(const double *x, const nf_noise *noise)
     affine(&net[MEAN], BATCH, h, mean);
     affine(&net[LOG_SCALE], BATCH, h, log_scale);
     affine(&net[CONTEXT], BATCH, h, ctx);
-    cli_ok(nf_posterior_forward(posterior, workspace, noise, BATCH, mean, log_scale, ctx, z, log_q));
+    cli_ok(nf_posterior_forward(posterior, workspace, NF_TRAIN, noise, BATCH, mean, log_scale, ctx, z, log_q));
     affine(&net[DECODER_HIDDEN], BATCH, z, d);
     tanh_all(BATCH * H, d);
     affine(&net[LOGITS], BATCH, d, a);
@@ -149,7 +149,7 @@ static double elbo(const double *x, const nf_noise *noise)
     for (size_t j = 0; j < BATCH * Z; j++)
         gz[j] += z[j] / BATCH; /* of -log p(z) */
     double *g_flow = gradient + n_nets;
-    cli_ok(nf_posterior_backward(posterior, workspace, gz, g_log_q, g_mean, g_log_scale, g_ctx, g_flow));
+    cli_ok(nf_posterior_backward(posterior, workspace, gz, g_log_q, g_mean, g_log_scale, g_ctx, g_flow, NULL));
     cli_ok(nf_model_pull_gradient(posterior, g_flow, g_flow));
     affine_back(&net[MEAN], BATCH, h, g_mean, gh);
     affine_back(&net[LOG_SCALE], BATCH, h, g_log_scale, gh);

@@ -223,9 +223,9 @@ static nf_status drawn(size_t dim, nf_flow *flow)
     double log_q[2];
     nf_noise noise = {.seed = 1};
     if (status == NF_OK)
-        status = nf_posterior_forward(m, ws, &noise, 2, rows, rows, rows, z, log_q);
+        status = nf_posterior_forward(m, ws, NF_TRAIN, &noise, 2, rows, rows, rows, z, log_q);
     if (status == NF_OK)
-        status = nf_posterior_backward(m, ws, z, z, g, g, g, g_model);
+        status = nf_posterior_backward(m, ws, z, z, g, g, g, g_model, NULL);
     nf_workspace_free(ws);
     nf_model_free(m);
     return status;

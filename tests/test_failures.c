@@ -457,9 +457,10 @@ Test(failures, rows_of_the_plug_in)
             ctx[0] = NAN;
             gz[ROW * DIM] = NAN; /* what a decoder may make of it is not read */
         }
-        cr_assert_eq(nf_posterior_forward(m, ws, &(nf_noise){.seed = 6}, N, mean, scale, ctx, z[k], log_q[k]), NF_OK);
+        cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 6}, N, mean, scale, ctx, z[k], log_q[k]),
+                     NF_OK);
         cr_assert_eq(nf_workspace_failed(ws), 2 * (size_t)k);
-        cr_assert_eq(nf_posterior_backward(m, ws, gz, gq, g_mean[k], g_scale[k], g_ctx[k], g[k]), NF_OK);
+        cr_assert_eq(nf_posterior_backward(m, ws, gz, gq, g_mean[k], g_scale[k], g_ctx[k], g[k], NULL), NF_OK);
     }
     cr_assert_eq(compare_rows(N, DIM, z[1], z[0], log_q[1], log_q[0]), 2);
     for (size_t i = 0; i < N; i++)

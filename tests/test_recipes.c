@@ -465,8 +465,8 @@ static double posterior_value(nf_model *m, nf_workspace *ws, size_t n, const nf_
 {
     nf_real z[16];
     double log_q[8], sum = 0;
-    cr_assert_eq(nf_posterior_forward(m, ws, &(nf_noise){.seed = 71}, n, in[0], in[1], in[2], z, log_q), NF_OK, "%s",
-                 nf_error_message());
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 71}, n, in[0], in[1], in[2], z, log_q),
+                 NF_OK, "%s", nf_error_message());
     for (size_t i = 0; i < n * 2; i++)
         sum += (double)gz[i] * (double)z[i];
     for (size_t s = 0; s < n; s++)
@@ -509,7 +509,8 @@ Test(recipes, are_posteriors_with_a_context)
         normals(19, n_flow, along);
         const nf_real *in[3] = {mean, log_scale, ctx}, *there[3] = {mean, log_scale, moved};
         posterior_value(m, ws, N, in, gz);
-        cr_assert_eq(nf_posterior_backward(m, ws, gz, ones, NULL, NULL, g_ctx, g), NF_OK, "%s", nf_error_message());
+        cr_assert_eq(nf_posterior_backward(m, ws, gz, ones, NULL, NULL, g_ctx, g, NULL), NF_OK, "%s",
+                     nf_error_message());
         cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
         double exact[2] = {0}, value[2][2], size = 0;
         for (size_t p = 0; p < n_flow; p++)

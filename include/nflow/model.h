@@ -81,6 +81,14 @@ NF_API size_t nf_model_gradient_size(const nf_model *m);
  * to the first n_params numbers.
  */
 NF_API NF_CHECKED nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g, nf_real *g_theta);
+/**
+ * Ends a step of training that the caller makes without nf_fit(): the layers' moving statistics become new state, as at
+ * the end of each step of a fit. Afterwards call nf_model_update(). If n_state is 0, this does nothing.
+ * @param stats [n_state], what all nf_posterior_backward() calls of the step have added up, from zeros
+ * @param n     samples of the step that had a result
+ * @return NF_EARG (`m` or `stats` NULL, n 0); what users' own hooks return.
+ */
+NF_API NF_CHECKED nf_status nf_model_end_step(nf_model *m, const double *stats, size_t n);
 
 /** Memory for `threads` threads; 0: as many as OpenMP would use. Returns NULL on NF_ENOMEM. */
 NF_API nf_workspace *nf_workspace_new(size_t threads);

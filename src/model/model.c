@@ -205,6 +205,15 @@ nf_status nfi_pull_gradient(const nf_model *m, size_t threads, nf_real *g, nf_re
     return nfi_prepare_all(&run, threads);
 }
 
+nf_status nf_model_end_step(nf_model *m, const double *stats, size_t n)
+{
+    if (!m || !stats)
+        return nf_error(NF_EARG, "nf_model_end_step: `%s` is NULL", m ? "stats" : "m");
+    if (n == 0)
+        return nf_error(NF_EARG, "nf_model_end_step: `n` is 0");
+    return nfi_tree_end_step(m->o, stats, n, m->state);
+}
+
 nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *noise, size_t first, size_t n, size_t ld,
                        nf_mode mode, bool gradient)
 {
