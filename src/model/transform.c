@@ -160,7 +160,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
         return status;
     nf_grad grad = {.ctx = g_ctx};
     if (j->g_theta) {
-        grad.fresh = fresh && whole;
+        grad.internal = fresh && whole ? NFI_FRESH : 0;
         grad.theta = g + (t.p.theta - j->m->theta);
         grad.prep = g + model->n_params + (t.p.prep - j->m->prep);
     }
