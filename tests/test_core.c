@@ -19,7 +19,7 @@ Test(status, values_are_pinned_and_have_texts)
         int value;
     } pinned[] = {{NF_OK, 0},      {NF_EARG, 1},         {NF_EDIM, 2},       {NF_ENOMEM, 3},
                   {NF_EFORMAT, 4}, {NF_EIO, 5},          {NF_ENOTFINITE, 6}, {NF_ENOCONV, 7},
-                  {NF_ESTOP, 8},   {NF_EUNSUPPORTED, 9}, {NF_ETARGET, 10}};
+                  {NF_ESTOP, 8},   {NF_EUNSUPPORTED, 9}, {NF_ETARGET, 10},   {NF_ESTALE, 11}};
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++) {
         cr_assert_eq((int)pinned[i].status, pinned[i].value);
         cr_assert(strlen(nf_status_text(pinned[i].status)) > 3);

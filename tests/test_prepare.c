@@ -147,10 +147,15 @@ Test(prepare, the_first_nodes_error_is_told)
         char words[40];
         snprintf(words, sizeof words, "no preparing of %zu", 1000 + k);
         tells(nf_model_update(m, NF_EVAL), words);
+    }
+    for (size_t k = 2; k < NODES; k++)
+        theta[at[k]] = 0;
+    for (size_t k = NODES; k-- > 2;) {
         theta[at[k]] = -(nf_real)(1000 + k);
+        char words[40];
         snprintf(words, sizeof words, "no pulling back of -%zu", 1000 + k);
+        cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
         tells(nf_model_pull_gradient(m, g, g_theta), words);
-        theta[at[k]] = (nf_real)(1000 + k);
     }
     free(g);
     free(g_theta);

@@ -22,7 +22,7 @@ NF_BEGIN_DECLS
  * @param mean, log_scale [n x d].  @param ctx [n x n_ctx of the flow], NULL if that is 0
  * @param z     [n x d], written.   @param log_q [n], log q(z), written
  * @return NF_EARG (NULL where something is needed, n 0, no such mode), NF_EDIM (a model of fewer than 2 d rows of
- * context), NF_ENOMEM; what users' own hooks return.
+ * context), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode,
                                                  const nf_noise *noise, size_t n, const nf_real *mean,
@@ -98,21 +98,24 @@ typedef struct nf_vae_scores {
  * does not grow with the number of draws.
  * @param progress called from the calling thread with the number of rows done so far; NULL: no calls. If it returns
  * anything but 0, scoring stops: NF_ESTOP
- * @return NF_EARG (also samples 0), NF_EDIM (a number of columns that is not the encoder's number of rows), NF_ESTOP,
- * NF_ENOMEM; what users' own hooks and a source of the data return. `scores` is written on NF_OK only.
+ * @return NF_EARG (also samples 0), NF_EDIM (a number of columns that is not the encoder's number of rows), NF_ESTALE
+ * (see nf_model_update()), NF_ESTOP, NF_ENOMEM; what users' own hooks and a source of the data return. `scores` is
+ * written on NF_OK only.
  */
 NF_API NF_CHECKED nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples,
                                          uint64_t seed, int (*progress)(void *user, size_t done), void *user,
                                          nf_vae_scores *scores);
 /**
  * The likelihood's means E[x | z] for z [n x z_dim]: x [n x x_dim]. z NULL: z is drawn from the prior with `noise`.
- * @return NF_EARG (a model of no VAE, n 0, `z` and `noise` NULL), NF_ENOMEM; what users' own hooks return.
+ * @return NF_EARG (a model of no VAE, n 0, `z` and `noise` NULL), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what
+ * users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                           const nf_real *z, nf_real *x);
 /**
  * Draws z ~ q(z | x): x [n x x_dim], z [n x z_dim], log_q [n] or NULL.
- * @return NF_EARG (a model of no VAE, n 0, `noise` NULL), NF_ENOMEM; what users' own hooks return.
+ * @return NF_EARG (a model of no VAE, n 0, `noise` NULL), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what users'
+ * own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                           const nf_real *x, nf_real *z, double *log_q);

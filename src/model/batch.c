@@ -69,7 +69,7 @@ nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, 
     if (status == NF_OK && !noise)
         status = nf_error(NF_EARG, "nf_sample: `noise` is NULL");
     job j = {.m = m, .noise = noise, .ctx = ctx, .y = x, .log = log_q};
-    return status == NF_OK ? nfi_for_batch(m, ws, n, sample_tile, &j) : status;
+    return status == NF_OK ? nfi_for_batch(m, "nf_sample", ws, n, sample_tile, &j) : status;
 }
 
 static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
@@ -100,7 +100,7 @@ nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, const nf_noise *noise
     if (status == NF_OK)
         status = nfi_check_noise("nf_log_prob", m->o, noise);
     job j = {.m = m, .noise = noise, .x = x, .ctx = ctx, .log = log_p};
-    return status == NF_OK ? nfi_for_batch(m, ws, n, score_tile, &j) : status;
+    return status == NF_OK ? nfi_for_batch(m, "nf_log_prob", ws, n, score_tile, &j) : status;
 }
 
 /* ---- nets ---- */
@@ -132,5 +132,5 @@ nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, const nf_noise *noise
     if (status == NF_OK)
         status = nfi_check_noise("nf_evaluate", m->o, noise);
     job j = {.m = m, .noise = noise, .x = x, .ctx = ctx, .y = y};
-    return status == NF_OK ? nfi_for_batch(m, ws, n, net_tile, &j) : status;
+    return status == NF_OK ? nfi_for_batch(m, "nf_evaluate", ws, n, net_tile, &j) : status;
 }

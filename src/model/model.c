@@ -73,8 +73,36 @@ nf_status nf_model_update(nf_model *m, nf_mode mode)
         return nf_error(NF_EARG, "nf_model_update: `m` is NULL");
     if (mode != NF_EVAL && mode != NF_TRAIN)
         return nf_error(NF_EARG, "nf_model_update: `mode` is %d, neither NF_EVAL nor NF_TRAIN", (int)mode);
+    const bool fitting = m->readiness == NFI_FITTING;
     nfi_preparing run = nfi_preparing_of(m, mode);
-    return nfi_prepare_all(&run, 0);
+    m->readiness = NFI_STALE;
+    const nf_status status = nfi_prepare_all(&run, 0);
+    if (status != NF_OK)
+        return status;
+    m->readiness = fitting ? NFI_FITTING : NFI_READY;
+    if (!fitting) /* after the preparation, which may have moved the state */
+        m->fingerprint = nfi_fingerprint_of(&m->preparation, m->theta, m->state);
+    return NF_OK;
+}
+
+nf_status nfi_check_ready(const nf_model *m, const char *who)
+{
+    if (m->preparation.n == 0 || m->readiness == NFI_FITTING)
+        return NF_OK;
+    if (m->readiness == NFI_STALE)
+        return nf_error(NF_ESTALE, "%s: the model's last nf_model_update() has failed", who);
+    if (m->fingerprint == nfi_fingerprint_of(&m->preparation, m->theta, m->state))
+        return NF_OK;
+    return nf_error(NF_ESTALE, "%s: the model's theta or state has changed since the last nf_model_update()", who);
+}
+
+nf_status nfi_call_begin(const nf_model *m, const char *who, nf_workspace *ws, nf_workspace **mine)
+{
+    const nf_status status = nfi_check_ready(m, who);
+    if (status != NF_OK)
+        return status;
+    *mine = nfi_workspace_borrow(ws);
+    return *mine ? NF_OK : NF_ENOMEM;
 }
 
 static nf_status check_options(const nf_object *o, const nf_model_options *options, const char *who)
@@ -190,7 +218,8 @@ nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g, nf_real *g_theta
 {
     if (!m || !g || !g_theta)
         return nf_error(NF_EARG, "nf_model_pull_gradient: `%s` is NULL", !m ? "m" : !g ? "g" : "g_theta");
-    return nfi_pull_gradient(m, 0, g, g_theta);
+    const nf_status status = nfi_check_ready(m, "nf_model_pull_gradient");
+    return status == NF_OK ? nfi_pull_gradient(m, 0, g, g_theta) : status;
 }
 
 nf_status nfi_pull_gradient(const nf_model *m, size_t threads, nf_real *g, nf_real *g_theta)
@@ -269,14 +298,15 @@ nf_status nfi_check_noise(const char *who, const nf_object *o, const nf_noise *n
     return nf_error(NF_EARG, "%s: `noise` is NULL, but the %s draws noise whenever it is used", who, o->part->name);
 }
 
-nf_status nfi_for_batch(const nf_model *m, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user)
+nf_status nfi_for_batch(const nf_model *m, const char *who, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user)
 {
-    nf_workspace *mine = nfi_workspace_borrow(ws);
-    if (!mine)
-        return NF_ENOMEM;
+    nf_workspace *mine;
+    nf_status status = nfi_call_begin(m, who, ws, &mine);
+    if (status != NF_OK)
+        return status;
     nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
     nfi_failures_begin(mine);
-    nf_status status = nfi_for_tiles(mine, &tiling, f, user);
+    status = nfi_for_tiles(mine, &tiling, f, user);
     nfi_failures_end(mine);
     nfi_workspace_return(ws, mine);
     return status;

@@ -5,12 +5,29 @@
 #include "object/tiles.h"
 #include "object/tree.h"
 
+/* Whether `prep` belongs to the model's present theta and state. */
+typedef enum nfi_readiness {
+    NFI_STALE,  /* no: the last preparation has failed */
+    NFI_READY,  /* yes, if they still have the fingerprint that they had when `prep` was made */
+    NFI_FITTING /* yes: a fit is running, which prepares the model after each step and takes no fingerprints */
+} nfi_readiness;
+
 struct nf_model {
     nf_object *o;
     nf_real *theta, *state, *prep;
     bool own_theta, own_state;
     nfi_preparation preparation; /* the nodes of o that are to be prepared */
+    nfi_readiness readiness;
+    uint64_t fingerprint; /* nfi_fingerprint_of() the numbers, taken when the model was last prepared outside a fit */
 };
+
+/* NF_ESTALE, with a message that begins with `who`, if theta or state have changed since the model was prepared. Only
+   the numbers are looked at of which a `prepare` hook has made others. */
+nf_status nfi_check_ready(const nf_model *m, const char *who);
+/* Every call that reads a model begins here, after it has checked its arguments: it gets the caller's workspace, or a
+   temporary one if `ws` is NULL, which nfi_workspace_return takes back. Errors: NF_ESTALE as nfi_check_ready, and
+   NF_ENOMEM; then there is no workspace. */
+nf_status nfi_call_begin(const nf_model *m, const char *who, nf_workspace *ws, nf_workspace **mine);
 
 /* A round of preparation over the model's numbers. To pull gradients back, set g_prep and g_theta in the result. */
 nfi_preparing nfi_preparing_of(const nf_model *m, nf_mode mode);
@@ -37,8 +54,8 @@ nf_real *nfi_load_cotangent(const nf_pass *p, size_t first, size_t dim, const nf
    NULL. */
 nf_status nfi_check_noise(const char *who, const nf_object *o, const nf_noise *noise);
 
-/* Runs f over the tiles of a batch of n samples, as nfi_for_tiles does. If `ws` is NULL, it uses a temporary
-   workspace. */
-nf_status nfi_for_batch(const nf_model *m, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user);
+/* Runs f over the tiles of a batch of n samples, as nfi_for_tiles does, between nfi_call_begin and
+   nfi_workspace_return. */
+nf_status nfi_for_batch(const nf_model *m, const char *who, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user);
 
 #endif

@@ -125,6 +125,9 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode
     size_t n_flow = m->o->total.n_ctx - 2 * m->o->total.dim_out;
     if (n_flow && !ctx)
         return nf_error(NF_EARG, "nf_posterior_forward: `ctx` is NULL, but the flow takes %zu rows of context", n_flow);
+    status = nfi_check_ready(m, "nf_posterior_forward");
+    if (status != NF_OK)
+        return status;
     nfi_failures_begin(ws);
     status = start(m, ws, mode, n);
     if (status == NF_OK) {
@@ -198,6 +201,9 @@ nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_re
     if (ws->plugin->model != m)
         return nf_error(NF_EARG,
                         "nf_posterior_backward: this workspace's last nf_posterior_forward was of another model");
+    status = nfi_check_ready(m, "nf_posterior_backward");
+    if (status != NF_OK)
+        return status;
     nf_mark tape = nf_arena_mark(&ws->plugin_tape);
 #pragma omp parallel num_threads(1)
     {

@@ -165,18 +165,18 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
     nf_minibatches *rows = nfi_minibatches_new(data, 1, "nf_vae_score");
     if (!rows)
         return nf_error_status();
+    nf_workspace *mine;
     nf_status status = NF_OK;
     if (data->dim != vae->total.dim_in)
         status = nf_error(NF_EDIM, "nf_vae_score: the data have %zu columns, but the encoder takes %zu rows", data->dim,
                           vae->total.dim_in);
-    nf_workspace *mine = nfi_workspace_borrow(ws);
-    if (!mine)
-        status = NF_ENOMEM;
+    if (status == NF_OK)
+        status = nfi_call_begin(m, "nf_vae_score", ws, &mine);
     if (status == NF_OK) {
         score_job job = {.m = m, .rows = rows, .seed = seed, .samples = samples};
         status = score_rows(&job, mine, data->n, progress, user, scores);
+        nfi_workspace_return(ws, mine);
     }
-    nfi_workspace_return(ws, mine);
     nf_minibatches_free(rows);
     return status;
 }
@@ -191,11 +191,11 @@ typedef struct run_job {
     double *log_q;
 } run_job;
 
-static nf_status run(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *in,
-                     nf_real *out, double *log_q, nfi_tile_fn *f)
+static nf_status run(const nf_model *m, const char *who, nf_workspace *ws, const nf_noise *noise, size_t n,
+                     const nf_real *in, nf_real *out, double *log_q, nfi_tile_fn *f)
 {
     run_job job = {.m = m, .noise = noise, .in = in, .out = out, .log_q = log_q};
-    return nfi_for_batch(m, ws, n, f, &job);
+    return nfi_for_batch(m, who, ws, n, f, &job);
 }
 
 static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
@@ -232,7 +232,7 @@ nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noi
         return nf_error(NF_EARG, "nf_vae_decode: `%s` is NULL", x ? "noise` and `z" : "x");
     if (n == 0)
         return nf_error(NF_EARG, "nf_vae_decode: `n` is 0");
-    return run(m, ws, noise, n, z, x, NULL, decode_tile);
+    return run(m, "nf_vae_decode", ws, noise, n, z, x, NULL, decode_tile);
 }
 
 static nf_status encode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
@@ -269,5 +269,5 @@ nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noi
         return nf_error(NF_EARG, "nf_vae_encode: `%s` is NULL", !noise ? "noise" : !x ? "x" : "z");
     if (n == 0)
         return nf_error(NF_EARG, "nf_vae_encode: `n` is 0");
-    return run(m, ws, noise, n, x, z, log_q, encode_tile);
+    return run(m, "nf_vae_encode", ws, noise, n, x, z, log_q, encode_tile);
 }
