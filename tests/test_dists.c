@@ -2,7 +2,7 @@
    to 1, samples have GSL's distribution functions and independent dimensions, scores of samples are their log q, all
    gradients against differences, bits against threads, files, extremes. */
 #include "conformance/dist_rows.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <gsl/gsl_sort.h>

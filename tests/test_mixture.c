@@ -1,6 +1,6 @@
 /* Mixtures in an ELBO: components dealt in turn, weighted losses and gradients that are unbiased for any number of
    draws (against quadrature), gradients with the noise held, refusals, and the weights of a target found by a fit. */
-#include "model/model.h"
+#include "model/batch.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>

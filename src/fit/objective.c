@@ -1,6 +1,7 @@
 /* Objectives: how they are made, and evaluations of one step by the engine of step.c. */
 #include "fit/objective.h"
 #include "base/memory.h"
+#include "model/batch.h"
 #include "object/table.h"
 #include <string.h>
 

@@ -6,6 +6,7 @@
    so it gives the same result. */
 #include "base/memory.h"
 #include "fit/step_tiles.h"
+#include "model/batch.h"
 #include <string.h>
 
 static const size_t tape_cap = (size_t)256 << 20; /* bytes, for all threads together */

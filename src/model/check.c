@@ -2,7 +2,7 @@
    (check_measure.c), and writes a report. The inverse is measured at the images of the forward direction's points. */
 #include "model/check.h"
 #include "base/memory.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include "flows/compose.h"
 #include <math.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Whole batches through the flow of a model, in either direction, and the gradients of such calls. */
 #include "object/live.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include "object/shards.h"
 #include "object/tree.h"
 #include <math.h>

@@ -4,6 +4,7 @@
 
    Both calls run in the calling thread, with scratch of the workspace's first thread. Users may call from threads of
    their own: each thread brings its workspace, and they share the model. */
+#include "model/batch.h"
 #include "object/live.h"
 #include "vae/vae.h"
 #include <omp.h>

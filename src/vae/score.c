@@ -2,6 +2,7 @@
    estimated by mean_k log w_k and log p(x) by log mean_k w_k (Rezende et al. 2014, appendix E); the second is never
    below the first. The encoder runs once for each sample of data. The K draws go one by one into a running
    log-sum-exp, so that memory does not grow with K. */
+#include "model/batch.h"
 #include "object/live.h"
 #include "vae/vae.h"
 #include "data/minibatch.h"
