@@ -2,7 +2,7 @@
    rate of the pass and of bare gemm calls of the same shapes by the better of OpenBLAS and BLIS, alternating in one
    run, best of many. */
 #include "cli.h"
-#include "object/tiles.h"
+#include "base/memory.h"
 #include "gemm.h"
 #include "isa.h"
 #include "output.h"

@@ -1,6 +1,7 @@
 /* Affine, LU-linear and permutation flows against the matrices they claim to be, built naively in double, with GSL's LU
    for determinants and inverses. */
-#include "object/tiles.h"
+#include "base/memory.h"
+#include "object/pack.h"
 #include "object/tree.h"
 #include "fail_alloc.h"
 #include "flows/linear/lu_linear.h"

@@ -1,7 +1,8 @@
 /* The units of masked nets: dropout and the gates of residual blocks. Masked nets of one dimension are ordinary nets of
    the context; with dropout both directions of an autoregressive flow are one map and its inverse, with the gradients
    of that map. */
-#include "object/tiles.h"
+#include "base/memory.h"
+#include "object/pack.h"
 #include "object/tree.h"
 #include <criterion/criterion.h>
 #include <math.h>

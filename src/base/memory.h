@@ -26,6 +26,13 @@ void nfi_arena_clear(nf_arena *a);         /* frees all chunks; a zeroed struct 
 size_t nfi_arena_bytes(const nf_arena *a); /* bytes in all chunks */
 size_t nfi_arena_used(const nf_arena *a);  /* bytes up to the present end */
 
+/* Where a pass writes what its vector-Jacobian product reads: on the tape, or on scratch if it has no tape, since then
+   no gradient will be asked for. Mark scratch before, and rewind it at the end: what is on the tape stays. */
+static inline nf_arena *nfi_saving_arena(const nf_pass *p)
+{
+    return p->tape ? p->tape : p->scratch;
+}
+
 /* n zeros from an arena; NULL when out of memory. */
 static inline double *nfi_zero_doubles(nf_arena *a, size_t n)
 {
