@@ -1,6 +1,7 @@
 /* Inputs and contexts of 0, denormal, 1, 1e15, on the edge of a spline's box and just off it, whole batches in the
    tails: values, log-dets and all gradients are finite where the exact ones are numbers, and infinite, not NaN, where a
    scale has overflowed. Parameters at their extremes for planar and radial. */
+#include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
@@ -20,31 +21,6 @@ enum { is_double = true };
 enum { DIM = 4, CTX = 3, N = 53 };
 static const double far = 1e15;
 static const nf_real box = 3;
-
-static bool all_finite(size_t n, const nf_real *v)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(v[i]))
-            return false;
-    return true;
-}
-
-static nf_real *reals(size_t n)
-{
-    nf_real *v = calloc(n + 1, sizeof *v);
-    cr_assert_not_null(v);
-    return v;
-}
-
-static nf_real *normals(uint64_t seed, size_t n, double scale)
-{
-    nf_real *v = reals(n);
-    if (n)
-        nf_noise_normal(&(nf_noise){.seed = seed, .site = 7}, n, 1, 1, v);
-    for (size_t i = 0; i < n; i++)
-        v[i] = (nf_real)(scale * (double)v[i]);
-    return v;
-}
 
 /* ---- the flows ---- */
 

@@ -6,8 +6,6 @@
 /* count * size bytes of zeros, aligned to 64 bytes. NULL, with a message, when memory is short or the size overflows.
    If count is 0, the result is still a valid pointer. */
 void *nfi_calloc(size_t count, size_t size);
-/* The same, not initialised. */
-void *nfi_alloc(size_t count, size_t size);
 void nfi_free(void *p);
 /* Write a + b and a * b to *out; return false on overflow. */
 bool nfi_add(size_t a, size_t b, size_t *out);

@@ -9,7 +9,8 @@
 #include "nn/dropout.h"
 #include "nn/units.h"
 
-nfi_mlp_stage nfi_mlp_stage_at(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *block, size_t layer)
+/* A layer whose block is at `block`. */
+static nfi_mlp_stage stage_at(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *block, size_t layer)
 {
     nfi_mlp_stage s = {.d = nfi_mlp_layer(m, layer)};
     for (size_t l = 0; l < layer; l++) {
@@ -33,7 +34,7 @@ nfi_mlp_stage nfi_mlp_stage_of(const nfi_mlp *m, const nf_pass *p, bool drops, n
 {
     if (layer + 1 < m->n_layers)
         saved += nfi_mlp_kept(m, drops) * nfi_mlp_units_before(m, layer) * p->ld;
-    return nfi_mlp_stage_at(m, p, drops, saved, layer);
+    return stage_at(m, p, drops, saved, layer);
 }
 
 /* Where a layer's products are written. Gated units, and plain units that keep their arguments, keep them in the block.
@@ -94,7 +95,7 @@ static const nf_real *hidden_apply(const nfi_mlp *m, const nf_pass *p, bool drop
     nf_real *turn[2] = {blocks, blocks + nfi_mlp_kept(m, drops) * m->widest * p->ld};
     for (size_t l = 0; l + 1 < m->n_layers; l++) {
         const nfi_mlp_stage s =
-            p->tape ? nfi_mlp_stage_of(m, p, drops, blocks, l) : nfi_mlp_stage_at(m, p, drops, turn[l % 2], l);
+            p->tape ? nfi_mlp_stage_of(m, p, drops, blocks, l) : stage_at(m, p, drops, turn[l % 2], l);
         nf_real *z = products_of(m, &s.b, products);
         nfi_dense_apply(&s.d, p, p->theta + s.at, x, false, z);
         units_apply(m, p, &s, z);

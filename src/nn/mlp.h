@@ -65,8 +65,6 @@ typedef struct nfi_mlp_stage {
     nfi_hidden plain;
 } nfi_mlp_stage;
 
-/* A layer whose block is at `block`. */
-nfi_mlp_stage nfi_mlp_stage_at(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *block, size_t layer);
 /* A layer, where `saved` has the blocks of all hidden layers, one after the other. */
 nfi_mlp_stage nfi_mlp_stage_of(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *saved, size_t layer);
 /* The units of the last layer d; y is only read. */

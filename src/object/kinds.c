@@ -104,28 +104,30 @@ nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, 
     return (nf_dist *)new_of_kind(&dist_table, type, own, self, children, n_children, 0);
 }
 
-/* For each kind, conversions between it and the node that it begins with, and its references. */
-#define KIND(noun, tag)                                     \
-    nf_object *nf_##noun##_object(nf_##noun *k)             \
-    {                                                       \
-        return (nf_object *)k;                              \
-    }                                                       \
-    nf_##noun *nf_##noun##_ref(nf_##noun *k)                \
-    {                                                       \
-        return (nf_##noun *)nf_object_ref((nf_object *)k);  \
-    }                                                       \
-    void nf_##noun##_free(nf_##noun *k)                     \
-    {                                                       \
-        nf_object_free((nf_object *)k);                     \
-    }                                                       \
+/* For each kind, its node and its references; for those that are parts of others, also the kind of a node. */
+#define KIND(noun)                                         \
+    nf_object *nf_##noun##_object(nf_##noun *k)            \
+    {                                                      \
+        return (nf_object *)k;                             \
+    }                                                      \
+    nf_##noun *nf_##noun##_ref(nf_##noun *k)               \
+    {                                                      \
+        return (nf_##noun *)nf_object_ref((nf_object *)k); \
+    }                                                      \
+    void nf_##noun##_free(nf_##noun *k)                    \
+    {                                                      \
+        nf_object_free((nf_object *)k);                    \
+    }
+#define PART(noun, tag)                                     \
+    KIND(noun)                                              \
     nf_##noun *nfi_as_##noun(nf_object *o)                  \
     {                                                       \
         return o && o->kind == tag ? (nf_##noun *)o : NULL; \
     }
-KIND(net, NFI_NET)
-KIND(flow, NFI_FLOW)
-KIND(dist, NFI_DIST)
-KIND(vae, NFI_VAE)
+PART(net, NFI_NET)
+PART(flow, NFI_FLOW)
+PART(dist, NFI_DIST)
+KIND(vae)
 
 const nf_shape *nf_flow_shape(const nf_flow *flow)
 {

@@ -45,12 +45,6 @@ void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *
             batch[(first + p->noise.column[s]) * dim + r] = tile[r * p->ld + s];
 }
 
-void nfi_pack_cotangent(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
-{
-    nfi_transpose(n, dim, rows, stride, tile, ld);
-    nfi_pad_zero(dim, n, ld, tile);
-}
-
 void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *rows, size_t stride)
 {
     nfi_transpose(dim, n, tile, ld, rows, stride);
