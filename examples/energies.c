@@ -220,15 +220,9 @@ static void report(js_file *j, int number, const kind *k, size_t length, uint64_
     js_end(j);
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(size_t n, double *x)
 {
-    qsort(x, n, sizeof *x, ascending);
+    cli_sort(n, x);
     return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
 }
 

@@ -18,12 +18,7 @@ static void setup(void)
     snprintf(other, sizeof other, "%s/other.safetensors", folder);
 }
 
-static void teardown(void)
-{
-    temp_remove(folder);
-}
-
-TestSuite(checkpoint, .init = setup, .fini = teardown);
+TestSuite(checkpoint, .init = setup, .fini = temp_teardown);
 
 /* ---- going on ---- */
 

@@ -1,4 +1,5 @@
 /* Flows made of flows: order, bookkeeping, data-dependent starts, refusals; and nf_check_flow on flows that lie. */
+#include "push.h"
 #include "fragile.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
@@ -239,11 +240,6 @@ Test(implicit, without_solve_jt_there_is_no_gradient)
 }
 
 /* ---- what compositions compute ---- */
-
-static void push(nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y, double *l)
-{
-    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
-}
 
 /* f[0] is nearest the base: first the affine map, then the permutation. */
 Test(chain, applies_the_first_flow_first)

@@ -189,14 +189,6 @@ PROPERTY(descriptions, 5, 1)
 
 /* ---- zeros, huge and tiny numbers give finite results ---- */
 
-static bool all_finite(size_t n, const nf_real *v)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(v[i]))
-            return false;
-    return true;
-}
-
 /* Constraints are inverted at the images of extreme points: on the edge of their sets, or to rounding beyond it. */
 static void extremes(const subject *s, nf_direction d)
 {

@@ -238,7 +238,7 @@ Test(tiles, packing_round_trips_and_pads)
     nfi_unpack(N, DIM, tile, LD, back, STRIDE);
     for (size_t s = 0; s < N; s++)
         cr_assert_eq(memcmp(back + s * STRIDE, rows + s * STRIDE, DIM * sizeof(nf_real)), 0);
-    nfi_pack_cotangent(N, DIM, rows, STRIDE, LD, tile);
+    nfi_pad_zero(DIM, N, LD, tile);
     cr_assert_eq(tile[LD - 1], 0);
     cr_assert_eq(tile[N - 1], rows[(N - 1) * STRIDE]);
 }

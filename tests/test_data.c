@@ -2,7 +2,7 @@
    one's own objective. */
 #include "base/memory.h"
 #include "expect.h"
-#include "fail_likelihood.h"
+#include "fail_step.h"
 #include "temp_files.h"
 #include <fcntl.h>
 #include <math.h>
@@ -545,8 +545,8 @@ Test(source, failing_allocations)
     nf_source source;
     const nf_data d = data_of(&t, &source, false);
     nf_real g[4 * DIM];
-    const size_t failures =
-        fail_each_of_a_step(fail_alloc_after, m, &d, g) + fail_each_of_a_step(fail_arena_once, m, &d, g);
+    const size_t failures = fail_each_of_a_step(fail_alloc_after, likelihood_of, m, &d, g) +
+                            fail_each_of_a_step(fail_arena_once, likelihood_of, m, &d, g);
     cr_assert_geq(failures, 12);
     nf_model_free(m);
 }

@@ -342,13 +342,6 @@ Test(description, choices_of_a_users_type)
 
 /* ---- absurd ones ---- */
 
-static size_t peak_megabytes(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (size_t)u.ru_maxrss / 1024;
-}
-
 #define MASKED(dim, out, fields) \
     "{\"kind\": \"net\", \"type\": \"masked_net\", \"dim_in\": " dim ", \"dim_out\": " out FIELDS(fields)
 #define HUGE "18446744073709551615"

@@ -1,6 +1,7 @@
 /* Every distribution of tests/conformance/dist_rows.h, in several dimensions and both precisions: densities integrate
    to 1, samples have GSL's distribution functions and independent dimensions, scores of samples are their log q, all
    gradients against differences, bits against threads, files, extremes. */
+#include "support/numbers.h"
 #include "conformance/dist_rows.h"
 #include "model/batch.h"
 #include <criterion/criterion.h>
@@ -29,24 +30,6 @@ typedef struct subject {
     nfi_thread memory;
     nf_pass p;
 } subject;
-
-static nf_real *normals(uint64_t seed, size_t n, double scale)
-{
-    nf_real *v = calloc(n + 1, sizeof *v);
-    if (n)
-        nf_noise_normal(&(nf_noise){.seed = seed, .site = 3}, n, 1, 1, v);
-    for (size_t i = 0; i < n; i++)
-        v[i] = (nf_real)(scale * (double)v[i]);
-    return v;
-}
-
-static double dot(size_t n, const nf_real *a, const nf_real *b)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
 
 /* A tile of normals; padding repeats column N - 1, or is 0. */
 static nf_real *tile_of(uint64_t seed, size_t rows, double scale, bool cotangent)

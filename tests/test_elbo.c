@@ -1,5 +1,5 @@
 /* The ELBO: closed forms, gradients with the noise held, weights, rejected draws, serial and thread-safe targets. */
-#include "fail_alloc.h"
+#include "fail_step.h"
 #include "objective_fixture.h"
 #include <pthread.h>
 
@@ -571,6 +571,11 @@ Test(elbo, arguments)
     nf_target_free(three);
 }
 
+static nf_objective *elbo_of(nf_model *m, const void *target)
+{
+    return nf_elbo(m, *(nf_target *const *)target, &(nf_elbo_options){.draws = 150});
+}
+
 Test(elbo, failing_allocations)
 {
     gauss g = bent;
@@ -578,24 +583,7 @@ Test(elbo, failing_allocations)
     for (int serial = 0; serial < 2; serial++) {
         nf_model *m = layered();
         nf_target *t = nf_target_callback(2, gauss_batch, &g, serial ? NF_SERIAL : NF_THREADSAFE);
-        size_t before = alloc_live(), failures = 0;
-        for (size_t k = 0;; k++) {
-            fail_alloc_after(k);
-            nf_objective *o = nf_elbo(m, t, &(nf_elbo_options){.draws = 150});
-            nf_workspace *ws = o ? nf_workspace_new(2) : NULL;
-            nf_status st = ws ? nf_objective_gradient(o, ws, 1, 1, NULL, gradient) : nf_error_status();
-            bool failed = fail_alloc_off();
-            nf_objective_free(o);
-            nf_workspace_free(ws);
-            cr_assert_eq(alloc_live(), before);
-            if (!failed)
-                cr_assert_eq(st, NF_OK);
-            if (!failed)
-                break;
-            cr_assert_eq(st, NF_ENOMEM, "%d", (int)st);
-            failures++;
-        }
-        cr_assert_geq(failures, 4);
+        cr_assert_geq(fail_each_of_a_step(fail_alloc_after, elbo_of, m, &t, gradient), 4);
         nf_target_free(t);
         nf_model_free(m);
     }

@@ -3,7 +3,6 @@
 #include "temp_files.h"
 #include <nflow/data.h>
 #include <criterion/criterion.h>
-#include <sys/resource.h>
 #include <zlib.h>
 
 static char folder[64], path[128], gz_path[128];
@@ -15,12 +14,7 @@ static void setup(void)
     snprintf(gz_path, sizeof gz_path, "%s/data.gz", folder);
 }
 
-static void teardown(void)
-{
-    temp_remove(folder);
-}
-
-TestSuite(io, .init = setup, .fini = teardown);
+TestSuite(io, .init = setup, .fini = temp_teardown);
 
 /* Bytes without pattern. */
 static void fill(unsigned char *bytes, size_t n)
@@ -216,13 +210,6 @@ Test(io, gzip_damaged_anywhere)
     file_write(path, packed, n_packed + 1);
     cr_assert_eq(nf_load_idx(path, &b), NF_EFORMAT); /* garbage behind the member */
     free(packed);
-}
-
-static size_t peak_megabytes(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (size_t)u.ru_maxrss / 1024;
 }
 
 /* Claims cost nothing: 4 GB promised by 100 bytes, and gzip that unpacks to far more than the header says. */

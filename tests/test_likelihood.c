@@ -1,6 +1,6 @@
 /* Minibatches (every row once an epoch, whatever came before), binarisation, and maximum likelihood. */
 #include "base/memory.h"
-#include "fail_likelihood.h"
+#include "fail_step.h"
 #include "data/data.h"
 #include "data/minibatch.h"
 #include "objective_fixture.h"
@@ -400,6 +400,6 @@ Test(likelihood, failing_allocations)
     nf_real g[64];
     nf_model *m = conditional();
     nf_data d = {.n = POINTS, .dim = DIM, .x = x, .n_ctx = 1, .ctx = ctx, .binarise = NF_BINARISE_STATIC};
-    cr_assert_geq(fail_each_of_a_step(fail_alloc_after, m, &d, g), 8);
+    cr_assert_geq(fail_each_of_a_step(fail_alloc_after, likelihood_of, m, &d, g), 8);
     nf_model_free(m);
 }

@@ -2,7 +2,7 @@
 
    Set aside is the caller's array, and only that: of its rows' numbers and order nothing is kept. What is measured is
    everything that the library holds at its worst moment: tapes, scratch, gradients, the optimizer's arrays. */
-#include "object/tiles.h"
+#include "object/workspace.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <nflow/nflow.h>

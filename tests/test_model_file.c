@@ -16,12 +16,7 @@ static void setup(void)
     snprintf(other, sizeof other, "%s/other.safetensors", folder);
 }
 
-static void teardown(void)
-{
-    temp_remove(folder);
-}
-
-TestSuite(model_file, .init = setup, .fini = teardown);
+TestSuite(model_file, .init = setup, .fini = temp_teardown);
 
 /* ---- a user's types ---- */
 
@@ -819,13 +814,6 @@ Test(model_file, header_damaged_anywhere)
 Test(model_file, header_of_a_posterior_damaged_anywhere)
 {
     damage_everywhere(5);
-}
-
-static size_t peak_megabytes(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (size_t)u.ru_maxrss / 1024;
 }
 
 /* Model 12's header, one thing changed. */

@@ -1,6 +1,7 @@
 /* Nets as objects: initial weights against the moments they claim, shapes, names of tensors, options that are refused.
  */
 #include "object/tree.h"
+#include "slices.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -136,15 +137,6 @@ Test(net_options, last_scale_multiplies_the_last_layer)
 
 /* ---- structure ---- */
 
-static void collect(void *user, const char *name, size_t offset, size_t rank, const size_t *extents)
-{
-    char *text = user;
-    size_t at = strlen(text);
-    snprintf(text + at, 1000 - at, "%s@%zu:%zu", name, offset, extents[0]);
-    at = strlen(text);
-    snprintf(text + at, 1000 - at, rank == 2 ? "x%zu " : " ", extents[rank - 1]);
-}
-
 /* Takes the net. */
 static void check_shape(nf_net *net, size_t n_params, size_t n_saved, uint32_t n_sites, const char *names)
 {
@@ -158,7 +150,7 @@ static void check_shape(nf_net *net, size_t n_params, size_t n_saved, uint32_t n
     cr_assert_eq(s->n_sites, n_sites);
     cr_assert_not(s->flags & NF_STOCHASTIC); /* dropout is noise of training alone */
     char text[1000] = "";
-    nfi_tree_slices(nf_net_object(net), collect, text);
+    nfi_tree_slices(nf_net_object(net), list_slice, text);
     cr_assert_str_eq(text, names);
     nf_net_free(net);
 }

@@ -1,5 +1,6 @@
 /* Normalisation. Layers that begin from data, in every composition and in both directions of use: of the initial batch,
    what leaves an nf_actnorm has mean 0 and deviation 1. And nf_batch_norm's statistics, against their recursion. */
+#include "push.h"
 #include "object/tree.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
@@ -66,11 +67,6 @@ static nf_model *from_data(nf_flow *f, size_t n, const nf_real *x, const nf_real
     return m;
 }
 
-static void push(const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y)
-{
-    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, NULL), NF_OK, "%s", nf_error_message());
-}
-
 /* ---- actnorm ---- */
 
 Test(actnorm, the_first_batch_leaves_with_mean_0_and_deviation_1_either_way)
@@ -78,7 +74,7 @@ Test(actnorm, the_first_batch_leaves_with_mean_0_and_deviation_1_either_way)
     nf_real *x = make_data(N, DIM), y[N * DIM];
     for (int turned = 0; turned < 2; turned++) {
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
-        push(m, NF_INVERSE, N, x, NULL, y);
+        push(m, NF_INVERSE, N, x, NULL, y, NULL);
         is_standard(N, DIM, y, 100, turned ? "forward" : "inverse");
         const nf_real *theta = nf_model_theta(m);
         for (size_t k = 0; k < DIM; k++) {
@@ -96,7 +92,7 @@ Test(actnorm, without_data_is_the_identity)
 {
     nf_model *m = nf_model_of_flow(nf_actnorm(DIM), NULL);
     nf_real *x = make_data(N, DIM), y[N * DIM];
-    push(m, NF_FORWARD, N, x, NULL, y);
+    push(m, NF_FORWARD, N, x, NULL, y, NULL);
     cr_assert_arr_eq(x, y, sizeof y);
     nf_model_free(m);
     free(x);
@@ -111,7 +107,7 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
     x[1] *= 1 + NF_R(2) * NF_R(rounding); /* a unit in the last place or two */
     for (int turned = 0; turned < 2; turned++) {
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
-        push(m, NF_INVERSE, N, x, NULL, y);
+        push(m, NF_INVERSE, N, x, NULL, y, NULL);
         cr_assert_eq(nf_model_theta(m)[DIM], 0);
         cr_assert_eq(nf_model_theta(m)[DIM + 1], 0);
         for (size_t i = 0; i < N; i++) {
@@ -121,7 +117,7 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
         cr_assert_float_eq(column_sd(N, DIM, y, 2), 1, 20 * rounding);
         nf_model_free(m);
         m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), 1, x, NULL);
-        push(m, NF_INVERSE, 1, x, NULL, y);
+        push(m, NF_INVERSE, 1, x, NULL, y, NULL);
         for (size_t k = 0; k < DIM; k++)
             cr_assert(y[k] == 0 && nf_model_theta(m)[DIM + k] == 0);
         nf_model_free(m);
@@ -165,7 +161,7 @@ Test(actnorm, ends_every_composition_standardised)
     for (int turned = 0; turned < 2; turned++) {
         nf_flow *f = nf_on_context(between_actnorms(CTX), CTX + 2, 2);
         nf_model *m = from_data(turned ? nf_invert(f) : f, N, x, ctx);
-        push(m, NF_INVERSE, N, x, ctx, y);
+        push(m, NF_INVERSE, N, x, ctx, y, NULL);
         is_standard(N, DIM, y, 1000, turned ? "forward" : "inverse");
         nf_model_free(m);
     }
@@ -181,7 +177,7 @@ Test(actnorm, blocks_see_their_own_rows)
         nf_flow *f =
             turned ? nf_invert(nf_chain((nf_flow *[]){last, first}, 2)) : nf_chain((nf_flow *[]){first, last}, 2);
         nf_model *m = from_data(f, N, x, NULL);
-        push(m, NF_INVERSE, N, x, NULL, y);
+        push(m, NF_INVERSE, N, x, NULL, y, NULL);
         is_standard(N, DIM, y, 1000, turned ? "forward" : "inverse");
         nf_model_free(m);
     }
@@ -201,7 +197,7 @@ Test(actnorm, data_reach_the_base)
     cr_assert(m && one, "%s", nf_error_message());
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(one), nf_model_shape(m)->n_params * sizeof(nf_real));
     nf_real y[N * DIM];
-    push(one, NF_INVERSE, N, x, NULL, y);
+    push(one, NF_INVERSE, N, x, NULL, y, NULL);
     is_standard(N, DIM, y, 1000, "the base's side");
     nf_model_free(m);
     nf_model_free(one);
@@ -280,8 +276,8 @@ Test(actnorm, a_loaded_model_is_not_initialised_again)
     nf_model *again = nf_load(path, NULL);
     cr_assert_not_null(again, "%s", nf_error_message());
     for (int twice = 0; twice < 2; twice++) {
-        push(m, NF_INVERSE, N, other, NULL, y[0]);
-        push(again, NF_INVERSE, N, other, NULL, y[1]);
+        push(m, NF_INVERSE, N, other, NULL, y[0], NULL);
+        push(again, NF_INVERSE, N, other, NULL, y[1], NULL);
         cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
     }
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(again), nf_model_shape(m)->n_params * sizeof(nf_real));
@@ -307,7 +303,7 @@ Test(batch_norm, normalises_by_its_statistics)
     double log_det[N], wanted = 0;
     nf_model *m = from_data(nf_chain((nf_flow *[]){batch_norm(DIM), nf_lu_linear(DIM, 2)}, 2), N, x, NULL);
     cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, NULL, y, log_det), NF_OK);
-    push(m, NF_FORWARD, N, y, NULL, back);
+    push(m, NF_FORWARD, N, y, NULL, back, NULL);
     for (size_t k = 0; k < DIM; k++) {
         const double variance = (double)nf_model_state(m)[DIM + k];
         wanted -= 0.5 * log(variance + eps);
@@ -460,8 +456,8 @@ Test(batch_norm, a_file_keeps_the_statistics)
     nf_model *again = nf_load(path, NULL);
     cr_assert_not_null(again, "%s", nf_error_message());
     cr_assert_arr_eq(nf_model_state(m), nf_model_state(again), (2 * DIM + 1) * sizeof(nf_real));
-    push(m, NF_INVERSE, N, x, NULL, y[0]);
-    push(again, NF_INVERSE, N, x, NULL, y[1]);
+    push(m, NF_INVERSE, N, x, NULL, y[0], NULL);
+    push(again, NF_INVERSE, N, x, NULL, y[1], NULL);
     cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
     nf_objective *o2 = nf_maximum_likelihood(again, &data, &(nf_likelihood_options){.batch = 20});
     cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 3, .first_step = 7}, NULL), NF_OK);

@@ -1,5 +1,6 @@
 /* The posterior plug-in: the closed form of a diagonal posterior, gradients against finite differences and against the
    library's own VAE, several user threads on one model, and every kind of misuse. */
+#include "support/numbers.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -24,14 +25,6 @@ static nf_dist *flow_posterior(void)
     return nf_posterior(D, nf_chain(parts, 2));
 }
 
-/* Numbers without pattern, of standard deviation `scale`. */
-static void fill(uint64_t seed, size_t n, double scale, nf_real *x)
-{
-    nf_noise_normal(&(nf_noise){.seed = seed, .site = 77}, 1, n, n, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] *= (nf_real)scale;
-}
-
 typedef struct inputs {
     nf_real mean[MOST * D], log_scale[MOST * D], ctx[MOST * FLOW_CTX], gz[MOST * D], g_log_q[MOST];
 } inputs;
@@ -39,11 +32,11 @@ typedef struct inputs {
 static inputs *new_inputs(uint64_t seed)
 {
     inputs *in = calloc(1, sizeof *in);
-    fill(seed, MOST * D, 1.3, in->mean);
-    fill(seed + 1, MOST * D, 0.4, in->log_scale);
-    fill(seed + 2, MOST * FLOW_CTX, 0.9, in->ctx);
-    fill(seed + 3, MOST * D, 1, in->gz);
-    fill(seed + 4, MOST, 1, in->g_log_q);
+    draw(seed, MOST * D, 1.3, in->mean);
+    draw(seed + 1, MOST * D, 0.4, in->log_scale);
+    draw(seed + 2, MOST * FLOW_CTX, 0.9, in->ctx);
+    draw(seed + 3, MOST * D, 1, in->gz);
+    draw(seed + 4, MOST, 1, in->g_log_q);
     return in;
 }
 
@@ -52,7 +45,7 @@ static nf_model *new_model(void)
 {
     nf_model *m = nf_model_of_dist(flow_posterior(), NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
-    fill(9, nf_model_shape(m)->n_params, 0.3, nf_model_theta(m));
+    draw(9, nf_model_shape(m)->n_params, 0.3, nf_model_theta(m));
     cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
     return m;
 }
@@ -113,7 +106,7 @@ static void compare(const char *what, nf_model *m, nf_workspace *ws, const input
 {
     for (uint64_t trial = 0; trial < 4; trial++) {
         nf_real *v = calloc(n_x, sizeof *v), *kept = calloc(n_x, sizeof *kept);
-        fill(1000 + trial, n_x, 1 / sqrt((double)n_x), v);
+        draw(1000 + trial, n_x, 1 / sqrt((double)n_x), v);
         memcpy(kept, x, n_x * sizeof *x);
         double exact = 0, side[2], scale = 0;
         for (size_t i = 0; i < n_x; i++) {
@@ -177,10 +170,10 @@ Test(posterior, gradients_are_those_of_the_vae)
     size_t n_enc = E * (X + 1), n_dec = X * (D + 1), n_all = nf_model_shape(vae)->n_params;
     size_t n_flow = n_all - n_enc - n_dec;
     nf_real *theta = nf_model_theta(vae);
-    fill(41, n_all, 0.5, theta);
+    draw(41, n_all, 0.5, theta);
     cr_assert_eq(nf_model_update(vae, NF_TRAIN), NF_OK);
     static nf_real x[N * X];
-    fill(42, N * X, 1, x);
+    draw(42, N * X, 1, x);
     for (size_t i = 0; i < N * X; i++)
         x[i] = x[i] > 0;
     nf_data data = {.n = N, .dim = X, .x = x};

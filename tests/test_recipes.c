@@ -1,5 +1,6 @@
 /* Recipes: what they are made of, where they start, that the context reaches every layer and that orders change from
    layer to layer, what they refuse, files, and short fits. Gradients and log-dets: tests/conformance. */
+#include "push.h"
 #include "fail_alloc.h"
 #include "temp_files.h"
 #include <math.h>
@@ -54,12 +55,6 @@ static void scatter(nf_model *m, double scale)
         nf_model_theta(m)[i] += (nf_real)(scale * (double)noise[i]);
     free(noise);
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-}
-
-static void push(const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y,
-                 double *l)
-{
-    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
 }
 
 static void normals(uint64_t seed, size_t n, nf_real *x)

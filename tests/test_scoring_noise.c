@@ -1,7 +1,7 @@
 /* Objects that draw whenever they are used: scores, transforms and nets take noise, whose names follow the rows. And
    what calls on tiles may leave out: one rule for nets, flows and distributions, and hooks get what their headers
    promise. */
-#include "object/tiles.h"
+#include "object/workspace.h"
 #include "objective_fixture.h"
 #include <string.h>
 

@@ -73,16 +73,15 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
     size_t dim = o->total.dim_out;
-    nf_real *slope = p->tape ? nf_arena_reals(p->tape, dim, p->ld) : NULL;
     nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *slope = nf_arena_reals(nfi_saving_arena(p), dim, p->ld);
     double *uniform = nf_arena_alloc(p->scratch, 2 * dim * p->ld * sizeof *uniform);
-    nf_real *unused = p->tape ? NULL : nf_arena_reals(p->scratch, dim, p->ld);
-    nf_status status = uniform && (slope || unused) ? NF_OK : NF_ENOMEM;
+    nf_status status = uniform && slope ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
         nfi_noise_uniform_d(&p->noise, 2 * dim, p->n, p->ld, uniform);
-        nfi_student_t_draw(dim, p->ld, p->prep, uniform, x, slope ? slope : unused);
+        nfi_student_t_draw(dim, p->ld, p->prep, uniform, x, slope);
         nfi_student_t_score(dim, p->ld, p->prep, x, log_q);
-        *saved = slope;
+        *saved = p->tape ? slope : NULL;
     }
     nf_arena_rewind(p->scratch, mark);
     return status;

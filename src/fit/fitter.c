@@ -169,25 +169,15 @@ void nf_fitter_free(nf_fitter *f)
 
 /* ---- runs ---- */
 
-/* Makes the evaluation at the end of a run, if none has just been made, and writes its result into *report. *best:
+/* Makes the evaluation at the end of a run, if none has just been made, in *end, a copy of the fit's progress. *best:
    whether the present parameters are the best. */
-static nf_status score_the_end(nf_fitter *f, nf_fit_report *report, bool *best)
+static nf_status score_the_end(nf_fitter *f, nfi_fit_progress *end, bool *best)
 {
-    const nf_fit_options *o = &f->options;
-    if (f->now.evaluated == report->steps || report->reason == NF_STOP_NOTFINITE)
+    if (end->evaluated == end->report.steps || end->report.reason == NF_STOP_NOTFINITE)
         return NF_OK;
-    nfi_fit_scored score;
-    nf_status status = nfi_fit_score(f, &score);
-    if (status != NF_OK)
-        return status;
-    *best = nfi_fit_better(&score, report);
-    if (*best) {
-        report->best = score.loss;
-        report->best_failed = score.failed;
-        report->best_step = o->first_step + report->steps;
-    } else if (o->validation && o->patience && f->now.not_better + 1 >= o->patience && report->reason == NF_STOP_STEPS)
-        report->reason = NF_STOP_PATIENCE;
-    return NF_OK;
+    nf_status status = nfi_fit_evaluate(f, end, best);
+    nfi_fit_lose_patience(&f->options, end);
+    return status;
 }
 
 /* Gives the model the numbers that a run leaves in it. `last`: the present parameters are the best. The trained ones
@@ -238,7 +228,7 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
     f->m->readiness = NFI_FITTING;
     f->running = true;
     nf_status status = make_run(f);
-    nf_fit_report end = f->now.report;
+    nfi_fit_progress end = f->now;
     bool last = false;
     if (status == NF_OK)
         status = score_the_end(f, &end, &last);
@@ -248,14 +238,14 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
     const nf_status left = leave(f, last);
     if (f->now.report.reason == NF_STOP_CALLBACK)
         f->now.report.reason = NF_STOP_STEPS; /* a callback stops only this run */
-    end.seconds = f->now.report.seconds += nfi_fit_clock() - f->start;
-    complete(f, &end);
+    end.report.seconds = f->now.report.seconds += nfi_fit_clock() - f->start;
+    complete(f, &end.report);
     if (report)
-        *report = end;
-    if (status == NF_OK && end.reason == NF_STOP_NOTFINITE)
+        *report = end.report;
+    if (status == NF_OK && end.report.reason == NF_STOP_NOTFINITE)
         status =
             nf_error(NF_ENOTFINITE, "nf_fit: %zu steps in a row had a non-finite loss or gradient, the last step %llu",
-                     (size_t)f->now.bad_in_a_row, (unsigned long long)(f->options.first_step + end.steps - 1));
+                     (size_t)f->now.bad_in_a_row, (unsigned long long)(f->options.first_step + end.report.steps - 1));
     return status == NF_OK ? left : status;
 }
 

@@ -2,6 +2,8 @@
 #ifndef NFI_MODEL_H
 #define NFI_MODEL_H
 #include "object/prepare.h"
+#include "object/pack.h"
+#include "object/tiles.h"
 #include "object/tree.h"
 
 /* Whether `prep` belongs to the model's present theta and state. */

@@ -124,13 +124,6 @@ static nf_status apply_left(const job *j, size_t first, nfi_thread *memory, nfi_
     }
 }
 
-/* Sets n rows of a batch [n x dim], from `first` on, to NaN. */
-static void fill_nan(size_t first, size_t n, size_t dim, nf_real *batch)
-{
-    for (size_t i = first * dim; i < (first + n) * dim; i++)
-        batch[i] = NAN;
-}
-
 static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n, size_t ld, nfi_thread *memory,
                           size_t shard, bool fresh, nf_real *g)
 {
@@ -144,10 +137,10 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     nfi_live live;
     nf_status status = apply_left(j, first, memory, &live, &t);
     memory->failed += live.n_failed;
-    if (status == NF_OK && live.n_failed && j->gx)
-        fill_nan(first, n, j->rows_in, j->gx);
-    if (status == NF_OK && live.n_failed && j->g_ctx)
-        fill_nan(first, n, flow->n_ctx, j->g_ctx);
+    if (status == NF_OK && live.n_failed) {
+        nfi_fill_rows(first, n, j->rows_in, NAN, j->gx);
+        nfi_fill_rows(first, n, flow->n_ctx, NAN, j->g_ctx);
+    }
     if (status == NF_OK && t.p.n == 0 && fresh && whole && j->g_theta)
         memset(g, 0, model->n_params * sizeof *g);
     if (status != NF_OK || t.p.n == 0)

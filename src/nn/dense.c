@@ -9,7 +9,7 @@
 #include "nn/dense.h"
 #include "base/memory.h"
 #include "math/product.h"
-#include "object/tiles.h"
+#include "object/pack.h"
 #include "object/tree.h"
 #include "math/transpose.h"
 #include "nn/directions.h"

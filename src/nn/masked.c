@@ -12,7 +12,7 @@
    the units of degree t can be computed when x_(t-1) becomes known. */
 #include "nn/masked.h"
 #include "math/rows.h"
-#include "object/tiles.h"
+#include "object/pack.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 #include <string.h>

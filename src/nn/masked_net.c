@@ -18,8 +18,8 @@ bool nfi_is_masked(const nf_object *net)
 static nf_status apply(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nfi_masked_run here, *run = p->tape ? nf_arena_alloc(p->tape, sizeof *run) : &here;
-    if (!run || nfi_masked_begin(o, p, p->tape ? p->tape : p->scratch, run) != NF_OK)
+    nfi_masked_run *run = nf_arena_alloc(nfi_saving_arena(p), sizeof *run);
+    if (!run || nfi_masked_begin(o, p, nfi_saving_arena(p), run) != NF_OK)
         return NF_ENOMEM;
     nfi_masked_times(o, p, run, 0, ((const nfi_masked *)nf_self(o))->dim, x, y);
     if (p->tape)

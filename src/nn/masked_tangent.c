@@ -11,7 +11,7 @@
    parameters' gradients from them; the part of the directions is added here. Kept on the tape
    [n_units + n_gated x k ld]: for each hidden layer dz, or ds after that layer; for gated blocks W_2 dh. */
 #include "math/rows.h"
-#include "object/tiles.h"
+#include "object/pack.h"
 #include "nn/directions.h"
 #include "nn/masked.h"
 #include "nn/units.h"

@@ -62,7 +62,6 @@ nf_flow *nfi_flow_new_detached(const nf_flow_type *type, const nf_shape *own, vo
 nf_net *nfi_as_net(nf_object *o);
 nf_flow *nfi_as_flow(nf_object *o);
 nf_dist *nfi_as_dist(nf_object *o);
-nf_vae *nfi_as_vae(nf_object *o);
 
 static inline bool nfi_is_fresh(const nf_grad *g)
 {

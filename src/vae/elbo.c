@@ -88,7 +88,7 @@ static bool evaluate(const vae_elbo *e, const nf_pass *p, tile *t)
     return !nf_leave_out(p, t->loss);
 }
 
-static void add_sums(const tile *t, size_t n, nf_sums *sums)
+static void add_terms(const tile *t, size_t n, nf_sums *sums)
 {
     for (size_t s = 0; s < n; s++) {
         double log_q = t->draw.log_q[s];
@@ -129,7 +129,7 @@ static nf_status backward(void *self, const nf_pass *p, size_t first, void *save
     tile t = {0};
     nf_status status = allocate(&t, e->vae, p->ld, g, p->scratch) ? forward(e, p, first, &t) : NF_ENOMEM;
     if (status == NF_OK && evaluate(e, p, &t)) {
-        add_sums(&t, p->n, sums);
+        add_terms(&t, p->n, sums);
         if (g)
             status = pull_back(e, p, &t, g);
     }

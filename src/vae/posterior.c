@@ -146,13 +146,6 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode
 
 /* ---- backward ---- */
 
-/* Sets n samples of a batch [n x dim], from `first` on, to 0. Does nothing if the batch is NULL. */
-static void clear_rows(size_t first, size_t n, size_t dim, nf_real *batch)
-{
-    if (batch)
-        memset(batch + first * dim, 0, n * dim * sizeof *batch);
-}
-
 static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile, const nf_real *gz,
                                const nf_real *g_log_q, nf_real *g_mean, nf_real *g_log_scale, nf_real *g_flow_ctx,
                                nf_real *g, double *stats)
@@ -163,9 +156,9 @@ static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile,
     size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
     bool want_ctx = g_mean || g_log_scale || g_flow_ctx;
     if (p->n < n) {
-        clear_rows(first, n, dim, g_mean);
-        clear_rows(first, n, dim, g_log_scale);
-        clear_rows(first, n, n_flow, g_flow_ctx);
+        nfi_fill_rows(first, n, dim, 0, g_mean);
+        nfi_fill_rows(first, n, dim, 0, g_log_scale);
+        nfi_fill_rows(first, n, n_flow, 0, g_flow_ctx);
     }
     if (p->n == 0)
         return NF_OK;

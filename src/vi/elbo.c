@@ -15,6 +15,7 @@
  * A draw is left out if its log q is not finite, or if the target gives no finite log p or gradient for it.
  */
 #include "object/live.h"
+#include "object/pack.h"
 #include "base/memory.h"
 #include "math/rows.h"
 #include "object/tree.h"
@@ -200,8 +201,8 @@ static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **sa
     const elbo *e = self;
     nfi_draws w = nfi_draws_part(&e->batch, first, p->noise.column);
     nf_mark mark = nf_arena_mark(p->scratch);
-    tile local, *t = p->tape ? nf_arena_alloc(p->tape, sizeof *t) : &local;
-    nf_status st = t ? draw(e, p, p->tape ? p->tape : p->scratch, t, &w) : NF_ENOMEM;
+    tile *t = nf_arena_alloc(nfi_saving_arena(p), sizeof *t);
+    nf_status st = t ? draw(e, p, nfi_saving_arena(p), t, &w) : NF_ENOMEM;
     *saved = p->tape ? t : NULL;
     if (!st && !some_left_out(p))
         for (size_t s = 0; s < p->n; s++)

@@ -2,7 +2,8 @@
    time, in double. */
 #ifndef NET_FIXTURE_H
 #define NET_FIXTURE_H
-#include "object/tiles.h"
+#include "base/memory.h"
+#include "object/pack.h"
 #include "object/tree.h"
 #include <criterion/criterion.h>
 #include <math.h>

@@ -120,7 +120,7 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
 {
     const nfi_autoregressive *a = o->self;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_arena *memory = p->tape ? p->tape : p->scratch;
+    nf_arena *memory = nfi_saving_arena(p);
     record *r = nf_arena_alloc(memory, sizeof *r + a->dim * sizeof *r->transform);
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
     if (!r || nfi_masked_begin(net_of(o), &net, memory, &r->run) != NF_OK ||

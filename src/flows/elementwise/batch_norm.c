@@ -53,7 +53,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
 }
 
 /* Adds the sums over y [dim x ld] to stats, which has S1 [dim], S2 [dim], n. */
-static void add_sums(size_t dim, size_t n, size_t ld, const nf_real *mean, const nf_real *y, double *stats)
+static void add_moments(size_t dim, size_t n, size_t ld, const nf_real *mean, const nf_real *y, double *stats)
 {
     for (size_t i = 0; i < dim; i++) {
         double first = 0, second = 0;
@@ -73,7 +73,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 {
     const nf_pass inner = affine_pass(p);
     if (g->stats && d == NF_INVERSE)
-        add_sums(nf_object_shape(o)->dim_in, p->n, p->ld, p->state, x, g->stats);
+        add_moments(nf_object_shape(o)->dim_in, p->n, p->ld, p->state, x, g->stats);
     return nfi_affine_vjp(o, d, &inner, x, y, saved, gy, g_log_det, gx, &(nf_grad){.theta = NULL});
 }
 

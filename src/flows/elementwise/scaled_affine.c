@@ -3,6 +3,7 @@
 #include "flows/elementwise/scaled_affine.h"
 #include "object/fields.h"
 #include "base/memory.h"
+#include "flows/param.h"
 #include "flows/types.h"
 #include <math.h>
 
@@ -13,18 +14,13 @@ typedef struct scaled_affine {
 
 /* ---- hooks; apply saves m', L, L' ---- */
 
-static size_t columns_of(const nf_pass *p)
-{
-    return p->theta_stride ? p->ld : 1;
-}
-
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
     const scaled_affine *q = nf_self(o);
-    const size_t dim = nf_object_shape(o)->dim_in, columns = columns_of(p);
+    const size_t dim = nf_object_shape(o)->dim_in, columns = nfi_param_columns(p->theta_stride, p->ld);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *affine = nf_arena_reals(p->tape ? p->tape : p->scratch, 3 * dim, columns);
+    nf_real *affine = nf_arena_reals(nfi_saving_arena(p), 3 * dim, columns);
     if (!affine)
         return NF_ENOMEM;
     nfi_scaled_affine_bound(q->options.scale, q->options.gated, q->form, dim, columns, p->theta, affine,
@@ -42,7 +38,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
                      void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
     const scaled_affine *q = nf_self(o);
-    const size_t dim = nf_object_shape(o)->dim_in, columns = columns_of(p);
+    const size_t dim = nf_object_shape(o)->dim_in, columns = nfi_param_columns(p->theta_stride, p->ld);
     const nf_real *affine = saved;
     nf_pass inner = *p;
     inner.theta = affine;

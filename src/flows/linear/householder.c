@@ -30,7 +30,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     (void)log_det;
     const size_t dim = nf_object_shape(o)->dim_in, n = n_of(o);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *tau = nf_arena_reals(p->tape ? p->tape : p->scratch, n, nfi_param_columns(p->theta_stride, p->ld));
+    nf_real *tau = nf_arena_reals(nfi_saving_arena(p), n, nfi_param_columns(p->theta_stride, p->ld));
     nf_real *work = nf_arena_reals(p->scratch, dim, NFI_LANES);
     if (!tau || !work)
         return NF_ENOMEM;

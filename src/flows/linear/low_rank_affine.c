@@ -42,8 +42,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
 {
     const nfi_low_rank n = shape_of(o);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    derived local, *v = p->tape ? nf_arena_alloc(p->tape, sizeof *v) : &local;
-    if (!v || !derive(o, p, p->tape ? p->tape : p->scratch, v))
+    derived *v = nf_arena_alloc(nfi_saving_arena(p), sizeof *v);
+    if (!v || !derive(o, p, nfi_saving_arena(p), v))
         return NF_ENOMEM;
     run(o, d == NF_INVERSE, false, p, v, x, y);
     nfi_low_rank_log_det(p->theta_stride, d == NF_FORWARD ? 1 : -1, n, p->ld,
