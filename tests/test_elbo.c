@@ -158,9 +158,10 @@ Test(elbo, mean_over_accepted_draws_with_weights)
 Test(elbo, gradient_with_the_noise_held)
 {
     gauss g = bent;
-    const nf_elbo_options options[] = {
-        {.draws = 37},
-        {.draws = 211, .joint = {.from = 0.43}, .kl = {.kind = NF_LINEAR, .from = 0.1, .to = 0.9, .steps = 8}}};
+    const nf_elbo_options options[] = {{.draws = 37},
+                                       {.draws = 211,
+                                        .joint = {.kind = NF_CONSTANT, .from = 0.43},
+                                        .kl = {.kind = NF_LINEAR, .from = 0.1, .to = 0.9, .steps = 8}}};
     for (int serial = 0; serial < 2; serial++)
         for (int k = 0; k < 2; k++) {
             nf_model *m = layered();
@@ -553,6 +554,10 @@ Test(elbo, arguments)
     expect(nf_error_status(), NF_EARG, "`affine`, not of a distribution");
     cr_assert_null(nf_elbo(posterior, t, NULL));
     expect(nf_error_status(), NF_EDIM, "a context of 4 rows");
+    cr_assert_null(nf_elbo(m, t, &(nf_elbo_options){.joint = {.to = 0.5}}));
+    expect(nf_error_status(), NF_EARG, "nf_elbo: `joint` goes from 0 to 0.5, but has no kind");
+    cr_assert_null(nf_elbo(m, t, &(nf_elbo_options){.kl = {.kind = (nf_schedule_kind)9}}));
+    expect(nf_error_status(), NF_EARG, "nf_elbo: `kl.kind` is 9");
     cr_assert_null(nf_elbo(m, t, &(nf_elbo_options){.draws = SIZE_MAX / 4}));
     expect(nf_error_status(), NF_ENOMEM, "");
     for (int serial = 0; serial < 2; serial++) {

@@ -353,6 +353,8 @@ Test(failures, too_many_make_a_bad_step)
     cr_assert_eq(r.skipped, 40);
     cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 40, .max_failed = 0.6}, &r), NF_OK);
     cr_assert_eq(r.skipped, 0);
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 4, .max_failed = NF_ZERO}, &r), NF_OK);
+    cr_assert_eq(r.skipped, 4);
     for (int k = 0; k < 3; k++)
         cr_assert_eq(nf_fit(o, &(nf_fit_options){.max_failed = k == 0 ? -0.1 : k == 1 ? 1.1 : NAN}, &r), NF_EARG);
     cr_assert(strstr(nf_error_message(), "max_failed"));

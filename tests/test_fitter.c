@@ -338,6 +338,61 @@ Test(average, has_the_same_bits_for_all_thread_counts)
     free(first);
 }
 
+/* ---- a fit of no steps ---- */
+
+Test(fitter, no_steps_but_an_evaluation)
+{
+    for (int averages = 0; averages < 2; averages++) {
+        fit_problem p = fit_problem_new();
+        const fit_numbers before = fit_numbers_of(p.m);
+        nf_step_report wanted;
+        nf_fit_report r;
+        cr_assert_eq(nf_objective_value(p.validation, NULL, 0, 0, &wanted), NF_OK);
+        const nf_fit_options options = {
+            .steps = NF_NONE, .validation = averages ? p.validation : NULL, .average = averages ? 0.9 : 0};
+        cr_assert_eq(nf_fit(p.o, &options, &r), NF_OK, "%s", nf_error_message());
+        cr_assert(r.steps == 0 && r.skipped == 0 && r.reason == NF_STOP_STEPS && r.best_step == 0);
+        if (averages)
+            cr_assert_float_eq(r.best, wanted.loss, 1e-6 * fabs(wanted.loss));
+        else
+            cr_assert_eq(r.best, INFINITY);
+        const fit_numbers after = fit_numbers_of(p.m);
+        cr_assert_arr_eq(before.theta, after.theta, sizeof before.theta);
+        fit_problem_free(&p);
+    }
+}
+
+/* Only the last step is evaluated, and only there a checkpoint would be due. */
+Test(fitter, evaluations_at_the_end_alone)
+{
+    fit_problem p = fit_problem_new();
+    nf_fit_report r;
+    const nf_fit_options options = {
+        .steps = 37, .validation = p.validation, .validate_every = NF_NONE, .checkpoint_every = NF_NONE};
+    cr_assert_eq(nf_fit(p.o, &options, &r), NF_OK, "%s", nf_error_message());
+    cr_assert(r.steps == 37 && r.best_step == 37 && isfinite(r.best));
+    fit_problem_free(&p);
+}
+
+/* The default schedule is the constant 1; a constant 0 moves nothing. */
+Test(fitter, schedules_that_are_constant)
+{
+    const nf_schedule schedules[] = {
+        {.kind = NF_SCHEDULE_DEFAULT}, {.kind = NF_CONSTANT, .from = 1}, {.kind = NF_CONSTANT}};
+    fit_numbers numbers[3];
+    for (int k = 0; k < 3; k++) {
+        nf_model *m = fit_model(2);
+        nf_objective *o = fit_objective(m, 0, 60, 16);
+        const fit_numbers before = fit_numbers_of(m);
+        cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 9, .schedule = schedules[k]}, NULL), NF_OK);
+        numbers[k] = fit_numbers_of(m);
+        cr_assert_eq(memcmp(before.theta, numbers[k].theta, sizeof before.theta) == 0, k == 2);
+        nf_objective_free(o);
+        nf_model_free(m);
+    }
+    cr_assert_arr_eq(numbers[0].theta, numbers[1].theta, sizeof numbers[0].theta);
+}
+
 /* ---- failures ---- */
 
 static int uses_the_fitter(void *user, const nf_progress *p)
@@ -357,8 +412,10 @@ Test(fitter, arguments)
         cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.average = wrong[k]}));
         expect(nf_error_status(), NF_EARG, "nf_fitter_new: `options->average`");
     }
-    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.kind = (nf_schedule_kind)5}}));
-    expect(nf_error_status(), NF_EARG, "schedule.kind` is 5");
+    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.kind = (nf_schedule_kind)6}}));
+    expect(nf_error_status(), NF_EARG, "schedule.kind` is 6");
+    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.from = 0.5}}));
+    expect(nf_error_status(), NF_EARG, "`options->schedule` goes from 0.5 to 0, but has no kind");
     cr_assert_null(nf_fitter_new(NULL, NULL));
     expect(nf_error_status(), NF_EARG, "nf_fitter_new: `o`");
     expect(nf_fitter_run(NULL, 1, NULL), NF_EARG, "nf_fitter_run: `f`");

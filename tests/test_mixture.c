@@ -72,7 +72,8 @@ static double exact_loss(const double *theta)
 
 static nf_elbo_options weighted(size_t draws)
 {
-    return (nf_elbo_options){.draws = draws, .joint = {.from = 0.6}, .kl = {.from = 0.8}};
+    return (nf_elbo_options){
+        .draws = draws, .joint = {.kind = NF_CONSTANT, .from = 0.6}, .kl = {.kind = NF_CONSTANT, .from = 0.8}};
 }
 
 /* ---- unbiased for any number of draws ---- */

@@ -312,7 +312,7 @@ Test(net_options, bad_options_are_refused)
     refused(4, 0, 0, (nf_mlp_options){0}, "`out` is 0");
     refused(4, 3, 0, (nf_mlp_options){.hidden = hidden, .n_hidden = 3}, "hidden[1] is 0");
     refused(4, 3, 0, (nf_mlp_options){.n_hidden = 2}, "`hidden` is NULL");
-    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
+    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)10}, "unknown activation 10");
     refused(4, 3, 0, (nf_mlp_options){.output = (nf_activation)41}, "unknown activation 41");
     refused(4, 3, 0, (nf_mlp_options){.output = NF_SWISH}, "`output` is NF_SWISH");
     refused_maxout(4, 3, 0, (nf_maxout_options){.output = NF_LIPSWISH}, "`output` is NF_LIPSWISH");
@@ -325,7 +325,7 @@ Test(net_options, bad_options_are_refused)
     refused(SIZE_MAX, 3, 2, (nf_mlp_options){0}, "overflow");
     size_t live = alloc_live();
     refused_net(nf_gated_mlp(4, 3, 0, &(nf_mlp_options){.activation = NF_TANH}), live,
-                "nf_gated_mlp: ", "`activation` is 1");
+                "nf_gated_mlp: ", "`activation` is 2");
     refused_net(nf_gated_mlp(4, 0, 0, NULL), live, "nf_gated_mlp: ", "`out` is 0");
     refused_net(nf_gated_mlp(4, 3, 0, &(nf_mlp_options){.hidden = huge, .n_hidden = 1}), live,
                 "nf_gated_mlp: ", "overflow");
@@ -336,7 +336,7 @@ Test(net_options, bad_options_are_refused)
     refused_maxout(0, 3, 0, (nf_maxout_options){.hidden = seven_five, .n_hidden = 1, .window = SIZE_MAX / 3},
                    "overflow");
     refused_residual(4, 0, 0, (nf_residual_mlp_options){0}, "`out` is 0");
-    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
+    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)10}, "unknown activation 10");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.init = (nf_initialisation)6}, "unknown initialisation 6");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.block_scale = NAN}, "`block_scale` is not finite");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.last_scale = -INFINITY}, "`last_scale` is not finite");

@@ -290,11 +290,11 @@ Test(actnorm, a_loaded_model_is_not_initialised_again)
 
 /* ---- batch norm: the statistics of step t are those of the batches before it ---- */
 
-static const double eps = 0.0371, momentum = 0.83;
+static const double eps = 0.0371, decay = 0.83;
 
 static nf_flow *batch_norm(size_t dim)
 {
-    return nf_batch_norm(dim, &(nf_batch_norm_options){.momentum = momentum, .eps = eps});
+    return nf_batch_norm(dim, &(nf_batch_norm_options){.decay = decay, .eps = eps});
 }
 
 Test(batch_norm, normalises_by_its_statistics)
@@ -342,7 +342,7 @@ Test(batch_norm, statistics_lag_by_a_step)
             cr_assert_eq(nf_objective_value(o, NULL, 1, t, &before), NF_OK);
             cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 1, .threads = threads}, &report), NF_OK);
             cr_assert_eq(before.loss, report.loss, "step %zu looked at its own batch", t);
-            const double r = fmin(momentum, (double)t / (double)(t + 1));
+            const double r = fmin(decay, (double)t / (double)(t + 1));
             for (size_t k = 0; k < DIM && threads == 1; k++) {
                 const double delta = column_mean(MANY, DIM, x, k) - mean[k], sd = column_sd(MANY, DIM, x, k);
                 variance[k] = r * variance[k] + (1 - r) * (sd * sd + r * delta * delta);
@@ -368,7 +368,7 @@ Test(batch_norm, batches_of_one_row_have_a_variance)
     const nf_data data = {.n = N, .dim = DIM, .x = x};
     const double r = 0.99, error = sqrt((1 - r) / (1 + r));
     nf_model *m = nf_model_of_dist(
-        nf_pushforward(nf_normal(DIM), nf_batch_norm(DIM, &(nf_batch_norm_options){.momentum = r})), NULL);
+        nf_pushforward(nf_normal(DIM), nf_batch_norm(DIM, &(nf_batch_norm_options){.decay = r})), NULL);
     nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = 1});
     cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 3000, .seed = 3, .threads = 1}, NULL), NF_OK, "%s",
                  nf_error_message());
@@ -377,6 +377,30 @@ Test(batch_norm, batches_of_one_row_have_a_variance)
         cr_assert_float_eq(nf_model_state(m)[k], mean, 4 * error * sd);
         cr_assert_float_eq(nf_model_state(m)[DIM + k], sd * sd, 4 * sqrt(2) * error * sd * sd);
     }
+    nf_objective_free(o);
+    nf_model_free(m);
+    free(x);
+}
+
+/* Without a past the statistics are those of the last step's batch: of one row, itself and 0. */
+Test(batch_norm, without_a_past)
+{
+    nf_real *x = make_data(N, DIM);
+    const nf_data data = {.n = N, .dim = DIM, .x = x};
+    nf_flow *norm = nf_batch_norm(DIM, &(nf_batch_norm_options){.decay = NF_ZERO, .eps = 0.5});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), norm), NULL);
+    nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = 1});
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 7, .seed = 3, .threads = 1}, NULL), NF_OK);
+    size_t matches = 0;
+    for (size_t i = 0; i < N; i++) {
+        double off = 0;
+        for (size_t k = 0; k < DIM; k++)
+            off = fmax(off, fabs((double)(nf_model_state(m)[k] - x[i * DIM + k])));
+        matches += off < 1e-5;
+    }
+    cr_assert_eq(matches, 1);
+    for (size_t k = 0; k < DIM; k++)
+        cr_assert_float_eq((double)nf_model_state(m)[DIM + k], 0, 1e-5);
     nf_objective_free(o);
     nf_model_free(m);
     free(x);
@@ -498,8 +522,7 @@ Test(initial_batch, bad_ones_are_refused)
     refused(nf_model_of_flow(batch_norm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
             "nf_batch_norm: row 1 of the initial batch");
     refused(nf_model_of_flow(nf_batch_norm(0, NULL), NULL), NF_EARG, "nf_batch_norm: `dim` is 0");
-    refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.momentum = 1}), NULL), NF_EARG,
-            "`momentum` is 1");
+    refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.decay = 1}), NULL), NF_EARG, "`decay` is 1");
     refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.eps = -1e-3}), NULL), NF_EARG, "`eps` is");
     cr_assert_null(nf_amortized_by_context(nf_actnorm(2)));
     cr_assert_eq(nf_error_status(), NF_EUNSUPPORTED);

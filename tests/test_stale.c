@@ -32,8 +32,8 @@ static nf_status net_apply(const nf_object *o, const nf_pass *p, const nf_real *
     return NF_OK;
 }
 
-static nf_status net_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
-                         const nf_real *gy, nf_real *gx, const nf_grad *g)
+static nf_status no_net_gradient(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
+                                 const nf_real *gy, nf_real *gx, const nf_grad *g)
 {
     (void)o, (void)p, (void)x, (void)y, (void)saved, (void)gy, (void)gx, (void)g;
     return NF_OK;
@@ -41,8 +41,10 @@ static nf_status net_vjp(const nf_object *o, const nf_pass *p, const nf_real *x,
 
 static nf_model *own_net(void)
 {
-    static const nf_net_type type = {
-        .part = {.name = "own", .prepare = prepare}, .abi = sizeof(nf_net_type), .apply = net_apply, .vjp = net_vjp};
+    static const nf_net_type type = {.part = {.name = "own", .prepare = prepare},
+                                     .abi = sizeof(nf_net_type),
+                                     .apply = net_apply,
+                                     .vjp = no_net_gradient};
     const nf_shape own = {.dim_in = 1, .dim_out = 1, .n_params = 1, .n_state = 1, .n_prep = 1};
     return nf_model_of_net(nf_net_new(&type, &own, NULL, NULL, 0), NULL);
 }

@@ -78,7 +78,7 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
 /* Whether the slopes are smooth, too. */
 static bool is_smooth(subject_kind kind, nf_activation unit)
 {
-    const bool kinked = unit == NF_RELU || unit == NF_LEAKY_RELU || unit == NF_ELU;
+    const bool kinked = unit == NF_ACTIVATION_DEFAULT || unit == NF_RELU || unit == NF_LEAKY_RELU || unit == NF_ELU;
     return kind != MAXOUT_UNITS && !(kinked && (n_units(kind) > 1 || kind == CONTEXT_ALONE));
 }
 

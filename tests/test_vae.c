@@ -496,6 +496,10 @@ Test(vae, arguments_are_checked)
     cr_assert_null(nf_vae_elbo(NULL, &data, NULL));
     cr_assert_null(nf_vae_elbo(normal, &data, NULL));
     cr_assert(strstr(nf_error_message(), "not of a VAE"));
+    cr_assert_null(nf_vae_elbo(m, &data, &(nf_vae_options){.kl = {.from = 0.5}}));
+    cr_assert(strstr(nf_error_message(), "nf_vae_elbo: `kl` goes from 0.5 to 0, but has no kind"));
+    cr_assert_null(nf_vae_elbo(m, &data, &(nf_vae_options){.joint = {.kind = (nf_schedule_kind)-1}}));
+    cr_assert(strstr(nf_error_message(), "`joint.kind` is -1"));
     cr_assert_null(nf_vae_elbo(m, NULL, NULL));
     cr_assert_null(nf_vae_elbo(m, &none, NULL));
     cr_assert_null(nf_vae_elbo(m, &wide, NULL));

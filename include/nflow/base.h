@@ -23,6 +23,18 @@ typedef double nf_real; /**< the number type of parameters and samples */
 /** A literal in the library's precision, without conversion warnings: NF_R(0.5). */
 #define NF_R(x) ((nf_real)(x))
 
+/**
+ * @name Options
+ * Zero means the default, in every struct of options of the library. Where 0, or "none", is a sensible value and not
+ * the default, two constants ask for it: NF_ZERO in an option that is a real number, NF_NONE in one that is a count.
+ * The comment of an option says if it takes them. An enumeration whose default depends on the place where it stands has
+ * a value NF_..._DEFAULT, which is 0.
+ * @{
+ */
+#define NF_ZERO (-1.0)   /**< asks for 0 in a real option whose default is another number */
+#define NF_NONE SIZE_MAX /**< asks for none in a count whose default is another number */
+/** @} */
+
 #ifdef __cplusplus
 #define NF_BEGIN_DECLS extern "C" {
 #define NF_END_DECLS }

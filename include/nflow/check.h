@@ -11,7 +11,7 @@ NF_BEGIN_DECLS
 typedef struct nf_check_options {
     size_t n;           /**< points, 0: 16 */
     uint64_t seed;      /**< of the random points, directions and parameters */
-    double scale;       /**< points are N(0, scale^2), 0: 1 */
+    double scale;       /**< points are N(0, scale^2), 0: 1; NF_ZERO: all points are 0 */
     double theta_scale; /**< noise N(0, theta_scale^2) is first added to (a copy of) the model's theta; 0: none */
     double radius;      /**< step of the finite differences, 0: 1e-5 in double, 1e-2 in float */
 } nf_check_options;

@@ -11,6 +11,7 @@
 #include <nflow/noise.h>
 #include <nflow/object.h>
 #include <nflow/description.h>
+#include <nflow/options.h>
 #include <nflow/net.h>
 #include <nflow/flow.h>
 #include <nflow/combine.h>

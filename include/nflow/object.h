@@ -166,7 +166,10 @@ typedef struct nf_part {
      * is called. NULL: each child that reads as many rows of context as the object writes its own.
      */
     nf_status (*start_context)(const nf_object *o, const nf_noise *noise, nf_real *ctx);
-    /** Writes, by nf_write_*, what the constructor needs beside children and shape. `rebuild` reads exactly this. */
+    /**
+     * Writes, by nf_write_*, what the constructor needs beside children and shape. `rebuild` reads exactly this. NULL:
+     * the library writes the type's options (nf_flow_type.options), if there are any.
+     */
     nf_status (*describe)(const nf_object *o, nf_writer *w);
     /** Names the tensors among the object's own parameters. NULL: one vector "theta". */
     void (*slices)(const nf_object *o, nf_slice_fn *each, void *user);

@@ -8,6 +8,7 @@
 #include "fit/fitter.h"
 #include "base/memory.h"
 #include "fit/optimizers.h"
+#include "fit/schedule.h"
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -87,13 +88,26 @@ nf_status nfi_fit_show(nf_fitter *f, const nf_real *theta, const nf_real *state)
 
 /* ---- new and free ---- */
 
+/* Makes a constant of the default schedule. `to`, which a constant does not read, becomes 1, so that in checkpoints
+   every constant differs from what earlier versions wrote for the default: from 0 to 0. */
+static void settle_schedule(nf_schedule *s)
+{
+    if (s->kind == NF_SCHEDULE_DEFAULT)
+        *s = (nf_schedule){.kind = NF_CONSTANT, .from = 1, .warmup = s->warmup};
+    if (s->kind == NF_CONSTANT)
+        s->to = 1;
+}
+
 static void fill_defaults(nf_fit_options *o)
 {
-    o->steps = o->steps ? o->steps : 10000;
+    o->steps = o->steps == NF_NONE ? 0 : o->steps ? o->steps : 10000;
     o->optimizer = o->optimizer ? o->optimizer : nf_adam();
     o->rate = o->rate != 0 ? o->rate : 0.001;
     o->max_bad_steps = o->max_bad_steps ? o->max_bad_steps : 100;
-    o->max_failed = o->max_failed != 0 ? o->max_failed : 0.75;
+    if (o->max_failed == 0)
+        o->max_failed = 0.75;
+    else if (o->max_failed <= NF_ZERO && o->max_failed >= NF_ZERO)
+        o->max_failed = 0;
     o->validate_every = o->validate_every ? o->validate_every : 1000;
     o->checkpoint_every = o->checkpoint_every ? o->checkpoint_every : o->validate_every;
 }
@@ -102,13 +116,12 @@ nf_status nfi_fit_check(const nf_fit_options *options, const char *who)
 {
     if (!isfinite(options->rate) || options->rate < 0)
         return nf_error(NF_EARG, "%s: `options->rate` is %g", who, options->rate);
-    if (!(options->max_failed > 0 && options->max_failed <= 1))
-        return nf_error(NF_EARG, "%s: `options->max_failed` is %g, not in (0, 1]", who, options->max_failed);
+    if (!(options->max_failed >= 0 && options->max_failed <= 1))
+        return nf_error(NF_EARG, "%s: `options->max_failed` is %g, not in [0, 1]", who, options->max_failed);
     if (!(options->clip_norm >= 0))
         return nf_error(NF_EARG, "%s: `options->clip_norm` is %g", who, options->clip_norm);
-    if ((int)options->schedule.kind < NF_CONSTANT || options->schedule.kind > NF_CUSTOM)
-        return nf_error(NF_EARG, "%s: `options->schedule.kind` is %d, which is no schedule", who,
-                        (int)options->schedule.kind);
+    if (nfi_check_schedule(who, "options->schedule", &options->schedule) != NF_OK)
+        return nf_error_status();
     if (!(options->average >= 0 && options->average < 1))
         return nf_error(NF_EARG, "%s: `options->average` is %g, but a decay is from 0 to below 1", who,
                         options->average);
@@ -134,6 +147,7 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
     all.optimizer = &f->type;
     f->o = o;
     f->m = o->model;
+    settle_schedule(&all.schedule);
     f->options = all;
     f->rule = nfi_resolve(all.optimizer, &all.coefficients);
     f->now.report.best = INFINITY;
@@ -173,7 +187,8 @@ void nf_fitter_free(nf_fitter *f)
    whether the present parameters are the best. */
 static nf_status score_the_end(nf_fitter *f, nfi_fit_progress *end, bool *best)
 {
-    if (end->evaluated == end->report.steps || end->report.reason == NF_STOP_NOTFINITE)
+    const uint64_t steps = end->report.steps;
+    if ((end->evaluated == steps && steps) || end->report.reason == NF_STOP_NOTFINITE)
         return NF_OK;
     nf_status status = nfi_fit_evaluate(f, end, best);
     nfi_fit_lose_patience(&f->options, end);

@@ -84,7 +84,7 @@ static nf_status run(nfi_check *c, const nf_object *flow, const nf_check_options
 {
     nfi_side f, b;
     bool supported = false;
-    const double scale = o->scale > 0 ? o->scale : 1;
+    const double scale = o->scale == 0 ? 1 : fmax(o->scale, 0);
     const nf_real *shift = draw(c, THETA, c->n_params, o->theta_scale);
     c->ctx = draw(c, CONTEXT, c->n * c->n_ctx, 1);
     nf_status status = make_side(c, flow, NF_FORWARD, &f);

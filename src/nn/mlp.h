@@ -6,7 +6,14 @@
 
 typedef enum nfi_unit_kind { NFI_PLAIN, NFI_GATED, NFI_MAXOUT } nfi_unit_kind;
 
+/* Options of any of the three constructors. */
+typedef union nfi_mlp_options {
+    nf_mlp_options mlp;
+    nf_maxout_options maxout;
+} nfi_mlp_options;
+
 typedef struct nfi_mlp {
+    nfi_mlp_options options; /* settled; the list of hidden widths is in `width` */
     nfi_unit_kind kind;
     size_t pieces; /* products per hidden unit: 1; 2 (value and gate); the window */
     size_t n_ctx, n_layers;

@@ -7,6 +7,7 @@
 #include "math/rows.h"
 #include "object/tiles.h"
 #include "data/minibatch.h"
+#include "fit/schedule.h"
 #include <math.h>
 #include <string.h>
 
@@ -159,7 +160,8 @@ nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options
     static const nf_vae_options none;
     options = options ? options : &none;
     const nf_object *vae = nfi_model_vae(m, "nf_vae_elbo");
-    if (!vae)
+    if (!vae || nfi_check_schedule("nf_vae_elbo", "joint", &options->joint) != NF_OK ||
+        nfi_check_schedule("nf_vae_elbo", "kl", &options->kl) != NF_OK)
         return NULL;
     nf_minibatches *rows = nfi_minibatches_new(data, options->batch ? options->batch : 100, "nf_vae_elbo");
     if (!rows)

@@ -16,6 +16,7 @@
  */
 #include "object/live.h"
 #include "object/pack.h"
+#include "fit/schedule.h"
 #include "base/memory.h"
 #include "math/rows.h"
 #include "object/tree.h"
@@ -249,6 +250,9 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
     nf_object *o = nf_model_object(model);
     const nf_shape *shape = nf_object_shape(o);
     size_t d = nf_target_dim(target), n = options && options->draws ? options->draws : 100, count;
+    if (options && (nfi_check_schedule("nf_elbo", "joint", &options->joint) != NF_OK ||
+                    nfi_check_schedule("nf_elbo", "kl", &options->kl) != NF_OK))
+        return NULL;
     if (!nfi_as_dist(o)) {
         nf_error(NF_EARG, "nf_elbo: the model is of `%s`, not of a distribution", nf_object_name(o));
         return NULL;

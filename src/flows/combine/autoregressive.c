@@ -1,7 +1,7 @@
 /* Autoregressive flows as objects: order, initial parameters, model files, construction. autoregressive_pass.c
    computes with them. */
 #include "flows/combine/autoregressive.h"
-#include "object/fields.h"
+#include "object/options.h"
 #include "base/kernel.h"
 #include "base/memory.h"
 #include "object/pack.h"
