@@ -28,6 +28,18 @@ typedef struct nfi_container {
     size_t n_numbers; /* in all tensors together */
 } nfi_container;
 
+#define NFI_METADATA_KEY "__metadata__" /* the header's entry with the map of strings */
+enum { NFI_LENGTH_BYTES = 8 };          /* the header's length, at the beginning of a file */
+
+/* The number that n bytes are, the lowest one first. */
+static inline uint64_t nfi_little_endian(const unsigned char *bytes, size_t n)
+{
+    uint64_t value = 0;
+    for (size_t i = n; i-- > 0;)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
 /* Opens a file, reads its header and checks it, also against the file's size. The data are not read: the caller sees
    from the metadata whether it wants them. `who` and `path` are for messages, and are borrowed until the container is
    freed. NF_EIO, NF_EFORMAT, NF_ENOMEM. */

@@ -40,7 +40,7 @@ static void set_openmp(int threads)
     if (!known) {
         nfi_message kept;
         nfi_message_set_aside(&kept);
-        void *room = nfi_alloc(1, OPENMP_BYTES);
+        void *room = nfi_calloc(1, OPENMP_BYTES);
         nfi_message_put_back(&kept);
         nfi_free(room);
         known = room;
