@@ -67,10 +67,10 @@ enum {
 
 /** Options of nf_fit; zeros mean the defaults. */
 typedef struct nf_fit_options {
-    uint64_t steps;                     /**< 0: 10000; NF_NONE: no step, only the evaluation at the end of a run */
-    uint64_t first_step;                /**< the number of the first step; to continue a fit */
-    uint64_t seed;                      /**< of the noise */
-    size_t threads;                     /**< 0: as many as OpenMP would use. Results do not depend on this number */
+    uint64_t steps;      /**< 0: 10000; NF_NONE: no step, only the evaluation at the end of a run */
+    uint64_t first_step; /**< the number of the first step; to continue a fit */
+    uint64_t seed;       /**< of the noise */
+    size_t threads;      /**< 0: as many as OpenMP would use; see nf_workspace_new(). Results do not depend on it */
     const nf_optimizer_type *optimizer; /**< NULL: nf_adam() */
     nf_optimizer_options coefficients;  /**< of the optimizer */
     double rate;                        /**< learning rate, 0: 0.001 */

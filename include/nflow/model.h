@@ -102,11 +102,21 @@ NF_API NF_CHECKED nf_status nf_model_pull_gradient(const nf_model *m, nf_real *g
  */
 NF_API NF_CHECKED nf_status nf_model_end_step(nf_model *m, const double *stats, size_t n);
 
-/** Memory for `threads` threads; 0: as many as OpenMP would use. Returns NULL on NF_ENOMEM. */
+/**
+ * Memory for `threads` threads, and these threads; 0: as many as OpenMP would use.
+ *
+ * The threads are started when a call first has work for them, sleep between calls, and end with the workspace. Where
+ * the system refuses to start them (a limit on processes, too little memory), fewer do the work, if need be the calling
+ * thread alone; the results are the same, and no error is reported. A child of fork() may use a workspace that was not
+ * in use at the time of the fork: its first call starts threads of its own. Inside a callback of the library, and in a
+ * parallel region of OpenMP that allows no nested ones, a call has the calling thread alone.
+ * @return NULL on NF_ENOMEM.
+ */
 NF_API nf_workspace *nf_workspace_new(size_t threads);
 /** Releases it. NULL is allowed. */
 NF_API void nf_workspace_free(nf_workspace *ws);
-/** The number of threads it serves. */
+/** The number of threads that it has, with the calling one; before the first call that needs them, how many it will ask
+ * for. */
 NF_API size_t nf_workspace_threads(const nf_workspace *ws);
 /** Bytes that it holds now. It keeps its memory, so this is also the most that it has held. */
 NF_API size_t nf_workspace_bytes(const nf_workspace *ws);
@@ -119,7 +129,8 @@ NF_API size_t nf_workspace_bytes(const nf_workspace *ws);
 NF_API size_t nf_workspace_failed(const nf_workspace *ws);
 
 /**
- * Draws from a model of a distribution. `ws` NULL: a temporary workspace. A workspace serves one call at a time.
+ * Draws from a model of a distribution. `ws` NULL: a temporary workspace, whose threads start and end with the call. A
+ * workspace serves one call at a time.
  * @param noise names the draws; row i is sample noise->first_sample + i, whatever n and the number of threads
  * @param ctx   [n x n_ctx], NULL if n_ctx is 0
  * @param x     [n x dim], written
@@ -206,15 +217,20 @@ NF_API void nf_text_free(char *text);
 
 /**
  * Writes structure and numbers to one `.safetensors` file (named tensors; the architecture as JSON in the metadata).
- * The function writes a temporary file beside `path`, flushes it and renames it, so `path` is never half written. The
- * format is version 1, which every later version of the library reads. What is written are theta and state as they are
- * now, also if nf_model_update() has not been called since they changed; nf_load() prepares the model from them.
+ * The function writes a temporary file beside `path`, flushes it and renames it, so `path` is never half written, also
+ * if the process is killed. A file that is replaced keeps its mode and, where the system allows it, its owner and
+ * group; a new file has the mode that the umask leaves. If `path` is a symbolic link, the file that it leads to is
+ * replaced. The temporary file of NAME is .NAME.nflow-K.tmp; one that a killed process has left is removed by the next
+ * save to NAME. The format is version 1, which every later version of the library reads. What is written are theta and
+ * state as they are now, also if nf_model_update() has not been called since they changed; nf_load() prepares the model
+ * from them.
  * @return NF_EIO, NF_ENOMEM; NF_EUNSUPPORTED in a build without Jansson.
  */
 NF_API NF_CHECKED nf_status nf_save(const nf_model *m, const char *path);
 /**
- * Rebuilds a model of any kind from a file. A file of the other precision is converted. Every size is checked. Files
- * from before format version 1 have numbers where choices now have names, and are refused.
+ * Rebuilds a model of any kind from a file. A file of the other precision is converted. Every size is checked, and the
+ * header and the architecture before the numbers are read. Files from before format version 1 have numbers where choices
+ * now have names, and are refused.
  * @param types users' own types, or NULL
  * @return NULL on NF_EIO, NF_EFORMAT, NF_ENOMEM, NF_EUNSUPPORTED.
  */

@@ -30,8 +30,8 @@ typedef int nf_target_point_fn(void *user, size_t d, const double *x, double *lo
 /** Who may call a callback. */
 typedef enum nf_thread_rule {
     /**
-     * One call at a time, from the thread that called the library, with whole batches. The call comes from inside a
-     * parallel region: OpenMP in the callback has one thread, unless the callback itself allows more levels.
+     * One call at a time, from the thread that called the library, with whole batches. OpenMP in the callback has one
+     * thread, unless the callback itself sets another number.
      */
     NF_SERIAL,
     NF_THREADSAFE /**< several calls at once, from any thread, with one tile each */

@@ -30,7 +30,7 @@ typedef struct nfi_gradient {
     bool finite;                  /* whether the loss and the gradient's norm are finite, and no error has occurred */
 } nfi_gradient;
 
-/* Every thread of the team calls this function inside the parallel region. nfi_shared_parameter says which parameters
+/* Every thread of the team calls this function inside the piece of work. nfi_shared_parameter says which parameters
    belong to which thread. */
 typedef void nfi_finish_fn(void *user, const nfi_gradient *gradient, size_t thread, size_t n_threads);
 
@@ -112,15 +112,15 @@ void nfi_engine_end(nfi_engine *e);
    the pass is in NF_TRAIN and running statistics advance; without it the pass is in NF_EVAL. After an error the
    caller may only call nfi_engine_end. */
 nf_status nfi_step_begin(nfi_engine *e, const nf_step *step);
-/* Called by every thread of one parallel region: forward, gather, backward, reduction and `finish`. If there is a
-   gradient and no error, this function ends with a barrier. */
+/* Called by every thread of one piece of work (pool.h): forward, gather, backward, reduction and `finish`. If there is
+   a gradient and no error, this function ends with a barrier. */
 void nfi_step_work(nfi_engine *e, size_t thread, size_t n_threads);
 /* Called by one thread: gives the step's status and report, and updates the running statistics. */
 nf_status nfi_step_end(nfi_engine *e, nf_step_report *report);
 /* Called by every thread after nfi_step_end. Prepares the model for the next step if thread 0 has set e->moved.
    Errors are left in the team. If the model has nothing to prepare, there is no barrier. */
 void nfi_step_prepare(nfi_engine *e, size_t thread, size_t n_threads);
-/* Does nfi_step_begin, nfi_step_work and nfi_step_end, with a parallel region of its own. */
+/* Does nfi_step_begin, nfi_step_work and nfi_step_end, as a piece of work of its own. */
 nf_status nfi_step(nfi_engine *e, const nf_step *step, nf_step_report *report);
 
 #endif

@@ -42,7 +42,8 @@ static inline size_t nfi_shard_first_tile(const nfi_tiling *t, size_t shard, siz
    samples are numbered over all ranks, shards from this rank's first. */
 typedef nf_status nfi_sum_fn(void *user, size_t tile, size_t first, size_t n, size_t ld, nfi_thread *memory,
                              size_t shard, bool fresh, nf_real *g);
-/* The work of one thread inside a parallel region, until no shard is left. The arenas are rewound after each tile. */
+/* The work of one thread inside a piece of work (pool.h), until no shard is left. The arenas are rewound after each
+ * tile. */
 void nfi_sum_work(nfi_sum *s, nfi_thread *memory, nfi_sum_fn *f, void *user, nfi_team *team);
 /* Leaves the result in part[0][i] for first <= i < last. Call it only when all threads are done with nfi_sum_work. */
 void nfi_sum_finish(nfi_sum *s, size_t first, size_t last);
