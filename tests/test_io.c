@@ -132,8 +132,8 @@ Test(io, idx_refuses)
         file_write(path, file, length);
         write_gz(file, length);
         nf_bytes b = {.n = 17};
-        expect(nf_load_idx(path, 0, &b), NF_EFORMAT, &b, path, bad[i].trouble);
-        expect(nf_load_idx(gz_path, 0, &b), NF_EFORMAT, &b, gz_path, bad[i].trouble);
+        expect(nf_load_idx(path, SIZE_MAX, &b), NF_EFORMAT, &b, path, bad[i].trouble);
+        expect(nf_load_idx(gz_path, SIZE_MAX, &b), NF_EFORMAT, &b, gz_path, bad[i].trouble);
     }
     unsigned char cut[10] = {0, 0, 8, 3, 0, 0, 0, 7, 0, 0};
     nf_bytes b;

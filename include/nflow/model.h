@@ -229,8 +229,8 @@ NF_API void nf_text_free(char *text);
 NF_API NF_CHECKED nf_status nf_save(const nf_model *m, const char *path);
 /**
  * Rebuilds a model of any kind from a file. A file of the other precision is converted. Every size is checked, and the
- * header and the architecture before the numbers are read. Files from before format version 1 have numbers where choices
- * now have names, and are refused.
+ * header and the architecture before the numbers are read. Files from before format version 1 have numbers where
+ * choices now have names, and are refused.
  * @param types users' own types, or NULL
  * @return NULL on NF_EIO, NF_EFORMAT, NF_ENOMEM, NF_EUNSUPPORTED.
  */

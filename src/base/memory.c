@@ -59,6 +59,12 @@ void nfi_free(void *p)
     free(p);
 }
 
+bool nfi_has_room(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p != MAP_FAILED && munmap(p, bytes) == 0;
+}
+
 void *nf_arena_alloc(nf_arena *a, size_t bytes)
 {
     if (!round_up(bytes, ALIGN, &bytes)) {

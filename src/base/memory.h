@@ -7,6 +7,8 @@
    If count is 0, the result is still a valid pointer. */
 void *nfi_calloc(size_t count, size_t size);
 void nfi_free(void *p);
+/* Whether the system would give the process so many bytes more now. They are not taken. */
+bool nfi_has_room(size_t bytes);
 /* Write a + b and a * b to *out; return false on overflow. */
 bool nfi_add(size_t a, size_t b, size_t *out);
 bool nfi_mul(size_t a, size_t b, size_t *out);

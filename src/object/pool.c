@@ -8,11 +8,10 @@
    0, so the work stays as it is while someone needs it. Whoever waits spins for some microseconds, then sleeps. */
 #include "object/pool.h"
 #include "base/memory.h"
-#include "base/status.h"
 #include <omp.h>
 #include <unistd.h>
 
-enum { OPENMP_BYTES = 4096 }; /* more than OpenMP allocates when a thread first sets something */
+enum { OPENMP_BYTES = 1 << 21 }; /* more than malloc takes from the system when a thread first sets something */
 
 struct nfi_worker {
     nfi_pool *pool;
@@ -23,9 +22,11 @@ struct nfi_worker {
 /* Whether this thread is doing a pool's work, and whether OpenMP has its memory for the thread. */
 static _Thread_local bool inside, known;
 
-nfi_pool nfi_pool_of(size_t threads)
+nf_status nfi_pool_begin(nfi_pool *pool, size_t threads)
 {
-    return (nfi_pool){.most = threads ? threads : (size_t)omp_get_max_threads()};
+    *pool = (nfi_pool){.most = threads ? threads : (size_t)omp_get_max_threads()};
+    pool->worker = nfi_calloc(pool->most, sizeof *pool->worker);
+    return pool->worker ? NF_OK : NF_ENOMEM;
 }
 
 size_t nfi_pool_threads(const nfi_pool *pool)
@@ -37,14 +38,7 @@ size_t nfi_pool_threads(const nfi_pool *pool)
    without memory the setting stays. */
 static void set_openmp(int threads)
 {
-    if (!known) {
-        nfi_message kept;
-        nfi_message_set_aside(&kept);
-        void *room = nfi_calloc(1, OPENMP_BYTES);
-        nfi_message_put_back(&kept);
-        nfi_free(room);
-        known = room;
-    }
+    known = known || nfi_has_room(OPENMP_BYTES);
     if (known)
         omp_set_num_threads(threads);
 }
@@ -131,13 +125,7 @@ static bool start_worker(nfi_pool *pool)
 
 static void start(nfi_pool *pool)
 {
-    nfi_message kept;
-    nfi_message_set_aside(&kept); /* a pool that stays small is no error */
-    *pool = (nfi_pool){.most = pool->most, .tried = true, .process = getpid()};
-    pool->worker = nfi_calloc(pool->most - 1, sizeof *pool->worker);
-    nfi_message_put_back(&kept);
-    if (!pool->worker)
-        return;
+    *pool = (nfi_pool){.most = pool->most, .worker = pool->worker, .tried = true, .process = getpid()};
     if (pthread_mutex_init(&pool->lock, NULL) == 0) {
         if (pthread_cond_init(&pool->called, NULL) == 0) {
             if (pthread_cond_init(&pool->done, NULL) == 0) {
@@ -151,8 +139,6 @@ static void start(nfi_pool *pool)
         }
         pthread_mutex_destroy(&pool->lock);
     }
-    nfi_free(pool->worker);
-    pool->worker = NULL;
 }
 
 void nfi_pool_end(nfi_pool *pool)
@@ -166,7 +152,7 @@ void nfi_pool_end(nfi_pool *pool)
         pthread_mutex_destroy(&pool->lock);
     }
     nfi_free(pool->worker);
-    *pool = (nfi_pool){.most = pool->most};
+    *pool = (nfi_pool){.worker = NULL};
 }
 
 void nfi_pool_run(nfi_pool *pool, size_t most, nfi_work_fn *work, void *user)
@@ -174,10 +160,8 @@ void nfi_pool_run(nfi_pool *pool, size_t most, nfi_work_fn *work, void *user)
     size_t n = most < pool->most ? most : pool->most;
     if (n > 1 && (inside || omp_get_active_level() >= omp_get_max_active_levels()))
         n = 1;
-    if (n > 1 && (pool->n_workers == 0 || pool->process != getpid())) { /* none yet, or they stayed in the parent */
-        nfi_free(pool->worker);
+    if (n > 1 && (pool->n_workers == 0 || pool->process != getpid())) /* none yet, or they stayed in the parent */
         start(pool);
-    }
     n = n < pool->n_workers + 1 ? n : pool->n_workers + 1;
     if (n <= 1) {
         nfi_run_alone(work, user);

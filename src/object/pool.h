@@ -1,7 +1,7 @@
 /* The threads of a workspace. They are started when a call first has work for more than one, sleep between calls, and
    end with the workspace. How many threads take part in a piece of work is decided here and nowhere else.
 
-   A pool never fails. If the system refuses to start a thread (a limit on processes, too little memory), fewer threads
+   Work never fails. If the system refuses to start a thread (a limit on processes, too little memory), fewer threads
    do the work; the calling thread alone if need be. In a child of fork() the threads of the parent do not exist, so the
    child's first call starts its own. */
 #ifndef NFI_POOL_H
@@ -28,8 +28,8 @@ typedef struct nfi_pool {
     size_t n_threads;
 } nfi_pool;
 
-/* An empty pool for `threads` threads; 0: as many as OpenMP would use. It needs no memory before its first work. */
-nfi_pool nfi_pool_of(size_t threads);
+/* A pool for `threads` threads; 0: as many as OpenMP would use. It starts none yet. NF_ENOMEM. */
+nf_status nfi_pool_begin(nfi_pool *pool, size_t threads);
 /* Ends the threads. */
 void nfi_pool_end(nfi_pool *pool);
 /* How many threads the pool has, with the calling one. Before they are started: how many were asked for. */

@@ -119,10 +119,14 @@ nf_status nfi_prepare_all(nfi_preparing *run, nfi_pool *pool)
         return NF_OK;
     if (nfi_team_begin(&w.team) != NF_OK)
         return NF_ENOMEM;
-    nfi_pool own = nfi_pool_of(0);
-    nfi_pool_run(pool ? pool : &own, run->list->n_numbers < WORTH_A_TEAM ? 1 : run->list->n, work_on_round, &w);
+    nf_status status = NF_OK;
+    nfi_pool own = {.n_workers = 0};
+    if (run->list->n == 1 || run->list->n_numbers < WORTH_A_TEAM)
+        nfi_run_alone(work_on_round, &w);
+    else if (pool || (status = nfi_pool_begin(&own, 0)) == NF_OK)
+        nfi_pool_run(pool ? pool : &own, run->list->n, work_on_round, &w);
     nfi_pool_end(&own);
-    const nf_status status = nfi_team_result(&w.team);
+    status = status == NF_OK ? nfi_team_result(&w.team) : status;
     nfi_team_end(&w.team);
     return status;
 }

@@ -4,18 +4,17 @@
 
 nf_workspace *nf_workspace_new(size_t threads)
 {
-    const nfi_pool pool = nfi_pool_of(threads);
-    threads = pool.most;
     nf_workspace *ws = nfi_calloc(1, sizeof *ws);
-    nfi_thread *thread = nfi_calloc(threads, sizeof *thread);
-    if (!ws || !thread) {
+    if (!ws || nfi_pool_begin(&ws->pool, threads) != NF_OK) {
         nfi_free(ws);
-        nfi_free(thread);
         return NULL;
     }
-    ws->n_threads = threads;
-    ws->pool = pool;
-    ws->thread = thread;
+    ws->thread = nfi_calloc(ws->pool.most, sizeof *ws->thread);
+    if (!ws->thread) {
+        nf_workspace_free(ws);
+        return NULL;
+    }
+    ws->n_threads = ws->pool.most;
     return ws;
 }
 
