@@ -160,16 +160,16 @@ typedef struct nf_types {
 } nf_types;
 
 /**
- * The structure of an object, without its numbers, as indented JSON text. nflow/description.h says what the text contains.
- * nf_save() writes the same architecture.
+ * The structure of an object, without its numbers, as indented JSON text. nflow/description.h says what the text
+ * contains. nf_save() writes the same architecture.
  * @return the text, to be released by nf_text_free(). NULL on NF_EARG (`o` NULL), NF_ENOMEM, NF_EUNSUPPORTED (more
  * nested objects or more rows than a description can hold; a build without Jansson), or the error that a `describe`
  * hook returned.
  */
 NF_API char *nf_describe(const nf_object *o);
 /**
- * A new object from such a text, whether nf_describe() or a person wrote it. nflow/description.h says what may be left out.
- * The object is of the kind that the description says, so nf_model_of_object() binds it. Two objects of equal
+ * A new object from such a text, whether nf_describe() or a person wrote it. nflow/description.h says what may be left
+ * out. The object is of the kind that the description says, so nf_model_of_object() binds it. Two objects of equal
  * descriptions have equal initial parameters for equal seeds.
  *
  * Only the structure is built. Its memory grows with the text and with the numbers of rows and of units of masked nets,
