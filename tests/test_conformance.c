@@ -259,7 +259,7 @@ static void not_a_number(const subject *s, nf_direction d)
         spoils_its_row(s, d, ROW, x, s->ctx, y, l, "x");
         x[ROW * in + c] = was;
     }
-    for (size_t c = s->guise == ON_CONTEXT ? ON_CONTEXT_FIRST : 0, k = 0; c < s->n_ctx && k < 5; c += 3, k++) {
+    for (size_t c = 0, k = 0; c < s->n_ctx && k < 5; c += 3, k++) {
         const nf_real was = s->ctx[ROW * s->n_ctx + c];
         s->ctx[ROW * s->n_ctx + c] = (nf_real)NAN;
         spoils_its_row(s, d, ROW, x, s->ctx, y, l, "the context");

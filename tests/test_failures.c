@@ -163,6 +163,22 @@ static void compare_steps(nf_objective *bad, nf_objective *good, size_t failed)
     free(g), free(again), free(want);
 }
 
+/* Rows of an array as a source gives them, since arrays of numbers that are not finite are refused at once. */
+static int read_rows(void *user, size_t count, const size_t *rows, nf_real *x, nf_real *ctx)
+{
+    const nf_data *d = user;
+    (void)ctx;
+    for (size_t i = 0; i < count; i++)
+        memcpy(x + i * d->dim, d->x + rows[i] * d->dim, d->dim * sizeof *x);
+    return 0;
+}
+
+static nf_data from_source(nf_source *source, nf_data *array)
+{
+    *source = (nf_source){.read = read_rows, .user = array, .thread_safe = true};
+    return (nf_data){.n = array->n, .dim = array->dim, .source = source};
+}
+
 /* Data of which some rows fail, and the others alone; a batch norm on top shows whether statistics are of these. */
 Test(failures, likelihood)
 {
@@ -178,7 +194,9 @@ Test(failures, likelihood)
         for (int k = 0; k < 2; k++)
             flows[k] = nf_chain((nf_flow *[]){fragile_chain(DIM, INFINITY, 0), nf_batch_norm(DIM, NULL)}, 2);
         nf_model *bad = dist_model(flows[0]), *good = dist_model(flows[1]);
-        const nf_data all = {.n = N, .dim = DIM, .x = x}, some = {.n = n ? n : 1, .dim = DIM, .x = left};
+        nf_source source;
+        nf_data array = {.n = N, .dim = DIM, .x = x};
+        const nf_data all = from_source(&source, &array), some = {.n = n ? n : 1, .dim = DIM, .x = left};
         nf_objective *o = nf_maximum_likelihood(bad, &all, &(nf_likelihood_options){.batch = N});
         nf_objective *w = nf_maximum_likelihood(good, &some, &(nf_likelihood_options){.batch = N});
         if (n) {
@@ -387,7 +405,9 @@ Test(failures, best_parameters_are_those_that_fail_least)
     nf_real *x = normals((GOOD + 1) * DIM, 3);
     x[GOOD * DIM] = NAN;
     nf_model *m = dist_model(fragile_chain(DIM, INFINITY, 0));
-    const nf_data train = {.n = GOOD, .dim = DIM, .x = x}, all = {.n = GOOD + 1, .dim = DIM, .x = x};
+    nf_source source;
+    nf_data array = {.n = GOOD + 1, .dim = DIM, .x = x};
+    const nf_data train = {.n = GOOD, .dim = DIM, .x = x}, all = from_source(&source, &array);
     nf_objective *o = nf_maximum_likelihood(m, &train, NULL);
     nf_objective *v = nf_maximum_likelihood(m, &all, &(nf_likelihood_options){.batch = GOOD + 1});
     nf_fit_report r;
@@ -419,7 +439,9 @@ Test(failures, a_row_that_is_not_a_number_in_a_vae)
 {
     nf_real *x = normals(ROWS * COLUMNS, 3);
     nf_model *m = make_vae();
-    const nf_data all = {.n = ROWS, .dim = COLUMNS, .x = x};
+    nf_source source;
+    nf_data array = {.n = ROWS, .dim = COLUMNS, .x = x};
+    const nf_data all = from_source(&source, &array);
     nf_objective *o = nf_vae_elbo(m, &all, &(nf_vae_options){.batch = ROWS});
     nf_vae_scores scores, want;
     nf_real *z = calloc(ROWS * Z, sizeof *z), *sound = calloc(ROWS * Z, sizeof *z);

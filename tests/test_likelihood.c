@@ -397,6 +397,8 @@ Test(likelihood, failing_allocations)
 {
     static nf_real x[POINTS * DIM], ctx[POINTS];
     make_points(x, ctx);
+    for (size_t i = 0; i < POINTS * DIM; i++)
+        x[i] = (nf_real)fabs(sin((double)x[i])); /* probabilities */
     nf_real g[64];
     nf_model *m = conditional();
     nf_data d = {.n = POINTS, .dim = DIM, .x = x, .n_ctx = 1, .ctx = ctx, .binarise = NF_BINARISE_STATIC};

@@ -262,3 +262,29 @@ Test(rejected, words)
     nf_model_free(m);
     nf_target_free(t);
 }
+
+/* ---- callbacks that forget something ---- */
+
+static int forgets(void *user, size_t d, const double *x, double *log_p, double *grad)
+{
+    (void)grad;
+    if (*(const int *)user == 1)
+        for (size_t j = 0; j < d; j++)
+            *log_p = -0.5 * x[j] * x[j];
+    return 0;
+}
+
+/* What a callback does not write is neither 0 nor what stood there before: the fit ends and says so. */
+Test(rejected, unwritten_answers)
+{
+    for (int writes = 0; writes < 2; writes++) {
+        nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
+        nf_target *t = nf_target_point_callback(1, forgets, &writes, NF_THREADSAFE);
+        nf_objective *o = nf_elbo(m, t, NULL);
+        expect(nf_fit(o, &(nf_fit_options){.max_bad_steps = 3}, NULL), NF_ENOTFINITE,
+               writes ? "(elbo: the gradient is not finite, or was not written, at (" : "(elbo: log p is nan at (");
+        nf_objective_free(o);
+        nf_target_free(t);
+        nf_model_free(m);
+    }
+}

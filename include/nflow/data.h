@@ -71,7 +71,8 @@ typedef struct nf_minibatches nf_minibatches;
  * Minibatches of `batch` rows. If batch is n or more, each step has all rows in order.
  * @param data what it points to is borrowed; the struct itself is copied
  * @return NULL on NF_EARG (NULL, batch 0, no rows or columns, not exactly one of x, bytes and source, a context without
- * columns or the reverse, ctx beside a source, sizes that overflow), NF_ENOMEM.
+ * columns or the reverse, ctx beside a source, sizes that overflow; numbers of x or ctx that are not finite, or outside
+ * [0, 1] where they are binarised: the message has row and column), NF_ENOMEM.
  */
 NF_API nf_minibatches *nf_minibatches_new(const nf_data *data, size_t batch);
 /** Releases the minibatches, but not the data. NULL is allowed. */

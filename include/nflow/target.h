@@ -81,12 +81,12 @@ NF_API NF_CHECKED nf_status nf_target_eval(const nf_target *t, size_t n, const d
                                            unsigned char *rejected);
 
 /**
- * Why and where the first draw was rejected: the text of the callback's nf_error() or, if it left none, what its log p
- * was; then the first coordinates of the point. "" as long as no draw was rejected. The library keeps the text of the
- * lowest sample of the first step (or call of nf_target_eval()) that has rejected draws, so the text does not depend on
- * threads. If this function is called before that step has ended,
- * the text that is known then is kept. Points that only finite differences need do not count. Any thread may call this.
- * The text is owned by the target, and never changes once it is not "".
+ * Why and where the first draw was rejected, or had no finite gradient: the text of the callback's nf_error() or, if it
+ * left none, what its log p was; then the first coordinates of the point. "" as long as there was no such draw. The
+ * library keeps the text of the lowest sample of the first step (or call of nf_target_eval()) that has rejected draws,
+ * so the text does not depend on threads. If this function is called before that step has ended, the text that is known
+ * then is kept. Points that only finite differences need do not count. Any thread may call this. The text is owned by
+ * the target, and never changes once it is not "".
  */
 NF_API const char *nf_target_rejection(const nf_target *t);
 

@@ -162,17 +162,12 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
         return nf_error(NF_EARG, "nf_vae_score: `scores` is NULL");
     if (samples == 0)
         return nf_error(NF_EARG, "nf_vae_score: `samples` is 0");
-    nf_minibatches *rows = nfi_minibatches_new(data, 1, "nf_vae_score");
+    nf_minibatches *rows = nfi_vae_rows(vae, data, 1, "nf_vae_score");
     if (!rows)
         return nf_error_status();
-    nf_status status = NF_OK;
-    if (data->dim != vae->total.dim_in)
-        status = nf_error(NF_EDIM, "nf_vae_score: the data have %zu columns, but the encoder takes %zu rows", data->dim,
-                          vae->total.dim_in);
     nf_workspace *mine = nfi_workspace_borrow(ws);
-    if (!mine)
-        status = NF_ENOMEM;
-    if (status == NF_OK) {
+    nf_status status = mine ? NF_OK : NF_ENOMEM;
+    if (mine) {
         score_job job = {.m = m, .rows = rows, .seed = seed, .samples = samples};
         status = score_rows(&job, mine, data->n, progress, user, scores);
     }

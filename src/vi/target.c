@@ -134,17 +134,25 @@ void nfi_target_step(const nf_target *t)
     nfi_rejection_settle(t->rejection);
 }
 
-/* Notes why sample `sample` at x [d] was rejected: the callback's words if there are any, else what its log p was. */
-static void note(const nf_target *t, size_t sample, const double *x, bool words, double log_p)
+static bool all_finite(size_t n, const double *v)
 {
-    char text[NFI_MESSAGE_SIZE] = "rejected at (";
-    if (log_p != 0)
-        snprintf(text, sizeof text, "log p is %s at (", isnan(log_p) ? "nan" : "-inf");
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return false;
+    return true;
+}
+
+/* Notes why sample `sample` at x [d] cannot be used: the callback's own words, or if they are NULL, `what` and where.
+ */
+static void note(const nf_target *t, size_t sample, const double *x, const char *words, const char *what)
+{
+    char text[NFI_MESSAGE_SIZE];
+    snprintf(text, sizeof text, "%s at (", what);
     size_t k = 0;
     for (size_t used; k < t->d && (used = strlen(text)) + 40 < sizeof text; k++)
         snprintf(text + used, sizeof text - used, "%s%.6g", k ? ", " : "", x[k]);
     strcat(text, k < t->d ? ", ...)" : ")");
-    nfi_rejection_note(t->rejection, sample, words ? nf_error_message() : text, words);
+    nfi_rejection_note(t->rejection, sample, words ? words : text, words);
 }
 
 /* Calls the callback. A message that the callback leaves although it succeeds is noted for the first rejected draw.
@@ -154,6 +162,10 @@ nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n
 {
     nfi_message kept;
     memset(rejected, 0, n);
+    for (size_t i = 0; i < n; i++) /* what the callback does not write is seen */
+        log_p[i] = NAN;
+    for (size_t i = 0; grad && i < n * t->d; i++)
+        grad[i] = NAN;
     nfi_message_set_aside(&kept);
     int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
     bool words = nf_error_status() == NF_ETARGET, noted = false; /* the callback itself has called nf_error */
@@ -164,10 +176,18 @@ nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n
                                 n, t->d);
     for (size_t i = 0; i < n; i++) {
         const bool flagged = rejected[i];
-        if (!flagged && log_p[i] > -INFINITY)
+        if (!flagged && log_p[i] > -INFINITY) {
+            if (draws && grad && !noted && !all_finite(t->d, grad + i * t->d)) {
+                note(t, first + i, x + i * t->d, NULL, "the gradient is not finite, or was not written,");
+                noted = true;
+            }
             continue;
+        }
         if (draws && !noted)
-            note(t, first + i, x + i * t->d, words, flagged ? 0 : log_p[i]);
+            note(t, first + i, x + i * t->d, words ? nf_error_message() : NULL,
+                 flagged           ? "rejected"
+                 : isnan(log_p[i]) ? "log p is nan"
+                                   : "log p is -inf");
         rejected[i] = 1;
         log_p[i] = -INFINITY;
         if (grad)
