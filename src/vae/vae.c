@@ -111,6 +111,8 @@ nf_minibatches *nfi_vae_rows(const nf_object *vae, const nf_data *data, size_t b
     if (data->dim != vae->total.dim_in)
         status = nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu rows", who, data->dim,
                           vae->total.dim_in);
+    else if (data->weight)
+        status = nf_error(NF_EARG, "%s: the data have weights, which a VAE does not read", who);
     else if (data->n_ctx)
         status = nf_error(NF_EDIM, "%s: the data have %zu columns of context, but a VAE reads none", who, data->n_ctx);
     else if (data->x && nfi_vae_likelihood(vae) == NF_BERNOULLI)
