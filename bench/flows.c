@@ -86,7 +86,7 @@ static nf_model *model_of(family f, size_t dim, size_t n)
     nf_flow *layers[MOST_LAYERS];
     for (size_t k = 0; k < n; k++)
         layers[k] = f == NSF_COUPLING || f == REALNVP ? coupling(f, dim, k) : autoregressive(f, dim, k);
-    return cli_made(nf_model_new(nf_pushforward(nf_normal(dim), nf_chain(layers, n)), NULL));
+    return cli_made(nf_model_of_dist(nf_pushforward(nf_normal(dim), nf_chain(layers, n)), NULL));
 }
 
 static void train(nf_model *m, nf_real *x, size_t dim, timing *t)

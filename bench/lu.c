@@ -74,7 +74,7 @@ int main(int argc, char **argv)
                      ? nf_nsf_coupling(
                            dim, &(nf_recipe_options){.n_layers = layers - 1, .hidden = (size_t[]){64}, .n_hidden = 1})
                      : chain();
-    nf_model *m = cli_made(nf_model_new(nf_pushforward(nf_normal(dim), f), NULL));
+    nf_model *m = cli_made(nf_model_of_dist(nf_pushforward(nf_normal(dim), f), NULL));
     nf_real *x = calloc(batch * dim, sizeof *x);
     if (!x)
         cli_fail(1, "out of memory");

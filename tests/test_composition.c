@@ -201,7 +201,7 @@ Test(check, counts_untouched_dimensions)
 Test(check, refuses_what_it_cannot_check)
 {
     nf_check_report r;
-    nf_model *normal = nf_model_new(nf_normal(2), NULL), *flow = nf_model_of_flow(nf_affine(2), NULL);
+    nf_model *normal = nf_model_of_dist(nf_normal(2), NULL), *flow = nf_model_of_flow(nf_affine(2), NULL);
     cr_assert_eq(nf_check_flow(NULL, NULL, &r), NF_EARG);
     cr_assert_eq(nf_check_flow(flow, NULL, NULL), NF_EARG);
     cr_assert_eq(nf_check_flow(normal, NULL, &r), NF_EARG);
@@ -213,7 +213,7 @@ Test(check, refuses_what_it_cannot_check)
 Test(check, takes_a_pushforward_and_leaves_its_numbers_alone)
 {
     nf_check_report r;
-    nf_model *m = nf_model_new(nf_pushforward(nf_diagonal_normal(2), nf_planar(2)), &(nf_model_options){.seed = 4});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(2), nf_planar(2)), &(nf_model_options){.seed = 4});
     const size_t n = nf_model_shape(m)->n_params;
     nf_real before[16];
     cr_assert_leq(n, 16);

@@ -2,7 +2,7 @@
    precisions, against what the mathematics says of any flow. */
 #include "conformance/derivatives.h"
 #include "conformance/quadrature.h"
-#include "model/model.h"
+#include "model/batch.h"
 
 /* ---- round trip ---- */
 

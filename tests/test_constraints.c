@@ -465,7 +465,7 @@ Test(constraints, blocks_begin_from_data)
 Test(constraints, checker)
 {
     nf_flow *f = nf_blocks((nf_flow *[]){nf_identity(2), nf_simplex_ilr(3)}, 2);
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(4), f), NULL);
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(4), f), NULL);
     nf_check_report r;
     cr_assert_eq(nf_check_flow(m, NULL, &r), NF_OK);
     cr_assert_eq(r.untouched, 2);
@@ -508,7 +508,7 @@ Test(constraints, posterior)
     for (int form = 0; form < 2; form++) {
         nf_flow *f = nf_blocks(
             (nf_flow *[]){nf_lower(1, 0), form == NF_SIMPLEX_STICK ? nf_simplex_stick(3) : nf_simplex_ilr(3)}, 2);
-        nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), f), NULL);
+        nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(3), f), NULL);
         nf_target *target = nf_target_callback(4, gamma_and_dirichlet, NULL, NF_THREADSAFE);
         nf_objective *elbo = nf_elbo(q, target, &(nf_elbo_options){.draws = 64});
         const nf_fit_options options = {

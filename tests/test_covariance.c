@@ -261,7 +261,7 @@ static void fit(nf_flow *flow, gaussian *p, const char *what)
         size_t draws, steps;
         double rate, decay;
     } phase[] = {{128, 5000, 0.03, 0.96}, {4096, 900, 0.002, 0.75}};
-    nf_model *q = nf_model_new(nf_pushforward(nf_normal(DIM), flow), &(nf_model_options){.seed = 3});
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(DIM), flow), &(nf_model_options){.seed = 3});
     nf_target *target = nf_target_callback(DIM, gaussian_log_p, p, NF_THREADSAFE);
     cr_assert(q && target, "%s", nf_error_message());
     const double before = divergence(q, p);

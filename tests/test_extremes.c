@@ -227,7 +227,7 @@ static bool can_overflow(const flow_row *row)
 static nf_model *model_of(size_t k, bool with_context, uint64_t seed)
 {
     nf_dist *q = nf_pushforward(nf_normal(DIM), flows[k].build(with_context ? CTX : 0));
-    nf_model *m = nf_model_new(q, &(nf_model_options){.seed = seed});
+    nf_model *m = nf_model_of_dist(q, &(nf_model_options){.seed = seed});
     cr_assert_not_null(m, "%s: %s", flows[k].name, nf_error_message());
     const size_t n = nf_model_shape(m)->n_params;
     nf_real *more = normals(seed, n, can_overflow(&flows[k]) ? 0.1 : 0.3); /* e^s of e^s grows fast */
@@ -307,7 +307,7 @@ Test(extremes, overflow_of_an_affine_flow)
     batch *b = new_batch();
     for (int sign = -1; sign <= 1; sign += 2) {
         nf_real theta[2] = {m, (nf_real)(sign * far)};
-        nf_model *q = nf_model_new(nf_pushforward(nf_normal(1), nf_affine(1)), &(nf_model_options){.theta = theta});
+        nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(1), nf_affine(1)), &(nf_model_options){.theta = theta});
         for (nf_direction d = NF_FORWARD; d <= NF_INVERSE; d++) {
             const bool grows = (sign > 0) == (d == NF_FORWARD);
             b->x[0] = 1, b->x[1] = -1, b->x[2] = d == NF_FORWARD ? 0 : m;
@@ -341,7 +341,7 @@ static void check_parameters(const char *name, layer_of *layer, size_t n_params,
     batch *b = new_batch();
     for (int amortised = 0; amortised < 2; amortised++) {
         nf_flow *f = amortised ? nf_amortized_by_context(layer(2)) : layer(2);
-        nf_model *m = nf_model_new(nf_pushforward(nf_normal(2), f), &(nf_model_options){.theta = theta});
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), f), &(nf_model_options){.theta = theta});
         cr_assert_not_null(m, "%s", nf_error_message());
         for (nf_direction d = NF_FORWARD; d <= NF_INVERSE; d++)
             for (size_t i = 0; i < N_POINTS; i++) {

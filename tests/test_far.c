@@ -26,7 +26,7 @@ static double score(nf_model *m, const nf_real *x)
 /* Outside the set, a row with a diagonal that is not positive and entries of any size has density 0, not NaN. */
 Test(far, correlation_factor_outside_its_set)
 {
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(1), nf_cholesky_corr(2)), NULL);
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(1), nf_cholesky_corr(2)), NULL);
     const double entries[] = {0.3, 1, 4e18, -4e18, 1e30, 0.1 * largest, largest};
     for (size_t k = 0; k < sizeof entries / sizeof *entries; k++)
         for (int sign = -1; sign <= 0; sign++) {
@@ -59,7 +59,7 @@ Test(far, radial_near_the_largest_number)
 Test(far, soft_log_above_other_layers)
 {
     nf_flow *f[] = {nf_affine(2), nf_planar(2), nf_lu_linear(2, 3), nf_radial(2), nf_soft_log(2, NULL)};
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(2), nf_chain(f, 5)), &(nf_model_options){.seed = 5});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), nf_chain(f, 5)), &(nf_model_options){.seed = 5});
     const double far[] = {100, 185, 850, 1e5, 1e15, 0.01 * largest};
     for (size_t k = 0; k < 6; k++) {
         const nf_real y[] = {(nf_real)far[k], (nf_real)(-0.3 * far[k])};
@@ -166,7 +166,7 @@ Test(far, batch_norm_of_huge_data)
     const double size = sqrt(largest) * 8;
     for (size_t i = 0; i < 64; i++)
         x[i] = (nf_real)(i % 2 ? size : -size);
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(1), nf_batch_norm(1, NULL)), NULL);
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(1), nf_batch_norm(1, NULL)), NULL);
     const nf_data data = {.n = 64, .dim = 1, .x = x};
     nf_objective *o = nf_maximum_likelihood(m, &data, NULL);
     for (uint64_t step = 0; step < 1200; step++) {

@@ -237,7 +237,7 @@ Test(average, is_the_formula_and_better_than_the_last)
     diary *d = malloc(sizeof *d);
     double last = 0, averaged = 0;
     for (uint64_t seed = 0; seed < 8; seed++) {
-        nf_model *m = nf_model_new(nf_diagonal_normal(P / 2), NULL);
+        nf_model *m = nf_model_of_dist(nf_diagonal_normal(P / 2), NULL);
         d->m = m;
         for (size_t i = 0; i < P; i++)
             d->theta[0][i] = nf_model_theta(m)[i] = NF_R(0.25) * (nf_real)i;
@@ -274,7 +274,7 @@ Test(average, is_the_formula_and_better_than_the_last)
 Test(average, is_what_validation_sees)
 {
     bowl b = {.n_seen = 0}, v = {.n_seen = 0};
-    nf_model *m = nf_model_new(nf_diagonal_normal(P / 2), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(P / 2), NULL);
     nf_objective *o = nf_objective_new(&bowl_type, m, DRAWS, &b), *check = nf_objective_new(&bowl_type, m, 3, &v);
     diary *d[2] = {malloc(sizeof *d[0]), malloc(sizeof *d[1])};
     nf_fit_options options = {.steps = 40, .optimizer = nf_sgd(), .rate = 0.3, .callback = note};
@@ -321,7 +321,7 @@ Test(average, has_the_same_bits_for_all_thread_counts)
     nf_real *first = NULL;
     for (size_t k = 0; k < 3; k++) {
         const nf_recipe_options recipe = {.hidden = hidden, .n_hidden = 2, .n_layers = 3};
-        nf_model *m = nf_model_new(nf_pushforward(nf_normal(FIT_DIM), nf_maf(FIT_DIM, &recipe)), NULL);
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(FIT_DIM), nf_maf(FIT_DIM, &recipe)), NULL);
         cr_assert_not_null(m);
         const size_t n = nf_model_shape(m)->n_params;
         cr_assert_gt(n, 2 * 4096);

@@ -196,8 +196,8 @@ Test(actnorm, data_reach_the_base)
     nf_flow *far = nf_chain((nf_flow *[]){nf_lu_linear(DIM, 6), nf_actnorm(DIM), nf_affine(DIM)}, 3);
     const nf_model_options data = {.n_init = N, .init_x = x};
     nf_model *m =
-        nf_model_new(nf_pushforward(nf_pushforward(nf_normal(DIM), nf_flow_ref(near)), nf_flow_ref(far)), &data);
-    nf_model *one = nf_model_new(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){near, far}, 2)), &data);
+        nf_model_of_dist(nf_pushforward(nf_pushforward(nf_normal(DIM), nf_flow_ref(near)), nf_flow_ref(far)), &data);
+    nf_model *one = nf_model_of_dist(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){near, far}, 2)), &data);
     cr_assert(m && one, "%s", nf_error_message());
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(one), nf_model_shape(m)->n_params * sizeof(nf_real));
     nf_real y[N * DIM];
@@ -215,8 +215,8 @@ Test(actnorm, draws_go_forward)
     nf_real x[N * DIM], ctx[N * CTX];
     make_context(ctx, N * CTX);
     nf_dist *base = nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){nf_planar(DIM), nf_actnorm(DIM)}, 2));
-    nf_model *m = nf_model_new(nf_pushforward(base, between_actnorms(CTX)),
-                               &(nf_model_options){.seed = 77, .n_init = N, .init_ctx = ctx});
+    nf_model *m = nf_model_of_dist(nf_pushforward(base, between_actnorms(CTX)),
+                                   &(nf_model_options){.seed = 77, .n_init = N, .init_ctx = ctx});
     cr_assert_not_null(m, "%s", nf_error_message());
     const nf_noise noise = {.seed = 77, .step = UINT64_MAX};
     cr_assert_eq(nf_sample(m, NULL, &noise, N, ctx, x, NULL), NF_OK);
@@ -247,8 +247,8 @@ Test(actnorm, in_a_vae_the_posterior_draws)
 Test(actnorm, maximum_likelihood_begins_at_the_datas_own_gaussian)
 {
     nf_real *x = make_data(N, DIM);
-    nf_model *m =
-        nf_model_new(nf_pushforward(nf_normal(DIM), nf_actnorm(DIM)), &(nf_model_options){.n_init = N, .init_x = x});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), nf_actnorm(DIM)),
+                                   &(nf_model_options){.n_init = N, .init_x = x});
     nf_objective *o =
         nf_maximum_likelihood(m, &(nf_data){.n = N, .dim = DIM, .x = x}, &(nf_likelihood_options){.batch = N});
     nf_step_report first;
@@ -325,7 +325,7 @@ Test(batch_norm, normalises_by_its_statistics)
 /* A density of batch norm alone, fitted to all rows in order: statistics in closed form, step by step. */
 static nf_model *density(const nf_data *data, size_t batch, nf_objective **o)
 {
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(DIM), batch_norm(DIM)), NULL);
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), batch_norm(DIM)), NULL);
     *o = nf_maximum_likelihood(m, data, &(nf_likelihood_options){.batch = batch});
     cr_assert(m && *o, "%s", nf_error_message());
     return m;
@@ -371,8 +371,8 @@ Test(batch_norm, batches_of_one_row_have_a_variance)
     nf_real *x = make_data(N, DIM);
     const nf_data data = {.n = N, .dim = DIM, .x = x};
     const double r = 0.99, error = sqrt((1 - r) / (1 + r));
-    nf_model *m =
-        nf_model_new(nf_pushforward(nf_normal(DIM), nf_batch_norm(DIM, &(nf_batch_norm_options){.momentum = r})), NULL);
+    nf_model *m = nf_model_of_dist(
+        nf_pushforward(nf_normal(DIM), nf_batch_norm(DIM, &(nf_batch_norm_options){.momentum = r})), NULL);
     nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = 1});
     cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 3000, .seed = 3, .threads = 1}, NULL), NF_OK, "%s",
                  nf_error_message());
@@ -404,7 +404,7 @@ Test(batch_norm, forward_steps_count_where_it_is_inverted)
     nf_target *target = nf_target_point_callback(DIM, away, NULL, NF_THREADSAFE);
     for (int turned = 0; turned < 2; turned++) {
         nf_flow *norm = turned ? nf_invert(batch_norm(DIM)) : batch_norm(DIM);
-        nf_model *m = nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), norm), NULL);
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(DIM), norm), NULL);
         nf_objective *o = nf_elbo(m, target, NULL);
         cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 50}, NULL), NF_OK);
         cr_assert_eq(nf_model_state(m)[2 * DIM], turned ? 50 : 0);
@@ -514,7 +514,7 @@ Test(initial_batch, bad_ones_are_refused)
 static nf_status initialise_everything(void)
 {
     nf_real x[4 * DIM] = {NF_R(0.1), NF_R(0.7), NF_R(-0.3), NF_R(2.1), NF_R(-1.7), NF_R(0.9)}, ctx[4 * 4] = {0};
-    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), between_actnorms(4)), NULL);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(DIM), between_actnorms(4)), NULL);
     nf_status status = q ? nf_model_init(q, 1, 4, x, ctx) : nf_error_status();
     if (status == NF_OK)
         status = nf_model_init(q, 1, 4, NULL, ctx);

@@ -50,7 +50,7 @@ static inputs *new_inputs(uint64_t seed)
 /* A model whose shared layer is no longer trivial. */
 static nf_model *new_model(void)
 {
-    nf_model *m = nf_model_new(flow_posterior(), NULL);
+    nf_model *m = nf_model_of_dist(flow_posterior(), NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
     fill(9, nf_model_shape(m)->n_params, 0.3, nf_model_theta(m));
     cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
@@ -61,13 +61,13 @@ Test(posterior, diagonal_has_the_closed_form)
 {
     enum { N = 70 };
     inputs *in = new_inputs(21);
-    nf_model *m = nf_model_new(nf_diagonal_posterior(D), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_posterior(D), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     nf_noise noise = {.seed = 3, .step = 8};
     nf_real z[N * D], zero[N * D] = {0}, eps[N * D];
     double log_q[N];
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, N, zero, zero, NULL, eps, log_q), NF_OK);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, N, in->mean, in->log_scale, NULL, z, log_q), NF_OK);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, N, zero, zero, NULL, eps, log_q), NF_OK);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, N, in->mean, in->log_scale, NULL, z, log_q), NF_OK);
     for (size_t i = 0; i < N; i++) {
         double exact = 0;
         for (size_t j = i * D; j < (i + 1) * D; j++) {
@@ -78,7 +78,7 @@ Test(posterior, diagonal_has_the_closed_form)
         cr_assert_float_eq(log_q[i], exact, 10 * tolerance);
     }
     nf_real g_mean[N * D], g_log_scale[N * D];
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, NULL, NULL, NULL), NF_OK);
     for (size_t i = 0; i < N; i++)
         for (size_t j = i * D; j < (i + 1) * D; j++) {
             double scaled = exp((double)in->log_scale[j]) * (double)eps[j];
@@ -96,8 +96,8 @@ static double inner(const nf_model *m, nf_workspace *ws, const inputs *in, size_
 {
     static nf_real z[MOST * D];
     static double log_q[MOST];
-    cr_assert_eq(nf_posterior_forward(m, ws, &(nf_noise){.seed = 4, .first_sample = 11}, n, in->mean, in->log_scale,
-                                      in->ctx, z, log_q),
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 4, .first_sample = 11}, n, in->mean,
+                                      in->log_scale, in->ctx, z, log_q),
                  NF_OK, "%s", nf_error_message());
     double sum = 0;
     for (size_t i = 0; i < n; i++)
@@ -149,7 +149,7 @@ Test(posterior, gradients_are_those_of_finite_differences)
         size_t n = sizes[k];
         memset(g, 0, nf_model_gradient_size(m) * sizeof *g);
         inner(m, ws, in, n);
-        cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, g_ctx, g), NF_OK);
+        cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, g_ctx, g, NULL), NF_OK);
         cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
         compare("mean", m, ws, in, n, in->mean, n * D, g_mean);
         compare("log_scale", m, ws, in, n, in->log_scale, n * D, g_log_scale);
@@ -189,7 +189,7 @@ Test(posterior, gradients_are_those_of_the_vae)
     nf_real *expected = calloc(n_all, sizeof *expected);
     cr_assert_eq(nf_objective_gradient(o, NULL, 12, 5, &report, expected), NF_OK, "%s", nf_error_message());
 
-    nf_model *q = nf_model_new(flow_posterior(), &(nf_model_options){.theta = theta + n_enc});
+    nf_model *q = nf_model_of_dist(flow_posterior(), &(nf_model_options){.theta = theta + n_enc});
     nf_workspace *ws = nf_workspace_new(1);
     static nf_real part[3][N * E], z[N * D], gz[N * D], g_log_q[N], g_mean[N * D], g_log_scale[N * D];
     static nf_real g_ctx[N * FLOW_CTX];
@@ -204,7 +204,7 @@ Test(posterior, gradients_are_those_of_the_vae)
                     part[p][i * width[p] + r] += w[(row + r) * X + j] * x[i * X + j];
             }
     nf_noise noise = {.seed = 12, .step = 5, .site = (uint32_t)site};
-    cr_assert_eq(nf_posterior_forward(q, ws, &noise, N, part[0], part[1], part[2], z, log_q), NF_OK);
+    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &noise, N, part[0], part[1], part[2], z, log_q), NF_OK);
     const nf_real *wd = theta + n_enc + n_flow, *bd = wd + X * D;
     double loss = 0;
     nf_real *g = calloc(n_all + nf_model_gradient_size(q), sizeof *g), *g_dec = g + n_enc + nf_model_gradient_size(q);
@@ -229,7 +229,7 @@ Test(posterior, gradients_are_those_of_the_vae)
         loss += log_q[i];
         g_log_q[i] = NF_R(1) / N;
     }
-    cr_assert_eq(nf_posterior_backward(q, ws, gz, g_log_q, g_mean, g_log_scale, g_ctx, g + n_enc), NF_OK);
+    cr_assert_eq(nf_posterior_backward(q, ws, gz, g_log_q, g_mean, g_log_scale, g_ctx, g + n_enc, NULL), NF_OK);
     cr_assert_eq(nf_model_pull_gradient(q, g + n_enc, g + n_enc), NF_OK);
     const nf_real *g_part[] = {g_mean, g_log_scale, g_ctx};
     for (size_t p = 0, row = 0; p < 3; row += width[p++])
@@ -272,11 +272,11 @@ static void *work(void *user)
     for (int again = 0; again < 20 && j->status == NF_OK; again++) {
         memset(j->g, 0, sizeof j->g);
         nf_noise noise = {.seed = 4, .step = j->step};
-        j->status =
-            nf_posterior_forward(j->m, ws, &noise, MOST, j->in->mean, j->in->log_scale, j->in->ctx, j->z, j->log_q);
+        j->status = nf_posterior_forward(j->m, ws, NF_TRAIN, &noise, MOST, j->in->mean, j->in->log_scale, j->in->ctx,
+                                         j->z, j->log_q);
         if (j->status == NF_OK)
-            j->status =
-                nf_posterior_backward(j->m, ws, j->in->gz, j->in->g_log_q, j->g_mean, j->g_log_scale, j->g_ctx, j->g);
+            j->status = nf_posterior_backward(j->m, ws, j->in->gz, j->in->g_log_q, j->g_mean, j->g_log_scale, j->g_ctx,
+                                              j->g, NULL);
     }
     nf_workspace_free(ws);
     return NULL;
@@ -323,13 +323,14 @@ typedef struct results {
 
 static nf_status forward(const nf_model *m, nf_workspace *ws, const inputs *in, size_t n, results *r)
 {
-    return nf_posterior_forward(m, ws, &(nf_noise){.seed = 2}, n, in->mean, in->log_scale, in->ctx, r->z, r->log_q);
+    return nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 2}, n, in->mean, in->log_scale, in->ctx, r->z,
+                                r->log_q);
 }
 
 static nf_status backward(const nf_model *m, nf_workspace *ws, const inputs *in, results *r)
 {
     memset(r->g, 0, sizeof r->g);
-    return nf_posterior_backward(m, ws, in->gz, in->g_log_q, r->g_mean, NULL, NULL, r->g);
+    return nf_posterior_backward(m, ws, in->gz, in->g_log_q, r->g_mean, NULL, NULL, r->g, NULL);
 }
 
 Test(posterior, the_tape_outlives_other_calls_and_can_be_read_twice)
@@ -407,7 +408,7 @@ Test(posterior, misuse_is_refused)
 {
     inputs *in = new_inputs(64);
     nf_model *m = new_model(), *other = new_model();
-    nf_model *normal = nf_model_new(nf_normal(D), NULL), *flow = nf_model_of_flow(nf_planar(D), NULL);
+    nf_model *normal = nf_model_of_dist(nf_normal(D), NULL), *flow = nf_model_of_flow(nf_planar(D), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     results *r = calloc(1, sizeof *r);
     nf_noise noise = {.seed = 1};
@@ -418,21 +419,26 @@ Test(posterior, misuse_is_refused)
     cr_assert(strstr(nf_error_message(), "planar"));
     cr_assert_eq(forward(normal, ws, in, 5, r), NF_EDIM);
     cr_assert_eq(forward(m, ws, in, 0, r), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, NULL, 5, in->mean, in->log_scale, in->ctx, r->z, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, NULL, in->log_scale, in->ctx, r->z, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, NULL, in->ctx, r->z, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, in->log_scale, NULL, r->z, r->log_q), NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, NULL, 5, in->mean, in->log_scale, in->ctx, r->z, r->log_q),
+                 NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, NULL, in->log_scale, in->ctx, r->z, r->log_q),
+                 NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, NULL, in->ctx, r->z, r->log_q), NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, NULL, r->z, r->log_q),
+                 NF_EARG);
     cr_assert(strstr(nf_error_message(), "14 rows of context"));
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, in->log_scale, in->ctx, NULL, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, in->log_scale, in->ctx, r->z, NULL), NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, NULL, r->log_q),
+                 NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, r->z, NULL),
+                 NF_EARG);
     cr_assert_eq(forward(m, ws, in, 5, r), NF_OK);
     cr_assert_eq(backward(NULL, ws, in, r), NF_EARG);
     cr_assert_eq(backward(m, NULL, in, r), NF_EARG);
     cr_assert_eq(backward(other, ws, in, r), NF_EARG);
     cr_assert(strstr(nf_error_message(), "another model"));
-    cr_assert_eq(nf_posterior_backward(m, ws, NULL, in->g_log_q, r->g_mean, NULL, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, NULL, r->g_mean, NULL, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, NULL, NULL, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_posterior_backward(m, ws, NULL, in->g_log_q, r->g_mean, NULL, NULL, NULL, NULL), NF_EARG);
+    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, NULL, r->g_mean, NULL, NULL, NULL, NULL), NF_EARG);
+    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, NULL, NULL, NULL, NULL, NULL), NF_OK);
     cr_assert_eq(backward(m, ws, in, r), NF_OK);
     cr_assert_eq(forward(m, ws, in, 0, r), NF_EARG);
     cr_assert_eq(backward(m, ws, in, r), NF_EARG, "the last forward was refused");

@@ -44,7 +44,7 @@ static double exact_loss(const box *b, double s)
 
 static nf_model *normal_of_scale(size_t dim, double s)
 {
-    nf_model *m = nf_model_new(nf_diagonal_normal(dim), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(dim), NULL);
     for (size_t j = 0; j < dim; j++)
         nf_model_theta(m)[dim + j] = (nf_real)log(s);
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
@@ -88,7 +88,7 @@ Test(rejected, loss_is_that_of_the_restricted_q)
 Test(rejected, bound_stays_a_bound)
 {
     box b = {.edge = 2};
-    nf_model *m = nf_model_new(nf_diagonal_normal(2), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(2), NULL);
     nf_target *t = nf_target_callback(2, box_batch, &b, NF_THREADSAFE);
     nf_objective *o = nf_elbo(m, t, NULL);
     for (uint64_t k = 0; k < 3; k++) {
@@ -109,7 +109,7 @@ Test(rejected, bound_stays_a_bound)
 Test(rejected, weighted_draws)
 {
     box b = {.edge = 20, .precision = 1, .level = -10};
-    nf_model *m = nf_model_new(nf_mixture(1, 2), NULL);
+    nf_model *m = nf_model_of_dist(nf_mixture(1, 2), NULL);
     const nf_real theta[] = {(nf_real)log(0.999), (nf_real)log(0.001), 0, 100, 0, 0};
     memcpy(nf_model_theta(m), theta, sizeof theta);
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
@@ -172,8 +172,9 @@ Test(rejected, both_gradients_agree_where_nothing_is_rejected)
     for (int k = 0; k < 2; k++) {
         box b = {.edge = 1e9, .precision = 1.7};
         nf_flow *f[] = {nf_affine(2), nf_planar(2), nf_lu_linear(2, 5)};
-        nf_model *m = k ? nf_model_new(nf_mixture(2, 3), &(nf_model_options){.seed = 4})
-                        : nf_model_new(nf_pushforward(nf_normal(2), nf_chain(f, 3)), &(nf_model_options){.seed = 3});
+        nf_model *m =
+            k ? nf_model_of_dist(nf_mixture(2, 3), &(nf_model_options){.seed = 4})
+              : nf_model_of_dist(nf_pushforward(nf_normal(2), nf_chain(f, 3)), &(nf_model_options){.seed = 3});
         if (k)
             for (int i = 0; i < 3; i++)
                 nf_flow_free(f[i]);
@@ -253,7 +254,7 @@ Test(rejected, words)
     nf_target_free(t);
     level = -INFINITY;
     t = nf_target_point_callback(1, says, &level, NF_SERIAL);
-    nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(1), NULL);
     nf_objective *o = nf_elbo(m, t, NULL);
     expect(nf_fit(o, &(nf_fit_options){.max_bad_steps = 3}, NULL), NF_ENOTFINITE, "(elbo: log p is -inf at (");
     expect(nf_elbo(m, t, &(nf_elbo_options){.gradient = (nf_gradient)2}) ? NF_OK : nf_error_status(), NF_EARG,
@@ -278,7 +279,7 @@ static int forgets(void *user, size_t d, const double *x, double *log_p, double 
 Test(rejected, unwritten_answers)
 {
     for (int writes = 0; writes < 2; writes++) {
-        nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
+        nf_model *m = nf_model_of_dist(nf_diagonal_normal(1), NULL);
         nf_target *t = nf_target_point_callback(1, forgets, &writes, NF_THREADSAFE);
         nf_objective *o = nf_elbo(m, t, NULL);
         expect(nf_fit(o, &(nf_fit_options){.max_bad_steps = 3}, NULL), NF_ENOTFINITE,

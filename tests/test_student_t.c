@@ -44,7 +44,7 @@ Test(student_t, constants)
 
 static nf_model *model_of(nf_dist *d)
 {
-    nf_model *m = nf_model_new(d, NULL);
+    nf_model *m = nf_model_of_dist(d, NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
     return m;
 }

@@ -495,7 +495,7 @@ static void check_parts(tangent *t)
     }
     for (size_t i = 0; i < n_params; i++)
         again[i] = NF_R(NAN);
-    back(t, f->gy, NULL, NULL, &(nf_grad){.theta = again, .fresh = true});
+    back(t, f->gy, NULL, NULL, &(nf_grad){.theta = again, .internal = NFI_FRESH});
     for (size_t i = 0; i < n_params; i++)
         cr_assert_eq((double)again[i], (double)theta[i], "%s: number %zu of a fresh gradient", title(t), i);
     back(t, f->gy, NULL, NULL, &(nf_grad){.theta = again});

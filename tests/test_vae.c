@@ -194,7 +194,7 @@ Test(vae, elbo_weighs_its_terms)
     nf_vae_options options = weights(&joint, &kl);
     nf_objective *o = nf_vae_elbo(m, &data, &options);
     nf_step_report plain, r;
-    cr_assert_arr_eq(nf_objective_get_type(o)->terms[0], "log_px", sizeof "log_px");
+    cr_assert_arr_eq(nf_objective_table(o)->terms[0], "log_px", sizeof "log_px");
     joint = kl = 1;
     cr_assert_eq(nf_objective_value(o, NULL, 1, 4, &plain), NF_OK);
     cr_assert_float_eq(plain.loss, plain.term[1] - plain.term[0], 1e-9);
@@ -493,7 +493,7 @@ Test(vae, parts_that_do_not_fit_are_refused)
 
 Test(vae, arguments_are_checked)
 {
-    nf_model *m = small_vae(NF_BERNOULLI, false, 1), *normal = nf_model_new(nf_normal(2), NULL);
+    nf_model *m = small_vae(NF_BERNOULLI, false, 1), *normal = nf_model_of_dist(nf_normal(2), NULL);
     nf_data data = small_data(NF_BERNOULLI, 5), wide = data, none = {.n = 0, .dim = X};
     wide.dim = X + 1;
     nf_vae_scores s;

@@ -41,7 +41,7 @@ typedef double nf_real; /**< the number type of parameters and samples */
 
 /**
  * Every status: name, value, text. Values never change; new ones are appended. NF_EARG: an argument is NULL or 0 where
- * something is needed, or is out of range. NF_EDIM: two shapes do not agree.
+ * something is needed, or is out of range. NF_EDIM: two shapes do not agree. NF_ESTALE: see nf_model_update().
  */
 #define NF_STATUS_LIST(X)                                                       \
     X(NF_OK, 0, "success")                                                      \
@@ -54,7 +54,8 @@ typedef double nf_real; /**< the number type of parameters and samples */
     X(NF_ENOCONV, 7, "iteration did not converge")                              \
     X(NF_ESTOP, 8, "stopped by a callback")                                     \
     X(NF_EUNSUPPORTED, 9, "operation is not supported by this object or build") \
-    X(NF_ETARGET, 10, "the target's callback reported a fatal error")
+    X(NF_ETARGET, 10, "the target's callback reported a fatal error")           \
+    X(NF_ESTALE, 11, "the parameters have changed since the last nf_model_update()")
 
 /** What a function returns: NF_OK, or the kind of failure. */
 typedef enum nf_status {

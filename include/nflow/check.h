@@ -35,7 +35,8 @@ typedef struct nf_check_report {
 
 /**
  * Checks the flow of a model (a model of a flow, or of a pushforward) at random points, with random context.
- * @return NF_OK whatever the errors are; NF_EARG, NF_ENOMEM; what the flow's own hooks return.
+ * @return NF_OK whatever the errors are; NF_EARG, NF_ESTALE (see nf_model_update()), NF_ENOMEM; what the flow's own
+ * hooks return.
  */
 NF_API NF_CHECKED nf_status nf_check_flow(const nf_model *m, const nf_check_options *options, nf_check_report *report);
 

@@ -128,7 +128,7 @@ typedef struct nf_fitter nf_fitter;
  * A new fit that starts from the numbers that the model has now. `o` and its model are borrowed, and so is what the
  * options point to, except `ranks`, which is copied.
  * @return NULL on NF_EARG (`o` NULL, options out of range, an invalid optimizer, ranks that do not fit the objective),
- * NF_ENOMEM.
+ * NF_ESTALE (see nf_model_update()), NF_ENOMEM.
  */
 NF_API nf_fitter *nf_fitter_new(nf_objective *o, const nf_fit_options *options);
 /**
@@ -187,7 +187,8 @@ NF_API void nf_fitter_free(nf_fitter *f);
  * nf_fitter_run(), and calls nf_fitter_free().
  * @param report may be NULL
  * @return as these functions: NF_OK also if the fit stopped early (see the report's reason), but NF_ENOTFINITE for
- * NF_STOP_NOTFINITE; also what an objective returns. The model is prepared and usable in every case.
+ * NF_STOP_NOTFINITE; also what an objective returns. Once the fit has begun, the model is prepared and usable in every
+ * case.
  */
 NF_API NF_CHECKED nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *report);
 

@@ -101,11 +101,11 @@ typedef struct nf_pass {
  * [n_params x ld] when amortised.
  */
 typedef struct nf_grad {
-    nf_real *theta; /**< as above */
-    nf_real *prep;  /**< [n_prep], summed over samples */
-    nf_real *ctx;   /**< [n_ctx x ld], per sample */
-    double *stats;  /**< [n_state], sums that nf_part.end_step turns into new state */
-    bool fresh;     /**< for the library only: set it to false in a new struct, leave it unchanged in a copy */
+    nf_real *theta;    /**< as above */
+    nf_real *prep;     /**< [n_prep], summed over samples */
+    nf_real *ctx;      /**< [n_ctx x ld], per sample */
+    double *stats;     /**< [n_state], sums that nf_part.end_step turns into new state */
+    unsigned internal; /**< the library's own: 0 in a new struct, unchanged in a copy */
 } nf_grad;
 
 /** Data with which an object is initialised: one big tile, feature-major. */

@@ -126,7 +126,8 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
         return NULL;
     }
     nf_optimizer_type type;
-    if (nfi_fit_check(&all, who) != NF_OK || nfi_check_optimizer(who, all.optimizer, &type) != NF_OK)
+    if (nfi_fit_check(&all, who) != NF_OK || nfi_check_optimizer(who, all.optimizer, &type) != NF_OK ||
+        nfi_check_ready(o->model, who) != NF_OK)
         return NULL;
     nf_fitter *f = nfi_calloc(1, sizeof *f);
     if (!f)
@@ -247,6 +248,7 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
     f->until = steps ? made + (steps < most ? steps : most) : f->options.steps;
     f->start = nfi_fit_clock();
     nfi_fit_take_up(f);
+    f->m->readiness = NFI_FITTING;
     f->running = true;
     nf_status status = make_run(f);
     nf_fit_report end = f->now.report;
@@ -255,6 +257,7 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
         status = score_the_end(f, &end, &last);
     nfi_fit_set_aside(f);
     f->running = false;
+    f->m->readiness = NFI_STALE; /* until `leave` has prepared it */
     const nf_status left = leave(f, last);
     if (f->now.report.reason == NF_STOP_CALLBACK)
         f->now.report.reason = NF_STOP_STEPS; /* a callback stops only this run */

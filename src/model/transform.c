@@ -1,6 +1,6 @@
 /* Whole batches through the flow of a model, in either direction, and the gradients of such calls. */
 #include "object/live.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include "object/shards.h"
 #include "object/tree.h"
 #include <math.h>
@@ -101,7 +101,7 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *nois
         status = nf_error(NF_EARG, "nf_transform: `y` is NULL");
     if (status != NF_OK)
         return status;
-    return nfi_for_batch(m, ws, n, transform_tile, &j);
+    return nfi_for_batch(m, j.who, ws, n, transform_tile, &j);
 }
 
 /* ---- gradients ---- */
@@ -160,7 +160,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
         return status;
     nf_grad grad = {.ctx = g_ctx};
     if (j->g_theta) {
-        grad.fresh = fresh && whole;
+        grad.internal = fresh && whole ? NFI_FRESH : 0;
         grad.theta = g + (t.p.theta - j->m->theta);
         grad.prep = g + model->n_params + (t.p.prep - j->m->prep);
     }
@@ -209,12 +209,12 @@ nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *
 {
     job j = {.who = "nf_transform_vjp", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx};
     j.gy = gy, j.g_log_det = g_log_det, j.gx = gx, j.g_ctx = g_ctx, j.g_theta = g_theta;
+    nf_workspace *mine;
     nf_status status = begin(&j, n);
+    if (status == NF_OK)
+        status = nfi_call_begin(m, j.who, ws, &mine);
     if (status != NF_OK)
         return status;
-    nf_workspace *mine = nfi_workspace_borrow(ws);
-    if (!mine)
-        return NF_ENOMEM;
     status = sum_tiles(&j, mine, n);
     nfi_workspace_return(ws, mine);
     return status;

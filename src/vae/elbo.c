@@ -5,6 +5,7 @@
 #include "vae/vae.h"
 #include "base/memory.h"
 #include "math/rows.h"
+#include "object/tiles.h"
 #include "data/minibatch.h"
 #include <math.h>
 #include <string.h>

@@ -2,6 +2,7 @@
    estimated by mean_k log w_k and log p(x) by log mean_k w_k (Rezende et al. 2014, appendix E); the second is never
    below the first. The encoder runs once for each sample of data. The K draws go one by one into a running
    log-sum-exp, so that memory does not grow with K. */
+#include "model/batch.h"
 #include "object/live.h"
 #include "vae/vae.h"
 #include "data/minibatch.h"
@@ -165,13 +166,13 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
     nf_minibatches *rows = nfi_vae_rows(vae, data, 1, "nf_vae_score");
     if (!rows)
         return nf_error_status();
-    nf_workspace *mine = nfi_workspace_borrow(ws);
-    nf_status status = mine ? NF_OK : NF_ENOMEM;
-    if (mine) {
+    nf_workspace *mine;
+    nf_status status = nfi_call_begin(m, "nf_vae_score", ws, &mine);
+    if (status == NF_OK) {
         score_job job = {.m = m, .rows = rows, .seed = seed, .samples = samples};
         status = score_rows(&job, mine, data->n, progress, user, scores);
+        nfi_workspace_return(ws, mine);
     }
-    nfi_workspace_return(ws, mine);
     nf_minibatches_free(rows);
     return status;
 }
@@ -186,11 +187,11 @@ typedef struct run_job {
     double *log_q;
 } run_job;
 
-static nf_status run(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *in,
-                     nf_real *out, double *log_q, nfi_tile_fn *f)
+static nf_status run(const nf_model *m, const char *who, nf_workspace *ws, const nf_noise *noise, size_t n,
+                     const nf_real *in, nf_real *out, double *log_q, nfi_tile_fn *f)
 {
     run_job job = {.m = m, .noise = noise, .in = in, .out = out, .log_q = log_q};
-    return nfi_for_batch(m, ws, n, f, &job);
+    return nfi_for_batch(m, who, ws, n, f, &job);
 }
 
 static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
@@ -227,7 +228,7 @@ nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noi
         return nf_error(NF_EARG, "nf_vae_decode: `%s` is NULL", x ? "noise` and `z" : "x");
     if (n == 0)
         return nf_error(NF_EARG, "nf_vae_decode: `n` is 0");
-    return run(m, ws, noise, n, z, x, NULL, decode_tile);
+    return run(m, "nf_vae_decode", ws, noise, n, z, x, NULL, decode_tile);
 }
 
 static nf_status encode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
@@ -264,5 +265,5 @@ nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noi
         return nf_error(NF_EARG, "nf_vae_encode: `%s` is NULL", !noise ? "noise" : !x ? "x" : "z");
     if (n == 0)
         return nf_error(NF_EARG, "nf_vae_encode: `n` is 0");
-    return run(m, ws, noise, n, x, z, log_q, encode_tile);
+    return run(m, "nf_vae_encode", ws, noise, n, x, z, log_q, encode_tile);
 }

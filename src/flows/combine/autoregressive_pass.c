@@ -142,11 +142,11 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
 static nf_grad added_to(const nf_object *o, const nf_pass *p, const nf_grad *g)
 {
     nf_grad own = *g;
-    if (own.fresh && own.theta && !o->place[NFI_TRANSFORM].detached) {
+    if (nfi_is_fresh(&own) && own.theta && !o->place[NFI_TRANSFORM].detached) {
         const nf_grad gt = nf_child_grad(o, NFI_TRANSFORM, p, g);
         memset(gt.theta, 0, o->children[NFI_TRANSFORM]->total.n_params * sizeof *gt.theta);
     }
-    own.fresh = false;
+    own.internal &= ~NFI_FRESH;
     return own;
 }
 
