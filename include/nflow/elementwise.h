@@ -54,8 +54,9 @@ typedef struct nf_batch_norm_options {
  * B). State: mean [dim], variance [dim], number of steps. The batches of the first steps have equal weights until the
  * weight of the past reaches r. An initial batch that goes in inverse (nf_model_init) sets mean and variance. Without
  * one, the first step computes the identity (up to eps); if data lie 1e8 deviations (float: 1e4) or more from 0, their
- * variance is at first lost in rounding. A row whose sum is not finite keeps its statistics. nf_fit and
- * nf_objective_gradient move the state. The layer cannot be amortised.
+ * variance is at first lost in rounding. A row whose sum is not finite keeps its statistics. Variances are at most the
+ * largest number of nf_real (float: 3.4e38, a deviation of 1.8e19). nf_fit and nf_objective_gradient move the state.
+ * The layer cannot be amortised.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a decay not in [0, 1), an eps not between 0 and 1), NF_ENOMEM. Initialisation fails
  * with NF_ENOTFINITE if data are not finite.
@@ -140,8 +141,10 @@ typedef struct nf_soft_log_options {
  * The soft-log tail layer for posteriors with heavy tails (Andrade 2024, LOFT), elementwise. Forward, from base to
  * target, y = sign(x) (min(|x|, t) + log(1 + max(|x| - t, 0))). Draws that the layers before it have taken very far
  * therefore grow only as a logarithm beyond t, and stay finite. Put this layer after the layers that may diverge and
- * before a last nf_affine, which gives the target's location and scale. The inverse is the exponential. It is exact and
- * overflows to infinity beyond t + 709 (float: t + 88); with nf_invert it is the forward direction. No parameters.
+ * before a last nf_affine, which gives the target's location and scale. The inverse is the exponential. Its value grows
+ * to 2^1000 (float: 2^120) and no further, because the layers below would make NaN of infinity; its log-det is exact
+ * everywhere. So a density far out is 0 (-infinity as a logarithm). With nf_invert it is the forward direction. No
+ * parameters.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a threshold that is not above 0 or is above 1e15), NF_ENOMEM.
  */
