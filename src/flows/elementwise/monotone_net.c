@@ -1,0 +1,164 @@
+/* Unconstrained monotone nets (Wehenkel & Louppe 2019, UMNN, section 3): for one feature, with the context b, c,
+
+       F(x) = b + x sum_k w_k f(x t_k, c),   f(t, c) = u(net(t, c)) + m,   u(z) = log(1 + exp z),
+       F'(x) = sum_k w_k (f_k + T_k f'_k),   T_k = x t_k,   ' = d/dT,
+
+   with the nodes t_k and weights w_k of Gauss-Legendre quadrature. F' is the derivative of this sum itself, by the
+   net's tangent: log F' is exact for any number of nodes, and log f(x) where they are enough. With D = g_log_slope / F'
+   the cotangents of f_k and f'_k are w_k (x gy + D) and w_k T_k D, and
+
+       gx = gy sum_k w_k f_k + D sum_k w_k t_k f'_k + sum_k t_k gT_k,   gb = gy;
+
+   gT_k and the other gradients are the product of the tangent. Nothing is kept on the tape: a net at 32 points of each
+   feature would fill it, and it costs little more to run it again. */
+#include "base/memory.h"
+#include "flows/compose.h"
+#include "flows/types.h"
+#include "math/gauss_legendre.h"
+#include "nn/activation.h"
+#include "nn/points.h"
+#include "object/fields.h"
+#include <math.h>
+#include <nflow/elementwise.h>
+#include <nflow/monotone.h>
+
+enum { MOST_NODES = 256 };
+typedef struct own {
+    nf_monotone_net_options options; /* with defaults filled in */
+    nf_real node[MOST_NODES], weight[MOST_NODES];
+} own;
+
+/* The feature's rows of an array of context: b, then c. NULL if there is none. */
+static nf_real *rows_of(const nf_feature *f, const nf_real *ctx)
+{
+    const size_t n_ctx = nf_object_shape(f->flow)->n_ctx / nf_object_shape(f->flow)->dim_in;
+    return ctx && n_ctx ? (nf_real *)ctx + f->index * n_ctx * f->ld : NULL;
+}
+
+/* Runs the net; *u [n] is u of its outputs, then come u' and u''. */
+static nf_status run(const nf_feature *f, const nf_real *x, nfi_points *r, nf_real **u)
+{
+    const own *q = f->options;
+    const size_t k = q->options.nodes, n = k * f->ld;
+    const nf_real *b = rows_of(f, f->pass->ctx);
+    *u = nf_arena_reals(f->pass->scratch, 3, n);
+    const nf_status status =
+        *u ? nfi_points_run(f->flow, 0, f->pass, k, q->node, x, b ? b + f->ld : NULL, r) : NF_ENOMEM;
+    if (status != NF_OK)
+        return status;
+    nfi_activate_to(NF_SOFTPLUS, 1, n, &(nf_real){0}, r->y, *u);
+    nfi_activate_slopes(NF_SOFTPLUS, n, 1, *u, *u + n);
+    nfi_activate_curves(NF_SOFTPLUS, n, 1, *u, *u + 2 * n);
+    return NF_OK;
+}
+
+/* sum_k w_k f_k; *slope = F', *moving = sum_k w_k t_k f'_k. */
+static nf_real sums_at(const nf_feature *f, const nfi_points *r, const nf_real *u, size_t s, nf_real *slope,
+                       nf_real *moving)
+{
+    const own *q = f->options;
+    nf_real mean = *slope = *moving = 0;
+    for (size_t k = 0, i = s; k < q->options.nodes; k++, i += f->ld) {
+        const nf_real w = q->weight[k], value = u[i] + (nf_real)q->options.min_slope;
+        const nf_real d = u[r->n + i] * r->dy[i];
+        mean += w * value;
+        *slope += w * (value + r->t[i] * d);
+        *moving += w * q->node[k] * d;
+    }
+    return mean;
+}
+
+static nf_status forward(const nf_feature *f, const nf_real *x, nf_real *y, nf_real *log_slope)
+{
+    const nf_mark mark = nf_arena_mark(f->pass->scratch);
+    const nf_real *b = rows_of(f, f->pass->ctx);
+    nfi_points r;
+    nf_real *u, slope, moving;
+    const nf_status status = run(f, x, &r, &u);
+    for (size_t s = 0; s < f->ld && status == NF_OK; s++) {
+        y[s] = (b ? b[s] : 0) + x[s] * sums_at(f, &r, u, s, &slope, &moving);
+        log_slope[s] = (nf_real)log((double)slope);
+    }
+    nf_arena_rewind(f->pass->scratch, mark);
+    return status;
+}
+
+static nf_status vjp(const nf_feature *f, const nf_real *x, const nf_real *gy, const nf_real *g_log_slope, nf_real *gx,
+                     nf_real *g_theta)
+{
+    (void)g_theta;
+    const own *q = f->options;
+    const nf_mark mark = nf_arena_mark(f->pass->scratch);
+    nf_real *gb = rows_of(f, f->grad->ctx), *u, *gz = nf_arena_reals(f->pass->scratch, 2, q->options.nodes * f->ld);
+    nfi_points r;
+    nf_status status = gz ? run(f, x, &r, &u) : NF_ENOMEM;
+    for (size_t s = 0; s < f->ld && status == NF_OK; s++) {
+        nf_real slope, moving, mean = sums_at(f, &r, u, s, &slope, &moving), D = g_log_slope[s] / slope;
+        gx[s] = gy[s] * mean + D * moving;
+        for (size_t k = 0, i = s; k < q->options.nodes; k++, i += f->ld) { /* of z, z': f = u(z), f' = u'(z) z' */
+            const nf_real g = q->weight[k] * (x[s] * gy[s] + D), gd = q->weight[k] * r.t[i] * D;
+            gz[i] = u[r.n + i] * g + u[2 * r.n + i] * r.dy[i] * gd;
+            gz[r.n + i] = u[r.n + i] * gd;
+        }
+        if (gb)
+            gb[s] += gy[s];
+    }
+    if (status == NF_OK)
+        status = nfi_points_vjp(f->flow, 0, f->pass, q->node, &r, gz, gz + r.n, gx, gb ? gb + f->ld : NULL, f->grad);
+    nf_arena_rewind(f->pass->scratch, mark);
+    return status;
+}
+
+/* ---- structure ---- */
+
+/* Moves the net's output to where the slope is 1. */
+static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
+{
+    (void)batch;
+    const nf_real start = (nf_real)log(expm1(1 - ((const own *)nf_formula_options(o))->options.min_slope));
+    const nf_status status = nf_init_child(o, 0, noise, NULL, theta, state);
+    return status == NF_OK ? nfi_shift_child(o, 0, &start, theta) : status;
+}
+
+static nf_status describe(const nf_object *o, nf_writer *w)
+{
+    const nf_monotone_net_options *q = &((const own *)nf_formula_options(o))->options;
+    const nf_status status = nf_write_integer(w, "nodes", q->nodes);
+    return status == NF_OK ? nf_write_number(w, "min_slope", q->min_slope) : status;
+}
+
+static nf_flow *rebuild(nf_reader *r)
+{
+    nf_monotone_net_options q = {.nodes = 0};
+    if (nfi_maybe_size(r, "nodes", &q.nodes) != NF_OK || nfi_maybe_number(r, "min_slope", &q.min_slope) != NF_OK)
+        return NULL;
+    return nf_monotone_net(nf_read_dim_in(r), nfi_read_net(r, 0, "a monotone net"), &q);
+}
+
+static const nf_formula formula = {.abi = sizeof(nf_formula), .forward = forward, .vjp = vjp};
+const nf_flow_type nfi_monotone_net_type = {NF_FORMULA_HOOKS, .part.name = "monotone_net", .part.init = init,
+                                            .part.describe = describe, .rebuild = rebuild};
+
+nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options *options)
+{
+    nf_monotone_net_options f = options ? *options : (nf_monotone_net_options){.nodes = 0};
+    const nf_shape *s = nf_object_shape(nf_net_object(net));
+    f.nodes = f.nodes ? f.nodes : 32;
+    f.min_slope = f.min_slope != 0 ? f.min_slope : 1e-3;
+    own q = {.options = f};
+    if (net && (f.nodes > MOST_NODES || !(f.min_slope >= 1e-6 && f.min_slope <= 0.5)))
+        nf_error(NF_EARG, "nf_monotone_net: `nodes` is %zu, `min_slope` %g", f.nodes, f.min_slope);
+    else if (net && (s->dim_in != 1 || s->dim_out != 1 || s->n_ctx > SIZE_MAX / (dim + 1) - 1))
+        nf_error(NF_EDIM, "nf_monotone_net: the net takes %zu rows, gives %zu, not 1", s->dim_in, s->dim_out);
+    else if (net && s->flags & NF_STOCHASTIC)
+        nf_error(NF_EUNSUPPORTED, "nf_monotone_net: the net draws noise");
+    else if (net) {
+        const size_t n_ctx = s->n_ctx ? dim * (1 + s->n_ctx) : 0;
+        const nf_shape own = {.dim_in = dim, .n_ctx = n_ctx, .n_saved = f.nodes * s->n_saved};
+        nfi_gauss_legendre(f.nodes, q.node, q.weight);
+        return nf_formula_flow(&nfi_monotone_net_type, &formula, &own, &q, sizeof q,
+                               (nf_object *[]){nf_net_object(net)}, 1);
+    }
+    nf_net_free(net);
+    return NULL;
+}
