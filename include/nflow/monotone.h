@@ -34,8 +34,10 @@ typedef struct nf_feature {
     size_t ld;           /**< samples, a multiple of 16. Formulas compute the padding of a tile like any other sample */
     size_t theta_stride; /**< as in nf_pass: 0 or 1 */
     const nf_real *theta; /**< [n_params], or [n_params x ld] if theta_stride is 1; nf_feature_param() reads it */
-    const nf_pass *pass;  /**< the flow's pass: context, scratch memory */
-    const nf_grad *grad;  /**< the flow's gradients, in `vjp`: for a formula that reads context or has children */
+    const nf_real *ctx;   /**< [n_ctx / dim x ld], the feature's rows of the flow's context; NULL if it reads none */
+    nf_real *g_ctx;       /**< in `vjp`: the gradient in these rows, to be added to. NULL: not wanted */
+    const nf_pass *pass;  /**< the flow's pass: its scratch memory, and what children need */
+    const nf_grad *grad;  /**< in `vjp`: the flow's gradients, for those of children. Else NULL */
 } nf_feature;
 
 /** Parameter k of sample s. */
@@ -57,8 +59,8 @@ typedef struct nf_formula {
     /**
      * gx = gy dy/dx + g_log_slope d(log_slope)/dx, and the same gradient in each parameter, sample by sample, to
      * g_theta [n_params x ld]. Both are overwritten; the library sums where parameters are shared. g_theta is NULL if
-     * it is not wanted or there are no parameters. Gradients in context and of children are added to f->grad.
-     * Everything written is 0 in a sample where gy and g_log_slope are 0.
+     * it is not wanted or there are no parameters. The gradient in the context is added to f->g_ctx, that of children
+     * to f->grad. Everything written or added is 0 in a sample where gy and g_log_slope are 0.
      */
     nf_status (*vjp)(const nf_feature *f, const nf_real *x, const nf_real *gy, const nf_real *g_log_slope, nf_real *gx,
                      nf_real *g_theta);
@@ -74,12 +76,13 @@ typedef struct nf_formula {
  * @param type     the flow's table: NF_FORMULA_HOOKS, a name, perhaps init, describe and rebuild
  * @param formula  must outlive the flow
  * @param own      the layer's own shape. dim_in, and n_params as a multiple of dim_in; NF_PER_SAMPLE if the formula
- *                 reads its parameters by nf_feature_param(); n_ctx and n_saved where they apply. dim_out and the flags
- *                 of implicit directions are filled in
+ *                 reads its parameters by nf_feature_param(); n_ctx, a multiple of dim_in, if it reads context,
+ *                 which has the rows of feature 0, then those of feature 1, ... dim_out and the flags of implicit
+ *                 directions are filled in
  * @param options  `size` bytes, copied: what the formula needs beside its parameters. NULL with size 0: nothing. They
  *                 must not contain pointers to memory of their own
  * @param children [n_children] or NULL; consumed, also on failure
- * @return NULL on NF_EARG (dim_in 0, n_params no multiple of it, a hook or a name is missing), NF_ENOMEM.
+ * @return NULL on NF_EARG (dim_in 0, n_params or n_ctx no multiple of it, a hook or a name is missing), NF_ENOMEM.
  */
 NF_API nf_flow *nf_formula_flow(const nf_flow_type *type, const nf_formula *formula, const nf_shape *own,
                                 const void *options, size_t size, nf_object *const *children, size_t n_children);
@@ -111,7 +114,7 @@ NF_API void nf_formula_destroy(void *self);
 
 /**
  * An increasing function, for nf_monotone_solve(): y = f(x) and slope = dy/dx, for ld samples at once. The slope may be
- * approximate: it decides how fast the solver is, not what it finds. y may become infinite or NaN where x is too large.
+ * approximate, also by a factor: the solver is then slower. y may become infinite or NaN where x is too large.
  */
 typedef nf_status nf_monotone_fn(void *user, const nf_real *x, nf_real *y, nf_real *slope);
 
@@ -119,7 +122,7 @@ typedef nf_status nf_monotone_fn(void *user, const nf_real *x, nf_real *y, nf_re
  * Solves f(x) = y for each of ld samples, to rounding, by Newton's iteration. Each sample keeps a bracket around its
  * root, which grows geometrically until the root is inside; a step that leaves it or makes little progress is replaced
  * by bisection. So the result does not depend on the other samples, nor on where the function is flat or steep, and
- * most smooth functions need 5 to 8 evaluations. At most 140 are made.
+ * most smooth functions need 5 to 10 evaluations. At most 140 are made.
  *
  * x becomes NaN where y is NaN, where f has no root (or only infinite values beyond it), and where f is NaN at 0. An
  * infinite y gives the same infinity.

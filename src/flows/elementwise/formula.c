@@ -27,6 +27,8 @@ const void *nf_formula_options(const nf_object *flow)
 static nf_feature feature(const nf_object *o, const nf_pass *p, size_t i, const nf_grad *g)
 {
     const own *q = nf_self(o);
+    const nf_shape *s = nf_object_shape(o);
+    const size_t context = i * (s->n_ctx / s->dim_in) * p->ld; /* where its rows begin */
     return (nf_feature){.flow = o,
                         .options = q->options,
                         .index = i,
@@ -34,6 +36,8 @@ static nf_feature feature(const nf_object *o, const nf_pass *p, size_t i, const 
                         .ld = p->ld,
                         .theta_stride = p->theta_stride,
                         .theta = p->theta + i * q->n_params * (p->theta_stride ? p->ld : 1),
+                        .ctx = s->n_ctx ? p->ctx + context : NULL,
+                        .g_ctx = g && g->ctx && s->n_ctx ? g->ctx + context : NULL,
                         .pass = p,
                         .grad = g};
 }
@@ -156,9 +160,9 @@ static nf_status check(const nf_flow_type *type, const nf_formula *formula, cons
         return status;
     if (!formula->forward || !formula->vjp)
         return nf_error(NF_EARG, "%s: the formula of %s lacks `forward` or `vjp`", who, type->part.name);
-    if (shape->dim_in == 0 || shape->n_params % shape->dim_in != 0)
-        return nf_error(NF_EARG, "%s: %s has %zu features and %zu parameters", who, type->part.name, shape->dim_in,
-                        shape->n_params);
+    if (shape->dim_in == 0 || shape->n_params % shape->dim_in != 0 || shape->n_ctx % shape->dim_in != 0)
+        return nf_error(NF_EARG, "%s: %s has %zu features, %zu parameters and %zu rows of context", who,
+                        type->part.name, shape->dim_in, shape->n_params, shape->n_ctx);
     return NF_OK;
 }
 

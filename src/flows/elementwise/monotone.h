@@ -1,7 +1,7 @@
 /* The kernels behind nf_monotone_solve and the flows of a formula. */
 #ifndef NFI_MONOTONE_H
 #define NFI_MONOTONE_H
-#include "base/kernel.h"
+#include "flows/param.h"
 #include <nflow/monotone.h>
 
 /* ---- the solver (monotone_kernels.c): rows of `work`, each [ld] ---- */
@@ -26,6 +26,21 @@ NFI_KERNEL nf_real nfi_solve_step(size_t ld, int step, const nf_real *y, const n
                                   nf_real *x, nf_real *work);
 /* x becomes NaN where it was not found. */
 NFI_KERNEL void nfi_solve_end(size_t ld, nf_real *x, const nf_real *work);
+
+/* Defines the hooks nfi_<name>_forward and nfi_<name>_vjp of a formula as kernels, by the functions forward(stride,
+   ...) and vjp(stride, ...) of their file, of which the compiler makes two copies (flows/param.h). */
+#define NFI_FORMULA_KERNELS(name)                                                                            \
+    nf_status nfi_##name##_forward(const nf_feature *f, const nf_real *x, nf_real *y, nf_real *log_slope)    \
+    {                                                                                                        \
+        NFI_BY_STRIDE(forward, f->theta_stride, f, x, y, log_slope);                                         \
+        return NF_OK;                                                                                        \
+    }                                                                                                        \
+    nf_status nfi_##name##_vjp(const nf_feature *f, const nf_real *x, const nf_real *gy, const nf_real *g_l, \
+                               nf_real *gx, nf_real *g_theta)                                                \
+    {                                                                                                        \
+        NFI_BY_STRIDE(vjp, f->theta_stride, f, x, gy, g_l, gx, g_theta);                                     \
+        return NF_OK;                                                                                        \
+    }
 
 /* ---- flows of a formula; arrays [ld] ---- */
 

@@ -5,20 +5,21 @@
    - The sign of r = f(x) - y says on which side of x the root is, so every evaluation narrows the bracket (low, high).
      A NaN counts as an overflow: the root is on the side where f was a number before.
    - Newton's step goes to n = x - r / f'(x). It is taken if it stays inside the bracket and either the step before was
-     none of Newton's, or |r| has become less than 1/8 of what it was. Near the root, where convergence is quadratic,
-     both hold.
+     none of Newton's, or |r| has become less than 1/2 (later 1/8) of what it was. Near the root both hold.
+   - A step of Newton's that is shorter than rounding may mean that x is found, or that the slope is wrong. So x goes a
+     little further than the step: then the bracket is narrow, or the root is elsewhere.
    - Otherwise, while one end of the bracket is infinite, the step is the last one's length times 4^step or Newton's,
      whichever is longer: so all numbers are within reach of some 30 steps.
    - Otherwise x goes to the middle of the bracket: the arithmetic mean and, alternating with it, the middle of all the
      floating-point numbers in between. The latter ends after at most 64 halvings, also for roots like 1e-300. After
      MOST_NEWTON evaluations there are only such halvings.
 
-   A sample is done when r is 0 or a rounding of y; when Newton's step is so short that the square of it, relative to x,
-   is far below rounding; or when the bracket contains no further number. In the first two cases it takes that last
-   step. */
+   A sample is done when |r| is 0 or a rounding of y; when Newton's step is short and the one before it was so good,
+   with a slope like this one's, that what is left is below rounding (this step is then taken); or when the bracket
+   contains no further number. */
 #include "flows/elementwise/monotone.h"
 #include "math/vec.h"
-#include "flows/param.h"
+
 #include <float.h>
 #include <stdint.h>
 
@@ -85,6 +86,7 @@ nf_real nfi_solve_step(size_t ld, int step, const nf_real *restrict y, const nf_
     nf_real *restrict length = work + NFI_SOLVE_LENGTH * ld, *restrict active = work + NFI_SOLVE_ACTIVE * ld;
     const nf_real growth = (nf_real)((int64_t)1 << (step < 30 ? 2 * step : 60));
     const bool first = step == 0, late = step >= MOST_NEWTON, arithmetic = !late && step & 2;
+    const nf_real gain = step < 16 ? NF_R(0.5) : NF_R(0.125);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nf_real X = x[s], r = at[s] - y[s], e = nfi_abs(r);
@@ -95,21 +97,28 @@ nf_real nfi_solve_step(size_t ld, int step, const nf_real *restrict y, const nf_
         const bool bounded = (a >= -LARGEST) & (b <= LARGEST);
         const nf_real to = slope[s] > 0 && slope[s] <= LARGEST ? X - r / slope[s] : (nf_real)NAN;
         const nf_real move = nfi_abs(to - X), size = nfi_abs(X);
-        const bool inside = (to > a) & (to < b), gains = e<error[s] / 8, last = newton[s]> 0;
+        const bool inside = (to > a) & (to < b), last = newton[s] > 0;
+        const bool gains = e <= error[s] * gain;
         /* is it found, or hopeless? */
         const nf_real half = middle_number(bounded ? a : 0, bounded ? b : 1), mean = a / 2 + b / 2;
         const bool closed = bounded & ((half == a) | (half == b));
-        const bool near = (e <= NFI_EPSILON * nfi_abs(y[s])) | (move <= 2 * NFI_EPSILON * size) |
-                          ((move <= SHORT * size) & last & gains);
+        const nf_real expected = slope[s] * length[s]; /* by how much f changed in the last step, if it is straight */
+        const bool good =
+            last & (e <= error[s] * (NFI_EPSILON / SHORT)) & (expected < 2 * error[s]) & (2 * expected > error[s]);
+        const bool short_step = good & (move <= SHORT * size);
+        const bool near = (e <= NFI_EPSILON * nfi_abs(y[s])) | short_step, tight = move <= 2 * NFI_EPSILON * size;
         const bool found = (r == 0) | near | (closed & (at_a == at_a) & (at_b == at_b));
         const bool lost = (first & unknown) | closed | (!bounded & (size >= LARGEST));
         /* the next x */
-        const bool take = inside & !late & (!last | gains);
+        const bool take = inside & !late & !tight & (!last | gains);
+        const nf_real nudge = up ? X + 8 * NFI_EPSILON * size : X - 8 * NFI_EPSILON * size;
+        const bool nudges = tight & last & (nudge > a) & (nudge < b);
         const nf_real reach = length[s] * growth, far = move > reach ? move : reach;
         const nf_real grown = up ? X + far : X - far, limit = up ? LARGEST : -LARGEST;
         const nf_real beyond = nfi_abs(grown) <= LARGEST ? grown : limit;
-        const nf_real next = take ? to : bounded ? (arithmetic ? mean : half) : beyond;
-        const nf_real end = (r == 0) | !near | !inside ? X : to, result = found ? end : lost ? (nf_real)NAN : next;
+        const nf_real otherwise = bounded ? (arithmetic ? mean : half) : beyond;
+        const nf_real next = take ? to : nudges ? nudge : otherwise;
+        const nf_real end = short_step & inside ? to : X, result = found ? end : lost ? (nf_real)NAN : next;
         const bool on = active[s] > 0;
         low[s] = a;
         at_low[s] = at_a;

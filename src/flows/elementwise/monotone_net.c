@@ -28,22 +28,14 @@ typedef struct own {
     nf_real node[MOST_NODES], weight[MOST_NODES];
 } own;
 
-/* The feature's rows of an array of context: b, then c. NULL if there is none. */
-static nf_real *rows_of(const nf_feature *f, const nf_real *ctx)
-{
-    const size_t n_ctx = nf_object_shape(f->flow)->n_ctx / nf_object_shape(f->flow)->dim_in;
-    return ctx && n_ctx ? (nf_real *)ctx + f->index * n_ctx * f->ld : NULL;
-}
-
 /* Runs the net; *u [n] is u of its outputs, then come u' and u''. */
 static nf_status run(const nf_feature *f, const nf_real *x, nfi_points *r, nf_real **u)
 {
     const own *q = f->options;
     const size_t k = q->options.nodes, n = k * f->ld;
-    const nf_real *b = rows_of(f, f->pass->ctx);
     *u = nf_arena_reals(f->pass->scratch, 3, n);
     const nf_status status =
-        *u ? nfi_points_run(f->flow, 0, f->pass, k, q->node, x, b ? b + f->ld : NULL, r) : NF_ENOMEM;
+        *u ? nfi_points_run(f->flow, 0, f->pass, k, q->node, x, f->ctx ? f->ctx + f->ld : NULL, r) : NF_ENOMEM;
     if (status != NF_OK)
         return status;
     nfi_activate_to(NF_SOFTPLUS, 1, n, &(nf_real){0}, r->y, *u);
@@ -71,12 +63,11 @@ static nf_real sums_at(const nf_feature *f, const nfi_points *r, const nf_real *
 static nf_status forward(const nf_feature *f, const nf_real *x, nf_real *y, nf_real *log_slope)
 {
     const nf_mark mark = nf_arena_mark(f->pass->scratch);
-    const nf_real *b = rows_of(f, f->pass->ctx);
     nfi_points r;
     nf_real *u, slope, moving;
     const nf_status status = run(f, x, &r, &u);
     for (size_t s = 0; s < f->ld && status == NF_OK; s++) {
-        y[s] = (b ? b[s] : 0) + x[s] * sums_at(f, &r, u, s, &slope, &moving);
+        y[s] = (f->ctx ? f->ctx[s] : 0) + x[s] * sums_at(f, &r, u, s, &slope, &moving);
         log_slope[s] = (nf_real)log((double)slope);
     }
     nf_arena_rewind(f->pass->scratch, mark);
@@ -89,7 +80,7 @@ static nf_status vjp(const nf_feature *f, const nf_real *x, const nf_real *gy, c
     (void)g_theta;
     const own *q = f->options;
     const nf_mark mark = nf_arena_mark(f->pass->scratch);
-    nf_real *gb = rows_of(f, f->grad->ctx), *u, *gz = nf_arena_reals(f->pass->scratch, 2, q->options.nodes * f->ld);
+    nf_real *u, *gz = nf_arena_reals(f->pass->scratch, 2, q->options.nodes * f->ld);
     nfi_points r;
     nf_status status = gz ? run(f, x, &r, &u) : NF_ENOMEM;
     for (size_t s = 0; s < f->ld && status == NF_OK; s++) {
@@ -100,11 +91,12 @@ static nf_status vjp(const nf_feature *f, const nf_real *x, const nf_real *gy, c
             gz[i] = u[r.n + i] * g + u[2 * r.n + i] * r.dy[i] * gd;
             gz[r.n + i] = u[r.n + i] * gd;
         }
-        if (gb)
-            gb[s] += gy[s];
+        if (f->g_ctx)
+            f->g_ctx[s] += gy[s];
     }
     if (status == NF_OK)
-        status = nfi_points_vjp(f->flow, 0, f->pass, q->node, &r, gz, gz + r.n, gx, gb ? gb + f->ld : NULL, f->grad);
+        status = nfi_points_vjp(f->flow, 0, f->pass, q->node, &r, gz, gz + r.n, gx, f->g_ctx ? f->g_ctx + f->ld : NULL,
+                                f->grad);
     nf_arena_rewind(f->pass->scratch, mark);
     return status;
 }

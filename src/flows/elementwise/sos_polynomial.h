@@ -1,9 +1,8 @@
 /* The hooks of sum-of-squares polynomials, which are kernels (sos_polynomial_kernels.c). */
 #ifndef NFI_SOS_POLYNOMIAL_H
 #define NFI_SOS_POLYNOMIAL_H
-#include "base/kernel.h"
+#include "flows/elementwise/monotone.h"
 #include <nflow/elementwise.h>
-#include <nflow/monotone.h>
 
 enum { NFI_SOS_MOST = 33 }; /* nodes, the end of the interval among them */
 typedef struct nfi_sos {

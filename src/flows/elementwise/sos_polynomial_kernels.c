@@ -10,7 +10,6 @@
        ga_kj = sum_i W_i 2/K p_k(v t_i) (v t_i)^j,   gc = gy,   gx = gy g(v) + D g'(v) / B, the last inside the box. */
 #include "flows/elementwise/sos_polynomial.h"
 #include "math/vec.h"
-#include "flows/param.h"
 
 /* p_k(u) for the samples from s on; *slope = p_k'(u). */
 NFI_INLINE nfi_vec polynomial(size_t stride, const nf_feature *f, size_t k, size_t s, nfi_vec u, nfi_vec *slope)
@@ -91,15 +90,4 @@ NFI_INLINE void vjp(size_t stride, const nf_feature *f, const nf_real *x, const 
     }
 }
 
-nf_status nfi_sos_forward(const nf_feature *f, const nf_real *x, nf_real *y, nf_real *log_slope)
-{
-    NFI_BY_STRIDE(forward, f->theta_stride, f, x, y, log_slope);
-    return NF_OK;
-}
-
-nf_status nfi_sos_vjp(const nf_feature *f, const nf_real *x, const nf_real *gy, const nf_real *g_log_slope, nf_real *gx,
-                      nf_real *g_theta)
-{
-    NFI_BY_STRIDE(vjp, f->theta_stride, f, x, gy, g_log_slope, gx, g_theta);
-    return NF_OK;
-}
+NFI_FORMULA_KERNELS(sos)
