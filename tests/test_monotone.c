@@ -346,14 +346,20 @@ static nf_status slope_is_nan(const nf_feature *f, const nf_real *x, nf_real *y,
     return NF_OK;
 }
 
+/* On the tile itself, before a batch call makes the whole row NaN. */
 Test(monotone, a_slope_that_is_nan_makes_nan_of_the_number)
 {
     const nf_formula formula = {.abi = sizeof(nf_formula), .forward = slope_is_nan, .vjp = tanh_vjp};
-    nf_real theta = 0, x[2] = {0.5, 1.5}, y[2];
-    double l[2];
+    nf_real theta = 0, x[LD] = {0}, y[LD];
+    double l[LD] = {0};
+    nf_arena scratch = {.n_chunks = 0};
     nf_model *m = tanh_model(1, &formula, &theta);
-    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 2, x, NULL, y, l), NF_OK);
-    cr_assert(y[0] == x[0] && l[0] == 0 && isnan(y[1]) && isnan(l[1]));
+    const nf_pass p = {.n = LD, .ld = LD, .theta = &theta, .scratch = &scratch};
+    x[3] = NF_R(1.5);
+    cr_assert_eq(nf_flow_apply(nf_model_object(m), NF_FORWARD, &p, x, y, l, NULL), NF_OK);
+    for (size_t s = 0; s < LD; s++)
+        cr_assert(s == 3 ? isnan(y[s]) && isnan(l[s]) : y[s] == 0 && l[s] == 0);
+    nfi_arena_clear(&scratch);
     nf_model_free(m);
 }
 

@@ -3,15 +3,11 @@
        F(x) = b + x sum_k w_k f(x t_k, c),   f(t, c) = u(net(t, c)) + m,   u(z) = log(1 + exp z),
        F'(x) = sum_k w_k (f_k + T_k f'_k),   T_k = x t_k,   ' = d/dT,
 
-   with the nodes t_k and weights w_k of Gauss-Legendre quadrature. F' is the derivative of this sum itself, by the
-   net's tangent: log F' is exact for any number of nodes, and log f(x) where they are enough. With D = g_log_slope / F'
-   the cotangents of f_k and f'_k are w_k (x gy + D) and w_k T_k D, and
-
-       gx = gy sum_k w_k f_k + D sum_k w_k t_k f'_k + sum_k t_k gT_k,   gb = gy;
-
-   gT_k and the other gradients are the product of the tangent. Nothing is kept on the tape: a net at 32 points of each
-   feature would fill it, and it costs little more to run it again. */
-#include "base/memory.h"
+   by Gauss-Legendre quadrature. F' is the derivative of this sum itself, by the net's tangent: exact for any number of
+   nodes. With D = g_log_slope / F' the cotangents of f_k and f'_k are w_k (x gy + D) and w_k T_k D, of which the
+   tangent's product makes gT_k and all else; gx = gy sum_k w_k f_k + D sum_k w_k t_k f'_k + sum_k t_k gT_k, gb = gy.
+   Nothing is kept on the tape, which a net at 32 points of each feature would fill: to run it again costs little more.
+ */
 #include "flows/compose.h"
 #include "flows/types.h"
 #include "math/gauss_legendre.h"
@@ -145,8 +141,8 @@ nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options 
     else if (net && s->flags & NF_STOCHASTIC)
         nf_error(NF_EUNSUPPORTED, "nf_monotone_net: the net draws noise");
     else if (net) {
-        const size_t n_ctx = s->n_ctx ? dim * (1 + s->n_ctx) : 0;
-        const nf_shape own = {.dim_in = dim, .n_ctx = n_ctx, .n_saved = f.nodes * s->n_saved};
+        const nf_shape own = {
+            .dim_in = dim, .n_ctx = s->n_ctx ? dim * (1 + s->n_ctx) : 0, .n_saved = f.nodes * s->n_saved};
         nfi_gauss_legendre(f.nodes, q.node, q.weight);
         return nf_formula_flow(&nfi_monotone_net_type, &formula, &own, &q, sizeof q,
                                (nf_object *[]){nf_net_object(net)}, 1);

@@ -9,6 +9,7 @@
 
        ga_kj = sum_i W_i 2/K p_k(v t_i) (v t_i)^j,   gc = gy,   gx = gy g(v) + D g'(v) / B, the last inside the box. */
 #include "flows/elementwise/sos_polynomial.h"
+#include "math/rows.h"
 #include "math/vec.h"
 
 /* p_k(u) for the samples from s on; *slope = p_k'(u). */
@@ -38,20 +39,12 @@ NFI_INLINE nfi_vec squares(size_t stride, const nf_feature *f, size_t s, nfi_vec
     return sum / (nf_real)q->K + q->min_slope;
 }
 
-NFI_INLINE void clip(const nf_feature *f, const nf_real *restrict x, nf_real *restrict v)
-{
-    const nf_real box = ((const nfi_sos *)f->options)->box;
-    NFI_SIMD
-    for (size_t s = 0; s < f->ld; s++)
-        v[s] = x[s] > box ? 1 : x[s] < -box ? -1 : x[s] / box;
-}
-
 NFI_INLINE void forward(size_t stride, const nf_feature *f, const nf_real *x, nf_real *y, nf_real *log_slope)
 {
     const nfi_sos *q = f->options;
-    clip(f, x, log_slope);
+    nfi_clip(f->ld, q->box, x, log_slope);
     for (size_t s = 0; s < f->ld; s += NFI_WIDTH) {
-        const nfi_vec v = NFI_CONST_VEC_AT(log_slope + s), inner = q->box * v;
+        const nfi_vec inner = NFI_CONST_VEC_AT(log_slope + s), v = inner / q->box;
         nfi_vec unused, mean = {0}, end = squares(stride, f, s, v, &unused);
         for (size_t i = 0; i < q->n; i++)
             mean += q->weight[i] * squares(stride, f, s, v * q->node[i], &unused);
@@ -68,9 +61,9 @@ NFI_INLINE void vjp(size_t stride, const nf_feature *f, const nf_real *x, const 
                     nf_real *gx, nf_real *g)
 {
     const nfi_sos *q = f->options;
-    clip(f, x, gx);
+    nfi_clip(f->ld, q->box, x, gx);
     for (size_t s = 0; s < f->ld; s += NFI_WIDTH) {
-        const nfi_vec v = NFI_CONST_VEC_AT(gx + s), inner = q->box * v, to = NFI_CONST_VEC_AT(gy + s);
+        const nfi_vec inner = NFI_CONST_VEC_AT(gx + s), v = inner / q->box, to = NFI_CONST_VEC_AT(gy + s);
         nfi_vec slope, unused, end = squares(stride, f, s, v, &slope), D = NFI_CONST_VEC_AT(g_l + s) / end;
         for (size_t i = 0; g && i <= q->n; i++) {
             const nfi_vec at_end = to * (NFI_CONST_VEC_AT(x + s) - inner) + D, u = v * q->node[i];
