@@ -1,5 +1,6 @@
 /* Layers of a formula: the monotone solver on functions that are flat, steep, huge, bounded or not numbers; a formula
    of one's own; and what the conformance suite does not ask of sum-of-squares polynomials and monotone nets. */
+#include "fail_likelihood.h"
 #include "math/gauss_legendre.h"
 #include "object/tiles.h"
 #include <criterion/criterion.h>
@@ -587,4 +588,39 @@ Test(monotone, dropout_is_not_used)
     cr_assert_float_eq(evaluated.loss, trained.loss, 20 * rounding);
     nf_objective_free(o);
     nf_model_free(m);
+}
+
+/* Each piece of memory of a step in both directions fails in turn: NF_ENOMEM, and nothing is left on the arenas. */
+Test(monotone, memory_that_is_not_to_be_had)
+{
+    nf_real x[20], g[200];
+    for (size_t i = 0; i < 20; i++)
+        x[i] = (nf_real)sin(1.7 * (double)i);
+    nf_net *net = nf_mlp(1, 1, 2, &(nf_mlp_options){.hidden = (size_t[]){4}, .n_hidden = 1, .activation = NF_TANH});
+    nf_flow *f = nf_chain((nf_flow *[]){nf_sos_polynomial(2, NULL), nf_invert(nf_sos_polynomial(2, NULL)),
+                                        nf_context_net(nf_monotone_net(2, net, &(nf_monotone_net_options){.nodes = 5}),
+                                                       nf_mlp(1, 6, 0, NULL))},
+                          3);
+    nf_model *m = nf_model_new(nf_pushforward(nf_normal(2), f), &(nf_model_options){.seed = 8});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    cr_assert_leq(nf_model_shape(m)->n_params, 200);
+    const nf_data data = {.n = 10, .dim = 2, .x = x, .n_ctx = 1, .ctx = x};
+    cr_assert_gt(fail_each_of_a_step(fail_arena_once, m, &data, g), 20);
+    cr_assert_gt(fail_each_of_a_step(fail_alloc_once, m, &data, g), 2);
+    nf_model_free(m);
+}
+
+Test(monotone, constructors_without_memory)
+{
+    for (size_t k = 0;; k++) {
+        const size_t before = alloc_live();
+        fail_alloc_once(k);
+        nf_flow *f = nf_chain((nf_flow *[]){nf_sos_polynomial(2, NULL), nf_monotone_net(2, small_net(), NULL)}, 2);
+        const bool failed = fail_alloc_off();
+        cr_assert_eq(f == NULL, failed);
+        nf_flow_free(f);
+        cr_assert_eq(alloc_live(), before);
+        if (!failed)
+            break;
+    }
 }

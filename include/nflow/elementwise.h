@@ -190,10 +190,11 @@ typedef struct nf_monotone_net_options {
  * The net runs on all nodes at once; nothing is kept for gradients, but computed again. Dropout in the net is not used.
  * It begins where its output gives a slope of 1, if its last weights are small (last_scale). The inverse is iterated
  * (nf_monotone_solve()).
- * @param net     one input, one output, any context, with a tangent (all nets of the library have one); consumed
+ * @param net     one input, one output, any context; consumed. Its type must have a tangent (all nets of the library
+ * do): else calls give NF_EUNSUPPORTED
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, too many nodes, a least slope not in 1e-6..0.5), NF_EDIM, NF_EUNSUPPORTED (the net
- * draws noise or has no tangent), NF_ENOMEM.
+ * draws noise), NF_ENOMEM.
  */
 NF_API nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options *options);
 

@@ -97,8 +97,6 @@ static nf_status vjp(const nf_feature *f, const nf_real *x, const nf_real *gy, c
     return status;
 }
 
-/* ---- structure ---- */
-
 /* Moves the net's output to where the slope is 1. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
