@@ -118,7 +118,7 @@ nf_real nfi_solve_step(size_t ld, int step, const nf_real *restrict y, const nf_
         const nf_real beyond = nfi_abs(grown) <= LARGEST ? grown : limit;
         const nf_real otherwise = bounded ? (arithmetic ? mean : half) : beyond;
         const nf_real next = take ? to : nudges ? nudge : otherwise;
-        const nf_real end = short_step & inside ? to : X, result = found ? end : lost ? (nf_real)NAN : next;
+        const nf_real end = (short_step & inside) ? to : X, result = found ? end : lost ? (nf_real)NAN : next;
         const bool on = active[s] > 0;
         low[s] = a;
         at_low[s] = at_a;
