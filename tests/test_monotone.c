@@ -1,6 +1,6 @@
 /* Layers of a formula: the monotone solver on functions that are flat, steep, huge, bounded or not numbers; a formula
    of one's own; and what the conformance suite does not ask of sum-of-squares polynomials and monotone nets. */
-#include "fail_likelihood.h"
+#include "fail_step.h"
 #include "math/gauss_legendre.h"
 #include "object/tiles.h"
 #include <criterion/criterion.h>
@@ -576,8 +576,8 @@ Test(monotone, dropout_is_not_used)
 {
     nf_net *net = nf_mlp(1, 1, 0, &(nf_mlp_options){.hidden = (size_t[]){8}, .n_hidden = 1, .dropout = 0.5});
     nf_model *m =
-        nf_model_new(nf_pushforward(nf_normal(1), nf_monotone_net(1, net, &(nf_monotone_net_options){.nodes = 6})),
-                     &(nf_model_options){.seed = 4});
+        nf_model_of_dist(nf_pushforward(nf_normal(1), nf_monotone_net(1, net, &(nf_monotone_net_options){.nodes = 6})),
+                         &(nf_model_options){.seed = 4});
     nf_real x[6] = {NF_R(-1.7), NF_R(0.3), NF_R(2.4), NF_R(-0.6), 0, NF_R(1.1)}, g[64];
     nf_objective *o = nf_maximum_likelihood(m, &(nf_data){.n = 6, .dim = 1, .x = x}, NULL);
     nf_step_report evaluated, trained;
@@ -601,12 +601,12 @@ Test(monotone, memory_that_is_not_to_be_had)
                                         nf_context_net(nf_monotone_net(2, net, &(nf_monotone_net_options){.nodes = 5}),
                                                        nf_mlp(1, 6, 0, NULL))},
                           3);
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(2), f), &(nf_model_options){.seed = 8});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), f), &(nf_model_options){.seed = 8});
     cr_assert_not_null(m, "%s", nf_error_message());
     cr_assert_leq(nf_model_shape(m)->n_params, 200);
     const nf_data data = {.n = 10, .dim = 2, .x = x, .n_ctx = 1, .ctx = x};
-    cr_assert_gt(fail_each_of_a_step(fail_arena_once, m, &data, g), 20);
-    cr_assert_gt(fail_each_of_a_step(fail_alloc_once, m, &data, g), 2);
+    cr_assert_gt(fail_each_of_a_step(fail_arena_once, likelihood_of, m, &data, g), 20);
+    cr_assert_gt(fail_each_of_a_step(fail_alloc_once, likelihood_of, m, &data, g), 2);
     nf_model_free(m);
 }
 

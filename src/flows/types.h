@@ -37,4 +37,7 @@
 NFI_FLOW_TYPES(NFI_DECLARE)
 #undef NFI_DECLARE
 
+/* The options of recipe number i (nflow/recipes.h), in no particular order. NULL past the end. */
+const nf_option_table *nfi_recipe_options(size_t i);
+
 #endif

@@ -11,26 +11,29 @@
 #include "object/table.h"
 #include <string.h>
 
-/* What a flow keeps; the options follow. */
+/* What a flow keeps in front of its options, to which `self` points, as it does for other types with options. */
 typedef struct own {
-    nf_formula formula;
+    _Alignas(64) nf_formula formula;
     size_t n_params; /* of a feature */
-    _Alignas(64) unsigned char options[];
 } own;
+
+static const own *own_of(const nf_object *o)
+{
+    return (const own *)nf_self(o) - 1;
+}
 
 const void *nf_formula_options(const nf_object *flow)
 {
-    const own *q = nf_self(flow);
-    return q->options;
+    return nf_self(flow);
 }
 
 static nf_feature feature(const nf_object *o, const nf_pass *p, size_t i, const nf_grad *g)
 {
-    const own *q = nf_self(o);
+    const own *q = own_of(o);
     const nf_shape *s = nf_object_shape(o);
     const size_t context = i * (s->n_ctx / s->dim_in) * p->ld; /* where its rows begin */
     return (nf_feature){.flow = o,
-                        .options = q->options,
+                        .options = nf_self(o),
                         .index = i,
                         .n_params = q->n_params,
                         .ld = p->ld,
@@ -79,7 +82,7 @@ nf_status nf_formula_apply(const nf_object *o, nf_direction d, const nf_pass *p,
                            double *log_det, void **saved)
 {
     (void)saved;
-    const nf_formula *formula = &((const own *)nf_self(o))->formula;
+    const nf_formula *formula = &own_of(o)->formula;
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *log_slope = nf_arena_reals(p->scratch, 1, p->ld);
     nf_status status = log_slope ? NF_OK : NF_ENOMEM;
@@ -102,7 +105,7 @@ nf_status nf_formula_vjp(const nf_object *o, nf_direction d, const nf_pass *p, c
                          void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
     (void)d, (void)y, (void)saved;
-    const own *q = nf_self(o);
+    const own *q = own_of(o);
     const size_t n = g->theta ? q->n_params : 0;
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *rows = n ? nf_arena_reals(p->scratch, n, p->ld) : NULL;
@@ -121,7 +124,7 @@ nf_status nf_formula_solve_jt(const nf_object *o, nf_direction d, const nf_pass 
                               void *saved, const nf_real *gx, nf_real *gy)
 {
     (void)d, (void)y, (void)saved;
-    const own *q = nf_self(o);
+    const own *q = own_of(o);
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *again = nf_arena_reals(p->scratch, 2, p->ld);
     nf_status status = again ? NF_OK : NF_ENOMEM;
@@ -137,14 +140,14 @@ nf_status nf_formula_solve_jt(const nf_object *o, nf_direction d, const nf_pass 
 
 void nf_formula_slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
-    const own *q = nf_self(o);
+    const own *q = own_of(o);
     if (q->n_params)
         each(user, q->formula.parameters, 0, 2, (const size_t[]){nf_object_shape(o)->dim_in, q->n_params});
 }
 
 void nf_formula_destroy(void *self)
 {
-    nfi_free(self);
+    nfi_free((own *)self - 1);
 }
 
 /* ---- the constructor ---- */
@@ -182,9 +185,9 @@ nf_flow *nf_formula_flow(const nf_flow_type *type, const nf_formula *formula, co
     q->formula.parameters = formula->parameters ? formula->parameters : "theta";
     q->n_params = shape->n_params / shape->dim_in;
     if (size)
-        memcpy(q->options, options, size);
+        memcpy(q + 1, options, size);
     nf_shape s = *shape;
     s.dim_out = s.dim_in;
     s.flags |= NF_IMPLICIT_INVERSE;
-    return nf_flow_new(type, &s, q, children, n_children);
+    return nf_flow_new(type, &s, q + 1, children, n_children);
 }

@@ -13,7 +13,7 @@
 #include "math/gauss_legendre.h"
 #include "nn/activation.h"
 #include "nn/points.h"
-#include "object/fields.h"
+#include "object/options.h"
 #include <math.h>
 #include <nflow/elementwise.h>
 #include <nflow/monotone.h>
@@ -106,42 +106,32 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return status == NF_OK ? nfi_shift_child(o, 0, &start, theta) : status;
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const nf_monotone_net_options *q = &((const own *)nf_formula_options(o))->options;
-    const nf_status status = nf_write_integer(w, "nodes", q->nodes);
-    return status == NF_OK ? nf_write_number(w, "min_slope", q->min_slope) : status;
-}
-
-static nf_flow *rebuild(nf_reader *r)
-{
-    nf_monotone_net_options q = {.nodes = 0};
-    if (nfi_maybe_size(r, "nodes", &q.nodes) != NF_OK || nfi_maybe_number(r, "min_slope", &q.min_slope) != NF_OK)
-        return NULL;
-    return nf_monotone_net(nf_read_dim_in(r), nfi_read_net(r, 0, "a monotone net"), &q);
-}
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_SIZE, nf_monotone_net_options, nodes), .least = 1, .most = MOST_NODES,
+     .help = "of the quadrature"},
+    {NF_OPTION(NF_OPTION_REAL, nf_monotone_net_options, min_slope), .least = 1e-6, .most = 0.5, .help = "least slope"}};
+static const nf_monotone_net_options defaults = {.nodes = 32, .min_slope = 1e-3};
+static const nf_option_table table =
+    NF_OPTION_TABLE("nf_monotone_net", nf_monotone_net_options, options_of_type, &defaults);
+NFI_REBUILD(flow, nf_monotone_net_options, nf_monotone_net(nf_read_dim_in(r), nfi_read_net(r, 0, "a monotone net"), q))
 
 static const nf_formula formula = {.abi = sizeof(nf_formula), .forward = forward, .vjp = vjp};
 const nf_flow_type nfi_monotone_net_type = {NF_FORMULA_HOOKS, .part.name = "monotone_net", .part.init = init,
-                                            .part.describe = describe, .rebuild = rebuild};
+                                            .rebuild = rebuild, .options = &table};
 
 nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options *options)
 {
-    nf_monotone_net_options f = options ? *options : (nf_monotone_net_options){.nodes = 0};
     const nf_shape *s = nf_object_shape(nf_net_object(net));
-    f.nodes = f.nodes ? f.nodes : 32;
-    f.min_slope = f.min_slope != 0 ? f.min_slope : 1e-3;
-    own q = {.options = f};
-    if (net && (f.nodes > MOST_NODES || !(f.min_slope >= 1e-6 && f.min_slope <= 0.5)))
-        nf_error(NF_EARG, "nf_monotone_net: `nodes` is %zu, `min_slope` %g", f.nodes, f.min_slope);
-    else if (net && (s->dim_in != 1 || s->dim_out != 1 || s->n_ctx > SIZE_MAX / (dim + 1) - 1))
+    own q = {.options = {.nodes = 0}};
+    const bool settled = net && nf_options_settle(&table, options, &q.options) == NF_OK;
+    if (settled && (s->dim_in != 1 || s->dim_out != 1 || s->n_ctx > SIZE_MAX / (dim + 1) - 1))
         nf_error(NF_EDIM, "nf_monotone_net: the net takes %zu rows, gives %zu, not 1", s->dim_in, s->dim_out);
-    else if (net && s->flags & NF_STOCHASTIC)
+    else if (settled && s->flags & NF_STOCHASTIC)
         nf_error(NF_EUNSUPPORTED, "nf_monotone_net: the net draws noise");
-    else if (net) {
+    else if (settled) {
         const nf_shape own = {
-            .dim_in = dim, .n_ctx = s->n_ctx ? dim * (1 + s->n_ctx) : 0, .n_saved = f.nodes * s->n_saved};
-        nfi_gauss_legendre(f.nodes, q.node, q.weight);
+            .dim_in = dim, .n_ctx = s->n_ctx ? dim * (1 + s->n_ctx) : 0, .n_saved = q.options.nodes * s->n_saved};
+        nfi_gauss_legendre(q.options.nodes, q.node, q.weight);
         return nf_formula_flow(&nfi_monotone_net_type, &formula, &own, &q, sizeof q,
                                (nf_object *[]){nf_net_object(net)}, 1);
     }

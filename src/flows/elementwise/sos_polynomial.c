@@ -2,7 +2,7 @@
 #include "flows/elementwise/sos_polynomial.h"
 #include "flows/types.h"
 #include "math/gauss_legendre.h"
-#include "object/fields.h"
+#include "object/options.h"
 
 /* Near the identity, but no two polynomials alike: equal ones would have equal gradients for ever. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
@@ -16,42 +16,30 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return NF_OK;
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const nf_sos_polynomial_options *q = &((const nfi_sos *)nf_formula_options(o))->options;
-    nf_status status = nf_write_integer(w, "polynomials", q->polynomials);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "degree", q->degree);
-    if (status == NF_OK)
-        status = nf_write_number(w, "box", q->box);
-    return status == NF_OK ? nf_write_number(w, "min_slope", q->min_slope) : status;
-}
-
-static nf_flow *rebuild(nf_reader *r)
-{
-    nf_sos_polynomial_options q = {.degree = 0};
-    if (nfi_maybe_size(r, "polynomials", &q.polynomials) != NF_OK || nfi_maybe_size(r, "degree", &q.degree) != NF_OK ||
-        nfi_maybe_number(r, "box", &q.box) != NF_OK || nfi_maybe_number(r, "min_slope", &q.min_slope) != NF_OK)
-        return NULL;
-    return nf_sos_polynomial(nf_read_dim_in(r), &q);
-}
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_SIZE, nf_sos_polynomial_options, polynomials), .least = 1, .most = 4096, .help = "K, squares"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_sos_polynomial_options, degree), .least = 1, .most = 31,
+     .help = "of each polynomial"},
+    {NF_OPTION(NF_OPTION_REAL, nf_sos_polynomial_options, box), .least = 1e-15, .most = 1e15,
+     .help = "B: a polynomial on [-B, B], straight outside"},
+    {NF_OPTION(NF_OPTION_REAL, nf_sos_polynomial_options, min_slope), .least = 1e-6, .most = 1, .help = "least slope"}};
+static const nf_sos_polynomial_options defaults = {.polynomials = 3, .degree = 4, .box = 10, .min_slope = 1e-3};
+static const nf_option_table table =
+    NF_OPTION_TABLE("nf_sos_polynomial", nf_sos_polynomial_options, options_of_type, &defaults);
+NFI_REBUILD(flow, nf_sos_polynomial_options, nf_sos_polynomial(nf_read_dim_in(r), q))
 
 static const nf_formula formula = {
     .abi = sizeof(nf_formula), .parameters = "a_c", .forward = nfi_sos_forward, .vjp = nfi_sos_vjp};
 const nf_flow_type nfi_sos_polynomial_type = {NF_FORMULA_HOOKS, .part.name = "sos_polynomial", .part.init = init,
-                                              .part.describe = describe, .rebuild = rebuild};
+                                              .rebuild = rebuild, .options = &table};
 
 nf_flow *nf_sos_polynomial(size_t dim, const nf_sos_polynomial_options *options)
 {
-    nf_sos_polynomial_options f = options ? *options : (nf_sos_polynomial_options){.degree = 0};
-    f.polynomials = f.polynomials ? f.polynomials : 3;
-    f.degree = f.degree ? f.degree : 4;
-    f.box = f.box != 0 ? f.box : 10;
-    f.min_slope = f.min_slope != 0 ? f.min_slope : 1e-3;
-    if (f.degree >= NFI_SOS_MOST - 1 || f.polynomials > 4096 || dim > SIZE_MAX / 4096 / NFI_SOS_MOST ||
-        !(f.box > 1e-15 && f.box < 1e15) || !(f.min_slope >= 1e-6 && f.min_slope <= 1)) { /* NaN fails */
-        nf_error(NF_EARG, "nf_sos_polynomial: `dim` is %zu, `polynomials` %zu, `degree` %zu, `box` %g, `min_slope` %g",
-                 dim, f.polynomials, f.degree, f.box, f.min_slope);
+    nf_sos_polynomial_options f;
+    if (nf_options_settle(&table, options, &f) != NF_OK)
+        return NULL;
+    if (dim > SIZE_MAX / 4096 / NFI_SOS_MOST) {
+        nf_error(NF_EARG, "nf_sos_polynomial: `dim` is %zu", dim);
         return NULL;
     }
     nfi_sos q = {
