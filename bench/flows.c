@@ -5,6 +5,7 @@
  */
 #include "cli.h"
 #include "isa.h"
+#include "numbers.h"
 #include "timing.h"
 #include <nflow/nflow.h>
 #include <stdlib.h>
@@ -86,17 +87,7 @@ static nf_model *model_of(family f, size_t dim, size_t n)
     nf_flow *layers[MOST_LAYERS];
     for (size_t k = 0; k < n; k++)
         layers[k] = f == NSF_COUPLING || f == REALNVP ? coupling(f, dim, k) : autoregressive(f, dim, k);
-    return cli_made(nf_model_new(nf_pushforward(nf_normal(dim), nf_chain(layers, n)), NULL));
-}
-
-static void train(nf_model *m, nf_real *x, size_t dim, timing *t)
-{
-    const nf_data data = {.n = BATCH, .dim = dim, .x = x};
-    nf_objective *loss = cli_made(nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = BATCH}));
-    cli_ok(nf_fit(
-        loss, &(nf_fit_options){.steps = steps, .rate = 1e-4, .threads = threads, .callback = timing_step, .user = t},
-        NULL));
-    nf_objective_free(loss);
+    return cli_made(nf_model_of_dist(nf_pushforward(nf_normal(dim), nf_chain(layers, n)), NULL));
 }
 
 /* Densities of x, or samples written there. */
@@ -123,15 +114,15 @@ int main(int argc, char **argv)
     const size_t dim = workloads[workload].dim;
     const work what = workloads[workload].what;
     nf_model *m = model_of(workloads[workload].flow, dim, workloads[workload].layers);
-    static nf_real x[BATCH * MOST_DIM];
-    nf_noise_normal(&(nf_noise){.seed = 2}, BATCH * dim, 1, 1, x);
+    nf_real *x = bench_normals(2, BATCH * dim, 1);
     static timing t;
     timing_start(&t, start, steps < 50 ? 1 : 10);
     if (what == TRAIN)
-        train(m, x, dim, &t);
+        timing_train(&t, m, BATCH, dim, x, steps, threads);
     else
         evaluate(m, what, x, &t);
     timing_report(&t, json_path, workloads[workload].title, threads);
+    free(x);
     nf_model_free(m);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* OpenBLAS's OpenMP build and BLIS's serial one, by Fortran's symbols, which read by columns: a row-major C is C^T, and
    C^T = alpha op(B)^T op(A)^T + beta C^T, so the operands change places. */
 #include "gemm.h"
+#include "cli.h"
 #include <dlfcn.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ static void tell(gemm_library which)
             setenv(libraries[which].setting, settings[i].word[which], 1);
 }
 
-bool gemm_open(void)
+void gemm_open(void)
 {
     static const char *const folders[] = {GEMM_FOLDER, ""};
     bool any = false;
@@ -58,7 +59,18 @@ bool gemm_open(void)
         memcpy(&function[l], &symbol, sizeof symbol); /* C has no conversion from data to functions */
         any = any || symbol;
     }
-    return any;
+    if (!any)
+        cli_fail(1, "neither OpenBLAS nor BLIS is installed");
+}
+
+js_file *gemm_report(const char *json_path, const char *list)
+{
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    js_text(j, "instruction_set", nf_instruction_set());
+    js_text(j, "precision", sizeof(nf_real) == 8 ? "double" : "float");
+    js_begin(j, list, '[');
+    return j;
 }
 
 bool gemm_has(gemm_library which)

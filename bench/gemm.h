@@ -2,13 +2,16 @@
    opened when a program runs, and told to use the kernels of one instruction set. */
 #ifndef BENCH_GEMM_H
 #define BENCH_GEMM_H
+#include "output.h"
 #include <nflow/base.h>
 
 typedef enum gemm_library { GEMM_OPENBLAS, GEMM_BLIS, GEMM_LIBRARIES } gemm_library;
 
-/* Opens what is installed and tells it the kernels of nf_instruction_set(); false if there is none. To be called once,
-   before other threads are made. */
-bool gemm_open(void);
+/* Opens what is installed and tells it the kernels of nf_instruction_set(); exits 1 if there is none. To be called
+   once, before other threads are made. */
+void gemm_open(void);
+/* A file with an object that says what is measured, in it the array `list` that the results go to. */
+js_file *gemm_report(const char *json_path, const char *list);
 bool gemm_has(gemm_library which);
 const char *gemm_name(gemm_library which);
 

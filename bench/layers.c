@@ -5,6 +5,7 @@
  */
 #include "cli.h"
 #include "base/instruction_set.h"
+#include "numbers.h"
 #include "output.h"
 #include <nflow/nflow.h>
 #include <stdio.h>
@@ -46,16 +47,6 @@ static const struct {
 };
 enum { LAYERS = sizeof layers / sizeof *layers };
 
-static nf_real *numbers(uint64_t seed, size_t n)
-{
-    nf_real *x = calloc(n ? n : 1, sizeof *x);
-    if (!x)
-        cli_fail(1, "out of memory");
-    if (n)
-        nf_noise_normal(&(nf_noise){.seed = seed}, n, 1, 1, x);
-    return x;
-}
-
 /* What one call works on. */
 typedef struct work {
     nf_model *model;
@@ -68,19 +59,19 @@ static work new_work(nf_flow *flow)
 {
     work w = {.model = cli_made(nf_model_of_flow(flow, NULL)), .ws = cli_made(nf_workspace_new(1))};
     const nf_shape *shape = nf_model_shape(w.model);
-    w.x = numbers(1, BATCH * shape->dim_in);
-    w.y = numbers(2, BATCH * shape->dim_out);
-    w.gy = numbers(3, BATCH * shape->dim_out);
-    w.g_log_det = numbers(4, BATCH);
-    w.ctx = numbers(5, BATCH * shape->n_ctx);
-    w.gx = numbers(6, BATCH * shape->dim_in);
-    w.g_ctx = numbers(7, BATCH * shape->n_ctx);
-    w.g_theta = numbers(8, shape->n_params);
+    w.x = bench_normals(1, BATCH * shape->dim_in, 1);
+    w.y = bench_normals(2, BATCH * shape->dim_out, 1);
+    w.gy = bench_normals(3, BATCH * shape->dim_out, 1);
+    w.g_log_det = bench_normals(4, BATCH, 1);
+    w.ctx = bench_normals(5, BATCH * shape->n_ctx, 1);
+    w.gx = bench_normals(6, BATCH * shape->dim_in, 1);
+    w.g_ctx = bench_normals(7, BATCH * shape->n_ctx, 1);
+    w.g_theta = bench_normals(8, shape->n_params, 1);
     w.log_det = calloc(BATCH, sizeof *w.log_det);
     if (!w.log_det)
         cli_fail(1, "out of memory");
     if (shape->n_ctx) { /* parameters scatter about the initial ones */
-        nf_real *start = numbers(9, shape->n_ctx);
+        nf_real *start = bench_normals(9, shape->n_ctx, 1);
         cli_ok(nf_start_context(nf_model_object(w.model), &(nf_noise){.seed = 5}, start));
         for (size_t i = 0; i < BATCH * shape->n_ctx; i++)
             w.ctx[i] = start[i % shape->n_ctx] + NF_R(0.1) * w.ctx[i];

@@ -5,6 +5,7 @@
  */
 #include "cli.h"
 #include "isa.h"
+#include "numbers.h"
 #include "timing.h"
 #include <nflow/nflow.h>
 #include <stdlib.h>
@@ -31,16 +32,6 @@ static nf_flow *chain(void)
     for (size_t k = 0; k < layers; k++)
         f[k] = nf_lu_linear(dim, k);
     return nf_chain(f, layers);
-}
-
-static void train(nf_model *m, const nf_real *x, timing *t)
-{
-    const nf_data data = {.n = batch, .dim = dim, .x = x};
-    nf_objective *loss = cli_made(nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = batch}));
-    cli_ok(nf_fit(
-        loss, &(nf_fit_options){.steps = steps, .rate = 1e-4, .threads = threads, .callback = timing_step, .user = t},
-        NULL));
-    nf_objective_free(loss);
 }
 
 /* The gradient in prepared numbers is that of an inverse direction: in each layer's inverse alone. It is written anew
@@ -74,15 +65,12 @@ int main(int argc, char **argv)
                      ? nf_nsf_coupling(
                            dim, &(nf_recipe_options){.n_layers = layers - 1, .hidden = (size_t[]){64}, .n_hidden = 1})
                      : chain();
-    nf_model *m = cli_made(nf_model_new(nf_pushforward(nf_normal(dim), f), NULL));
-    nf_real *x = calloc(batch * dim, sizeof *x);
-    if (!x)
-        cli_fail(1, "out of memory");
-    nf_noise_normal(&(nf_noise){.seed = 2}, batch * dim, 1, 1, x);
+    nf_model *m = cli_made(nf_model_of_dist(nf_pushforward(nf_normal(dim), f), NULL));
+    nf_real *x = bench_normals(2, batch * dim, 1);
     static timing t;
     timing_start(&t, start, 1);
     if (workload == CHAIN || workload == NSF_COUPLING)
-        train(m, x, &t);
+        timing_train(&t, m, batch, dim, x, steps, threads);
     else
         once_a_step(m, x, &t);
     timing_report(&t, json_path,

@@ -2,9 +2,10 @@
    rate of the pass and of bare gemm calls of the same shapes by the better of OpenBLAS and BLIS, alternating in one
    run, best of many. */
 #include "cli.h"
-#include "object/tiles.h"
+#include "base/memory.h"
 #include "gemm.h"
 #include "isa.h"
+#include "numbers.h"
 #include "output.h"
 #include <nflow/net.h>
 #include <omp.h>
@@ -25,18 +26,6 @@ static const net_case cases[] = {
 };
 
 enum { ROUNDS = 40, CALLS = 5 };
-
-static nf_real *numbers(size_t count)
-{
-    nf_real *v = aligned_alloc(64, (count * sizeof(nf_real) + 63) / 64 * 64);
-    nf_noise noise = {.seed = count};
-    if (!v)
-        exit(1);
-    nf_noise_normal(&noise, count, 1, 1, v);
-    for (size_t i = 0; i < count; i++)
-        v[i] *= NF_R(0.05);
-    return v;
-}
 
 /* Everything both contestants work on. */
 typedef struct arrays {
@@ -73,8 +62,10 @@ static void measure(js_file *j, const net_case *c, size_t n)
     nf_net *net = nf_mlp(c->width[0], c->width[c->n_layers], 0,
                          &(nf_mlp_options){.hidden = c->width + 1, .n_hidden = c->n_layers - 1, .activation = c->unit});
     size_t n_params = nf_object_shape(nf_net_object(net))->n_params;
-    arrays a = {numbers(n_params),    numbers(widest * ld), numbers(widest * ld),
-                numbers(widest * ld), numbers(widest * ld), numbers(n_params)};
+    nf_real *v[6]; /* parameters, four tiles, gradients */
+    for (size_t i = 0; i < 6; i++)
+        v[i] = bench_normals(i, i % 5 ? widest * ld : n_params, 0.05);
+    arrays a = {v[0], v[1], v[2], v[3], v[4], v[5]};
     nf_arena tape = {0}, scratch = {0};
     nf_pass p = {.n = n, .ld = ld, .theta = a.theta, .tape = &tape, .scratch = &scratch};
     for (size_t l = 0; l < c->n_layers; l++)
@@ -119,13 +110,8 @@ int main(int argc, char **argv)
 {
     cli_parse(argc, argv, "Times nets beside the matrix products they are made of.", options);
     bench_isa(isa);
-    if (!gemm_open())
-        cli_fail(1, "neither OpenBLAS nor BLIS is installed");
-    js_file *j = js_open(json_path);
-    js_begin(j, NULL, '{');
-    js_text(j, "instruction_set", nf_instruction_set());
-    js_text(j, "precision", sizeof(nf_real) == 8 ? "double" : "float");
-    js_begin(j, "nets", '[');
+    gemm_open();
+    js_file *j = gemm_report(json_path, "nets");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         measure(j, &cases[i], samples);
     js_end(j);

@@ -8,6 +8,7 @@
 #include "math/product.h"
 #include "gemm.h"
 #include "isa.h"
+#include "numbers.h"
 #include "output.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,16 +37,6 @@ typedef struct arrays {
     size_t ld, ldt;
     nf_real *w, *x, *y, *xt;
 } arrays;
-
-static nf_real *numbers(size_t count)
-{
-    nf_real *v = aligned_alloc(64, (count * sizeof *v + 63) / 64 * 64);
-    if (!v)
-        cli_fail(1, "out of memory");
-    for (size_t i = 0; i < count; i++)
-        v[i] = (nf_real)(i % 97) / 97 - NF_R(0.5);
-    return v;
-}
 
 static void ours(const shape *s, int product, const arrays *a)
 {
@@ -156,20 +147,15 @@ int main(int argc, char **argv)
 {
     cli_parse(argc, argv, "Times products of weights with tiles.", options);
     bench_isa(isa);
-    if (!gemm_open())
-        cli_fail(1, "neither OpenBLAS nor BLIS is installed");
-    js_file *j = js_open(json_path);
-    js_begin(j, NULL, '{');
-    js_text(j, "instruction_set", nf_instruction_set());
-    js_text(j, "precision", sizeof(nf_real) == 8 ? "double" : "float");
-    js_begin(j, "products", '[');
+    gemm_open();
+    js_file *j = gemm_report(json_path, "products");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const shape *s = &shapes[i];
         arrays a = {.ld = (s->n + 15) / 16 * 16, .ldt = (s->k + 15) / 16 * 16};
-        a.w = numbers(s->m * s->k);
-        a.x = numbers(s->k * a.ld);
-        a.y = numbers(s->m * a.ld);
-        a.xt = numbers(s->n * a.ldt);
+        a.w = bench_normals(0, s->m * s->k, 0.3);
+        a.x = bench_normals(1, s->k * a.ld, 0.3);
+        a.y = bench_normals(2, s->m * a.ld, 0.3);
+        a.xt = bench_normals(3, s->n * a.ldt, 0.3);
         for (int product = 0; product < PRODUCTS; product++) {
             double seconds[CONTESTANTS];
             measure(s, product, &a, seconds);

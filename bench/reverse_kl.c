@@ -51,7 +51,7 @@ int main(int argc, char **argv)
         cli_fail(1, "out of memory");
     for (size_t k = 0; k < length; k++)
         layers[k] = nf_planar(dim);
-    nf_model *q = cli_made(nf_model_new(nf_pushforward(nf_diagonal_normal(dim), nf_chain(layers, length)), NULL));
+    nf_model *q = cli_made(nf_model_of_dist(nf_pushforward(nf_diagonal_normal(dim), nf_chain(layers, length)), NULL));
     free(layers);
     nf_target *target = cli_made(nf_target_callback(dim, normal, NULL, NF_THREADSAFE));
     nf_objective *elbo = cli_made(nf_elbo(q, target, &(nf_elbo_options){.draws = batch}));

@@ -6,6 +6,7 @@
  */
 #include "cli.h"
 #include "isa.h"
+#include "numbers.h"
 #include "timing.h"
 #include <nflow/nflow.h>
 #include <stdio.h>
@@ -45,30 +46,17 @@ static nf_flow *chain(void)
     return flow;
 }
 
-static nf_real *reals(size_t n)
-{
-    nf_real *x = calloc(n, sizeof *x);
-    if (!x)
-        cli_fail(1, "out of memory");
-    return x;
-}
-
-static nf_real *normals(uint64_t seed, size_t n)
-{
-    nf_real *x = reals(n);
-    nf_noise_normal(&(nf_noise){.seed = seed}, n, 1, 1, x);
-    return x;
-}
-
 /* Parameters scatter about the initial ones, as an encoder's do. */
 static void time_flow(timing *t)
 {
     nf_model *m = cli_made(nf_model_of_flow(chain(), NULL));
     nf_workspace *ws = cli_made(nf_workspace_new(threads));
     const size_t n_ctx = nf_model_shape(m)->n_ctx;
-    nf_real *z = normals(1, batch * dim), *gz = normals(2, batch * dim), *g_l = normals(3, batch);
-    nf_real *theta = normals(4, batch * n_ctx), *g_theta = reals(batch * n_ctx), *g_base = reals(batch * dim);
-    nf_real *start = reals(n_ctx);
+    nf_real *z = bench_normals(1, batch * dim, 1), *gz = bench_normals(2, batch * dim, 1),
+            *g_l = bench_normals(3, batch, 1);
+    nf_real *theta = bench_normals(4, batch * n_ctx, 1), *g_theta = bench_zeros(batch * n_ctx),
+            *g_base = bench_zeros(batch * dim);
+    nf_real *start = bench_zeros(n_ctx);
     cli_ok(nf_start_context(nf_model_object(m), &(nf_noise){.seed = 5}, start));
     for (size_t i = 0; i < batch * n_ctx; i++)
         theta[i] = start[i % n_ctx] + NF_R(0.1) * theta[i];

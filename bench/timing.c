@@ -22,10 +22,14 @@ int timing_step(void *user, const nf_progress *p)
     return 0;
 }
 
-static int ascending(const void *a, const void *b)
+void timing_train(timing *t, nf_model *m, size_t n, size_t dim, const nf_real *x, size_t steps, size_t threads)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    const nf_data data = {.n = n, .dim = dim, .x = x};
+    nf_objective *loss = cli_made(nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = n}));
+    cli_ok(nf_fit(
+        loss, &(nf_fit_options){.steps = steps, .rate = 1e-4, .threads = threads, .callback = timing_step, .user = t},
+        NULL));
+    nf_objective_free(loss);
 }
 
 void timing_report(timing *t, const char *json_path, const char *workload, size_t threads)
@@ -33,7 +37,7 @@ void timing_report(timing *t, const char *json_path, const char *workload, size_
     const char *precision = sizeof(nf_real) == 8 ? "double" : "float";
     if (t->n_blocks == 0)
         cli_fail(2, "too few steps: a block is %zu, and the first one warms up", t->steps_a_block);
-    qsort(t->block, t->n_blocks, sizeof *t->block, ascending);
+    cli_sort(t->n_blocks, t->block);
     double median = t->block[t->n_blocks / 2];
     printf("%-36s %-6s %s, %zu threads  %10.2f us a step (best %.2f)  first step after %.1f ms\n", workload, precision,
            nf_instruction_set(), threads, 1e6 * median, 1e6 * t->block[0], 1e3 * t->first_step);

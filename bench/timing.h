@@ -4,7 +4,7 @@
  */
 #ifndef BENCH_TIMING_H
 #define BENCH_TIMING_H
-#include <nflow/fit.h>
+#include <nflow/nflow.h>
 
 enum { TIMING_BLOCKS = 2000 };
 
@@ -20,6 +20,8 @@ typedef struct timing {
 void timing_start(timing *t, double start, size_t steps_a_block);
 /* The callback of nf_fit; user is the timing. */
 int timing_step(void *timing, const nf_progress *progress);
+/* Times maximum likelihood of n rows x [n x dim], all of them in every step. */
+void timing_train(timing *t, nf_model *m, size_t n, size_t dim, const nf_real *x, size_t steps, size_t threads);
 /* Prints a line and, if json_path is not NULL, writes one object. Sorts the blocks. */
 void timing_report(timing *t, const char *json_path, const char *workload, size_t threads);
 

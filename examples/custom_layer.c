@@ -121,7 +121,7 @@ static double fit(const char *what, nf_flow *flow, const nf_target *target)
 {
     char note[32];
     snprintf(note, sizeof note, "%s", what);
-    nf_model *q = cli_made(nf_model_new(nf_pushforward(nf_normal(2), flow), &(nf_model_options){.seed = seed}));
+    nf_model *q = cli_made(nf_model_of_dist(nf_pushforward(nf_normal(2), flow), &(nf_model_options){.seed = seed}));
     nf_objective *elbo = cli_made(nf_elbo(q, target, &(nf_elbo_options){.draws = 200}));
     cli_ok(nf_fit(elbo,
                   &(nf_fit_options){.steps = steps,

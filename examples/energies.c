@@ -119,7 +119,7 @@ static nf_model *new_model(const kind *k, size_t length)
 {
     nf_dist *base = nf_diagonal_normal(2);
     nf_dist *q = length ? nf_pushforward(base, new_flow(k, length)) : base;
-    return cli_made(nf_model_new(q, &(nf_model_options){.seed = first_seed}));
+    return cli_made(nf_model_of_dist(q, &(nf_model_options){.seed = first_seed}));
 }
 
 /* Where a fit begins. Many planar layers start as steep ridges all over the plane, w and b from N(0, 3^2), u from N(0,
@@ -220,15 +220,9 @@ static void report(js_file *j, int number, const kind *k, size_t length, uint64_
     js_end(j);
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(size_t n, double *x)
 {
-    qsort(x, n, sizeof *x, ascending);
+    cli_sort(n, x);
     return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
 }
 

@@ -104,7 +104,7 @@ static void build(uint64_t seed, size_t threads)
     double start[2 * Z + CTX]; /* where the encoder's outputs had best start: the flow near the identity */
     cli_ok(nf_start_context(nf_dist_object(q), &(nf_noise){.seed = seed}, start));
     memcpy(net[CONTEXT].w + CTX * H, start + 2 * Z, CTX * sizeof *start);
-    posterior = cli_made(nf_model_new(q, &(nf_model_options){.theta = w}));
+    posterior = cli_made(nf_model_of_dist(q, &(nf_model_options){.theta = w}));
     workspace = cli_made(nf_workspace_new(threads));
 }
 
@@ -126,7 +126,7 @@ static double elbo(const double *x, const nf_noise *noise)
     affine(&net[MEAN], BATCH, h, mean);
     affine(&net[LOG_SCALE], BATCH, h, log_scale);
     affine(&net[CONTEXT], BATCH, h, ctx);
-    cli_ok(nf_posterior_forward(posterior, workspace, noise, BATCH, mean, log_scale, ctx, z, log_q));
+    cli_ok(nf_posterior_forward(posterior, workspace, NF_TRAIN, noise, BATCH, mean, log_scale, ctx, z, log_q));
     affine(&net[DECODER_HIDDEN], BATCH, z, d);
     tanh_all(BATCH * H, d);
     affine(&net[LOGITS], BATCH, d, a);
@@ -149,7 +149,7 @@ static double elbo(const double *x, const nf_noise *noise)
     for (size_t j = 0; j < BATCH * Z; j++)
         gz[j] += z[j] / BATCH; /* of -log p(z) */
     double *g_flow = gradient + n_nets;
-    cli_ok(nf_posterior_backward(posterior, workspace, gz, g_log_q, g_mean, g_log_scale, g_ctx, g_flow));
+    cli_ok(nf_posterior_backward(posterior, workspace, gz, g_log_q, g_mean, g_log_scale, g_ctx, g_flow, NULL));
     cli_ok(nf_model_pull_gradient(posterior, g_flow, g_flow));
     affine_back(&net[MEAN], BATCH, h, g_mean, gh);
     affine_back(&net[LOG_SCALE], BATCH, h, g_log_scale, gh);

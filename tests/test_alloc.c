@@ -43,7 +43,7 @@ static nf_flow *every_flow(void)
 
 static nf_status fit(nf_thread_rule rule)
 {
-    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
     if (!q)
         return failed_constructor();
     nf_target *target = nf_target_callback(3, gaussian, NULL, rule);
@@ -74,7 +74,7 @@ static nf_status alone(void *user, const nf_reduction *r)
 /* A fitter with all that it may have, in two runs. */
 static nf_status fitter(void)
 {
-    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
     if (!q)
         return failed_constructor();
     nf_target *target = nf_target_callback(3, gaussian, NULL, NF_SERIAL);
@@ -100,7 +100,7 @@ static nf_status fitter(void)
 /* An ELBO of a distribution, and draws and scores of it. */
 static nf_status distribution(nf_dist *dist)
 {
-    nf_model *q = nf_model_new(dist, NULL);
+    nf_model *q = nf_model_of_dist(dist, NULL);
     if (!q)
         return failed_constructor();
     nf_target *target = nf_target_callback(3, gaussian, NULL, NF_THREADSAFE);
@@ -157,7 +157,7 @@ static nf_status finite_difference(void)
 
 static nf_status score_and_transform(void)
 {
-    nf_model *q = nf_model_new(nf_pushforward(nf_normal(3), every_flow()), NULL);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(3), every_flow()), NULL);
     if (!q)
         return failed_constructor();
     nf_real x[6] = {NF_R(0.1), NF_R(0.2), NF_R(0.3), NF_R(0.4), NF_R(0.5), NF_R(0.6)}, y[6], g[400] = {0};
@@ -215,7 +215,7 @@ static nf_status vae(void)
 /* Draws of a posterior while it is trained, and back. */
 static nf_status drawn(size_t dim, nf_flow *flow)
 {
-    nf_model *m = nf_model_new(nf_posterior(dim, flow), NULL);
+    nf_model *m = nf_model_of_dist(nf_posterior(dim, flow), NULL);
     nf_workspace *ws = m ? nf_workspace_new(1) : NULL;
     nf_status status = ws ? NF_OK : failed_constructor();
     nf_real rows[2 * 5] = {NF_R(0.1), NF_R(-0.2), NF_R(0.3), NF_R(0.7)}, z[2 * 3], g[2 * 5], g_model[1000] = {0};
@@ -223,9 +223,9 @@ static nf_status drawn(size_t dim, nf_flow *flow)
     double log_q[2];
     nf_noise noise = {.seed = 1};
     if (status == NF_OK)
-        status = nf_posterior_forward(m, ws, &noise, 2, rows, rows, rows, z, log_q);
+        status = nf_posterior_forward(m, ws, NF_TRAIN, &noise, 2, rows, rows, rows, z, log_q);
     if (status == NF_OK)
-        status = nf_posterior_backward(m, ws, z, z, g, g, g, g_model);
+        status = nf_posterior_backward(m, ws, z, z, g, g, g, g_model, NULL);
     nf_workspace_free(ws);
     nf_model_free(m);
     return status;
@@ -244,7 +244,7 @@ static nf_status scored(nf_flow *flow)
     const nf_real *ctx = nf_flow_shape(flow)->n_ctx ? x : NULL;
     nf_model_options options = {.n_init = 4, .init_x = x, .init_ctx = ctx};
     nf_data data = {.n = 4, .dim = 3, .x = x, .n_ctx = nf_flow_shape(flow)->n_ctx, .ctx = ctx};
-    nf_model *q = nf_model_new(nf_pushforward(nf_normal(3), flow), &options);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(3), flow), &options);
     nf_objective *o = q ? nf_maximum_likelihood(q, &data, NULL) : NULL;
     nf_status status = o ? nf_fit(o, &(nf_fit_options){.steps = 1, .threads = 1}, NULL) : failed_constructor();
     nf_check_report report;
@@ -320,7 +320,7 @@ static nf_status couplings(void)
 static nf_status likelihood(void)
 {
     const nf_real x[] = {NF_R(0.1), NF_R(1.2), NF_R(-0.3), NF_R(0.4)};
-    nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(1), NULL);
     if (!m)
         return failed_constructor();
     nf_data data = {.n = 4, .dim = 1, .x = x};
@@ -416,7 +416,7 @@ static size_t allocations(nf_objective *o, uint64_t steps)
 Test(alloc, nothing_is_allocated_after_the_first_steps)
 {
     nf_data data = {.n = 4, .dim = 6, .bytes = pictures, .binarise = NF_BINARISE_STATIC};
-    nf_model *m = small_vae(), *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
+    nf_model *m = small_vae(), *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(3), every_flow()), NULL);
     nf_target *target = nf_target_callback(3, gaussian, NULL, NF_SERIAL);
     nf_objective *vae_elbo = nf_vae_elbo(m, &data, &(nf_vae_options){.batch = 3});
     nf_objective *elbo = nf_elbo(q, target, &(nf_elbo_options){.draws = 700});

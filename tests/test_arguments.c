@@ -16,7 +16,7 @@ typedef struct fixture {
 static fixture set_up(void)
 {
     fixture f = {.noise = {.seed = 1}};
-    f.dist = nf_model_new(nf_pushforward(nf_normal(D), nf_affine(D)), NULL);
+    f.dist = nf_model_of_dist(nf_pushforward(nf_normal(D), nf_affine(D)), NULL);
     f.flow = nf_model_of_flow(nf_amortized(nf_affine(D), nf_mlp(CTX, 2 * D, 0, NULL)), NULL);
     f.net = nf_model_of_net(nf_mlp(D, D, CTX, NULL), NULL);
     f.vae = nf_model_of_vae(
@@ -44,7 +44,7 @@ Test(arguments, sampling_and_scoring)
     expect(nf_log_prob(f.dist, NULL, NULL, 0, f.x, NULL, f.log_p), NF_EARG, "nf_log_prob: `n` is 0");
     expect(nf_log_prob(f.dist, NULL, NULL, N, NULL, NULL, f.log_p), NF_EARG, "nf_log_prob: `x` is NULL");
     expect(nf_log_prob(f.dist, NULL, NULL, N, f.x, NULL, NULL), NF_EARG, "nf_log_prob: `log_p` is NULL");
-    nf_model *given = nf_model_new(nf_diagonal_posterior(D), NULL);
+    nf_model *given = nf_model_of_dist(nf_diagonal_posterior(D), NULL);
     expect(nf_log_prob(given, NULL, NULL, N, f.x, NULL, f.log_p), NF_EARG,
            "nf_log_prob: `ctx` is NULL, but the model reads 6");
     expect(nf_sample(given, NULL, &f.noise, N, NULL, f.y, NULL), NF_EARG,
@@ -161,7 +161,7 @@ Test(arguments, no_object)
     refused(nf_planar(0), "nf_planar");
     refused(nf_posterior(2, NULL), "nf_planar");
     refused(nf_conditional_normal(2, NULL), "nf_planar");
-    refused(nf_model_new(NULL, NULL), "nf_planar");
+    refused(nf_model_of_dist(NULL, NULL), "nf_planar");
     refused(nf_model_of_flow(NULL, NULL), "nf_planar");
     refused(nf_model_of_net(NULL, NULL), "nf_planar");
     refused(nf_model_of_vae(NULL, NULL), "nf_planar");

@@ -1,6 +1,7 @@
 /* Flows that a net steers by their context: nf_coupling_by_context, nf_autoregressive_by_context, nf_context_net. What
    they compute, how they start, with and without data, and what they refuse. Gradients, log-dets, files and the rest of
    a flow's properties: tests/conformance. */
+#include "expect.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -181,38 +182,31 @@ Test(by_context, layers_that_begin_from_data_see_them)
 
 /* ---- refusals ---- */
 
-static void refused(nf_flow *f, nf_status status, const char *word)
-{
-    cr_assert_null(f);
-    cr_assert_eq(nf_error_status(), status, "%s", nf_error_message());
-    cr_assert_not_null(strstr(nf_error_message(), word), "%s", nf_error_message());
-}
-
 Test(by_context, refuses_what_does_not_fit)
 {
     const size_t live = alloc_live();
     const nf_batch_norm_options *none = NULL;
-    refused(nf_coupling_by_context(DIM, mask, nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
-    refused(nf_coupling_by_context(DIM, mask, planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "7 rows of context");
-    refused(nf_coupling_by_context(DIM, mask, planar_reader(2), perceptron(3, 5, 0, 1)), NF_EDIM, "takes 2");
-    refused(nf_coupling_by_context(DIM, NULL, planar_reader(3), perceptron(2, 7, 0, 1)), NF_EARG,
+    no_flow(nf_coupling_by_context(DIM, mask, nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
+    no_flow(nf_coupling_by_context(DIM, mask, planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "7 rows of context");
+    no_flow(nf_coupling_by_context(DIM, mask, planar_reader(2), perceptron(3, 5, 0, 1)), NF_EDIM, "takes 2");
+    no_flow(nf_coupling_by_context(DIM, NULL, planar_reader(3), perceptron(2, 7, 0, 1)), NF_EARG,
             "nf_coupling_by_context: `mask`");
-    refused(nf_context_net(nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
-    refused(nf_context_net(planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads 7 rows");
-    refused(nf_context_net(planar_reader(3), perceptron(2, 7, 1, 1)), NF_EDIM, "1 of context");
-    refused(nf_context_net(planar_reader(3), perceptron(0, 7, 1, 1)), NF_EDIM, "takes 0 rows");
-    refused(nf_autoregressive_by_context(nf_affine(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM, "reads no context");
-    refused(nf_autoregressive_by_context(planar_reader(2), masked(5, 1), NULL, NF_FORWARD), NF_EDIM, "must have 1");
-    refused(nf_autoregressive_by_context(planar_reader(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM,
+    no_flow(nf_context_net(nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
+    no_flow(nf_context_net(planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads 7 rows");
+    no_flow(nf_context_net(planar_reader(3), perceptron(2, 7, 1, 1)), NF_EDIM, "1 of context");
+    no_flow(nf_context_net(planar_reader(3), perceptron(0, 7, 1, 1)), NF_EDIM, "takes 0 rows");
+    no_flow(nf_autoregressive_by_context(nf_affine(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM, "reads no context");
+    no_flow(nf_autoregressive_by_context(planar_reader(2), masked(5, 1), NULL, NF_FORWARD), NF_EDIM, "must have 1");
+    no_flow(nf_autoregressive_by_context(planar_reader(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM,
             "3 rows of context");
-    refused(nf_autoregressive_by_context(planar_reader(1), perceptron(5, 15, 0, 1), NULL, NF_FORWARD), NF_EARG,
+    no_flow(nf_autoregressive_by_context(planar_reader(1), perceptron(5, 15, 0, 1), NULL, NF_FORWARD), NF_EARG,
             "must be a masked net");
-    refused(nf_autoregressive_by_context(nf_chain((nf_flow *[]){nf_batch_norm(1, none), planar_reader(1)}, 2),
+    no_flow(nf_autoregressive_by_context(nf_chain((nf_flow *[]){nf_batch_norm(1, none), planar_reader(1)}, 2),
                                          masked(3, 1), NULL, NF_FORWARD),
             NF_EUNSUPPORTED, "state");
-    refused(nf_autoregressive_by_context(planar_reader(1), masked(3, 1), (size_t[]){0, 1, 2, 3, 3}, NF_FORWARD),
+    no_flow(nf_autoregressive_by_context(planar_reader(1), masked(3, 1), (size_t[]){0, 1, 2, 3, 3}, NF_FORWARD),
             NF_EARG, "not a permutation");
-    refused(nf_coupling_by_context(DIM, mask, nf_planar(0), perceptron(2, 7, 0, 1)), NF_EARG, "nf_planar");
+    no_flow(nf_coupling_by_context(DIM, mask, nf_planar(0), perceptron(2, 7, 0, 1)), NF_EARG, "nf_planar");
     cr_assert_eq(alloc_live(), live);
 }
 

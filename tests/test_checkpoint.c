@@ -18,12 +18,7 @@ static void setup(void)
     snprintf(other, sizeof other, "%s/other.safetensors", folder);
 }
 
-static void teardown(void)
-{
-    temp_remove(folder);
-}
-
-TestSuite(checkpoint, .init = setup, .fini = teardown);
+TestSuite(checkpoint, .init = setup, .fini = temp_teardown);
 
 /* ---- going on ---- */
 
@@ -393,6 +388,27 @@ Test(checkpoint, of_another_fit_is_refused)
     same(&end, &should, "after refusals");
     nf_fitter_free(f);
     fit_problem_free(&p);
+}
+
+/* Before schedules had a default of their own, it was the constant from 0 to 0. Today's constant 0 is another one. */
+static nf_fit_options constant_zero(const fit_problem *p)
+{
+    (void)p;
+    return (nf_fit_options){.steps = 60, .threads = 1, .schedule = {.kind = NF_CONSTANT}};
+}
+
+Test(checkpoint, the_default_schedule_of_earlier_versions)
+{
+    const char now[] = "\\\"schedule_from\\\":1.0,\\\"schedule_to\\\":1.0";
+    const outcome should = uninterrupted(plain, 140);
+    run_and_save(plain, 30, path);
+    write_changed(now, "\\\"schedule_from\\\":0.0,\\\"schedule_to\\\":0.0");
+    outcome is = go_on(plain, other);
+    same(&is, &should, "an earlier version's");
+    run_and_save(constant_zero, 30, path);
+    is = go_on(constant_zero, path);
+    const outcome still = uninterrupted(constant_zero, 60);
+    same(&is, &still, "a constant 0");
 }
 
 /* Every truncation and every byte turned into another one. */

@@ -1,4 +1,5 @@
 /* Flows made of flows: order, bookkeeping, data-dependent starts, refusals; and nf_check_flow on flows that lie. */
+#include "push.h"
 #include "fragile.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
@@ -201,7 +202,7 @@ Test(check, counts_untouched_dimensions)
 Test(check, refuses_what_it_cannot_check)
 {
     nf_check_report r;
-    nf_model *normal = nf_model_new(nf_normal(2), NULL), *flow = nf_model_of_flow(nf_affine(2), NULL);
+    nf_model *normal = nf_model_of_dist(nf_normal(2), NULL), *flow = nf_model_of_flow(nf_affine(2), NULL);
     cr_assert_eq(nf_check_flow(NULL, NULL, &r), NF_EARG);
     cr_assert_eq(nf_check_flow(flow, NULL, NULL), NF_EARG);
     cr_assert_eq(nf_check_flow(normal, NULL, &r), NF_EARG);
@@ -213,7 +214,7 @@ Test(check, refuses_what_it_cannot_check)
 Test(check, takes_a_pushforward_and_leaves_its_numbers_alone)
 {
     nf_check_report r;
-    nf_model *m = nf_model_new(nf_pushforward(nf_diagonal_normal(2), nf_planar(2)), &(nf_model_options){.seed = 4});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(2), nf_planar(2)), &(nf_model_options){.seed = 4});
     const size_t n = nf_model_shape(m)->n_params;
     nf_real before[16];
     cr_assert_leq(n, 16);
@@ -239,11 +240,6 @@ Test(implicit, without_solve_jt_there_is_no_gradient)
 }
 
 /* ---- what compositions compute ---- */
-
-static void push(nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y, double *l)
-{
-    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
-}
 
 /* f[0] is nearest the base: first the affine map, then the permutation. */
 Test(chain, applies_the_first_flow_first)

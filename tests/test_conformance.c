@@ -2,7 +2,7 @@
    precisions, against what the mathematics says of any flow. */
 #include "conformance/derivatives.h"
 #include "conformance/quadrature.h"
-#include "model/model.h"
+#include "model/batch.h"
 
 /* ---- round trip ---- */
 
@@ -188,14 +188,6 @@ PROPERTY(descriptions, 5, 1)
 #endif
 
 /* ---- zeros, huge and tiny numbers give finite results ---- */
-
-static bool all_finite(size_t n, const nf_real *v)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(v[i]))
-            return false;
-    return true;
-}
 
 /* Constraints are inverted at the images of extreme points: on the edge of their sets, or to rounding beyond it. */
 static void extremes(const subject *s, nf_direction d)

@@ -1,5 +1,6 @@
 /* Constraints: Stan's own answers, the reference manual's formulas, volumes of sets, edges, and a posterior in closed
    form behind several constraints at once. */
+#include "support/numbers.h"
 #include "object/tree.h"
 #include "constraints/vectors.h"
 #include "expect.h"
@@ -101,13 +102,6 @@ Test(constraints, stan)
 /* ---- the manual's formulas, written down ---- */
 
 enum { MOST_ROWS = 36 };
-
-static void draw(uint64_t seed, size_t n, double scale, nf_real *x)
-{
-    nf_noise_normal(&(nf_noise){.seed = seed}, n, 1, 1, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (nf_real)(scale * (double)x[i]);
-}
 
 /* L from partial correlations z = tanh(x), x row by row or column by column; the log-det of either matrix. */
 static double corr_factor(size_t K, bool by_column, const nf_real *x, double *L)
@@ -465,7 +459,7 @@ Test(constraints, blocks_begin_from_data)
 Test(constraints, checker)
 {
     nf_flow *f = nf_blocks((nf_flow *[]){nf_identity(2), nf_simplex_ilr(3)}, 2);
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(4), f), NULL);
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(4), f), NULL);
     nf_check_report r;
     cr_assert_eq(nf_check_flow(m, NULL, &r), NF_OK);
     cr_assert_eq(r.untouched, 2);
@@ -508,7 +502,7 @@ Test(constraints, posterior)
     for (int form = 0; form < 2; form++) {
         nf_flow *f = nf_blocks(
             (nf_flow *[]){nf_lower(1, 0), form == NF_SIMPLEX_STICK ? nf_simplex_stick(3) : nf_simplex_ilr(3)}, 2);
-        nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), f), NULL);
+        nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(3), f), NULL);
         nf_target *target = nf_target_callback(4, gamma_and_dirichlet, NULL, NF_THREADSAFE);
         nf_objective *elbo = nf_elbo(q, target, &(nf_elbo_options){.draws = 64});
         const nf_fit_options options = {
@@ -551,40 +545,34 @@ Test(constraints, posterior)
 
 /* ---- refusals ---- */
 
-static void refused(nf_flow *f, nf_status status, const char *words)
-{
-    cr_assert_null(f);
-    expect(nf_error_status(), status, words);
-}
-
 Test(constraints, refusals)
 {
     const double inf = INFINITY, low[] = {0.3, 0.7}, high[] = {0.5, 0.7}, zero[] = {1.5, 0};
-    refused(nf_identity(0), NF_EARG, "nf_identity: `dim` is 0");
-    refused(nf_lower(0, 1.5), NF_EARG, "nf_lower: `dim` is 0");
-    refused(nf_lower(2, -inf), NF_EARG, "nf_lower: a bound is -inf");
-    refused(nf_upper(2, inf), NF_EARG, "nf_upper: a bound is inf");
-    refused(nf_upper(2, NAN), NF_EARG, "nf_upper");
-    refused(nf_interval(2, 1.5, 1.5), NF_EARG, "nf_interval: row 0 is to be between 1.5 and 1.5");
-    refused(nf_interval(2, -1e308, 1e308), NF_EARG, "nf_interval");
-    refused(nf_bounds(2, low, high), NF_EARG, "nf_bounds: row 1 is to be between 0.7 and 0.7");
-    refused(nf_offset_multiplier(2, NULL, zero), NF_EARG, "nf_offset_multiplier: row 1 has offset 0 and multiplier 0");
-    refused(nf_offset_multiplier(1, &inf, NULL), NF_EARG, "offset inf");
-    refused(nf_ordered(0), NF_EARG, "nf_ordered: `K` is 0");
-    refused(nf_positive_ordered(0), NF_EARG, "nf_positive_ordered");
-    refused(nf_simplex_stick(1), NF_EARG, "nf_simplex_stick: 1 simplexes of 1 entries");
-    refused(nf_simplex_ilr(0), NF_EARG, "nf_simplex_ilr");
-    refused(nf_row_stochastic(0, 3, NF_SIMPLEX_STICK), NF_EARG, "nf_row_stochastic: 0 simplexes of 3 entries");
-    refused(nf_column_stochastic(SIZE_MAX / 2, 3, NF_SIMPLEX_ILR), NF_EARG, "nf_column_stochastic");
-    refused(nf_column_stochastic(2, 3, (nf_simplex_form)7), NF_EARG, "in form 7");
-    refused(nf_sum_to_zero(1), NF_EARG, "nf_sum_to_zero: `K` is 1");
-    refused(nf_cholesky_corr(1), NF_EARG, "nf_cholesky_corr: `K` is 1");
-    refused(nf_corr_matrix(1), NF_EARG, "`K` is 1");
-    refused(nf_cholesky_cov(2, 3), NF_EARG, "2 rows and 3 columns");
-    refused(nf_cov_matrix(0), NF_EARG, "0 rows and 0 columns");
-    refused(nf_blocks(NULL, 2), NF_EARG, "nf_blocks: `f` is NULL");
-    refused(nf_blocks((nf_flow *[]){NULL}, 0), NF_EARG, "nf_blocks: `n` is 0");
+    no_flow(nf_identity(0), NF_EARG, "nf_identity: `dim` is 0");
+    no_flow(nf_lower(0, 1.5), NF_EARG, "nf_lower: `dim` is 0");
+    no_flow(nf_lower(2, -inf), NF_EARG, "nf_lower: a bound is -inf");
+    no_flow(nf_upper(2, inf), NF_EARG, "nf_upper: a bound is inf");
+    no_flow(nf_upper(2, NAN), NF_EARG, "nf_upper");
+    no_flow(nf_interval(2, 1.5, 1.5), NF_EARG, "nf_interval: row 0 is to be between 1.5 and 1.5");
+    no_flow(nf_interval(2, -1e308, 1e308), NF_EARG, "nf_interval");
+    no_flow(nf_bounds(2, low, high), NF_EARG, "nf_bounds: row 1 is to be between 0.7 and 0.7");
+    no_flow(nf_offset_multiplier(2, NULL, zero), NF_EARG, "nf_offset_multiplier: row 1 has offset 0 and multiplier 0");
+    no_flow(nf_offset_multiplier(1, &inf, NULL), NF_EARG, "offset inf");
+    no_flow(nf_ordered(0), NF_EARG, "nf_ordered: `K` is 0");
+    no_flow(nf_positive_ordered(0), NF_EARG, "nf_positive_ordered");
+    no_flow(nf_simplex_stick(1), NF_EARG, "nf_simplex_stick: 1 simplexes of 1 entries");
+    no_flow(nf_simplex_ilr(0), NF_EARG, "nf_simplex_ilr");
+    no_flow(nf_row_stochastic(0, 3, NF_SIMPLEX_STICK), NF_EARG, "nf_row_stochastic: 0 simplexes of 3 entries");
+    no_flow(nf_column_stochastic(SIZE_MAX / 2, 3, NF_SIMPLEX_ILR), NF_EARG, "nf_column_stochastic");
+    no_flow(nf_column_stochastic(2, 3, (nf_simplex_form)7), NF_EARG, "in form 7");
+    no_flow(nf_sum_to_zero(1), NF_EARG, "nf_sum_to_zero: `K` is 1");
+    no_flow(nf_cholesky_corr(1), NF_EARG, "nf_cholesky_corr: `K` is 1");
+    no_flow(nf_corr_matrix(1), NF_EARG, "`K` is 1");
+    no_flow(nf_cholesky_cov(2, 3), NF_EARG, "2 rows and 3 columns");
+    no_flow(nf_cov_matrix(0), NF_EARG, "0 rows and 0 columns");
+    no_flow(nf_blocks(NULL, 2), NF_EARG, "nf_blocks: `f` is NULL");
+    no_flow(nf_blocks((nf_flow *[]){NULL}, 0), NF_EARG, "nf_blocks: `n` is 0");
     nf_flow *context[] = {nf_amortized_by_context(nf_affine(2)), nf_identity(1), nf_amortized_by_context(nf_affine(3))};
-    refused(nf_blocks(context, 3), NF_EDIM, "nf_blocks: block 2 reads 6 rows of context, but an earlier one reads 4");
-    refused(nf_blocks((nf_flow *[]){nf_identity(2), nf_lower(0, 1.5)}, 2), NF_EARG, "nf_lower: `dim` is 0");
+    no_flow(nf_blocks(context, 3), NF_EDIM, "nf_blocks: block 2 reads 6 rows of context, but an earlier one reads 4");
+    no_flow(nf_blocks((nf_flow *[]){nf_identity(2), nf_lower(0, 1.5)}, 2), NF_EARG, "nf_lower: `dim` is 0");
 }

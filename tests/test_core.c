@@ -19,7 +19,7 @@ Test(status, values_are_pinned_and_have_texts)
         int value;
     } pinned[] = {{NF_OK, 0},      {NF_EARG, 1},         {NF_EDIM, 2},       {NF_ENOMEM, 3},
                   {NF_EFORMAT, 4}, {NF_EIO, 5},          {NF_ENOTFINITE, 6}, {NF_ENOCONV, 7},
-                  {NF_ESTOP, 8},   {NF_EUNSUPPORTED, 9}, {NF_ETARGET, 10}};
+                  {NF_ESTOP, 8},   {NF_EUNSUPPORTED, 9}, {NF_ETARGET, 10},   {NF_ESTALE, 11}};
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++) {
         cr_assert_eq((int)pinned[i].status, pinned[i].value);
         cr_assert(strlen(nf_status_text(pinned[i].status)) > 3);
@@ -238,7 +238,7 @@ Test(tiles, packing_round_trips_and_pads)
     nfi_unpack(N, DIM, tile, LD, back, STRIDE);
     for (size_t s = 0; s < N; s++)
         cr_assert_eq(memcmp(back + s * STRIDE, rows + s * STRIDE, DIM * sizeof(nf_real)), 0);
-    nfi_pack_cotangent(N, DIM, rows, STRIDE, LD, tile);
+    nfi_pad_zero(DIM, N, LD, tile);
     cr_assert_eq(tile[LD - 1], 0);
     cr_assert_eq(tile[N - 1], rows[(N - 1) * STRIDE]);
 }
@@ -375,7 +375,7 @@ Test(model, uses_the_callers_arrays_as_they_stand)
 
 Test(model, draws_are_named_by_their_index)
 {
-    nf_model *q = nf_model_new(nf_pushforward(nf_normal(3), some_chain()), NULL);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(3), some_chain()), NULL);
     enum { N = 1000 };
     static nf_real all[N * 3], part[N * 3];
     static double log_all[N], log_part[N];
@@ -399,7 +399,7 @@ Test(model, draws_are_named_by_their_index)
 
 Test(model, batch_calls_do_not_depend_on_threads_and_do_not_allocate_twice)
 {
-    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(3), some_chain()), &(nf_model_options){.seed = 2});
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(3), some_chain()), &(nf_model_options){.seed = 2});
     enum { N = 777 };
     static nf_real one[N * 3], many[N * 3];
     static double log_one[N], log_many[N];
@@ -424,7 +424,7 @@ Test(model, batch_calls_do_not_depend_on_threads_and_do_not_allocate_twice)
 
 Test(model, bad_arguments_are_named)
 {
-    nf_model *q = nf_model_new(nf_normal(2), NULL);
+    nf_model *q = nf_model_of_dist(nf_normal(2), NULL);
     nf_model *net = nf_model_of_net(nf_mlp(2, 2, 1, NULL), NULL);
     nf_noise noise = {.seed = 1};
     nf_real x[4] = {0};
@@ -443,14 +443,14 @@ Test(model, bad_arguments_are_named)
     cr_assert_eq(nf_model_update(q, (nf_mode)2), NF_EARG);
     cr_assert(strstr(nf_error_message(), "`mode` is 2"));
     cr_assert_eq(nf_model_pull_gradient(q, x, NULL), NF_EARG);
-    cr_assert_null(nf_model_new(NULL, NULL));
+    cr_assert_null(nf_model_of_dist(NULL, NULL));
     cr_assert_null(nf_normal(0));
     cr_assert_null(nf_pushforward(nf_normal(2), nf_planar(3)));
     cr_assert_eq(nf_error_status(), NF_EDIM);
     cr_assert(strstr(nf_error_message(), "2") && strstr(nf_error_message(), "3"));
     cr_assert_null(nf_pushforward(nf_normal(2), NULL));
     nf_real state[1];
-    cr_assert_null(nf_model_new(nf_normal(2), &(nf_model_options){.state = state}));
+    cr_assert_null(nf_model_of_dist(nf_normal(2), &(nf_model_options){.state = state}));
     nf_model_free(q);
     nf_model_free(net);
     nf_model_free(NULL);

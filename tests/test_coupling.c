@@ -1,5 +1,7 @@
 /* Couplings and their masks: what they compute, how they start, what they refuse, and what nf_check_flow says of rows
    that no coupling transforms. Gradients, log-dets and the rest of a flow's properties: tests/conformance. */
+#include "expect.h"
+#include "push.h"
 #include "object/tree.h"
 #include "fail_alloc.h"
 #include "temp_files.h"
@@ -25,11 +27,6 @@ static nf_flow *halves(size_t dim, size_t k)
     unsigned char mask[64];
     const size_t n_b = nf_mask_halves(dim, k, mask);
     return nf_coupling(dim, mask, nf_affine(n_b), small_net(dim - n_b, 2 * n_b, 0, 1));
-}
-
-static void push(nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y, double *l)
-{
-    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
 }
 
 /* ---- what it computes ---- */
@@ -248,28 +245,21 @@ Test(coupling, comes_back_from_a_file)
 
 /* ---- refusals ---- */
 
-static void refused(nf_flow *f, nf_status status, const char *word)
-{
-    cr_assert_null(f);
-    cr_assert_eq(nf_error_status(), status, "%s", nf_error_message());
-    cr_assert_not_null(strstr(nf_error_message(), word), "%s", nf_error_message());
-}
-
 Test(coupling, refuses_what_does_not_fit)
 {
     static const unsigned char none[3] = {0}, all[3] = {1, 1, 1}, two[3] = {0, 1, 1};
     const size_t order[] = {1, 0}, live = alloc_live();
-    refused(nf_coupling(3, NULL, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
-    refused(nf_coupling(0, two, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
-    refused(nf_coupling(3, none, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "none of the 3 rows");
-    refused(nf_coupling(3, two, nf_affine(1), nf_mlp(1, 2, 0, NULL)), NF_EDIM, "takes 1");
-    refused(nf_coupling(3, two, nf_affine(2), nf_mlp(2, 4, 0, NULL)), NF_EDIM, "passes 1 of 3");
-    refused(nf_coupling(3, two, nf_affine(2), nf_mlp(1, 3, 0, NULL)), NF_EDIM, "4 parameters");
-    refused(nf_coupling(3, all, nf_affine(3), nf_mlp(3, 6, 0, NULL)), NF_EDIM, "passes 0 of 3");
-    refused(nf_coupling(3, two, nf_lu_linear(2, 1), nf_mlp(1, 6, 0, NULL)), NF_EUNSUPPORTED, "NF_PER_SAMPLE");
-    refused(nf_coupling(3, two, nf_permutation(2, order), nf_mlp(1, 1, 0, NULL)), NF_EARG, "no parameters");
-    refused(nf_coupling(3, two, nf_affine(2), nf_mlp(0, 4, 0, &(nf_mlp_options){.n_hidden = 1})), NF_EARG, "nf_mlp");
-    refused(nf_coupling(3, two, nf_planar(0), nf_mlp(1, 4, 0, NULL)), NF_EARG, "nf_planar");
+    no_flow(nf_coupling(3, NULL, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
+    no_flow(nf_coupling(0, two, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
+    no_flow(nf_coupling(3, none, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "none of the 3 rows");
+    no_flow(nf_coupling(3, two, nf_affine(1), nf_mlp(1, 2, 0, NULL)), NF_EDIM, "takes 1");
+    no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(2, 4, 0, NULL)), NF_EDIM, "passes 1 of 3");
+    no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(1, 3, 0, NULL)), NF_EDIM, "4 parameters");
+    no_flow(nf_coupling(3, all, nf_affine(3), nf_mlp(3, 6, 0, NULL)), NF_EDIM, "passes 0 of 3");
+    no_flow(nf_coupling(3, two, nf_lu_linear(2, 1), nf_mlp(1, 6, 0, NULL)), NF_EUNSUPPORTED, "NF_PER_SAMPLE");
+    no_flow(nf_coupling(3, two, nf_permutation(2, order), nf_mlp(1, 1, 0, NULL)), NF_EARG, "no parameters");
+    no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(0, 4, 0, &(nf_mlp_options){.n_hidden = 1})), NF_EARG, "nf_mlp");
+    no_flow(nf_coupling(3, two, nf_planar(0), nf_mlp(1, 4, 0, NULL)), NF_EARG, "nf_planar");
     cr_assert_eq(alloc_live(), live);
 }
 

@@ -2,7 +2,7 @@
    one's own objective. */
 #include "base/memory.h"
 #include "expect.h"
-#include "fail_likelihood.h"
+#include "fail_step.h"
 #include "temp_files.h"
 #include <fcntl.h>
 #include <math.h>
@@ -81,7 +81,7 @@ static nf_data points(void)
 
 static nf_model *conditional(void)
 {
-    nf_model *m = nf_model_new(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL);
+    nf_model *m = nf_model_of_dist(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
     return m;
 }
@@ -545,8 +545,8 @@ Test(source, failing_allocations)
     nf_source source;
     const nf_data d = data_of(&t, &source, false);
     nf_real g[4 * DIM];
-    const size_t failures =
-        fail_each_of_a_step(fail_alloc_after, m, &d, g) + fail_each_of_a_step(fail_arena_once, m, &d, g);
+    const size_t failures = fail_each_of_a_step(fail_alloc_after, likelihood_of, m, &d, g) +
+                            fail_each_of_a_step(fail_arena_once, likelihood_of, m, &d, g);
     cr_assert_geq(failures, 12);
     nf_model_free(m);
 }
@@ -582,7 +582,7 @@ static int read_file(void *user, size_t count, const size_t *rows, nf_real *x, n
 static nf_model *wide_model(void)
 {
     nf_flow *layers[] = {nf_planar(WIDE), nf_full_affine(WIDE)};
-    return nf_model_new(nf_pushforward(nf_normal(WIDE), nf_chain(layers, 2)), NULL);
+    return nf_model_of_dist(nf_pushforward(nf_normal(WIDE), nf_chain(layers, 2)), NULL);
 }
 
 /* What the child with little memory found. */

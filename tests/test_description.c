@@ -217,7 +217,7 @@ Test(description, says_where_it_is_wrong)
             "child 1.0: flow 'spline': nf_spline: `box` is -1");
     refused(FLOW("chain") CHILDREN(FLOW("planar") "}, {}"), "nf_rebuild: child 1: an object");
     refused(FLOW("coupling") FIELDS("\"mask\": [0, 2, 0]"), "item 1 of the field 'mask' is neither 0 nor 1");
-    refused(MLP FIELDS("\"output\": \"relu\""), "which a last layer cannot have");
+    refused(MLP FIELDS("\"output\": \"default\""), "known are: relu, tanh,");
 }
 
 /* ---- choices ---- */
@@ -341,13 +341,6 @@ Test(description, choices_of_a_users_type)
 }
 
 /* ---- absurd ones ---- */
-
-static size_t peak_megabytes(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (size_t)u.ru_maxrss / 1024;
-}
 
 #define MASKED(dim, out, fields) \
     "{\"kind\": \"net\", \"type\": \"masked_net\", \"dim_in\": " dim ", \"dim_out\": " out FIELDS(fields)

@@ -1,8 +1,9 @@
 /* Every distribution of tests/conformance/dist_rows.h, in several dimensions and both precisions: densities integrate
    to 1, samples have GSL's distribution functions and independent dimensions, scores of samples are their log q, all
    gradients against differences, bits against threads, files, extremes. */
+#include "support/numbers.h"
 #include "conformance/dist_rows.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <gsl/gsl_sort.h>
@@ -30,24 +31,6 @@ typedef struct subject {
     nf_pass p;
 } subject;
 
-static nf_real *normals(uint64_t seed, size_t n, double scale)
-{
-    nf_real *v = calloc(n + 1, sizeof *v);
-    if (n)
-        nf_noise_normal(&(nf_noise){.seed = seed, .site = 3}, n, 1, 1, v);
-    for (size_t i = 0; i < n; i++)
-        v[i] = (nf_real)(scale * (double)v[i]);
-    return v;
-}
-
-static double dot(size_t n, const nf_real *a, const nf_real *b)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 /* A tile of normals; padding repeats column N - 1, or is 0. */
 static nf_real *tile_of(uint64_t seed, size_t rows, double scale, bool cotangent)
 {
@@ -63,7 +46,7 @@ static void start(subject *s, const dist_row *row, size_t dim)
     s->dim = dim;
     nf_dist *dist = row->build(dim);
     cr_assert_not_null(dist, "%s: %s", row->name, nf_error_message());
-    s->m = nf_model_new(dist, &(nf_model_options){.seed = 11 + dim});
+    s->m = nf_model_of_dist(dist, &(nf_model_options){.seed = 11 + dim});
     cr_assert_not_null(s->m, "%s: %s", row->name, nf_error_message());
     s->n_ctx = nf_model_shape(s->m)->n_ctx;
     s->n_params = nf_model_shape(s->m)->n_params;
@@ -476,7 +459,7 @@ Test(dists, covariance_of_a_full_normal)
 {
     enum { D = 3 };
     const double L[D][D] = {{0.7, 0, 0}, {-1.2, 0.9, 0}, {0.4, 1.7, 1.3}}, mean[D] = {1.1, -0.3, 2.6};
-    nf_model *m = nf_model_new(nf_full_normal(D), NULL);
+    nf_model *m = nf_model_of_dist(nf_full_normal(D), NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
     cr_assert_eq(nf_model_shape(m)->n_params, D * (D + 3) / 2);
     nf_real *theta = nf_model_theta(m), *x = calloc(DRAWS * D, sizeof *x);

@@ -85,8 +85,8 @@ static double short_fit(int number, size_t length, uint64_t steps, uint64_t star
     nf_flow *layers[8];
     for (size_t k = 0; k < length; k++)
         layers[k] = nf_planar(2);
-    nf_model *q =
-        nf_model_new(nf_pushforward(nf_diagonal_normal(2), nf_chain(layers, length)), &(nf_model_options){.seed = 5});
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(2), nf_chain(layers, length)),
+                                   &(nf_model_options){.seed = 5});
     cr_assert_not_null(q, "%s", nf_error_message());
     nf_real *theta = nf_model_theta(q) + 4;
     nf_noise_normal(&(nf_noise){.seed = start}, 5 * length, 1, 1, theta);

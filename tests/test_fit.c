@@ -90,7 +90,7 @@ static int note(void *user, const nf_progress *p)
 
 static nf_model *four_numbers(void)
 {
-    nf_model *m = nf_model_new(nf_diagonal_normal(P / 2), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(P / 2), NULL);
     cr_assert_eq(nf_model_shape(m)->n_params, P);
     return m;
 }
@@ -258,7 +258,7 @@ Test(fit, bad_steps_leave_the_state)
     nf_objective_type type = scripted;
     type.backward = backward_with_stats;
     script s = {.bad_from = 3, .bad_to = 4, .bad_gradient = 5};
-    states all = {.m = nf_model_new(nf_pushforward(nf_diagonal_normal(2), nf_batch_norm(2, NULL)), NULL)};
+    states all = {.m = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(2), nf_batch_norm(2, NULL)), NULL)};
     cr_assert(nf_model_shape(all.m)->n_params == P && nf_model_shape(all.m)->n_state == P + 1);
     nf_objective *o = nf_objective_new(&type, all.m, DRAWS, &s);
     cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 7, .callback = note_state, .user = &all}, NULL), NF_OK);
@@ -402,7 +402,7 @@ Test(fit, same_bits_for_all_thread_counts_and_runs)
         nf_flow *f[] = {nf_planar(DIM), nf_lu_linear(DIM, 4), nf_planar(DIM)};
         nf_target *t = nf_target_callback(DIM, sharp, &limit, k == 4 ? NF_SERIAL : NF_THREADSAFE);
         nf_model *m =
-            nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 3)), &(nf_model_options){.seed = 2});
+            nf_model_of_dist(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 3)), &(nf_model_options){.seed = 2});
         nf_objective *o = nf_elbo(m, t, &(nf_elbo_options){.draws = 517});
         nf_fit_report r;
         nf_fit_options options = {.steps = 40, .rate = 0.02, .seed = 6, .threads = threads[k], .clip_norm = 1.5};
@@ -423,7 +423,7 @@ Test(fit, warns_of_log_dets_that_run_away)
     const double limit = 1e9;
     for (int far = 0; far < 2; far++) {
         nf_target *t = nf_target_callback(2, sharp, (void *)&limit, NF_THREADSAFE);
-        nf_model *m = nf_model_new(nf_diagonal_normal(2), NULL);
+        nf_model *m = nf_model_of_dist(nf_diagonal_normal(2), NULL);
         nf_model_theta(m)[2] = nf_model_theta(m)[3] = NF_R(far ? -521 : -519); /* the bound is 1000 + 20 x 2 */
         cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
         nf_objective *o = nf_elbo(m, t, NULL);
@@ -441,7 +441,7 @@ Test(fit, all_draws_rejected_is_a_bad_step)
 {
     const double limit = -1e9;
     nf_target *t = nf_target_callback(2, sharp, (void *)&limit, NF_THREADSAFE);
-    nf_model *m = nf_model_new(nf_diagonal_normal(2), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(2), NULL);
     nf_objective *o = nf_elbo(m, t, NULL);
     nf_fit_report r;
     expect(nf_fit(o, &(nf_fit_options){.max_bad_steps = 3}, &r), NF_ENOTFINITE, "3 steps");
@@ -505,7 +505,7 @@ Test(fit, objectives_check_their_tables)
     nf_objective *o = nf_objective_new(&type, m, DRAWS, &s);
     cr_assert_eq(nf_objective_model(o), m);
     cr_assert_eq(nf_objective_batch(o), DRAWS);
-    cr_assert_eq(nf_objective_get_type(o), &type);
+    cr_assert_eq(nf_objective_table(o), &type);
     nf_step_report r;
     cr_assert_eq(nf_objective_value(o, NULL, 0, 0, &r), NF_OK);
     expect(nf_objective_value(NULL, NULL, 0, 0, &r), NF_EARG, "nf_objective_value");
@@ -579,7 +579,7 @@ Test(fit, failing_allocations)
     nf_target *t = nf_target_callback(2, sharp, (void *)&limit, NF_THREADSAFE);
     size_t before = alloc_live(), failures = 0;
     for (size_t k = 0;; k++) {
-        nf_model *m = nf_model_new(nf_pushforward(nf_normal(2), nf_lu_linear(2, 1)), NULL);
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), nf_lu_linear(2, 1)), NULL);
         nf_objective *o = nf_elbo(m, t, NULL);
         size_t made = alloc_live();
         fail_alloc_after(k);

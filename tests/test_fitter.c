@@ -237,7 +237,7 @@ Test(average, is_the_formula_and_better_than_the_last)
     diary *d = malloc(sizeof *d);
     double last = 0, averaged = 0;
     for (uint64_t seed = 0; seed < 8; seed++) {
-        nf_model *m = nf_model_new(nf_diagonal_normal(P / 2), NULL);
+        nf_model *m = nf_model_of_dist(nf_diagonal_normal(P / 2), NULL);
         d->m = m;
         for (size_t i = 0; i < P; i++)
             d->theta[0][i] = nf_model_theta(m)[i] = NF_R(0.25) * (nf_real)i;
@@ -274,7 +274,7 @@ Test(average, is_the_formula_and_better_than_the_last)
 Test(average, is_what_validation_sees)
 {
     bowl b = {.n_seen = 0}, v = {.n_seen = 0};
-    nf_model *m = nf_model_new(nf_diagonal_normal(P / 2), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(P / 2), NULL);
     nf_objective *o = nf_objective_new(&bowl_type, m, DRAWS, &b), *check = nf_objective_new(&bowl_type, m, 3, &v);
     diary *d[2] = {malloc(sizeof *d[0]), malloc(sizeof *d[1])};
     nf_fit_options options = {.steps = 40, .optimizer = nf_sgd(), .rate = 0.3, .callback = note};
@@ -321,7 +321,7 @@ Test(average, has_the_same_bits_for_all_thread_counts)
     nf_real *first = NULL;
     for (size_t k = 0; k < 3; k++) {
         const nf_recipe_options recipe = {.hidden = hidden, .n_hidden = 2, .n_layers = 3};
-        nf_model *m = nf_model_new(nf_pushforward(nf_normal(FIT_DIM), nf_maf(FIT_DIM, &recipe)), NULL);
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(FIT_DIM), nf_maf(FIT_DIM, &recipe)), NULL);
         cr_assert_not_null(m);
         const size_t n = nf_model_shape(m)->n_params;
         cr_assert_gt(n, 2 * 4096);
@@ -336,6 +336,61 @@ Test(average, has_the_same_bits_for_all_thread_counts)
         nf_model_free(m);
     }
     free(first);
+}
+
+/* ---- a fit of no steps ---- */
+
+Test(fitter, no_steps_but_an_evaluation)
+{
+    for (int averages = 0; averages < 2; averages++) {
+        fit_problem p = fit_problem_new();
+        const fit_numbers before = fit_numbers_of(p.m);
+        nf_step_report wanted;
+        nf_fit_report r;
+        cr_assert_eq(nf_objective_value(p.validation, NULL, 0, 0, &wanted), NF_OK);
+        const nf_fit_options options = {
+            .steps = NF_NONE, .validation = averages ? p.validation : NULL, .average = averages ? 0.9 : 0};
+        cr_assert_eq(nf_fit(p.o, &options, &r), NF_OK, "%s", nf_error_message());
+        cr_assert(r.steps == 0 && r.skipped == 0 && r.reason == NF_STOP_STEPS && r.best_step == 0);
+        if (averages)
+            cr_assert_float_eq(r.best, wanted.loss, 1e-6 * fabs(wanted.loss));
+        else
+            cr_assert_eq(r.best, INFINITY);
+        const fit_numbers after = fit_numbers_of(p.m);
+        cr_assert_arr_eq(before.theta, after.theta, sizeof before.theta);
+        fit_problem_free(&p);
+    }
+}
+
+/* Only the last step is evaluated, and only there a checkpoint would be due. */
+Test(fitter, evaluations_at_the_end_alone)
+{
+    fit_problem p = fit_problem_new();
+    nf_fit_report r;
+    const nf_fit_options options = {
+        .steps = 37, .validation = p.validation, .validate_every = NF_NONE, .checkpoint_every = NF_NONE};
+    cr_assert_eq(nf_fit(p.o, &options, &r), NF_OK, "%s", nf_error_message());
+    cr_assert(r.steps == 37 && r.best_step == 37 && isfinite(r.best));
+    fit_problem_free(&p);
+}
+
+/* The default schedule is the constant 1; a constant 0 moves nothing. */
+Test(fitter, schedules_that_are_constant)
+{
+    const nf_schedule schedules[] = {
+        {.kind = NF_SCHEDULE_DEFAULT}, {.kind = NF_CONSTANT, .from = 1}, {.kind = NF_CONSTANT}};
+    fit_numbers numbers[3];
+    for (int k = 0; k < 3; k++) {
+        nf_model *m = fit_model(2);
+        nf_objective *o = fit_objective(m, 0, 60, 16);
+        const fit_numbers before = fit_numbers_of(m);
+        cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 9, .schedule = schedules[k]}, NULL), NF_OK);
+        numbers[k] = fit_numbers_of(m);
+        cr_assert_eq(memcmp(before.theta, numbers[k].theta, sizeof before.theta) == 0, k == 2);
+        nf_objective_free(o);
+        nf_model_free(m);
+    }
+    cr_assert_arr_eq(numbers[0].theta, numbers[1].theta, sizeof numbers[0].theta);
 }
 
 /* ---- failures ---- */
@@ -357,8 +412,10 @@ Test(fitter, arguments)
         cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.average = wrong[k]}));
         expect(nf_error_status(), NF_EARG, "nf_fitter_new: `options->average`");
     }
-    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.kind = (nf_schedule_kind)5}}));
-    expect(nf_error_status(), NF_EARG, "schedule.kind` is 5");
+    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.kind = (nf_schedule_kind)6}}));
+    expect(nf_error_status(), NF_EARG, "schedule.kind` is 6");
+    cr_assert_null(nf_fitter_new(p.o, &(nf_fit_options){.schedule = {.from = 0.5}}));
+    expect(nf_error_status(), NF_EARG, "`options->schedule` goes from 0.5 to 0, but has no kind");
     cr_assert_null(nf_fitter_new(NULL, NULL));
     expect(nf_error_status(), NF_EARG, "nf_fitter_new: `o`");
     expect(nf_fitter_run(NULL, 1, NULL), NF_EARG, "nf_fitter_run: `f`");

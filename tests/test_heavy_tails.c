@@ -27,7 +27,7 @@ Test(heavy_tails, fitted_without_a_bad_step)
 {
     nf_flow *flow = nf_chain((nf_flow *[]){nf_full_affine(D), nf_soft_log(D, NULL), nf_affine(D)}, 3);
     nf_dist *base = nf_student_t(D, &(nf_student_t_options){.learn = true});
-    nf_model *m = nf_model_new(nf_pushforward(base, flow), NULL);
+    nf_model *m = nf_model_of_dist(nf_pushforward(base, flow), NULL);
     nf_target *t = nf_target_point_callback(D, heavy, NULL, NF_THREADSAFE);
     nf_objective *o = nf_elbo(m, t, &(nf_elbo_options){.draws = 64});
     cr_assert(m && t && o, "%s", nf_error_message());

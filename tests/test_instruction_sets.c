@@ -280,7 +280,7 @@ Test(results, of_distributions)
 {
     for (size_t i = 0; i < N_DIST_ROWS; i++) {
         dist_case c = {.dim = 5};
-        c.m = nf_model_new(dist_rows[i].build(c.dim), &(nf_model_options){.seed = 11});
+        c.m = nf_model_of_dist(dist_rows[i].build(c.dim), &(nf_model_options){.seed = 11});
         cr_assert_not_null(c.m, "%s", nf_error_message());
         const size_t n_params = nf_model_shape(c.m)->n_params;
         nf_real *shift = normals(19, n_params, dist_rows[i].theta_scale);

@@ -3,7 +3,6 @@
 #include "temp_files.h"
 #include <nflow/data.h>
 #include <criterion/criterion.h>
-#include <sys/resource.h>
 #include <zlib.h>
 
 static char folder[64], path[128], gz_path[128];
@@ -15,12 +14,7 @@ static void setup(void)
     snprintf(gz_path, sizeof gz_path, "%s/data.gz", folder);
 }
 
-static void teardown(void)
-{
-    temp_remove(folder);
-}
-
-TestSuite(io, .init = setup, .fini = teardown);
+TestSuite(io, .init = setup, .fini = temp_teardown);
 
 /* Bytes without pattern. */
 static void fill(unsigned char *bytes, size_t n)
@@ -83,7 +77,7 @@ Test(io, idx_of_every_rank)
         write_gz(file, length);
         for (int gz = 0; gz < 2; gz++) {
             nf_bytes b;
-            cr_assert_eq(nf_read_idx(gz ? gz_path : path, &b), NF_OK, "%s", nf_error_message());
+            cr_assert_eq(nf_load_idx(gz ? gz_path : path, &b), NF_OK, "%s", nf_error_message());
             cr_assert(b.n == 3 && b.dim == total / 3);
             cr_assert(b.height == (rank >= 3 ? 5 : 0) && b.width == (rank >= 3 ? 7 : 0));
             cr_assert_arr_eq(b.data, file + 4 + 4 * rank, total);
@@ -104,7 +98,7 @@ Test(io, idx_larger_than_every_buffer)
     append_gz(file + length / 3, length - length / 3);
     for (int gz = 0; gz < 2; gz++) {
         nf_bytes b;
-        cr_assert_eq(nf_read_idx(gz ? gz_path : path, &b), NF_OK, "%s", nf_error_message());
+        cr_assert_eq(nf_load_idx(gz ? gz_path : path, &b), NF_OK, "%s", nf_error_message());
         cr_assert(b.n == 331 && b.dim == 667 && memcmp(b.data, file + 16, total) == 0);
         nf_bytes_free(&b);
     }
@@ -138,31 +132,31 @@ Test(io, idx_refuses)
         file_write(path, file, length);
         write_gz(file, length);
         nf_bytes b = {.n = 17};
-        expect(nf_read_idx(path, &b), NF_EFORMAT, &b, path, bad[i].trouble);
-        expect(nf_read_idx(gz_path, &b), NF_EFORMAT, &b, gz_path, bad[i].trouble);
+        expect(nf_load_idx(path, &b), NF_EFORMAT, &b, path, bad[i].trouble);
+        expect(nf_load_idx(gz_path, &b), NF_EFORMAT, &b, gz_path, bad[i].trouble);
     }
     unsigned char cut[10] = {0, 0, 8, 3, 0, 0, 0, 7, 0, 0};
     nf_bytes b;
     file_write(path, cut, 10);
-    expect(nf_read_idx(path, &b), NF_EFORMAT, &b, path, "the header is cut: rank 3, but 6 bytes");
+    expect(nf_load_idx(path, &b), NF_EFORMAT, &b, path, "the header is cut: rank 3, but 6 bytes");
     file_write(path, cut, 3);
-    expect(nf_read_idx(path, &b), NF_EFORMAT, &b, path, "3 bytes are too few");
+    expect(nf_load_idx(path, &b), NF_EFORMAT, &b, path, "3 bytes are too few");
     file_write(path, cut, 0);
-    expect(nf_read_idx(path, &b), NF_EFORMAT, &b, path, "0 bytes are too few");
+    expect(nf_load_idx(path, &b), NF_EFORMAT, &b, path, "0 bytes are too few");
 }
 
 Test(io, bad_calls)
 {
     nf_bytes b;
-    cr_assert_eq(nf_read_idx(NULL, &b), NF_EARG);
-    cr_assert_eq(nf_read_idx(path, NULL), NF_EARG);
-    cr_assert_eq(nf_read_packed_bits(NULL, 3, &b), NF_EARG);
-    cr_assert_eq(nf_read_packed_bits(path, 3, NULL), NF_EARG);
-    cr_assert_eq(nf_read_packed_bits(path, 0, &b), NF_EARG);
+    cr_assert_eq(nf_load_idx(NULL, &b), NF_EARG);
+    cr_assert_eq(nf_load_idx(path, NULL), NF_EARG);
+    cr_assert_eq(nf_load_packed_bits(NULL, 3, &b), NF_EARG);
+    cr_assert_eq(nf_load_packed_bits(path, 3, NULL), NF_EARG);
+    cr_assert_eq(nf_load_packed_bits(path, 0, &b), NF_EARG);
     nf_bytes_free(NULL);
-    expect(nf_read_idx(path, &b), NF_EIO, &b, path, "No such file");
-    expect(nf_read_packed_bits(path, 784, &b), NF_EIO, &b, path, "No such file");
-    expect(nf_read_idx(folder, &b), NF_EIO, &b, folder, "directory");
+    expect(nf_load_idx(path, &b), NF_EIO, &b, path, "No such file");
+    expect(nf_load_packed_bits(path, 784, &b), NF_EIO, &b, path, "No such file");
+    expect(nf_load_idx(folder, &b), NF_EIO, &b, folder, "directory");
 }
 
 /* Every prefix of a sound file is refused, plain or gzip. */
@@ -174,13 +168,13 @@ Test(io, idx_truncated_anywhere)
     nf_bytes b;
     for (size_t n = 0; n < length; n++) {
         file_write(path, file, n);
-        expect(nf_read_idx(path, &b), NF_EFORMAT, &b, path, "nf_read_idx");
+        expect(nf_load_idx(path, &b), NF_EFORMAT, &b, path, "nf_load_idx");
     }
     write_gz(file, length);
     packed = file_read(gz_path, &n_packed);
     for (size_t n = 0; n < n_packed; n++) {
         file_write(path, packed, n);
-        expect(nf_read_idx(path, &b), NF_EFORMAT, &b, path, n < 3 ? "too few" : "end early");
+        expect(nf_load_idx(path, &b), NF_EFORMAT, &b, path, n < 3 ? "too few" : "end early");
     }
     free(packed);
 }
@@ -198,11 +192,11 @@ Test(io, gzip_damaged_anywhere)
         file_write(path, packed, n_packed);
         packed[bit / 8] ^= (unsigned char)(1u << bit % 8);
         nf_bytes b;
-        nf_status status = nf_read_idx(path, &b);
+        nf_status status = nf_load_idx(path, &b);
         if (status == NF_OK)
             cr_assert_arr_eq(b.data, file + 16, 60);
         else
-            expect(status, NF_EFORMAT, &b, path, "nf_read_idx");
+            expect(status, NF_EFORMAT, &b, path, "nf_load_idx");
         refused += status != NF_OK;
         nf_bytes_free(&b);
     }
@@ -210,19 +204,12 @@ Test(io, gzip_damaged_anywhere)
     packed[n_packed - 6] ^= 0x10;
     file_write(path, packed, n_packed);
     nf_bytes b;
-    expect(nf_read_idx(path, &b), NF_EFORMAT, &b, path, "incorrect data check");
+    expect(nf_load_idx(path, &b), NF_EFORMAT, &b, path, "incorrect data check");
     packed[n_packed - 6] ^= 0x10;
     packed[n_packed] = 0x5b;
     file_write(path, packed, n_packed + 1);
-    cr_assert_eq(nf_read_idx(path, &b), NF_EFORMAT); /* garbage behind the member */
+    cr_assert_eq(nf_load_idx(path, &b), NF_EFORMAT); /* garbage behind the member */
     free(packed);
-}
-
-static size_t peak_megabytes(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (size_t)u.ru_maxrss / 1024;
 }
 
 /* Claims cost nothing: 4 GB promised by 100 bytes, and gzip that unpacks to far more than the header says. */
@@ -234,11 +221,11 @@ Test(io, memory_follows_contents)
     nf_bytes b;
     size_t before = peak_megabytes();
     write_gz(file, make_idx(file, 8, 2, liar, 100));
-    expect(nf_read_idx(gz_path, &b), NF_EFORMAT, &b, gz_path, "100 bytes of data");
+    expect(nf_load_idx(gz_path, &b), NF_EFORMAT, &b, gz_path, "100 bytes of data");
     write_gz(file, make_idx(file, 8, 2, honest, 10));
     for (int i = 0; i < 200; i++)
         append_gz(zeros, sizeof zeros);
-    expect(nf_read_idx(gz_path, &b), NF_EFORMAT, &b, gz_path, "left over");
+    expect(nf_load_idx(gz_path, &b), NF_EFORMAT, &b, gz_path, "left over");
     cr_assert_leq(peak_megabytes() - before, 64);
 }
 
@@ -253,7 +240,7 @@ Test(io, packed_bits)
         write_gz(file, n * row);
         for (int gz = 0; gz < 2; gz++) {
             nf_bytes b;
-            cr_assert_eq(nf_read_packed_bits(gz ? gz_path : path, dim, &b), NF_OK, "%s", nf_error_message());
+            cr_assert_eq(nf_load_packed_bits(gz ? gz_path : path, dim, &b), NF_OK, "%s", nf_error_message());
             cr_assert(b.n == n && b.dim == dim && b.height == 0 && b.width == 0);
             for (size_t i = 0; i < n; i++)
                 for (size_t j = 0; j < dim; j++) {
@@ -270,12 +257,12 @@ Test(io, packed_bits_refuses)
     unsigned char file[200] = {0x5a, 0x31};
     nf_bytes b;
     file_write(path, file, 0);
-    expect(nf_read_packed_bits(path, 784, &b), NF_EFORMAT, &b, path, "no rows");
+    expect(nf_load_packed_bits(path, 784, &b), NF_EFORMAT, &b, path, "no rows");
     file_write(path, file, 197);
-    expect(nf_read_packed_bits(path, 784, &b), NF_EFORMAT, &b, path, "197 bytes");
-    expect(nf_read_packed_bits(path, SIZE_MAX, &b), NF_EFORMAT, &b, path, "197 bytes");
+    expect(nf_load_packed_bits(path, 784, &b), NF_EFORMAT, &b, path, "197 bytes");
+    expect(nf_load_packed_bits(path, SIZE_MAX, &b), NF_EFORMAT, &b, path, "197 bytes");
     write_gz(file, 97);
-    expect(nf_read_packed_bits(gz_path, 784, &b), NF_EFORMAT, &b, gz_path, "97 bytes");
+    expect(nf_load_packed_bits(gz_path, 784, &b), NF_EFORMAT, &b, gz_path, "97 bytes");
 }
 
 /* There is no header to bound a bomb, so gzip is bounded as such. */
@@ -285,7 +272,7 @@ Test(io, packed_bits_bomb)
     nf_bytes b;
     for (int i = 0; i < 65; i++)
         append_gz(zeros, sizeof zeros);
-    expect(nf_read_packed_bits(gz_path, 784, &b), NF_EFORMAT, &b, gz_path, "unpacks to");
+    expect(nf_load_packed_bits(gz_path, 784, &b), NF_EFORMAT, &b, gz_path, "unpacks to");
 }
 
 Test(io, allocation_failures)
@@ -299,7 +286,7 @@ Test(io, allocation_failures)
             nf_bytes b;
             size_t live = alloc_live();
             fail_alloc_once(k);
-            nf_status status = bits ? nf_read_packed_bits(gz_path, 8, &b) : nf_read_idx(gz_path, &b);
+            nf_status status = bits ? nf_load_packed_bits(gz_path, 8, &b) : nf_load_idx(gz_path, &b);
             bool failed = fail_alloc_off();
             cr_assert_eq(status, failed ? NF_ENOMEM : NF_OK, "allocation %zu: %s", k, nf_error_message());
             nf_bytes_free(&b);
@@ -344,7 +331,7 @@ Test(io, mnist)
         char name[512];
         nf_bytes b;
         snprintf(name, sizeof name, "%s/%s", data, files[i].name);
-        nf_status status = files[i].bits ? nf_read_packed_bits(name, 784, &b) : nf_read_idx(name, &b);
+        nf_status status = files[i].bits ? nf_load_packed_bits(name, 784, &b) : nf_load_idx(name, &b);
         cr_assert_eq(status, NF_OK, "%s", nf_error_message());
         cr_assert(b.n == files[i].n && b.height == files[i].height && b.width == files[i].width);
         cr_assert_eq(b.dim, files[i].bits || files[i].height ? 784 : 1);

@@ -1,6 +1,6 @@
 /* Minibatches (every row once an epoch, whatever came before), binarisation, and maximum likelihood. */
 #include "base/memory.h"
-#include "fail_likelihood.h"
+#include "fail_step.h"
 #include "data/data.h"
 #include "data/minibatch.h"
 #include "objective_fixture.h"
@@ -267,12 +267,12 @@ static void make_points(nf_real *x, nf_real *ctx)
 static nf_model *layered(void)
 {
     nf_flow *f[] = {nf_planar(DIM), nf_affine(DIM), nf_radial(DIM), nf_lu_linear(DIM, 17)};
-    return stir(nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 4)), NULL), 0.3);
+    return stir(nf_model_of_dist(nf_pushforward(nf_diagonal_normal(DIM), nf_chain(f, 4)), NULL), 0.3);
 }
 
 static nf_model *conditional(void)
 {
-    return stir(nf_model_new(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL), 0.3);
+    return stir(nf_model_of_dist(nf_conditional_normal(DIM, nf_mlp(1, 2 * DIM, 0, NULL)), NULL), 0.3);
 }
 
 Test(likelihood, loss_is_the_mean_score_and_the_gradient_its_slope)
@@ -286,7 +286,7 @@ Test(likelihood, loss_is_the_mean_score_and_the_gradient_its_slope)
         nf_objective *o = nf_maximum_likelihood(m, &d, &(nf_likelihood_options){.batch = 1000});
         cr_assert_not_null(o, "%s", nf_error_message());
         cr_assert_eq(nf_objective_batch(o), POINTS);
-        cr_assert_str_eq(nf_objective_get_type(o)->terms[0], "log_p");
+        cr_assert_str_eq(nf_objective_table(o)->terms[0], "log_p");
         cr_assert_eq(nf_log_prob(m, NULL, NULL, POINTS, x, d.ctx, log_p), NF_OK);
         double mean = 0;
         for (size_t i = 0; i < POINTS; i++)
@@ -305,7 +305,7 @@ Test(likelihood, normal_finds_mean_and_deviation)
 {
     static nf_real x[POINTS * DIM], ctx[POINTS];
     make_points(x, ctx);
-    nf_model *m = nf_model_new(nf_diagonal_normal(DIM), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(DIM), NULL);
     nf_data d = {.n = POINTS, .dim = DIM, .x = x};
     nf_objective *o = nf_maximum_likelihood(m, &d, &(nf_likelihood_options){.batch = POINTS});
     nf_fit_options options = {.steps = 2000, .rate = 0.05, .threads = 1};
@@ -400,6 +400,6 @@ Test(likelihood, failing_allocations)
     nf_real g[64];
     nf_model *m = conditional();
     nf_data d = {.n = POINTS, .dim = DIM, .x = x, .n_ctx = 1, .ctx = ctx, .binarise = NF_BINARISE_STATIC};
-    cr_assert_geq(fail_each_of_a_step(fail_alloc_after, m, &d, g), 8);
+    cr_assert_geq(fail_each_of_a_step(fail_alloc_after, likelihood_of, m, &d, g), 8);
     nf_model_free(m);
 }

@@ -1,6 +1,9 @@
 /* Affine, LU-linear and permutation flows against the matrices they claim to be, built naively in double, with GSL's LU
    for determinants and inverses. */
-#include "object/tiles.h"
+#include "expect.h"
+#include "support/numbers.h"
+#include "base/memory.h"
+#include "object/pack.h"
 #include "object/tree.h"
 #include "fail_alloc.h"
 #include "flows/linear/lu_linear.h"
@@ -22,19 +25,6 @@
 
 enum { N = 23, MAX_DIM = 17 };
 
-static void draw(nf_real *v, size_t count, double scale, uint64_t seed)
-{
-    nf_noise noise = {.seed = seed, .site = 5};
-    nf_noise_normal(&noise, count, 1, 1, v);
-    for (size_t i = 0; i < count; i++)
-        v[i] = (nf_real)(scale * (double)v[i]);
-}
-
-static void near(double got, double wanted, double tolerance, const char *what, size_t i)
-{
-    cr_assert_float_eq(got, wanted, tolerance * (1 + fabs(wanted)), "%s %zu: %.12g, not %.12g", what, i, got, wanted);
-}
-
 /* ---- affine ---- */
 
 static const nf_direction directions[] = {NF_FORWARD, NF_INVERSE};
@@ -48,11 +38,11 @@ static void check_affine(nf_direction d, bool per_sample)
     nf_real g_theta[2 * DIM * LD], was[2 * DIM * LD];
     double log_det[LD], log_det_was = 0.371;
     size_t step = per_sample ? LD : 1;
-    draw(theta, 2 * DIM * LD, 0.8, 1);
-    draw(x, DIM * LD, 1.3, 2);
-    draw(gy, DIM * LD, 1, 3);
-    draw(g_log_det, LD, 1, 4);
-    draw(g_theta, 2 * DIM * LD, 1, 5);
+    draw(1, 2 * DIM * LD, 0.8, theta);
+    draw(2, DIM * LD, 1.3, x);
+    draw(3, DIM * LD, 1, gy);
+    draw(4, LD, 1, g_log_det);
+    draw(5, 2 * DIM * LD, 1, g_theta);
     nfi_pad(DIM, N, LD, x);
     nfi_pad(2 * DIM, N, per_sample ? LD : 1, theta);
     nfi_pad_zero(DIM, N, LD, gy);
@@ -107,7 +97,7 @@ Test(linear, affine_starts_as_the_identity)
     nf_model *m = nf_model_of_flow(nf_affine(4), NULL);
     nf_real x[N * 4], y[N * 4];
     double log_det[N];
-    draw(x, N * 4, 2, 9);
+    draw(9, N * 4, 2, x);
     cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, NULL, y, log_det), NF_OK);
     cr_assert_arr_eq(x, y, sizeof x);
     for (size_t i = 0; i < N; i++)
@@ -147,11 +137,11 @@ static void set_up(fixture *f, size_t dim, uint64_t seed)
     f->m = nf_model_of_flow(nf_lu_linear(dim, seed), NULL);
     cr_assert_not_null(f->m, "%s", nf_error_message());
     dense(f, NF_FORWARD, f->start);
-    draw(nf_model_theta(f->m), nf_model_shape(f->m)->n_params, 0.4, 31);
+    draw(31, nf_model_shape(f->m)->n_params, 0.4, nf_model_theta(f->m));
     cr_assert_eq(nf_model_update(f->m, NF_EVAL), NF_OK);
-    draw(f->x, N * dim, 1.3, 32);
-    draw(f->gy, N * dim, 1, 33);
-    draw(f->g_log_det, N, 1, 34);
+    draw(32, N * dim, 1.3, f->x);
+    draw(33, N * dim, 1, f->gy);
+    draw(34, N, 1, f->g_log_det);
 }
 
 /* W = P L (U + diag(sign e^s)) at theta (in double), by full products, from the header's words. */
@@ -256,7 +246,7 @@ static void check_lu(size_t dim, nf_direction d)
     for (size_t part = 0; part < 5; part++) {
         size_t lo = part < 4 ? end[part] : 0, hi = part < 4 ? end[part + 1] : n_params;
         memset(v, 0, n_params * sizeof *v);
-        draw(v + lo, hi - lo ? hi - lo : 1, hi - lo ? 1 : 0, 40 + part);
+        draw(40 + part, hi - lo ? hi - lo : 1, hi - lo ? 1 : 0, v + lo);
         double step = 1e-6, along = 0;
         for (size_t i = 0; i < n_params; i++)
             along += (double)g[i] * (double)v[i];
@@ -307,7 +297,7 @@ Test(linear, lu_pulls_both_halves_of_prep_back)
     size_t length = nf_model_gradient_size(f.m);
     nf_real g[86], first[86] = {0}, second[86] = {0}, sum[30] = {0}, parts[30] = {0};
     cr_assert_eq(length, 86);
-    draw(g, 86, 1, 51);
+    draw(51, 86, 1, g);
     for (size_t i = 0; i < 86; i++)
         *(i < 55 ? &first[i] : &second[i]) = g[i];
     cr_assert_eq(nf_model_pull_gradient(f.m, g, sum), NF_OK);
@@ -379,7 +369,7 @@ static prepared begin_prepared(size_t d)
     b.m = nf_model_of_flow(nf_lu_linear(d, NF_LU_IDENTITY), NULL);
     cr_assert_not_null(b.m, "%s", nf_error_message());
     cr_assert_eq(nf_model_shape(b.m)->n_prep, b.n_prep);
-    draw(nf_model_theta(b.m), b.n_theta, 0.4 / sqrt((double)d), 81);
+    draw(81, b.n_theta, 0.4 / sqrt((double)d), nf_model_theta(b.m));
     cr_assert_eq(nf_model_update(b.m, NF_EVAL), NF_OK);
     b.wanted = calloc(b.n_prep, sizeof *b.wanted);
     b.ahead = calloc(b.n_prep, sizeof *b.ahead);
@@ -387,7 +377,7 @@ static prepared begin_prepared(size_t d)
     b.direction = calloc(b.n_theta, sizeof *b.direction);
     b.g = calloc(b.n_theta + b.n_prep, sizeof *b.g);
     b.g_theta = calloc(b.n_theta, sizeof *b.g_theta);
-    draw(b.direction, b.n_theta, 1, 82);
+    draw(82, b.n_theta, 1, b.direction);
     return b;
 }
 
@@ -440,7 +430,7 @@ Test(linear, lu_by_blocks_pulls_gradients_back)
             prepared b = begin_prepared(block_dims[k]);
             const size_t half = b.d * b.ld;
             nf_real *g = b.g + b.n_theta;
-            draw(g, b.n_prep, 1, 83);
+            draw(83, b.n_prep, 1, g);
             for (size_t i = 0; i < 2 * half; i++)
                 if (!(halves & (i < half ? 1 : 2)))
                     g[i] = 0;
@@ -472,8 +462,8 @@ Test(linear, lu_solves_with_its_transposed_jacobian)
     nf_real prep[56];
     cr_assert_eq(nfi_tree_prepare(nf_model_object(f.m), NF_EVAL, p.theta, NULL, prep), NF_OK);
     p.prep = prep;
-    draw(x, 160, 1, 61);
-    draw(gx, 160, 1, 62);
+    draw(61, 160, 1, x);
+    draw(62, 160, 1, gx);
     for (int d = 0; d < 2; d++) {
         cr_assert_eq(nf_flow_solve_jt(nf_model_object(f.m), directions[d], &p, x, NULL, NULL, gx, gy), NF_OK);
         cr_assert_eq(
@@ -526,8 +516,8 @@ Test(linear, permutation)
     memset(order, 0, sizeof order); /* the flow has its own copy */
     nf_real x[N * 5], y[N * 5], back[N * 5], gx[N * 5], g_log_det[N];
     double log_det[N];
-    draw(x, N * 5, 1, 71);
-    draw(g_log_det, N, 1, 72);
+    draw(71, N * 5, 1, x);
+    draw(72, N, 1, g_log_det);
     cr_assert_eq(nf_model_shape(m)->flags, NF_PER_SAMPLE);
     cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, NULL, y, log_det), NF_OK);
     cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, y, NULL, back, NULL), NF_OK);
@@ -544,7 +534,7 @@ Test(linear, permutation)
     cr_assert_arr_eq(gx, y, sizeof x);
     nf_pass p = {.n = 1, .ld = 16};
     nf_real u[5 * 16], v[5 * 16];
-    draw(u, 80, 1, 73);
+    draw(73, 80, 1, u);
     cr_assert_eq(nf_flow_solve_jt(nf_model_object(m), NF_FORWARD, &p, NULL, NULL, NULL, u, v), NF_OK);
     for (size_t i = 0; i < 5; i++)
         cr_assert(v[i * 16] == u[same[i] * 16], "J^-T, row %zu", i);
@@ -556,7 +546,7 @@ Test(linear, permutations_in_reverse_and_at_random)
     enum { DIM = 9 };
     size_t order[DIM], other[DIM];
     nf_real x[DIM], y[DIM];
-    draw(x, DIM, 1, 75);
+    draw(75, DIM, 1, x);
     nf_model *m = nf_model_of_flow(nf_reverse(DIM), NULL);
     cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
     for (size_t i = 0; i < DIM; i++)
@@ -574,27 +564,20 @@ Test(linear, permutations_in_reverse_and_at_random)
 
 /* ---- refusals ---- */
 
-static void refused(nf_flow *f, const char *words)
-{
-    cr_assert_null(f, "%s was accepted", words);
-    cr_assert_eq(nf_error_status(), NF_EARG);
-    cr_assert_not_null(strstr(nf_error_message(), words), "'%s' lacks '%s'", nf_error_message(), words);
-}
-
 Test(linear, bad_arguments_are_refused)
 {
     size_t live = alloc_live();
-    refused(nf_affine(0), "nf_affine: `dim` is 0");
-    refused(nf_affine(SIZE_MAX), "nf_affine: `dim` is");
-    refused(nf_lu_linear(0, 3), "nf_lu_linear: `dim` is 0");
-    refused(nf_lu_linear((size_t)1 << 40, 3), "nf_lu_linear: `dim` is");
-    refused(nf_permutation(0, (size_t[]){0}), "nf_permutation: `dim` is 0");
-    refused(nf_permutation(3, NULL), "`order` is NULL");
-    refused(nf_permutation(SIZE_MAX, (size_t[]){0}), "nf_permutation: `dim` is");
-    refused(nf_permutation(4, (size_t[]){1, 0, 3, 4}), "order[3] is 4, but `dim` is 4");
-    refused(nf_permutation(4, (size_t[]){1, 0, 1, 3}), "order[2] is 1, which an earlier entry is already");
-    refused(nf_reverse(0), "nf_reverse: `dim` is 0");
-    refused(nf_random_permutation(0, 5), "nf_random_permutation: `dim` is 0");
+    no_flow(nf_affine(0), NF_EARG, "nf_affine: `dim` is 0");
+    no_flow(nf_affine(SIZE_MAX), NF_EARG, "nf_affine: `dim` is");
+    no_flow(nf_lu_linear(0, 3), NF_EARG, "nf_lu_linear: `dim` is 0");
+    no_flow(nf_lu_linear((size_t)1 << 40, 3), NF_EARG, "nf_lu_linear: `dim` is");
+    no_flow(nf_permutation(0, (size_t[]){0}), NF_EARG, "nf_permutation: `dim` is 0");
+    no_flow(nf_permutation(3, NULL), NF_EARG, "`order` is NULL");
+    no_flow(nf_permutation(SIZE_MAX, (size_t[]){0}), NF_EARG, "nf_permutation: `dim` is");
+    no_flow(nf_permutation(4, (size_t[]){1, 0, 3, 4}), NF_EARG, "order[3] is 4, but `dim` is 4");
+    no_flow(nf_permutation(4, (size_t[]){1, 0, 1, 3}), NF_EARG, "order[2] is 1, which an earlier entry is already");
+    no_flow(nf_reverse(0), NF_EARG, "nf_reverse: `dim` is 0");
+    no_flow(nf_random_permutation(0, 5), NF_EARG, "nf_random_permutation: `dim` is 0");
     cr_assert_eq(alloc_live(), live);
 }
 

@@ -1,5 +1,6 @@
 /* Masked nets and autoregressive flows: what depends on what, the inverse in one pass against the one in D passes, and
    every error. Their gradients are rows of the conformance table. */
+#include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
@@ -11,16 +12,6 @@ static const double rounding = 1.2e-7;
 #else
 static const double rounding = 2.3e-16;
 #endif
-
-static nf_real *normals(uint64_t seed, size_t n, double scale)
-{
-    nf_real *v = calloc(n + 1, sizeof *v);
-    cr_assert_not_null(v);
-    nf_noise_normal(&(nf_noise){.seed = seed, .site = 3}, n, 1, 1, v);
-    for (size_t i = 0; i < n; i++)
-        v[i] = (nf_real)(scale * (double)v[i]);
-    return v;
-}
 
 static void scatter(nf_model *m, uint64_t seed, double scale)
 {

@@ -1,8 +1,10 @@
 /* The units of masked nets: dropout and the gates of residual blocks. Masked nets of one dimension are ordinary nets of
    the context; with dropout both directions of an autoregressive flow are one map and its inverse, with the gradients
    of that map. */
-#include "object/tiles.h"
+#include "base/memory.h"
+#include "object/pack.h"
 #include "object/tree.h"
+#include "slices.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
@@ -285,15 +287,6 @@ Test(masked_units, gradients_are_those_of_the_same_masks)
 
 /* ---- structure ---- */
 
-static void collect(void *user, const char *name, size_t offset, size_t rank, const size_t *extents)
-{
-    char *text = user;
-    size_t at = strlen(text);
-    snprintf(text + at, 1000 - at, "%s@%zu:%zu", name, offset, extents[0]);
-    at = strlen(text);
-    snprintf(text + at, 1000 - at, rank == 2 ? "x%zu " : " ", extents[rank - 1]);
-}
-
 static void check_shape(nf_net *net, uint32_t n_sites, const char *names)
 {
     cr_assert_not_null(net, "%s", nf_error_message());
@@ -301,7 +294,7 @@ static void check_shape(nf_net *net, uint32_t n_sites, const char *names)
     char text[1000] = "";
     cr_assert_eq(s->n_sites, n_sites ? n_sites : 1);
     cr_assert_not(s->flags & NF_STOCHASTIC); /* dropout is noise of training alone */
-    nfi_tree_slices(nf_net_object(net), collect, text);
+    nfi_tree_slices(nf_net_object(net), list_slice, text);
     cr_assert_str_eq(text, names);
     nf_net_free(net);
 }

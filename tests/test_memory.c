@@ -2,7 +2,7 @@
 
    Set aside is the caller's array, and only that: of its rows' numbers and order nothing is kept. What is measured is
    everything that the library holds at its worst moment: tapes, scratch, gradients, the optimizer's arrays. */
-#include "object/tiles.h"
+#include "object/workspace.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <nflow/nflow.h>
@@ -44,7 +44,7 @@ typedef struct fixture {
 
 static fixture set_up(size_t which, size_t batch)
 {
-    fixture f = {.m = nf_model_new(nf_pushforward(nf_normal(DIM), flow_of(which)), NULL)};
+    fixture f = {.m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), flow_of(which)), NULL)};
     cr_assert_not_null(f.m, "%s", nf_error_message());
     f.x = malloc(N * DIM * sizeof *f.x);
     f.y = malloc(N * DIM * sizeof *f.y);

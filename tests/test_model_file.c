@@ -16,12 +16,7 @@ static void setup(void)
     snprintf(other, sizeof other, "%s/other.safetensors", folder);
 }
 
-static void teardown(void)
-{
-    temp_remove(folder);
-}
-
-TestSuite(model_file, .init = setup, .fini = teardown);
+TestSuite(model_file, .init = setup, .fini = temp_teardown);
 
 /* ---- a user's types ---- */
 
@@ -264,17 +259,17 @@ static nf_model *make(size_t k)
     static const nf_model_options options = {.seed = 2385};
     switch (k) {
     case 0:
-        return nf_model_new(nf_normal(3), &options);
+        return nf_model_of_dist(nf_normal(3), &options);
     case 1:
-        return nf_model_new(nf_diagonal_normal(3), &options);
+        return nf_model_of_dist(nf_diagonal_normal(3), &options);
     case 2:
-        return nf_model_new(nf_pushforward(nf_normal(4), every_layer(4)), &options);
+        return nf_model_of_dist(nf_pushforward(nf_normal(4), every_layer(4)), &options);
     case 3:
-        return nf_model_new(nf_conditional_normal(3, small_mlp(5, 6, 0, NF_ELU)), &options);
+        return nf_model_of_dist(nf_conditional_normal(3, small_mlp(5, 6, 0, NF_ELU)), &options);
     case 4:
-        return nf_model_new(amortised_posterior(3, 4), &options);
+        return nf_model_of_dist(amortised_posterior(3, 4), &options);
     case 5:
-        return nf_model_new(nf_diagonal_posterior(3), &options);
+        return nf_model_of_dist(nf_diagonal_posterior(3), &options);
     case 6:
         return nf_model_of_flow(nf_invert(every_layer(4)), &options);
     case 7:
@@ -287,7 +282,7 @@ static nf_model *make(size_t k)
                                           small_mlp(3, 12, 0, NF_SOFTPLUS), NF_GAUSSIAN),
                                &options);
     case 10:
-        return nf_model_new(
+        return nf_model_of_dist(
             nf_pushforward(flat_new(2),
                            nf_chain((nf_flow *[]){wavy_new(&wavy_type, 2, &wavy_fields), nf_planar(2)}, 2)),
             &options);
@@ -819,13 +814,6 @@ Test(model_file, header_damaged_anywhere)
 Test(model_file, header_of_a_posterior_damaged_anywhere)
 {
     damage_everywhere(5);
-}
-
-static size_t peak_megabytes(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (size_t)u.ru_maxrss / 1024;
 }
 
 /* Model 12's header, one thing changed. */

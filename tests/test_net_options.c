@@ -1,6 +1,7 @@
 /* Nets as objects: initial weights against the moments they claim, shapes, names of tensors, options that are refused.
  */
 #include "object/tree.h"
+#include "slices.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -136,15 +137,6 @@ Test(net_options, last_scale_multiplies_the_last_layer)
 
 /* ---- structure ---- */
 
-static void collect(void *user, const char *name, size_t offset, size_t rank, const size_t *extents)
-{
-    char *text = user;
-    size_t at = strlen(text);
-    snprintf(text + at, 1000 - at, "%s@%zu:%zu", name, offset, extents[0]);
-    at = strlen(text);
-    snprintf(text + at, 1000 - at, rank == 2 ? "x%zu " : " ", extents[rank - 1]);
-}
-
 /* Takes the net. */
 static void check_shape(nf_net *net, size_t n_params, size_t n_saved, uint32_t n_sites, const char *names)
 {
@@ -158,7 +150,7 @@ static void check_shape(nf_net *net, size_t n_params, size_t n_saved, uint32_t n
     cr_assert_eq(s->n_sites, n_sites);
     cr_assert_not(s->flags & NF_STOCHASTIC); /* dropout is noise of training alone */
     char text[1000] = "";
-    nfi_tree_slices(nf_net_object(net), collect, text);
+    nfi_tree_slices(nf_net_object(net), list_slice, text);
     cr_assert_str_eq(text, names);
     nf_net_free(net);
 }
@@ -320,7 +312,7 @@ Test(net_options, bad_options_are_refused)
     refused(4, 0, 0, (nf_mlp_options){0}, "`out` is 0");
     refused(4, 3, 0, (nf_mlp_options){.hidden = hidden, .n_hidden = 3}, "hidden[1] is 0");
     refused(4, 3, 0, (nf_mlp_options){.n_hidden = 2}, "`hidden` is NULL");
-    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
+    refused(4, 3, 0, (nf_mlp_options){.activation = (nf_activation)10}, "unknown activation 10");
     refused(4, 3, 0, (nf_mlp_options){.output = (nf_activation)41}, "unknown activation 41");
     refused(4, 3, 0, (nf_mlp_options){.output = NF_SWISH}, "`output` is NF_SWISH");
     refused_maxout(4, 3, 0, (nf_maxout_options){.output = NF_LIPSWISH}, "`output` is NF_LIPSWISH");
@@ -333,7 +325,7 @@ Test(net_options, bad_options_are_refused)
     refused(SIZE_MAX, 3, 2, (nf_mlp_options){0}, "overflow");
     size_t live = alloc_live();
     refused_net(nf_gated_mlp(4, 3, 0, &(nf_mlp_options){.activation = NF_TANH}), live,
-                "nf_gated_mlp: ", "`activation` is 1");
+                "nf_gated_mlp: ", "`activation` is 2");
     refused_net(nf_gated_mlp(4, 0, 0, NULL), live, "nf_gated_mlp: ", "`out` is 0");
     refused_net(nf_gated_mlp(4, 3, 0, &(nf_mlp_options){.hidden = huge, .n_hidden = 1}), live,
                 "nf_gated_mlp: ", "overflow");
@@ -344,7 +336,7 @@ Test(net_options, bad_options_are_refused)
     refused_maxout(0, 3, 0, (nf_maxout_options){.hidden = seven_five, .n_hidden = 1, .window = SIZE_MAX / 3},
                    "overflow");
     refused_residual(4, 0, 0, (nf_residual_mlp_options){0}, "`out` is 0");
-    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)9}, "unknown activation 9");
+    refused_residual(4, 3, 0, (nf_residual_mlp_options){.activation = (nf_activation)10}, "unknown activation 10");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.init = (nf_initialisation)6}, "unknown initialisation 6");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.block_scale = NAN}, "`block_scale` is not finite");
     refused_residual(4, 3, 0, (nf_residual_mlp_options){.last_scale = -INFINITY}, "`last_scale` is not finite");

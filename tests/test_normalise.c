@@ -1,5 +1,6 @@
 /* Normalisation. Layers that begin from data, in every composition and in both directions of use: of the initial batch,
    what leaves an nf_actnorm has mean 0 and deviation 1. And nf_batch_norm's statistics, against their recursion. */
+#include "push.h"
 #include "object/tree.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
@@ -66,11 +67,6 @@ static nf_model *from_data(nf_flow *f, size_t n, const nf_real *x, const nf_real
     return m;
 }
 
-static void push(const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y)
-{
-    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, NULL), NF_OK, "%s", nf_error_message());
-}
-
 /* ---- actnorm ---- */
 
 Test(actnorm, the_first_batch_leaves_with_mean_0_and_deviation_1_either_way)
@@ -78,7 +74,7 @@ Test(actnorm, the_first_batch_leaves_with_mean_0_and_deviation_1_either_way)
     nf_real *x = make_data(N, DIM), y[N * DIM];
     for (int turned = 0; turned < 2; turned++) {
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
-        push(m, NF_INVERSE, N, x, NULL, y);
+        push(m, NF_INVERSE, N, x, NULL, y, NULL);
         is_standard(N, DIM, y, 100, turned ? "forward" : "inverse");
         const nf_real *theta = nf_model_theta(m);
         for (size_t k = 0; k < DIM; k++) {
@@ -96,7 +92,7 @@ Test(actnorm, without_data_is_the_identity)
 {
     nf_model *m = nf_model_of_flow(nf_actnorm(DIM), NULL);
     nf_real *x = make_data(N, DIM), y[N * DIM];
-    push(m, NF_FORWARD, N, x, NULL, y);
+    push(m, NF_FORWARD, N, x, NULL, y, NULL);
     cr_assert_arr_eq(x, y, sizeof y);
     nf_model_free(m);
     free(x);
@@ -111,7 +107,7 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
     x[1] *= 1 + NF_R(2) * NF_R(rounding); /* a unit in the last place or two */
     for (int turned = 0; turned < 2; turned++) {
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
-        push(m, NF_INVERSE, N, x, NULL, y);
+        push(m, NF_INVERSE, N, x, NULL, y, NULL);
         cr_assert_eq(nf_model_theta(m)[DIM], 0);
         cr_assert_eq(nf_model_theta(m)[DIM + 1], 0);
         for (size_t i = 0; i < N; i++) {
@@ -121,7 +117,7 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
         cr_assert_float_eq(column_sd(N, DIM, y, 2), 1, 20 * rounding);
         nf_model_free(m);
         m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), 1, x, NULL);
-        push(m, NF_INVERSE, 1, x, NULL, y);
+        push(m, NF_INVERSE, 1, x, NULL, y, NULL);
         for (size_t k = 0; k < DIM; k++)
             cr_assert(y[k] == 0 && nf_model_theta(m)[DIM + k] == 0);
         nf_model_free(m);
@@ -165,7 +161,7 @@ Test(actnorm, ends_every_composition_standardised)
     for (int turned = 0; turned < 2; turned++) {
         nf_flow *f = nf_on_context(between_actnorms(CTX), CTX + 2, 2);
         nf_model *m = from_data(turned ? nf_invert(f) : f, N, x, ctx);
-        push(m, NF_INVERSE, N, x, ctx, y);
+        push(m, NF_INVERSE, N, x, ctx, y, NULL);
         is_standard(N, DIM, y, 1000, turned ? "forward" : "inverse");
         nf_model_free(m);
     }
@@ -181,7 +177,7 @@ Test(actnorm, blocks_see_their_own_rows)
         nf_flow *f =
             turned ? nf_invert(nf_chain((nf_flow *[]){last, first}, 2)) : nf_chain((nf_flow *[]){first, last}, 2);
         nf_model *m = from_data(f, N, x, NULL);
-        push(m, NF_INVERSE, N, x, NULL, y);
+        push(m, NF_INVERSE, N, x, NULL, y, NULL);
         is_standard(N, DIM, y, 1000, turned ? "forward" : "inverse");
         nf_model_free(m);
     }
@@ -196,12 +192,12 @@ Test(actnorm, data_reach_the_base)
     nf_flow *far = nf_chain((nf_flow *[]){nf_lu_linear(DIM, 6), nf_actnorm(DIM), nf_affine(DIM)}, 3);
     const nf_model_options data = {.n_init = N, .init_x = x};
     nf_model *m =
-        nf_model_new(nf_pushforward(nf_pushforward(nf_normal(DIM), nf_flow_ref(near)), nf_flow_ref(far)), &data);
-    nf_model *one = nf_model_new(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){near, far}, 2)), &data);
+        nf_model_of_dist(nf_pushforward(nf_pushforward(nf_normal(DIM), nf_flow_ref(near)), nf_flow_ref(far)), &data);
+    nf_model *one = nf_model_of_dist(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){near, far}, 2)), &data);
     cr_assert(m && one, "%s", nf_error_message());
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(one), nf_model_shape(m)->n_params * sizeof(nf_real));
     nf_real y[N * DIM];
-    push(one, NF_INVERSE, N, x, NULL, y);
+    push(one, NF_INVERSE, N, x, NULL, y, NULL);
     is_standard(N, DIM, y, 1000, "the base's side");
     nf_model_free(m);
     nf_model_free(one);
@@ -215,8 +211,8 @@ Test(actnorm, draws_go_forward)
     nf_real x[N * DIM], ctx[N * CTX];
     make_context(ctx, N * CTX);
     nf_dist *base = nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){nf_planar(DIM), nf_actnorm(DIM)}, 2));
-    nf_model *m = nf_model_new(nf_pushforward(base, between_actnorms(CTX)),
-                               &(nf_model_options){.seed = 77, .n_init = N, .init_ctx = ctx});
+    nf_model *m = nf_model_of_dist(nf_pushforward(base, between_actnorms(CTX)),
+                                   &(nf_model_options){.seed = 77, .n_init = N, .init_ctx = ctx});
     cr_assert_not_null(m, "%s", nf_error_message());
     const nf_noise noise = {.seed = 77, .step = UINT64_MAX};
     cr_assert_eq(nf_sample(m, NULL, &noise, N, ctx, x, NULL), NF_OK);
@@ -247,8 +243,8 @@ Test(actnorm, in_a_vae_the_posterior_draws)
 Test(actnorm, maximum_likelihood_begins_at_the_datas_own_gaussian)
 {
     nf_real *x = make_data(N, DIM);
-    nf_model *m =
-        nf_model_new(nf_pushforward(nf_normal(DIM), nf_actnorm(DIM)), &(nf_model_options){.n_init = N, .init_x = x});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), nf_actnorm(DIM)),
+                                   &(nf_model_options){.n_init = N, .init_x = x});
     nf_objective *o =
         nf_maximum_likelihood(m, &(nf_data){.n = N, .dim = DIM, .x = x}, &(nf_likelihood_options){.batch = N});
     nf_step_report first;
@@ -280,8 +276,8 @@ Test(actnorm, a_loaded_model_is_not_initialised_again)
     nf_model *again = nf_load(path, NULL);
     cr_assert_not_null(again, "%s", nf_error_message());
     for (int twice = 0; twice < 2; twice++) {
-        push(m, NF_INVERSE, N, other, NULL, y[0]);
-        push(again, NF_INVERSE, N, other, NULL, y[1]);
+        push(m, NF_INVERSE, N, other, NULL, y[0], NULL);
+        push(again, NF_INVERSE, N, other, NULL, y[1], NULL);
         cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
     }
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(again), nf_model_shape(m)->n_params * sizeof(nf_real));
@@ -294,11 +290,11 @@ Test(actnorm, a_loaded_model_is_not_initialised_again)
 
 /* ---- batch norm: the statistics of step t are those of the batches before it ---- */
 
-static const double eps = 0.0371, momentum = 0.83;
+static const double eps = 0.0371, decay = 0.83;
 
 static nf_flow *batch_norm(size_t dim)
 {
-    return nf_batch_norm(dim, &(nf_batch_norm_options){.momentum = momentum, .eps = eps});
+    return nf_batch_norm(dim, &(nf_batch_norm_options){.decay = decay, .eps = eps});
 }
 
 Test(batch_norm, normalises_by_its_statistics)
@@ -307,7 +303,7 @@ Test(batch_norm, normalises_by_its_statistics)
     double log_det[N], wanted = 0;
     nf_model *m = from_data(nf_chain((nf_flow *[]){batch_norm(DIM), nf_lu_linear(DIM, 2)}, 2), N, x, NULL);
     cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, N, x, NULL, y, log_det), NF_OK);
-    push(m, NF_FORWARD, N, y, NULL, back);
+    push(m, NF_FORWARD, N, y, NULL, back, NULL);
     for (size_t k = 0; k < DIM; k++) {
         const double variance = (double)nf_model_state(m)[DIM + k];
         wanted -= 0.5 * log(variance + eps);
@@ -325,7 +321,7 @@ Test(batch_norm, normalises_by_its_statistics)
 /* A density of batch norm alone, fitted to all rows in order: statistics in closed form, step by step. */
 static nf_model *density(const nf_data *data, size_t batch, nf_objective **o)
 {
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(DIM), batch_norm(DIM)), NULL);
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), batch_norm(DIM)), NULL);
     *o = nf_maximum_likelihood(m, data, &(nf_likelihood_options){.batch = batch});
     cr_assert(m && *o, "%s", nf_error_message());
     return m;
@@ -346,7 +342,7 @@ Test(batch_norm, statistics_lag_by_a_step)
             cr_assert_eq(nf_objective_value(o, NULL, 1, t, &before), NF_OK);
             cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 1, .threads = threads}, &report), NF_OK);
             cr_assert_eq(before.loss, report.loss, "step %zu looked at its own batch", t);
-            const double r = fmin(momentum, (double)t / (double)(t + 1));
+            const double r = fmin(decay, (double)t / (double)(t + 1));
             for (size_t k = 0; k < DIM && threads == 1; k++) {
                 const double delta = column_mean(MANY, DIM, x, k) - mean[k], sd = column_sd(MANY, DIM, x, k);
                 variance[k] = r * variance[k] + (1 - r) * (sd * sd + r * delta * delta);
@@ -371,8 +367,8 @@ Test(batch_norm, batches_of_one_row_have_a_variance)
     nf_real *x = make_data(N, DIM);
     const nf_data data = {.n = N, .dim = DIM, .x = x};
     const double r = 0.99, error = sqrt((1 - r) / (1 + r));
-    nf_model *m =
-        nf_model_new(nf_pushforward(nf_normal(DIM), nf_batch_norm(DIM, &(nf_batch_norm_options){.momentum = r})), NULL);
+    nf_model *m = nf_model_of_dist(
+        nf_pushforward(nf_normal(DIM), nf_batch_norm(DIM, &(nf_batch_norm_options){.decay = r})), NULL);
     nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = 1});
     cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 3000, .seed = 3, .threads = 1}, NULL), NF_OK, "%s",
                  nf_error_message());
@@ -381,6 +377,30 @@ Test(batch_norm, batches_of_one_row_have_a_variance)
         cr_assert_float_eq(nf_model_state(m)[k], mean, 4 * error * sd);
         cr_assert_float_eq(nf_model_state(m)[DIM + k], sd * sd, 4 * sqrt(2) * error * sd * sd);
     }
+    nf_objective_free(o);
+    nf_model_free(m);
+    free(x);
+}
+
+/* Without a past the statistics are those of the last step's batch: of one row, itself and 0. */
+Test(batch_norm, without_a_past)
+{
+    nf_real *x = make_data(N, DIM);
+    const nf_data data = {.n = N, .dim = DIM, .x = x};
+    nf_flow *norm = nf_batch_norm(DIM, &(nf_batch_norm_options){.decay = NF_ZERO, .eps = 0.5});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), norm), NULL);
+    nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = 1});
+    cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 7, .seed = 3, .threads = 1}, NULL), NF_OK);
+    size_t matches = 0;
+    for (size_t i = 0; i < N; i++) {
+        double off = 0;
+        for (size_t k = 0; k < DIM; k++)
+            off = fmax(off, fabs((double)(nf_model_state(m)[k] - x[i * DIM + k])));
+        matches += off < 1e-5;
+    }
+    cr_assert_eq(matches, 1);
+    for (size_t k = 0; k < DIM; k++)
+        cr_assert_float_eq((double)nf_model_state(m)[DIM + k], 0, 1e-5);
     nf_objective_free(o);
     nf_model_free(m);
     free(x);
@@ -404,7 +424,7 @@ Test(batch_norm, forward_steps_count_where_it_is_inverted)
     nf_target *target = nf_target_point_callback(DIM, away, NULL, NF_THREADSAFE);
     for (int turned = 0; turned < 2; turned++) {
         nf_flow *norm = turned ? nf_invert(batch_norm(DIM)) : batch_norm(DIM);
-        nf_model *m = nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), norm), NULL);
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(DIM), norm), NULL);
         nf_objective *o = nf_elbo(m, target, NULL);
         cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 50}, NULL), NF_OK);
         cr_assert_eq(nf_model_state(m)[2 * DIM], turned ? 50 : 0);
@@ -460,8 +480,8 @@ Test(batch_norm, a_file_keeps_the_statistics)
     nf_model *again = nf_load(path, NULL);
     cr_assert_not_null(again, "%s", nf_error_message());
     cr_assert_arr_eq(nf_model_state(m), nf_model_state(again), (2 * DIM + 1) * sizeof(nf_real));
-    push(m, NF_INVERSE, N, x, NULL, y[0]);
-    push(again, NF_INVERSE, N, x, NULL, y[1]);
+    push(m, NF_INVERSE, N, x, NULL, y[0], NULL);
+    push(again, NF_INVERSE, N, x, NULL, y[1], NULL);
     cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
     nf_objective *o2 = nf_maximum_likelihood(again, &data, &(nf_likelihood_options){.batch = 20});
     cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 3, .first_step = 7}, NULL), NF_OK);
@@ -502,8 +522,7 @@ Test(initial_batch, bad_ones_are_refused)
     refused(nf_model_of_flow(batch_norm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
             "nf_batch_norm: row 1 of the initial batch");
     refused(nf_model_of_flow(nf_batch_norm(0, NULL), NULL), NF_EARG, "nf_batch_norm: `dim` is 0");
-    refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.momentum = 1}), NULL), NF_EARG,
-            "`momentum` is 1");
+    refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.decay = 1}), NULL), NF_EARG, "`decay` is 1");
     refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.eps = -1e-3}), NULL), NF_EARG, "`eps` is");
     cr_assert_null(nf_amortized_by_context(nf_actnorm(2)));
     cr_assert_eq(nf_error_status(), NF_EUNSUPPORTED);
@@ -514,7 +533,7 @@ Test(initial_batch, bad_ones_are_refused)
 static nf_status initialise_everything(void)
 {
     nf_real x[4 * DIM] = {NF_R(0.1), NF_R(0.7), NF_R(-0.3), NF_R(2.1), NF_R(-1.7), NF_R(0.9)}, ctx[4 * 4] = {0};
-    nf_model *q = nf_model_new(nf_pushforward(nf_diagonal_normal(DIM), between_actnorms(4)), NULL);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(DIM), between_actnorms(4)), NULL);
     nf_status status = q ? nf_model_init(q, 1, 4, x, ctx) : nf_error_status();
     if (status == NF_OK)
         status = nf_model_init(q, 1, 4, NULL, ctx);

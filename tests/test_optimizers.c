@@ -157,10 +157,13 @@ Test(schedules, values)
     cr_assert_eq(nf_schedule_value(&s, 0), 1);
     cr_assert_eq(nf_schedule_value(&s, UINT64_MAX), 1);
     cr_assert_eq(nf_schedule_value(NULL, 3), 1);
-    s = (nf_schedule){.from = 0.37};
+    s = (nf_schedule){.kind = NF_CONSTANT, .from = 0.37};
     cr_assert_eq(nf_schedule_value(&s, 812), 0.37);
-    s = (nf_schedule){.to = 0.37}; /* a constant is `from`, once either is given */
+    s = (nf_schedule){.kind = NF_CONSTANT}; /* exactly `from` */
     cr_assert_eq(nf_schedule_value(&s, 812), 0);
+    s = (nf_schedule){.warmup = 4}; /* the default rises to 1 */
+    cr_assert_eq(nf_schedule_value(&s, 1), 0.5);
+    cr_assert_eq(nf_schedule_value(&s, 4), 1);
     /* the paper's annealing: min(1, 0.01 + t / 10000) */
     s = (nf_schedule){.kind = NF_LINEAR, .from = 0.01, .to = 1, .steps = 9900};
     for (uint64_t t = 0; t < 12000; t += 97)

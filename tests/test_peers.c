@@ -224,7 +224,7 @@ static void compare(const char *peer, double slack, const json_t *file, turned t
     cr_assert_eq(n_theta, nf_dist_shape(d)->n_params, "%s: %zu parameters, ours has %zu", peer, n_theta,
                  nf_dist_shape(d)->n_params);
 
-    nf_model *m = nf_model_new(d, &(nf_model_options){.theta = theta});
+    nf_model *m = nf_model_of_dist(d, &(nf_model_options){.theta = theta});
     nf_real *y = malloc(n * dim * sizeof *y);
     double *p = malloc(n * sizeof *p);
     cr_assert(m && y && p);

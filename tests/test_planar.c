@@ -1,5 +1,5 @@
 /* The planar layer's own mathematics: the scalar equation of its inverse, its constraint, and w = 0. */
-#include "object/tiles.h"
+#include "object/workspace.h"
 #include "flows/residual/planar.h"
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,5 +1,6 @@
 /* The posterior plug-in: the closed form of a diagonal posterior, gradients against finite differences and against the
    library's own VAE, several user threads on one model, and every kind of misuse. */
+#include "support/numbers.h"
 #include "fail_alloc.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -24,14 +25,6 @@ static nf_dist *flow_posterior(void)
     return nf_posterior(D, nf_chain(parts, 2));
 }
 
-/* Numbers without pattern, of standard deviation `scale`. */
-static void fill(uint64_t seed, size_t n, double scale, nf_real *x)
-{
-    nf_noise_normal(&(nf_noise){.seed = seed, .site = 77}, 1, n, n, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] *= (nf_real)scale;
-}
-
 typedef struct inputs {
     nf_real mean[MOST * D], log_scale[MOST * D], ctx[MOST * FLOW_CTX], gz[MOST * D], g_log_q[MOST];
 } inputs;
@@ -39,20 +32,20 @@ typedef struct inputs {
 static inputs *new_inputs(uint64_t seed)
 {
     inputs *in = calloc(1, sizeof *in);
-    fill(seed, MOST * D, 1.3, in->mean);
-    fill(seed + 1, MOST * D, 0.4, in->log_scale);
-    fill(seed + 2, MOST * FLOW_CTX, 0.9, in->ctx);
-    fill(seed + 3, MOST * D, 1, in->gz);
-    fill(seed + 4, MOST, 1, in->g_log_q);
+    draw(seed, MOST * D, 1.3, in->mean);
+    draw(seed + 1, MOST * D, 0.4, in->log_scale);
+    draw(seed + 2, MOST * FLOW_CTX, 0.9, in->ctx);
+    draw(seed + 3, MOST * D, 1, in->gz);
+    draw(seed + 4, MOST, 1, in->g_log_q);
     return in;
 }
 
 /* A model whose shared layer is no longer trivial. */
 static nf_model *new_model(void)
 {
-    nf_model *m = nf_model_new(flow_posterior(), NULL);
+    nf_model *m = nf_model_of_dist(flow_posterior(), NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
-    fill(9, nf_model_shape(m)->n_params, 0.3, nf_model_theta(m));
+    draw(9, nf_model_shape(m)->n_params, 0.3, nf_model_theta(m));
     cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
     return m;
 }
@@ -61,13 +54,13 @@ Test(posterior, diagonal_has_the_closed_form)
 {
     enum { N = 70 };
     inputs *in = new_inputs(21);
-    nf_model *m = nf_model_new(nf_diagonal_posterior(D), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_posterior(D), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     nf_noise noise = {.seed = 3, .step = 8};
     nf_real z[N * D], zero[N * D] = {0}, eps[N * D];
     double log_q[N];
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, N, zero, zero, NULL, eps, log_q), NF_OK);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, N, in->mean, in->log_scale, NULL, z, log_q), NF_OK);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, N, zero, zero, NULL, eps, log_q), NF_OK);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, N, in->mean, in->log_scale, NULL, z, log_q), NF_OK);
     for (size_t i = 0; i < N; i++) {
         double exact = 0;
         for (size_t j = i * D; j < (i + 1) * D; j++) {
@@ -78,7 +71,7 @@ Test(posterior, diagonal_has_the_closed_form)
         cr_assert_float_eq(log_q[i], exact, 10 * tolerance);
     }
     nf_real g_mean[N * D], g_log_scale[N * D];
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, NULL, NULL, NULL), NF_OK);
     for (size_t i = 0; i < N; i++)
         for (size_t j = i * D; j < (i + 1) * D; j++) {
             double scaled = exp((double)in->log_scale[j]) * (double)eps[j];
@@ -96,8 +89,8 @@ static double inner(const nf_model *m, nf_workspace *ws, const inputs *in, size_
 {
     static nf_real z[MOST * D];
     static double log_q[MOST];
-    cr_assert_eq(nf_posterior_forward(m, ws, &(nf_noise){.seed = 4, .first_sample = 11}, n, in->mean, in->log_scale,
-                                      in->ctx, z, log_q),
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 4, .first_sample = 11}, n, in->mean,
+                                      in->log_scale, in->ctx, z, log_q),
                  NF_OK, "%s", nf_error_message());
     double sum = 0;
     for (size_t i = 0; i < n; i++)
@@ -113,7 +106,7 @@ static void compare(const char *what, nf_model *m, nf_workspace *ws, const input
 {
     for (uint64_t trial = 0; trial < 4; trial++) {
         nf_real *v = calloc(n_x, sizeof *v), *kept = calloc(n_x, sizeof *kept);
-        fill(1000 + trial, n_x, 1 / sqrt((double)n_x), v);
+        draw(1000 + trial, n_x, 1 / sqrt((double)n_x), v);
         memcpy(kept, x, n_x * sizeof *x);
         double exact = 0, side[2], scale = 0;
         for (size_t i = 0; i < n_x; i++) {
@@ -149,7 +142,7 @@ Test(posterior, gradients_are_those_of_finite_differences)
         size_t n = sizes[k];
         memset(g, 0, nf_model_gradient_size(m) * sizeof *g);
         inner(m, ws, in, n);
-        cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, g_ctx, g), NF_OK);
+        cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, g_ctx, g, NULL), NF_OK);
         cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
         compare("mean", m, ws, in, n, in->mean, n * D, g_mean);
         compare("log_scale", m, ws, in, n, in->log_scale, n * D, g_log_scale);
@@ -177,10 +170,10 @@ Test(posterior, gradients_are_those_of_the_vae)
     size_t n_enc = E * (X + 1), n_dec = X * (D + 1), n_all = nf_model_shape(vae)->n_params;
     size_t n_flow = n_all - n_enc - n_dec;
     nf_real *theta = nf_model_theta(vae);
-    fill(41, n_all, 0.5, theta);
+    draw(41, n_all, 0.5, theta);
     cr_assert_eq(nf_model_update(vae, NF_TRAIN), NF_OK);
     static nf_real x[N * X];
-    fill(42, N * X, 1, x);
+    draw(42, N * X, 1, x);
     for (size_t i = 0; i < N * X; i++)
         x[i] = x[i] > 0;
     nf_data data = {.n = N, .dim = X, .x = x};
@@ -189,7 +182,7 @@ Test(posterior, gradients_are_those_of_the_vae)
     nf_real *expected = calloc(n_all, sizeof *expected);
     cr_assert_eq(nf_objective_gradient(o, NULL, 12, 5, &report, expected), NF_OK, "%s", nf_error_message());
 
-    nf_model *q = nf_model_new(flow_posterior(), &(nf_model_options){.theta = theta + n_enc});
+    nf_model *q = nf_model_of_dist(flow_posterior(), &(nf_model_options){.theta = theta + n_enc});
     nf_workspace *ws = nf_workspace_new(1);
     static nf_real part[3][N * E], z[N * D], gz[N * D], g_log_q[N], g_mean[N * D], g_log_scale[N * D];
     static nf_real g_ctx[N * FLOW_CTX];
@@ -204,7 +197,7 @@ Test(posterior, gradients_are_those_of_the_vae)
                     part[p][i * width[p] + r] += w[(row + r) * X + j] * x[i * X + j];
             }
     nf_noise noise = {.seed = 12, .step = 5, .site = (uint32_t)site};
-    cr_assert_eq(nf_posterior_forward(q, ws, &noise, N, part[0], part[1], part[2], z, log_q), NF_OK);
+    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &noise, N, part[0], part[1], part[2], z, log_q), NF_OK);
     const nf_real *wd = theta + n_enc + n_flow, *bd = wd + X * D;
     double loss = 0;
     nf_real *g = calloc(n_all + nf_model_gradient_size(q), sizeof *g), *g_dec = g + n_enc + nf_model_gradient_size(q);
@@ -229,7 +222,7 @@ Test(posterior, gradients_are_those_of_the_vae)
         loss += log_q[i];
         g_log_q[i] = NF_R(1) / N;
     }
-    cr_assert_eq(nf_posterior_backward(q, ws, gz, g_log_q, g_mean, g_log_scale, g_ctx, g + n_enc), NF_OK);
+    cr_assert_eq(nf_posterior_backward(q, ws, gz, g_log_q, g_mean, g_log_scale, g_ctx, g + n_enc, NULL), NF_OK);
     cr_assert_eq(nf_model_pull_gradient(q, g + n_enc, g + n_enc), NF_OK);
     const nf_real *g_part[] = {g_mean, g_log_scale, g_ctx};
     for (size_t p = 0, row = 0; p < 3; row += width[p++])
@@ -272,11 +265,11 @@ static void *work(void *user)
     for (int again = 0; again < 20 && j->status == NF_OK; again++) {
         memset(j->g, 0, sizeof j->g);
         nf_noise noise = {.seed = 4, .step = j->step};
-        j->status =
-            nf_posterior_forward(j->m, ws, &noise, MOST, j->in->mean, j->in->log_scale, j->in->ctx, j->z, j->log_q);
+        j->status = nf_posterior_forward(j->m, ws, NF_TRAIN, &noise, MOST, j->in->mean, j->in->log_scale, j->in->ctx,
+                                         j->z, j->log_q);
         if (j->status == NF_OK)
-            j->status =
-                nf_posterior_backward(j->m, ws, j->in->gz, j->in->g_log_q, j->g_mean, j->g_log_scale, j->g_ctx, j->g);
+            j->status = nf_posterior_backward(j->m, ws, j->in->gz, j->in->g_log_q, j->g_mean, j->g_log_scale, j->g_ctx,
+                                              j->g, NULL);
     }
     nf_workspace_free(ws);
     return NULL;
@@ -323,13 +316,14 @@ typedef struct results {
 
 static nf_status forward(const nf_model *m, nf_workspace *ws, const inputs *in, size_t n, results *r)
 {
-    return nf_posterior_forward(m, ws, &(nf_noise){.seed = 2}, n, in->mean, in->log_scale, in->ctx, r->z, r->log_q);
+    return nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 2}, n, in->mean, in->log_scale, in->ctx, r->z,
+                                r->log_q);
 }
 
 static nf_status backward(const nf_model *m, nf_workspace *ws, const inputs *in, results *r)
 {
     memset(r->g, 0, sizeof r->g);
-    return nf_posterior_backward(m, ws, in->gz, in->g_log_q, r->g_mean, NULL, NULL, r->g);
+    return nf_posterior_backward(m, ws, in->gz, in->g_log_q, r->g_mean, NULL, NULL, r->g, NULL);
 }
 
 Test(posterior, the_tape_outlives_other_calls_and_can_be_read_twice)
@@ -407,7 +401,7 @@ Test(posterior, misuse_is_refused)
 {
     inputs *in = new_inputs(64);
     nf_model *m = new_model(), *other = new_model();
-    nf_model *normal = nf_model_new(nf_normal(D), NULL), *flow = nf_model_of_flow(nf_planar(D), NULL);
+    nf_model *normal = nf_model_of_dist(nf_normal(D), NULL), *flow = nf_model_of_flow(nf_planar(D), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     results *r = calloc(1, sizeof *r);
     nf_noise noise = {.seed = 1};
@@ -418,21 +412,26 @@ Test(posterior, misuse_is_refused)
     cr_assert(strstr(nf_error_message(), "planar"));
     cr_assert_eq(forward(normal, ws, in, 5, r), NF_EDIM);
     cr_assert_eq(forward(m, ws, in, 0, r), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, NULL, 5, in->mean, in->log_scale, in->ctx, r->z, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, NULL, in->log_scale, in->ctx, r->z, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, NULL, in->ctx, r->z, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, in->log_scale, NULL, r->z, r->log_q), NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, NULL, 5, in->mean, in->log_scale, in->ctx, r->z, r->log_q),
+                 NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, NULL, in->log_scale, in->ctx, r->z, r->log_q),
+                 NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, NULL, in->ctx, r->z, r->log_q), NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, NULL, r->z, r->log_q),
+                 NF_EARG);
     cr_assert(strstr(nf_error_message(), "14 rows of context"));
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, in->log_scale, in->ctx, NULL, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, &noise, 5, in->mean, in->log_scale, in->ctx, r->z, NULL), NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, NULL, r->log_q),
+                 NF_EARG);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, r->z, NULL),
+                 NF_EARG);
     cr_assert_eq(forward(m, ws, in, 5, r), NF_OK);
     cr_assert_eq(backward(NULL, ws, in, r), NF_EARG);
     cr_assert_eq(backward(m, NULL, in, r), NF_EARG);
     cr_assert_eq(backward(other, ws, in, r), NF_EARG);
     cr_assert(strstr(nf_error_message(), "another model"));
-    cr_assert_eq(nf_posterior_backward(m, ws, NULL, in->g_log_q, r->g_mean, NULL, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, NULL, r->g_mean, NULL, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, NULL, NULL, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_posterior_backward(m, ws, NULL, in->g_log_q, r->g_mean, NULL, NULL, NULL, NULL), NF_EARG);
+    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, NULL, r->g_mean, NULL, NULL, NULL, NULL), NF_EARG);
+    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, NULL, NULL, NULL, NULL, NULL), NF_OK);
     cr_assert_eq(backward(m, ws, in, r), NF_OK);
     cr_assert_eq(forward(m, ws, in, 0, r), NF_EARG);
     cr_assert_eq(backward(m, ws, in, r), NF_EARG, "the last forward was refused");

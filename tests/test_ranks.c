@@ -96,7 +96,8 @@ static int target(void *user, size_t n, size_t d, const double *x, double *log_p
 static void elbo(rank *me, nf_thread_rule rule)
 {
     nf_flow *f[] = {nf_planar(FIT_DIM), nf_lu_linear(FIT_DIM, 4), nf_planar(FIT_DIM)};
-    me->m = nf_model_new(nf_pushforward(nf_diagonal_normal(FIT_DIM), nf_chain(f, 3)), &(nf_model_options){.seed = 2});
+    me->m =
+        nf_model_of_dist(nf_pushforward(nf_diagonal_normal(FIT_DIM), nf_chain(f, 3)), &(nf_model_options){.seed = 2});
     me->target = nf_target_callback(FIT_DIM, target, me, rule);
     me->o = nf_elbo(me->m, me->target, &(nf_elbo_options){.draws = 517});
 }

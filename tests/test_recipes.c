@@ -1,5 +1,6 @@
 /* Recipes: what they are made of, where they start, that the context reaches every layer and that orders change from
    layer to layer, what they refuse, files, and short fits. Gradients and log-dets: tests/conformance. */
+#include "push.h"
 #include "fail_alloc.h"
 #include "temp_files.h"
 #include <math.h>
@@ -54,12 +55,6 @@ static void scatter(nf_model *m, double scale)
         nf_model_theta(m)[i] += (nf_real)(scale * (double)noise[i]);
     free(noise);
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-}
-
-static void push(const nf_model *m, nf_direction d, size_t n, const nf_real *x, const nf_real *ctx, nf_real *y,
-                 double *l)
-{
-    cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, ctx, y, l), NF_OK, "%s", nf_error_message());
 }
 
 static void normals(uint64_t seed, size_t n, nf_real *x)
@@ -176,7 +171,7 @@ static size_t overflows(recipe_fn *build, const nf_scaled_affine_options *scale,
 {
     static nf_real x[DRAWS * WIDE];
     const nf_recipe_options o = {.hidden = (size_t[]){64, 64}, .n_hidden = 2, .last_scale = 0.25, .scale = scale};
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(WIDE), build(WIDE, &o)), &(nf_model_options){.seed = 1});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(WIDE), build(WIDE, &o)), &(nf_model_options){.seed = 1});
     cr_assert_not_null(m, "%s", nf_error_message());
     cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 7}, DRAWS, NULL, x, NULL), NF_OK);
     size_t n = 0;
@@ -465,8 +460,8 @@ static double posterior_value(nf_model *m, nf_workspace *ws, size_t n, const nf_
 {
     nf_real z[16];
     double log_q[8], sum = 0;
-    cr_assert_eq(nf_posterior_forward(m, ws, &(nf_noise){.seed = 71}, n, in[0], in[1], in[2], z, log_q), NF_OK, "%s",
-                 nf_error_message());
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 71}, n, in[0], in[1], in[2], z, log_q),
+                 NF_OK, "%s", nf_error_message());
     for (size_t i = 0; i < n * 2; i++)
         sum += (double)gz[i] * (double)z[i];
     for (size_t s = 0; s < n; s++)
@@ -497,7 +492,7 @@ Test(recipes, are_posteriors_with_a_context)
         o.parallel = strcmp(recipes[i].layer, "coupling") == 0 ? NF_PARALLEL_DEFAULT : NF_PARALLEL_FORWARD;
         nf_flow *f = recipes[i].build(Z, &o);
         const size_t n_flow = nf_flow_shape(f)->n_params;
-        nf_model *m = nf_model_new(nf_posterior(Z, f), &(nf_model_options){.seed = 73});
+        nf_model *m = nf_model_of_dist(nf_posterior(Z, f), &(nf_model_options){.seed = 73});
         nf_workspace *ws = nf_workspace_new(1);
         cr_assert(m && ws, "%s: %s", recipes[i].name, nf_error_message());
         cr_assert_eq(nf_model_shape(m)->n_ctx, 2 * Z + CTX);
@@ -509,7 +504,8 @@ Test(recipes, are_posteriors_with_a_context)
         normals(19, n_flow, along);
         const nf_real *in[3] = {mean, log_scale, ctx}, *there[3] = {mean, log_scale, moved};
         posterior_value(m, ws, N, in, gz);
-        cr_assert_eq(nf_posterior_backward(m, ws, gz, ones, NULL, NULL, g_ctx, g), NF_OK, "%s", nf_error_message());
+        cr_assert_eq(nf_posterior_backward(m, ws, gz, ones, NULL, NULL, g_ctx, g, NULL), NF_OK, "%s",
+                     nf_error_message());
         cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
         double exact[2] = {0}, value[2][2], size = 0;
         for (size_t p = 0; p < n_flow; p++)
@@ -697,7 +693,7 @@ static double fitted(const recipe *r, const nf_data *data, nf_dist *base)
                                  .n_hidden = 1,
                                  .activation = NF_TANH,
                                  .seed = 3};
-    nf_model *m = nf_model_new(nf_pushforward(base, r->build(data->dim, &o)), &(nf_model_options){.seed = 61});
+    nf_model *m = nf_model_of_dist(nf_pushforward(base, r->build(data->dim, &o)), &(nf_model_options){.seed = 61});
     cr_assert_not_null(m, "%s: %s", r->name, nf_error_message());
     nf_objective *loss = nf_maximum_likelihood(m, data, &(nf_likelihood_options){.batch = ROWS});
     cr_assert_not_null(loss, "%s", nf_error_message());

@@ -1,7 +1,7 @@
 /* Objects that draw whenever they are used: scores, transforms and nets take noise, whose names follow the rows. And
    what calls on tiles may leave out: one rule for nets, flows and distributions, and hooks get what their headers
    promise. */
-#include "object/tiles.h"
+#include "object/workspace.h"
 #include "objective_fixture.h"
 #include <string.h>
 
@@ -79,7 +79,8 @@ static const nf_shape drawing = {.dim_in = DIM, .dim_out = DIM, .flags = NF_STOC
 static nf_model *flow_model(void)
 {
     nf_flow *f = nf_flow_new(&stretch_type, &drawing, NULL, NULL, 0);
-    return nf_model_new(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){nf_affine(DIM), nf_invert(f)}, 2)), NULL);
+    return nf_model_of_dist(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){nf_affine(DIM), nf_invert(f)}, 2)),
+                            NULL);
 }
 
 /* ---- rows keep their noise ---- */

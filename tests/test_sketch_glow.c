@@ -180,8 +180,8 @@ static const double entropy = DIM * (1.4189385332046727 - 0.083381608939051);
 
 static nf_model *density(const nf_real *x)
 {
-    nf_model *m = nf_model_new(nf_pushforward(nf_normal(DIM), glow()),
-                               &(nf_model_options){.seed = 11, .n_init = x ? N : 0, .init_x = x});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(DIM), glow()),
+                                   &(nf_model_options){.seed = 11, .n_init = x ? N : 0, .init_x = x});
     cr_assert_not_null(m, "%s", nf_error_message());
     return m;
 }

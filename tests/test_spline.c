@@ -1,4 +1,5 @@
 /* The rational-quadratic spline against the paper's formulas in long double; knots, tails, extreme numbers. */
+#include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <float.h>
 #include <math.h>
@@ -19,13 +20,6 @@ static nf_model *model_of(const nf_spline_options *options, nf_real *theta)
     nf_model *m = nf_model_of_flow(nf_spline(1, options), &(nf_model_options){.theta = theta});
     cr_assert_not_null(m, "%s", nf_error_message());
     return m;
-}
-
-static void draw(nf_real *v, size_t n, double scale, uint64_t seed)
-{
-    nf_noise_normal(&(nf_noise){.seed = seed, .site = 23}, n, 1, 1, v);
-    for (size_t i = 0; i < n; i++)
-        v[i] = (nf_real)(scale * (double)v[i]);
 }
 
 /* ---- the paper's algorithm, as its code has it ---- */
@@ -94,7 +88,7 @@ Test(spline, is_the_papers_formula)
             const nf_spline_options *q = &shapes[k];
             nf_real theta[3 * MOST_BINS], x[N], y[N];
             double l[N];
-            draw(theta, count(q), 0.3 * (double)seed, 100 * seed + k);
+            draw(100 * seed + k, count(q), 0.3 * (double)seed, theta);
             const knots at = knots_of(q, theta);
             nf_model *m = model_of(q, theta);
             for (int i = 0; i < N; i++)
@@ -149,7 +143,7 @@ Test(spline, zero_parameters_are_the_identity)
         nf_real theta[3 * MOST_BINS] = {0}, x[N], y[N];
         double l[N];
         nf_model *m = model_of(&shapes[k], theta);
-        draw(x, N, shapes[k].box, 7);
+        draw(7, N, shapes[k].box, x);
         for (nf_direction d = NF_FORWARD; d <= NF_INVERSE; d++) {
             cr_assert_eq(nf_transform(m, NULL, NULL, d, N, x, NULL, y, l), NF_OK);
             for (int i = 0; i < N; i++) {
@@ -170,8 +164,8 @@ static bool finite_everywhere(nf_model *m, nf_direction d, size_t n, const nf_re
     nf_real gy[512], g_l[512];
     const size_t n_params = nf_model_shape(m)->n_params;
     cr_assert(n <= 512);
-    draw(gy, n, 1, 3);
-    draw(g_l, n, 1, 4);
+    draw(3, n, 1, gy);
+    draw(4, n, 1, g_l);
     memset(g_theta, 0, n_params * sizeof *g_theta);
     cr_assert_eq(nf_transform(m, NULL, NULL, d, n, x, NULL, y, l), NF_OK);
     cr_assert_eq(nf_transform_vjp(m, NULL, NULL, d, n, x, NULL, gy, g_l, gx, NULL, g_theta), NF_OK);
@@ -188,8 +182,8 @@ Test(spline, is_exactly_the_identity_in_the_tails)
     enum { N = 37 };
     nf_real theta[23], x[N], y[N], gx[N], g_theta[23], gy[N];
     double l[N];
-    draw(theta, 23, 1.3, 11);
-    draw(gy, N, 1, 3);
+    draw(11, 23, 1.3, theta);
+    draw(3, N, 1, gy);
     nf_model *m = model_of(&shapes[0], theta);
     for (int i = 0; i < N; i++)
         x[i] = (nf_real)((i % 2 ? -3 : 3) * pow(sizeof(nf_real) == 8 ? 1e8 : 10, i));
@@ -214,7 +208,7 @@ Test(spline, is_smooth_at_the_knots)
             nf_real theta[3 * MOST_BINS], x[3 * (MOST_BINS + 1)], y[3 * (MOST_BINS + 1)], gx[3 * (MOST_BINS + 1)];
             nf_real g_theta[3 * MOST_BINS];
             double l[3 * (MOST_BINS + 1)];
-            draw(theta, count(q), 0.7, 31 * seed + k);
+            draw(31 * seed + k, count(q), 0.7, theta);
             const knots at = knots_of(q, theta);
             const size_t n = 3 * (q->bins + 1);
             nf_model *m = model_of(q, theta);
@@ -277,7 +271,7 @@ Test(spline, inverse_is_exact_to_rounding)
             const nf_spline_options *q = &shapes[k];
             nf_real theta[3 * MOST_BINS], x[N], y[N], again[N];
             double l[N];
-            draw(theta, count(q), 0.5 * (double)seed, 7 * seed + k);
+            draw(7 * seed + k, count(q), 0.5 * (double)seed, theta);
             nf_model *m = model_of(q, theta);
             for (int i = 0; i < N; i++)
                 y[i] = (nf_real)(q->box * 1.05 * ((i + 0.41) / N * 2 - 1));
@@ -317,8 +311,8 @@ Test(spline, gradients_in_widths_and_heights_sum_to_zero)
         const nf_spline_options *q = &shapes[k];
         nf_real theta[3 * MOST_BINS], x[N], y[N], gx[N], g_theta[3 * MOST_BINS];
         double l[N];
-        draw(theta, count(q), 0.8, 17 + k);
-        draw(x, N, 0.6 * q->box, 19);
+        draw(17 + k, count(q), 0.8, theta);
+        draw(19, N, 0.6 * q->box, x);
         nf_model *m = model_of(q, theta);
         for (nf_direction d = NF_FORWARD; d <= NF_INVERSE; d++) {
             cr_assert(finite_everywhere(m, d, N, x, y, l, gx, g_theta));
@@ -343,7 +337,7 @@ Test(spline, derivatives_are_those_of_the_formula)
     for (size_t k = 0; k < N_SHAPES; k++) {
         const nf_spline_options *q = &shapes[k];
         nf_real theta[3 * MOST_BINS];
-        draw(theta, count(q), 0.6, 41 + k);
+        draw(41 + k, count(q), 0.6, theta);
         const knots at = knots_of(q, theta);
         nf_model *m = model_of(q, theta);
         for (int i = 0; i < N; i++) {
@@ -376,7 +370,7 @@ Test(spline, a_circular_one_repeats)
     const nf_spline_options *q = &shapes[3];
     nf_real theta[3 * MOST_BINS], x[N], far[N], y[N], y_far[N];
     double l[N], l_far[N];
-    draw(theta, count(q), 0.7, 61);
+    draw(61, count(q), 0.7, theta);
     nf_model *m = model_of(q, theta);
     for (int i = 0; i < N; i++) {
         x[i] = (nf_real)(q->box * ((i + 0.31) / N * 2 - 1));

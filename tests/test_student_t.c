@@ -44,7 +44,7 @@ Test(student_t, constants)
 
 static nf_model *model_of(nf_dist *d)
 {
-    nf_model *m = nf_model_new(d, NULL);
+    nf_model *m = nf_model_of_dist(d, NULL);
     cr_assert_not_null(m, "%s", nf_error_message());
     return m;
 }
@@ -173,7 +173,7 @@ Test(student_t, gradients_of_expectations)
         enum { STEPS = 400 };
         nf_student_t_options options = {.df = ns[i], .learn = true, .least = 0.6};
         nf_model *m = model_of(nf_student_t(1, &options));
-        nf_elbo_options elbo = {.draws = 500, .kl = {.from = 1e-300}};
+        nf_elbo_options elbo = {.draws = 500, .kl = {.kind = NF_CONSTANT, .from = 1e-300}};
         nf_objective *o = nf_elbo(m, t, &elbo);
         double mean = 0, square = 0;
         for (uint64_t step = 0; step < STEPS; step++) {

@@ -1,5 +1,6 @@
 /* Sylvester flows' own mathematics: the paper's formula, planar as the case of one column, the constraint at its edge,
    the inverse's residual, the reversed order, the start. */
+#include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
@@ -38,13 +39,6 @@ static size_t n_reflections(const nf_sylvester_options *o)
     return o->kind == NF_SYLVESTER_ORTHOGONAL ? o->columns : o->reflections;
 }
 
-static void normals(uint64_t seed, size_t n, double scale, nf_real *x)
-{
-    nf_noise_normal(&(nf_noise){.seed = seed}, n, 1, 1, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (nf_real)(scale * (double)x[i]);
-}
-
 /* Q [dim x M], column by column: H_0 ... H_{n-1} e_k, or e_k or e_{dim-1-k}. */
 static void make_q(size_t dim, const nf_sylvester_options *o, const nf_real *v, double *q)
 {
@@ -74,8 +68,8 @@ Test(sylvester, is_the_papers_formula)
         const size_t m = columns(DIM, o), strict = m * (m - 1) / 2;
         nf_real theta[MOST], x[DIM], y[DIM];
         double q[DIM * DIM], R[2][DIM][DIM] = {{{0}}}, h[DIM], expected[DIM], log_expected = 0, log_det;
-        normals(2385 + kind, MOST, 0.7, theta);
-        normals(7, DIM, 1.3, x);
+        draw(2385 + kind, MOST, 0.7, theta);
+        draw(7, DIM, 1.3, x);
         make_q(DIM, o, theta, q);
         const nf_real *above = theta + n_reflections(o) * DIM, *alpha = above + 2 * strict, *b = alpha + 2 * m;
         for (size_t t = 0, k = 0; t < 2; t++)
@@ -153,13 +147,13 @@ Test(sylvester, inverse_solves_for_all_parameters)
             double log_det[POINTS], back[POINTS];
             const nf_sylvester_options *o = &kinds[kind];
             const size_t m = columns(DIM, o);
-            normals(31 * kind + c, MOST, 0.8, theta);
+            draw(31 * kind + c, MOST, 0.8, theta);
             nf_real *alpha = theta + n_reflections(o) * DIM + m * (m - 1);
             for (size_t i = 0; i < 2 * m; i++)
                 alpha[i] *= (nf_real)diagonal_scales[c];
             alpha[0] = (nf_real)diagonal_scales[c];
             alpha[m] = -alpha[0];
-            normals(5 + c, POINTS * DIM, 2.3, y);
+            draw(5 + c, POINTS * DIM, 2.3, y);
             nf_model *model = with_parameters(DIM, o, theta);
             cr_assert_eq(nf_transform(model, NULL, NULL, NF_INVERSE, POINTS, y, NULL, x, back), NF_OK);
             cr_assert_eq(nf_transform(model, NULL, NULL, NF_FORWARD, POINTS, x, NULL, again, log_det), NF_OK);
@@ -186,9 +180,9 @@ Test(sylvester, gradients_are_finite_for_all_parameters)
         for (size_t c = 0; c < 4; c++)
             for (int d = 0; d < 2; d++) {
                 nf_real theta[MOST], g[MOST] = {0}, x[DIM], gy[DIM], gx[DIM], g_l = NF_R(0.97);
-                normals(17 * kind + c, MOST, scales[c], theta);
-                normals(3, DIM, 1.1, x);
-                normals(4, DIM, 1, gy);
+                draw(17 * kind + c, MOST, scales[c], theta);
+                draw(3, DIM, 1.1, x);
+                draw(4, DIM, 1, gy);
                 nf_model *m = with_parameters(DIM, &kinds[kind], theta);
                 cr_assert_eq(nf_transform_vjp(m, NULL, NULL, (nf_direction)d, 1, x, NULL, gy, &g_l, gx, NULL, g),
                              NF_OK);
@@ -207,8 +201,8 @@ Test(sylvester, reversed_is_between_two_reversals)
     const size_t order[DIM] = {4, 3, 2, 1, 0};
     nf_real theta[MOST], x[DIM], y[2][DIM];
     double log_det[2];
-    normals(91, MOST, 0.6, theta);
-    normals(92, DIM, 1.4, x);
+    draw(91, MOST, 0.6, theta);
+    draw(92, DIM, 1.4, x);
     nf_flow *between = nf_sylvester(DIM, &(nf_sylvester_options){.kind = NF_SYLVESTER_TRIANGULAR});
     nf_flow *three = nf_chain((nf_flow *[]){nf_permutation(DIM, order), between, nf_permutation(DIM, order)}, 3);
     nf_model *m[2] = {with_parameters(DIM, &kinds[3], theta),
@@ -232,7 +226,7 @@ Test(sylvester, starts_near_the_identity_in_directions_of_its_own)
         const nf_real *theta = nf_model_theta(m);
         nf_real x[DIM], y[DIM];
         double log_det, moved = 0, q[2][DIM * DIM], cosine = 0;
-        normals(5, DIM, 1, x);
+        draw(5, DIM, 1, x);
         cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
         for (size_t i = 0; i < DIM; i++)
             moved += (double)((y[i] - x[i]) * (y[i] - x[i])) / DIM;

@@ -183,7 +183,7 @@ Test(tables, smaller_net)
 Test(tables, smaller_dist)
 {
     nf_dist_type *small = truncated(&dist_type, NFI_END_OF(nf_dist_type, sample));
-    nf_model *whole = nf_model_new(new_dist(&dist_type), NULL), *m = nf_model_new(new_dist(small), NULL);
+    nf_model *whole = nf_model_of_dist(new_dist(&dist_type), NULL), *m = nf_model_of_dist(new_dist(small), NULL);
     cr_assert(whole && m, "%s", nf_error_message());
     nf_real x[2] = {0};
     double log_p[1];
@@ -219,13 +219,13 @@ Test(tables, smaller_objective)
                                      .internal = NFI_HANDS_GRADIENT_ON};
     const size_t ends[] = {sizeof whole, NFI_END_OF(nf_objective_type, destroy),
                            NFI_END_OF(nf_objective_type, backward)};
-    nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(1), NULL);
     for (size_t k = 0; k < 3; k++) {
         nf_objective_type *table = truncated(&whole, ends[k]);
         n_destroyed = 0;
         nf_objective *o = nf_objective_new(table, m, 20, &self);
         cr_assert_not_null(o, "%s", nf_error_message());
-        const nf_objective_type *used = nf_objective_get_type(o);
+        const nf_objective_type *used = nf_objective_table(o);
         cr_assert_eq(used->abi, ends[k]);
         cr_assert_str_eq(used->name, "flat");
         cr_assert_eq(used->internal, k == 0 ? NFI_HANDS_GRADIENT_ON : 0);
@@ -284,7 +284,7 @@ static void refused(size_t kind, size_t abi, const char *words, bool released)
         cr_assert_null(new_dist(&t));
     } else {
         nf_objective_type t = {.abi = abi, .name = "flat", .backward = backward, .destroy = destroy};
-        nf_model *m = nf_model_new(nf_normal(1), NULL);
+        nf_model *m = nf_model_of_dist(nf_normal(1), NULL);
         cr_assert_null(nf_objective_new(&t, m, 20, &self));
         nf_model_free(m);
     }
@@ -310,7 +310,7 @@ Test(tables, wrong_sizes)
 
 Test(tables, wrong_optimizers)
 {
-    nf_model *m = nf_model_new(nf_diagonal_normal(1), NULL);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(1), NULL);
     const nf_objective_type flat = {.abi = sizeof flat, .name = "flat", .backward = backward};
     nf_objective *o = nf_objective_new(&flat, m, 20, NULL);
     const size_t wrong[] = {0, 8, sizeof(nf_optimizer_type) - 8, sizeof(nf_optimizer_type) + 8};

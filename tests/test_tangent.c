@@ -78,7 +78,7 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
 /* Whether the slopes are smooth, too. */
 static bool is_smooth(subject_kind kind, nf_activation unit)
 {
-    const bool kinked = unit == NF_RELU || unit == NF_LEAKY_RELU || unit == NF_ELU;
+    const bool kinked = unit == NF_ACTIVATION_DEFAULT || unit == NF_RELU || unit == NF_LEAKY_RELU || unit == NF_ELU;
     return kind != MAXOUT_UNITS && !(kinked && (n_units(kind) > 1 || kind == CONTEXT_ALONE));
 }
 
@@ -495,7 +495,7 @@ static void check_parts(tangent *t)
     }
     for (size_t i = 0; i < n_params; i++)
         again[i] = NF_R(NAN);
-    back(t, f->gy, NULL, NULL, &(nf_grad){.theta = again, .fresh = true});
+    back(t, f->gy, NULL, NULL, &(nf_grad){.theta = again, .internal = NFI_FRESH});
     for (size_t i = 0; i < n_params; i++)
         cr_assert_eq((double)again[i], (double)theta[i], "%s: number %zu of a fresh gradient", title(t), i);
     back(t, f->gy, NULL, NULL, &(nf_grad){.theta = again});

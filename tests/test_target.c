@@ -347,7 +347,7 @@ Test(target, first_rejection_of_a_fit)
     enum { DRAWS = 700, SEED = 4, STEP = 11 };
     static nf_real draws[DRAWS * 2];
     const nf_noise noise = {.seed = SEED, .step = STEP};
-    nf_model *m = nf_model_new(nf_normal(2), NULL);
+    nf_model *m = nf_model_of_dist(nf_normal(2), NULL);
     bumps b = {.limit = 2.6};
     char words[64] = "";
     cr_assert_eq(nf_sample(m, NULL, &noise, DRAWS, NULL, draws, NULL), NF_OK);

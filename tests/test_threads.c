@@ -100,7 +100,7 @@ Test(threads, blas_has_one_in_batch_calls)
     begin();
     nf_model *net = nf_model_of_net(watcher(), NULL);
     nf_model *flow = nf_model_of_flow(watching_flow(), NULL);
-    nf_model *q = nf_model_new(nf_pushforward(nf_normal(D), watching_flow()), NULL);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(D), watching_flow()), NULL);
     for (size_t threads = 1; threads <= 3; threads++) {
         nf_workspace *ws = nf_workspace_new(threads);
         cr_assert_eq(nf_evaluate(net, ws, NULL, N, x, NULL, y), NF_OK);
@@ -125,7 +125,7 @@ Test(threads, blas_has_one_in_steps)
 {
     begin();
     nf_dist *base = nf_pushforward(nf_diagonal_normal(D), watching_flow());
-    nf_model *q = nf_model_new(base, NULL);
+    nf_model *q = nf_model_of_dist(base, NULL);
     nf_data data = {.n = N, .dim = D, .x = x, .n_ctx = D, .ctx = ctx};
     nf_objective *o = nf_maximum_likelihood(q, &data, &(nf_likelihood_options){.batch = N});
     cr_assert(o, "%s", nf_error_message());
@@ -148,13 +148,13 @@ Test(threads, blas_has_one_in_steps)
 Test(threads, blas_has_one_in_the_plug_in)
 {
     begin();
-    nf_model *q = nf_model_new(nf_posterior(D, watching_flow()), NULL);
+    nf_model *q = nf_model_of_dist(nf_posterior(D, watching_flow()), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     double log_q[N];
     nf_real g_log_q[N] = {0};
-    cr_assert_eq(nf_posterior_forward(q, ws, &(nf_noise){.seed = 5}, N, x, ctx, ctx, y, log_q), NF_OK);
+    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &(nf_noise){.seed = 5}, N, x, ctx, ctx, y, log_q), NF_OK);
     end("nf_posterior_forward");
-    cr_assert_eq(nf_posterior_backward(q, ws, y, g_log_q, NULL, NULL, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_posterior_backward(q, ws, y, g_log_q, NULL, NULL, NULL, NULL, NULL), NF_OK);
     end("nf_posterior_backward");
     nf_workspace_free(ws);
     nf_model_free(q);

@@ -1,4 +1,5 @@
 /* Shift and affine flows with every form of scale, against their formulas in long double, and at extreme parameters. */
+#include "expect.h"
 #include <criterion/criterion.h>
 #include <float.h>
 #include <math.h>
@@ -213,24 +214,19 @@ Test(transforms, a_shift_shifts)
 
 /* ---- arguments ---- */
 
-static void refused(nf_flow *f, const char *named)
-{
-    cr_expect_null(f, "%s", named);
-    cr_expect_eq(nf_error_status(), NF_EARG, "%s", named);
-    cr_expect(strstr(nf_error_message(), named) != NULL, "'%s' does not name %s", nf_error_message(), named);
-}
-
 Test(transforms, bad_arguments_are_named)
 {
-    refused(nf_shift(0), "`dim`");
-    refused(nf_scaled_affine(0, NULL), "`dim`");
-    refused(nf_scaled_affine(SIZE_MAX, NULL), "`dim`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = (nf_scale)17}), "`scale`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = -1}), "`limit`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = NAN}), "`limit`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_EXP, .limit = 2}), "`limit`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_ATAN, .lower = 2}), "`lower`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .floor = 1e-3}), "`floor`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.bias = INFINITY}), "`bias`");
-    refused(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SOFTPLUS, .gated = true}), "`gated`");
+    no_flow(nf_shift(0), NF_EARG, "`dim`");
+    no_flow(nf_scaled_affine(0, NULL), NF_EARG, "`dim`");
+    no_flow(nf_scaled_affine(SIZE_MAX, NULL), NF_EARG, "`dim`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = (nf_scale)17}), NF_EARG, "`scale`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = -1}), NF_EARG, "`limit`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = NAN}), NF_EARG, "`limit`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_EXP, .limit = 2}), NF_EARG, "`limit`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_ATAN, .lower = 2}), NF_EARG, "`lower`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .floor = 1e-3}), NF_EARG,
+            "`floor`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.bias = INFINITY}), NF_EARG, "`bias`");
+    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SOFTPLUS, .gated = true}), NF_EARG,
+            "`gated`");
 }

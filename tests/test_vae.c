@@ -1,5 +1,6 @@
 /* VAEs: likelihoods in closed form, the ELBO's gradient against finite differences, a linear Gaussian VAE whose log
    p(x) is known, streamed importance sampling against a direct sum, determinism, and misuse. */
+#include "support/numbers.h"
 #include "fail_alloc.h"
 #include "vae/vae.h"
 #include <criterion/criterion.h>
@@ -17,13 +18,6 @@ static const double tolerance = 1e-12, fd_tolerance = 1e-6, fd_step = 1e-5;
 #endif
 static const double log_2pi = 1.8378770664093454836;
 
-static void fill(uint64_t seed, size_t n, double scale, nf_real *x)
-{
-    nf_noise_normal(&(nf_noise){.seed = seed, .site = 77}, 1, n, n, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] *= (nf_real)scale;
-}
-
 /* ---- likelihoods ---- */
 
 Test(vae, bernoulli_likelihood_has_its_closed_form_and_takes_any_logit)
@@ -31,7 +25,7 @@ Test(vae, bernoulli_likelihood_has_its_closed_form_and_takes_any_logit)
     enum { DIM = 7, N = 19, LD = 32 };
     static nf_real x[DIM * LD], l[DIM * LD], g[DIM * LD];
     double log_p[LD];
-    fill(3, DIM * LD, 2.3, l);
+    draw(3, DIM * LD, 2.3, l);
     for (size_t i = 0; i < DIM * LD; i++)
         x[i] = i * 2654435761u % 7 < 3;
     nfi_likelihood_log(NF_BERNOULLI, DIM, N, LD, x, l, NF_R(-1.7), log_p, g);
@@ -66,8 +60,8 @@ Test(vae, gaussian_likelihood_has_its_closed_form)
     enum { DIM = 5, N = 13, LD = 16 };
     static nf_real x[DIM * LD], a[2 * DIM * LD], g[2 * DIM * LD], mean[DIM * LD];
     double log_p[LD];
-    fill(4, DIM * LD, 1.1, x);
-    fill(5, 2 * DIM * LD, 0.8, a);
+    draw(4, DIM * LD, 1.1, x);
+    draw(5, 2 * DIM * LD, 0.8, a);
     nfi_likelihood_log(NF_GAUSSIAN, DIM, N, LD, x, a, NF_R(0.6), log_p, g);
     for (size_t s = 0; s < LD; s++) {
         double exact = 0;
@@ -113,7 +107,7 @@ static nf_model *small_vae(nf_likelihood likelihood, bool flow, uint64_t seed)
 static nf_data small_data(nf_likelihood likelihood, size_t n)
 {
     static nf_real x[3000 * X];
-    fill(8, n * X, 0.8, x);
+    draw(8, n * X, 0.8, x);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < X; j++) {
             nf_real *v = &x[i * X + j];
@@ -152,7 +146,7 @@ Test(vae, elbo_gradient_is_that_of_finite_differences)
         nf_real *theta = nf_model_theta(m), *g = calloc(n, sizeof *g), *v = calloc(n, sizeof *v);
         nf_real *kept = calloc(n, sizeof *kept);
         nf_step_report report;
-        fill(6, n, 0.4, theta);
+        draw(6, n, 0.4, theta);
         memcpy(kept, theta, n * sizeof *kept);
         cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
         cr_assert_eq(nf_objective_gradient(o, NULL, 3, 2, &report, g), NF_OK, "%s", nf_error_message());
@@ -162,7 +156,7 @@ Test(vae, elbo_gradient_is_that_of_finite_differences)
             if (trial < n / 8)
                 v[8 * trial + 3] = 1;
             else
-                fill(300 + trial, n, 1 / sqrt((double)n), v);
+                draw(300 + trial, n, 1 / sqrt((double)n), v);
             double exact = 0, side[2];
             for (int s = 0; s < 2; s++) {
                 for (size_t i = 0; i < n; i++)
@@ -194,7 +188,7 @@ Test(vae, elbo_weighs_its_terms)
     nf_vae_options options = weights(&joint, &kl);
     nf_objective *o = nf_vae_elbo(m, &data, &options);
     nf_step_report plain, r;
-    cr_assert_arr_eq(nf_objective_get_type(o)->terms[0], "log_px", sizeof "log_px");
+    cr_assert_arr_eq(nf_objective_table(o)->terms[0], "log_px", sizeof "log_px");
     joint = kl = 1;
     cr_assert_eq(nf_objective_value(o, NULL, 1, 4, &plain), NF_OK);
     cr_assert_float_eq(plain.loss, plain.term[1] - plain.term[0], 1e-9);
@@ -307,7 +301,7 @@ Test(vae, exact_posterior_gives_log_p_in_one_draw)
 {
     enum { N = 50 };
     static nf_real x[N * LX];
-    fill(14, N * LX, 1.4, x);
+    draw(14, N * LX, 1.4, x);
     double exact = 0;
     for (size_t i = 0; i < N; i++)
         exact += linear_log_px(x + i * LX) / N;
@@ -324,7 +318,7 @@ Test(vae, importance_sampling_is_unbiased_and_bounds_the_elbo)
 {
     enum { N = 6, SEEDS = 40, DRAWS = 200 };
     static nf_real x[N * LX];
-    fill(15, N * LX, 1.2, x);
+    draw(15, N * LX, 1.2, x);
     nf_model *m = linear_vae(0.25);
     for (size_t i = 0; i < N; i++) {
         nf_data one = {.n = 1, .dim = LX, .x = x + i * LX};
@@ -355,7 +349,7 @@ Test(vae, streaming_is_the_direct_sum)
         size_t dim = which ? LX : X, dim_z = which ? 1 : Z;
         nf_data data = small_data(NF_BERNOULLI, N);
         static nf_real grey[N * LX];
-        fill(17, N * LX, 30, grey); /* far out: log w near -1000, whose exp is 0 */
+        draw(17, N * LX, 30, grey); /* far out: log w near -1000, whose exp is 0 */
         if (which)
             data = (nf_data){.n = N, .dim = LX, .x = grey};
         static double log_w[DRAWS][N], log_q[N];
@@ -493,7 +487,7 @@ Test(vae, parts_that_do_not_fit_are_refused)
 
 Test(vae, arguments_are_checked)
 {
-    nf_model *m = small_vae(NF_BERNOULLI, false, 1), *normal = nf_model_new(nf_normal(2), NULL);
+    nf_model *m = small_vae(NF_BERNOULLI, false, 1), *normal = nf_model_of_dist(nf_normal(2), NULL);
     nf_data data = small_data(NF_BERNOULLI, 5), wide = data, none = {.n = 0, .dim = X};
     wide.dim = X + 1;
     nf_vae_scores s;
@@ -502,6 +496,10 @@ Test(vae, arguments_are_checked)
     cr_assert_null(nf_vae_elbo(NULL, &data, NULL));
     cr_assert_null(nf_vae_elbo(normal, &data, NULL));
     cr_assert(strstr(nf_error_message(), "not of a VAE"));
+    cr_assert_null(nf_vae_elbo(m, &data, &(nf_vae_options){.kl = {.from = 0.5}}));
+    cr_assert(strstr(nf_error_message(), "nf_vae_elbo: `kl` goes from 0.5 to 0, but has no kind"));
+    cr_assert_null(nf_vae_elbo(m, &data, &(nf_vae_options){.joint = {.kind = (nf_schedule_kind)-1}}));
+    cr_assert(strstr(nf_error_message(), "`joint.kind` is -1"));
     cr_assert_null(nf_vae_elbo(m, NULL, NULL));
     cr_assert_null(nf_vae_elbo(m, &none, NULL));
     cr_assert_null(nf_vae_elbo(m, &wide, NULL));

@@ -232,6 +232,17 @@ double cli_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void cli_sort(size_t n, double *x)
+{
+    qsort(x, n, sizeof *x, ascending);
+}
+
 void cli_progress_clear(void)
 {
     if (line_drawn)

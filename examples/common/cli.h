@@ -65,5 +65,7 @@ void cli_progress_clear(void);
 
 /* Seconds since some fixed time. */
 double cli_seconds(void);
+/* Sorts n numbers, the least first. */
+void cli_sort(size_t n, double *x);
 
 #endif

@@ -33,7 +33,7 @@ static void read_bits(images *d, const char *folder)
     char path[PATH];
     for (size_t i = 0; i < 3; i++) {
         must_find(folder, names[i], path);
-        cli_ok(nf_read_packed_bits(path, MNIST_SIDE * MNIST_SIDE, &d->file[i]));
+        cli_ok(nf_load_packed_bits(path, MNIST_SIDE * MNIST_SIDE, &d->file[i]));
     }
     d->train = whole(&d->file[0]);
     d->valid = whole(&d->file[1]);
@@ -49,7 +49,7 @@ static void read_idx(images *d, const char *folder, nf_binarise how, uint64_t se
     char path[PATH];
     for (size_t i = 0; i < 2; i++) {
         must_find(folder, names[i], path);
-        cli_ok(nf_read_idx(path, &d->file[i]));
+        cli_ok(nf_load_idx(path, &d->file[i]));
     }
     const nf_bytes *train = &d->file[0], *test = &d->file[1];
     if (train->height == 0 || train->height != test->height || train->width != test->width)

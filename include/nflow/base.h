@@ -23,6 +23,18 @@ typedef double nf_real; /**< the number type of parameters and samples */
 /** A literal in the library's precision, without conversion warnings: NF_R(0.5). */
 #define NF_R(x) ((nf_real)(x))
 
+/**
+ * @name Options
+ * Zero means the default, in every struct of options of the library. Where 0, or "none", is a sensible value and not
+ * the default, two constants ask for it: NF_ZERO in an option that is a real number, NF_NONE in one that is a count.
+ * The comment of an option says if it takes them. An enumeration whose default depends on the place where it stands has
+ * a value NF_..._DEFAULT, which is 0.
+ * @{
+ */
+#define NF_ZERO (-1.0)   /**< asks for 0 in a real option whose default is another number */
+#define NF_NONE SIZE_MAX /**< asks for none in a count whose default is another number */
+/** @} */
+
 #ifdef __cplusplus
 #define NF_BEGIN_DECLS extern "C" {
 #define NF_END_DECLS }
@@ -41,7 +53,7 @@ typedef double nf_real; /**< the number type of parameters and samples */
 
 /**
  * Every status: name, value, text. Values never change; new ones are appended. NF_EARG: an argument is NULL or 0 where
- * something is needed, or is out of range. NF_EDIM: two shapes do not agree.
+ * something is needed, or is out of range. NF_EDIM: two shapes do not agree. NF_ESTALE: see nf_model_update().
  */
 #define NF_STATUS_LIST(X)                                                       \
     X(NF_OK, 0, "success")                                                      \
@@ -54,7 +66,8 @@ typedef double nf_real; /**< the number type of parameters and samples */
     X(NF_ENOCONV, 7, "iteration did not converge")                              \
     X(NF_ESTOP, 8, "stopped by a callback")                                     \
     X(NF_EUNSUPPORTED, 9, "operation is not supported by this object or build") \
-    X(NF_ETARGET, 10, "the target's callback reported a fatal error")
+    X(NF_ETARGET, 10, "the target's callback reported a fatal error")           \
+    X(NF_ESTALE, 11, "the parameters have changed since the last nf_model_update()")
 
 /** What a function returns: NF_OK, or the kind of failure. */
 typedef enum nf_status {

@@ -11,7 +11,7 @@ NF_BEGIN_DECLS
 typedef struct nf_check_options {
     size_t n;           /**< points, 0: 16 */
     uint64_t seed;      /**< of the random points, directions and parameters */
-    double scale;       /**< points are N(0, scale^2), 0: 1 */
+    double scale;       /**< points are N(0, scale^2), 0: 1; NF_ZERO: all points are 0 */
     double theta_scale; /**< noise N(0, theta_scale^2) is first added to (a copy of) the model's theta; 0: none */
     double radius;      /**< step of the finite differences, 0: 1e-5 in double, 1e-2 in float */
 } nf_check_options;
@@ -35,7 +35,8 @@ typedef struct nf_check_report {
 
 /**
  * Checks the flow of a model (a model of a flow, or of a pushforward) at random points, with random context.
- * @return NF_OK whatever the errors are; NF_EARG, NF_ENOMEM; what the flow's own hooks return.
+ * @return NF_OK whatever the errors are; NF_EARG, NF_ESTALE (see nf_model_update()), NF_ENOMEM; what the flow's own
+ * hooks return.
  */
 NF_API NF_CHECKED nf_status nf_check_flow(const nf_model *m, const nf_check_options *options, nf_check_report *report);
 

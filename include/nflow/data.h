@@ -102,7 +102,7 @@ NF_API NF_CHECKED nf_status nf_minibatches_tile(const nf_minibatches *b, const n
 
 /* ---- files ---- */
 
-/** An array of bytes read from a file; release with nf_bytes_free. */
+/** An array of bytes loaded from a file; release with nf_bytes_free. */
 typedef struct nf_bytes {
     size_t n;            /**< rows (images) */
     size_t dim;          /**< bytes of a row: the product of all extents but the first */
@@ -112,17 +112,17 @@ typedef struct nf_bytes {
 } nf_bytes;
 
 /**
- * Reads an IDX file of unsigned bytes (LeCun's MNIST format, magic 0x000008rr), plain or gzip.
+ * Loads an IDX file of unsigned bytes (LeCun's MNIST format, magic 0x000008rr), plain or gzip.
  * @return NF_EIO if the file cannot be opened (the message has its name), NF_EFORMAT (wrong magic, no rows, impossible
  * sizes, truncated, bytes left over), NF_ENOMEM, NF_EUNSUPPORTED (gzip in a build without zlib).
  */
-NF_API NF_CHECKED nf_status nf_read_idx(const char *path, nf_bytes *out);
+NF_API NF_CHECKED nf_status nf_load_idx(const char *path, nf_bytes *out);
 /**
- * Reads rows of `dim` bits from a file without header, plain or gzip. A row is packed in ceil(dim / 8) bytes, the most
+ * Loads rows of `dim` bits from a file without header, plain or gzip. A row is packed in ceil(dim / 8) bytes, the most
  * significant bit first. Statically binarised MNIST has this format. Values become 0 and 255, so that value / 255 is
- * the bit. Errors as in nf_read_idx.
+ * the bit. Errors as in nf_load_idx.
  */
-NF_API NF_CHECKED nf_status nf_read_packed_bits(const char *path, size_t dim, nf_bytes *out);
+NF_API NF_CHECKED nf_status nf_load_packed_bits(const char *path, size_t dim, nf_bytes *out);
 /** Releases the array and clears the struct. */
 NF_API void nf_bytes_free(nf_bytes *b);
 

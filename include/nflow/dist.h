@@ -37,6 +37,11 @@ typedef struct nf_dist_type {
                            nf_real *gx, const nf_grad *g);
     /** Makes the distribution from a description in a model file. */
     nf_dist *(*rebuild)(nf_reader *r);
+    /**
+     * The options of the type's constructor; NULL: none. If part.describe is NULL, `self` begins with the settled
+     * struct of options, and the library writes these as the fields of a description.
+     */
+    const nf_option_table *options;
 } nf_dist_type;
 
 /**

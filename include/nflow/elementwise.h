@@ -33,8 +33,12 @@ NF_API nf_flow *nf_actnorm(size_t dim);
 
 /** Options of nf_batch_norm; zero means the default. */
 typedef struct nf_batch_norm_options {
-    double momentum; /**< r, the weight of the past in a step's new statistics; 0.9 */
-    double eps;      /**< added to the variance; 1e-5 */
+    /**
+     * r, the weight of the past in a step's new statistics; 0.9. PyTorch's momentum is 1 - decay. NF_ZERO: the
+     * statistics are those of the last step's batch.
+     */
+    double decay;
+    double eps; /**< added to the variance; 1e-5 */
 } nf_batch_norm_options;
 
 /**
@@ -53,8 +57,8 @@ typedef struct nf_batch_norm_options {
  * variance is at first lost in rounding. A row whose sum is not finite keeps its statistics. nf_fit and
  * nf_objective_gradient move the state. The layer cannot be amortised.
  * @param options NULL: the defaults
- * @return NULL on NF_EARG (dim 0, a momentum or eps not between 0 and 1), NF_ENOMEM. Initialisation fails with
- * NF_ENOTFINITE if data are not finite.
+ * @return NULL on NF_EARG (dim 0, a decay not in [0, 1), an eps not between 0 and 1), NF_ENOMEM. Initialisation fails
+ * with NF_ENOTFINITE if data are not finite.
  */
 NF_API nf_flow *nf_batch_norm(size_t dim, const nf_batch_norm_options *options);
 

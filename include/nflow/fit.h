@@ -10,7 +10,7 @@ NF_BEGIN_DECLS
 
 enum { NF_MAX_SLOTS = 2 }; /**< how many numbers an optimizer may keep for each parameter */
 
-/** Coefficients of a rule. Zero means the type's default; a negative number means 0. */
+/** Coefficients of a rule. Zero means the type's default; NF_ZERO (or any other negative number) means 0. */
 typedef struct nf_optimizer_options {
     double momentum; /**< momentum, RMSProp: 0.9 and 0 by default */
     double beta1;    /**< Adam, Adamax: decay of the first moment, 0.9 */
@@ -67,7 +67,7 @@ enum {
 
 /** Options of nf_fit; zeros mean the defaults. */
 typedef struct nf_fit_options {
-    uint64_t steps;                     /**< 0: 10000 */
+    uint64_t steps;                     /**< 0: 10000; NF_NONE: no step, only the evaluation at the end of a run */
     uint64_t first_step;                /**< the number of the first step; to continue a fit */
     uint64_t seed;                      /**< of the noise */
     size_t threads;                     /**< 0: as many as OpenMP would use. Results do not depend on this number */
@@ -77,9 +77,10 @@ typedef struct nf_fit_options {
     nf_schedule schedule;               /**< a factor of rate */
     double clip_norm;                   /**< a gradient whose norm is larger is scaled to this norm; 0: never */
     size_t max_bad_steps;               /**< so many bad steps in a row end the fit; 0: 100 */
-    double max_failed; /**< share of a step's samples that may fail, in (0, 1]; with more the step is bad. 0: 3/4 */
+    double max_failed; /**< share of a step's samples that may fail, in (0, 1]; with more the step is bad. 0: 3/4;
+                          NF_ZERO: none may */
     nf_objective *validation; /**< evaluated every `validate_every` steps, borrowed; NULL: none */
-    uint64_t validate_every;  /**< 0: 1000 */
+    uint64_t validate_every;  /**< 0: 1000; NF_NONE: only when a run ends */
     /** The fit stops after so many evaluations in a row that are not better than the best one; 0: never. */
     size_t patience;
     /**
@@ -97,7 +98,7 @@ typedef struct nf_fit_options {
      */
     double average;
     const char *checkpoint;    /**< file for checkpoints (nf_fitter_save()), also written when a run ends; NULL: none */
-    uint64_t checkpoint_every; /**< steps between checkpoints; 0: validate_every */
+    uint64_t checkpoint_every; /**< steps between checkpoints; 0: validate_every; NF_NONE: one when a run ends */
     const nf_ranks *ranks; /**< set if this process is one of several that make the fit together; NULL: alone. Copied */
 } nf_fit_options;
 
@@ -125,7 +126,7 @@ typedef struct nf_fitter nf_fitter;
  * A new fit that starts from the numbers that the model has now. `o` and its model are borrowed, and so is what the
  * options point to, except `ranks`, which is copied.
  * @return NULL on NF_EARG (`o` NULL, options out of range, an invalid optimizer, ranks that do not fit the objective),
- * NF_ENOMEM.
+ * NF_ESTALE (see nf_model_update()), NF_ENOMEM.
  */
 NF_API nf_fitter *nf_fitter_new(nf_objective *o, const nf_fit_options *options);
 /**
@@ -184,7 +185,8 @@ NF_API void nf_fitter_free(nf_fitter *f);
  * nf_fitter_run(), and calls nf_fitter_free().
  * @param report may be NULL
  * @return as these functions: NF_OK also if the fit stopped early (see the report's reason), but NF_ENOTFINITE for
- * NF_STOP_NOTFINITE; also what an objective returns. The model is prepared and usable in every case.
+ * NF_STOP_NOTFINITE; also what an objective returns. Once the fit has begun, the model is prepared and usable in every
+ * case.
  */
 NF_API NF_CHECKED nf_status nf_fit(nf_objective *o, const nf_fit_options *options, nf_fit_report *report);
 

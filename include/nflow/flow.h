@@ -44,6 +44,11 @@ typedef struct nf_flow_type {
                           void *saved, const nf_real *gx, nf_real *gy);
     /** Makes the flow from a description in a model file. NULL: the type cannot be loaded. */
     nf_flow *(*rebuild)(nf_reader *r);
+    /**
+     * The options of the type's constructor; NULL: none. If part.describe is NULL, `self` begins with the settled
+     * struct of options, and the library writes these as the fields of a description.
+     */
+    const nf_option_table *options;
 } nf_flow_type;
 
 /**

@@ -5,6 +5,7 @@
 #ifndef NFLOW_NET_H
 #define NFLOW_NET_H
 #include <nflow/description.h>
+#include <nflow/options.h>
 NF_BEGIN_DECLS
 
 typedef struct nf_net nf_net; /**< a differentiable function R^dim_in x context -> R^dim_out */
@@ -58,6 +59,11 @@ typedef struct nf_net_type {
     nf_status (*tangent_vjp)(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
                              size_t k, const nf_real *dx, const nf_real *dy, void *saved_tangent, const nf_real *gy,
                              const nf_real *gdy, nf_real *gx, nf_real *gdx, const nf_grad *g);
+    /**
+     * The options of the type's constructor; NULL: none. If part.describe is NULL, `self` begins with the settled
+     * struct of options, and the library writes these as the fields of a description.
+     */
+    const nf_option_table *options;
 } nf_net_type;
 
 /**
@@ -105,7 +111,9 @@ NF_API NF_CHECKED nf_status nf_net_tangent_vjp(const nf_object *net, const nf_pa
 
 /** The units of an MLP: their functions. */
 typedef enum nf_activation {
-    NF_RELU,       /**< max(0, x); the default */
+    /** The default of the place: ReLU of hidden units (nf_iaf: ELU), the identity of a last layer. */
+    NF_ACTIVATION_DEFAULT,
+    NF_RELU,       /**< max(0, x) */
     NF_TANH,       /**< tanh x */
     NF_LEAKY_RELU, /**< x for x > 0, 0.01 x below */
     NF_ELU,        /**< x for x > 0, exp(x) - 1 below */
@@ -140,10 +148,10 @@ typedef enum nf_initialisation {
 typedef struct nf_mlp_options {
     const size_t *hidden;     /**< [n_hidden] widths of the hidden layers; copied */
     size_t n_hidden;          /**< number of hidden layers, 0: an affine map */
-    nf_activation activation; /**< of hidden units */
-    nf_activation output;     /**< of the last layer; NF_RELU (zero) here means NF_IDENTITY */
+    nf_activation activation; /**< of hidden units; ReLU */
+    nf_activation output;     /**< of the last layer; by default the identity */
     nf_initialisation init;   /**< of all layers */
-    double last_scale;        /**< of the last layer: multiplies its initial numbers; 0 means 1, negative means 0 */
+    double last_scale;        /**< of the last layer: multiplies its initial numbers; 0: 1; NF_ZERO: 0 */
     double dropout;           /**< probability, in [0, 1), that training drops a hidden unit (Srivastava et al. 2014) */
 } nf_mlp_options;
 
@@ -164,7 +172,8 @@ NF_API nf_net *nf_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options 
 /**
  * An MLP with gated hidden units, (W h + b) * sigmoid(V h + c) (van den Oord et al. 2016, eq. 2; van den Berg et al.
  * 2018). The last layer is affine or has `output` units. Arguments are as those of nf_mlp; options->activation must be
- * zero. Parameters, layer by layer: W above V, [2 width x in], row-major; b, c. The last layer is as nf_mlp's.
+ * zero (NF_ACTIVATION_DEFAULT). Parameters, layer by layer: W above V, [2 width x in], row-major; b, c. The last layer
+ * is as nf_mlp's.
  * @return NULL on NF_EARG, NF_ENOMEM.
  */
 NF_API nf_net *nf_gated_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options *options);
@@ -192,11 +201,11 @@ NF_API nf_net *nf_maxout_mlp(size_t in, size_t out, size_t n_ctx, const nf_maxou
 typedef struct nf_residual_mlp_options {
     size_t width;             /**< of all hidden layers; 0 means 64 */
     size_t n_blocks;          /**< residual blocks; 0 means 2 */
-    nf_activation activation; /**< f */
+    nf_activation activation; /**< f; ReLU */
     nf_initialisation init;   /**< of all layers except the blocks' second; the reference code has NF_INIT_TORCH */
-    double block_scale; /**< of the blocks' second layer: uniform in +- block_scale; 0 means 0.001, negative means 0 */
-    double last_scale;  /**< of the last layer, as in nf_mlp_options */
-    double dropout;     /**< probability, in [0, 1), that training drops a unit inside a block */
+    double block_scale;       /**< of the blocks' second layer: uniform in +- block_scale; 0: 0.001; NF_ZERO: 0 */
+    double last_scale;        /**< of the last layer, as in nf_mlp_options */
+    double dropout;           /**< probability, in [0, 1), that training drops a unit inside a block */
 } nf_residual_mlp_options;
 
 /**
@@ -220,9 +229,9 @@ typedef struct nf_masked_options {
     const size_t *hidden;     /**< [n_hidden] widths of the hidden layers; copied */
     size_t n_hidden;          /**< number of hidden layers; 1 if there are residual blocks */
     size_t n_blocks;          /**< > 0: that many residual blocks of two masked layers, all of width hidden[0] */
-    nf_activation activation; /**< of hidden units */
+    nf_activation activation; /**< of hidden units; ReLU */
     nf_initialisation init;   /**< of all layers; the second layers of blocks start at NF_INIT_SMALL */
-    double last_scale;        /**< of the last layer: multiplies its initial numbers; 0 means 1, negative means 0 */
+    double last_scale;        /**< of the last layer: multiplies its initial numbers; 0: 1; NF_ZERO: 0 */
     double dropout; /**< probability, in [0, 1), that training drops a hidden unit; in a block, the inner units */
 } nf_masked_options;
 

@@ -3,7 +3,7 @@
  * nflow: normalizing flows for C. This header includes all others but gsl.h.
  *
  *     nf_flow  *flow = nf_chain((nf_flow *[]){ nf_planar(2), nf_planar(2), nf_radial(2) }, 3);
- *     nf_model *q    = nf_model_new(nf_pushforward(nf_normal(2), flow), &(nf_model_options){ .seed = 7 });
+ *     nf_model *q    = nf_model_of_dist(nf_pushforward(nf_normal(2), flow), &(nf_model_options){ .seed = 7 });
  */
 #ifndef NFLOW_H
 #define NFLOW_H
@@ -11,6 +11,7 @@
 #include <nflow/noise.h>
 #include <nflow/object.h>
 #include <nflow/description.h>
+#include <nflow/options.h>
 #include <nflow/net.h>
 #include <nflow/flow.h>
 #include <nflow/combine.h>

@@ -101,11 +101,11 @@ typedef struct nf_pass {
  * [n_params x ld] when amortised.
  */
 typedef struct nf_grad {
-    nf_real *theta; /**< as above */
-    nf_real *prep;  /**< [n_prep], summed over samples */
-    nf_real *ctx;   /**< [n_ctx x ld], per sample */
-    double *stats;  /**< [n_state], sums that nf_part.end_step turns into new state */
-    bool fresh;     /**< for the library only: set it to false in a new struct, leave it unchanged in a copy */
+    nf_real *theta;    /**< as above */
+    nf_real *prep;     /**< [n_prep], summed over samples */
+    nf_real *ctx;      /**< [n_ctx x ld], per sample */
+    double *stats;     /**< [n_state], sums that nf_part.end_step turns into new state */
+    unsigned internal; /**< the library's own: 0 in a new struct, unchanged in a copy */
 } nf_grad;
 
 /** Data with which an object is initialised: one big tile, feature-major. */
@@ -166,7 +166,10 @@ typedef struct nf_part {
      * is called. NULL: each child that reads as many rows of context as the object writes its own.
      */
     nf_status (*start_context)(const nf_object *o, const nf_noise *noise, nf_real *ctx);
-    /** Writes, by nf_write_*, what the constructor needs beside children and shape. `rebuild` reads exactly this. */
+    /**
+     * Writes, by nf_write_*, what the constructor needs beside children and shape. `rebuild` reads exactly this. NULL:
+     * the library writes the type's options (nf_flow_type.options), if there are any.
+     */
     nf_status (*describe)(const nf_object *o, nf_writer *w);
     /** Names the tensors among the object's own parameters. NULL: one vector "theta". */
     void (*slices)(const nf_object *o, nf_slice_fn *each, void *user);

@@ -78,8 +78,8 @@ NF_API void nf_objective_free(nf_objective *o);
 NF_API nf_model *nf_objective_model(const nf_objective *o);
 /** Samples a step. */
 NF_API size_t nf_objective_batch(const nf_objective *o);
-/** Its type. */
-NF_API const nf_objective_type *nf_objective_get_type(const nf_objective *o);
+/** The table of its type, borrowed; complete, also where the caller gave a smaller one. NULL if `o` is NULL. */
+NF_API const nf_objective_type *nf_objective_table(const nf_objective *o);
 
 /** The result of one step: means over the accepted samples, which are those that neither failed nor were rejected. */
 typedef struct nf_step_report {
@@ -92,10 +92,18 @@ typedef struct nf_step_report {
     size_t failed;             /**< samples without a finite result */
 } nf_step_report;
 
-/** The loss of a step, without its gradient. `ws` NULL: a temporary workspace. */
+/**
+ * The loss of a step, without its gradient. `ws` NULL: a temporary workspace.
+ * @return NF_EARG, NF_ESTALE (see nf_model_update()), NF_ENOMEM; what the objective's and other hooks return.
+ */
 NF_API NF_CHECKED nf_status nf_objective_value(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step,
                                                nf_step_report *report);
-/** The loss and the mean gradient in theta, g_theta [n_params], which is overwritten. */
+/**
+ * The loss and the mean gradient in theta, g_theta [n_params], which is overwritten. This is a step of training: layers
+ * with moving statistics (nf_batch_norm) move the model's state, and the next call that reads the model then returns
+ * NF_ESTALE unless nf_model_update() is called before.
+ * @return as nf_objective_value().
+ */
 NF_API NF_CHECKED nf_status nf_objective_gradient(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step,
                                                   nf_step_report *report, nf_real *g_theta);
 

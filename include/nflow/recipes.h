@@ -47,14 +47,15 @@ typedef enum nf_parallel {
  * If `seed` and the options are equal, the flows are equal. What `scale`, `spline` and `hidden` point to is copied.
  */
 typedef struct nf_recipe_options {
-    size_t n_ctx;             /**< rows of context, which every layer's net reads; 0: none */
-    size_t n_layers;          /**< couplings or autoregressive flows */
-    const size_t *hidden;     /**< [n_hidden] widths of the nets' hidden layers */
-    size_t n_hidden;          /**< number of hidden layers; with residual blocks 1, since all have one width */
-    size_t n_blocks;          /**< residual blocks; 0 means the recipe's number, or none if n_hidden is above 1 */
-    nf_activation activation; /**< of hidden units; NF_RELU (zero) means NF_ELU in nf_iaf */
-    double dropout;           /**< of the nets, in [0, 1) */
-    double last_scale;        /**< of the nets' last layers, see nf_mlp_options; 0 means 0.01, negative means 0 */
+    size_t n_ctx;         /**< rows of context, which every layer's net reads; 0: none */
+    size_t n_layers;      /**< couplings or autoregressive flows */
+    const size_t *hidden; /**< [n_hidden] widths of the nets' hidden layers */
+    size_t
+        n_hidden; /**< hidden layers; 1 with residual blocks, since all have one width. NF_NONE: the nets are affine */
+    size_t n_blocks; /**< residual blocks; 0: the recipe's number, but none unless n_hidden is 0 or 1. NF_NONE: none */
+    nf_activation activation;              /**< of hidden units */
+    double dropout;                        /**< of the nets, in [0, 1) */
+    double last_scale;                     /**< of the nets' last layers, see nf_mlp_options; 0: 0.01; NF_ZERO: 0 */
     const nf_scaled_affine_options *scale; /**< of nf_realnvp, nf_made, nf_maf and nf_iaf */
     const nf_spline_options *spline;       /**< of the nf_nsf recipes */
     nf_mixing mixing;                      /**< between layers */

@@ -9,11 +9,12 @@ NF_BEGIN_DECLS
 
 /** Shapes of a schedule v(t), where t is the step, counted from 0. */
 typedef enum nf_schedule_kind {
-    NF_CONSTANT, /**< from (1 if from and to are both 0) */
-    NF_LINEAR,   /**< from -> to over `steps`, then to. The paper's beta_t: from 0.01, to 1, steps 9900 */
-    NF_COSINE,   /**< from -> to along half a cosine over `steps`, then to */
-    NF_STAIRS,   /**< from * to^floor(t / steps) */
-    NF_CUSTOM    /**< call(user, t) */
+    NF_SCHEDULE_DEFAULT, /**< 1; from and to must be 0, since they would not be read */
+    NF_CONSTANT,         /**< from, also if that is 0 */
+    NF_LINEAR,           /**< from -> to over `steps`, then to. The paper's beta_t: from 0.01, to 1, steps 9900 */
+    NF_COSINE,           /**< from -> to along half a cosine over `steps`, then to */
+    NF_STAIRS,           /**< from * to^floor(t / steps) */
+    NF_CUSTOM            /**< call(user, t) */
 } nf_schedule_kind;
 
 /** A number that depends on the step. All zeros: the constant 1. */

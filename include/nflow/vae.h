@@ -17,25 +17,32 @@ NF_BEGIN_DECLS
  * without it.
  * @param m     a model of nf_posterior(d, flow) or nf_diagonal_posterior(d); threads may share it
  * @param ws    this thread's workspace; keeps the tape for nf_posterior_backward
+ * @param mode  NF_TRAIN for a step of training: dropout in the flow's nets is on, and nf_posterior_backward() counts
+ * the samples in `stats`. NF_EVAL: neither, so z is what nf_sample() draws
  * @param mean, log_scale [n x d].  @param ctx [n x n_ctx of the flow], NULL if that is 0
  * @param z     [n x d], written.   @param log_q [n], log q(z), written
- * @return NF_EARG (NULL where something is needed, n 0), NF_EDIM (a model of fewer than 2 d rows of context),
- * NF_ENOMEM; what users' own hooks return.
+ * @return NF_EARG (NULL where something is needed, n 0, no such mode), NF_EDIM (a model of fewer than 2 d rows of
+ * context), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what users' own hooks return.
  */
-NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
-                                                 const nf_real *mean, const nf_real *log_scale, const nf_real *ctx,
-                                                 nf_real *z, double *log_q);
+NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode,
+                                                 const nf_noise *noise, size_t n, const nf_real *mean,
+                                                 const nf_real *log_scale, const nf_real *ctx, nf_real *z,
+                                                 double *log_q);
 /**
- * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward, with its noise constant. Rows
- * without a result are not read: their gradients are 0, and they add nothing to g.
+ * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward, with its noise constant. The
+ * mode is that of the forward call, so the same units are dropped. Rows without a result are not read: their gradients
+ * are 0, and they add nothing to g and stats.
  * @param gz [n x d].  @param g_log_q [n].  n is that of the forward call
  * @param g_mean, g_log_scale [n x d], g_ctx [n x n_ctx]: written; NULL: not wanted
  * @param g nf_model_gradient_size(m) numbers, +=; NULL: not wanted. Once a step, pull it back by nf_model_pull_gradient
+ * @param stats n_state sums over the rows, +=; NULL: not wanted. Layers with moving statistics (nf_batch_norm) count
+ * here what they see in their inverse direction. Once a step, nf_model_end_step() turns them into new state. Nothing is
+ * added if the forward call was in NF_EVAL
  * @return NF_EARG (no such forward call before), NF_EUNSUPPORTED (a mixture); else as nf_posterior_forward().
  */
 NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_real *gz,
                                                   const nf_real *g_log_q, nf_real *g_mean, nf_real *g_log_scale,
-                                                  nf_real *g_ctx, nf_real *g);
+                                                  nf_real *g_ctx, nf_real *g, double *stats);
 
 /* ---- VAEs ---- */
 
@@ -91,21 +98,24 @@ typedef struct nf_vae_scores {
  * does not grow with the number of draws.
  * @param progress called from the calling thread with the number of rows done so far; NULL: no calls. If it returns
  * anything but 0, scoring stops: NF_ESTOP
- * @return NF_EARG (also samples 0), NF_EDIM (a number of columns that is not the encoder's number of rows), NF_ESTOP,
- * NF_ENOMEM; what users' own hooks and a source of the data return. `scores` is written on NF_OK only.
+ * @return NF_EARG (also samples 0), NF_EDIM (a number of columns that is not the encoder's number of rows), NF_ESTALE
+ * (see nf_model_update()), NF_ESTOP, NF_ENOMEM; what users' own hooks and a source of the data return. `scores` is
+ * written on NF_OK only.
  */
 NF_API NF_CHECKED nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples,
                                          uint64_t seed, int (*progress)(void *user, size_t done), void *user,
                                          nf_vae_scores *scores);
 /**
  * The likelihood's means E[x | z] for z [n x z_dim]: x [n x x_dim]. z NULL: z is drawn from the prior with `noise`.
- * @return NF_EARG (a model of no VAE, n 0, `z` and `noise` NULL), NF_ENOMEM; what users' own hooks return.
+ * @return NF_EARG (a model of no VAE, n 0, `z` and `noise` NULL), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what
+ * users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                           const nf_real *z, nf_real *x);
 /**
  * Draws z ~ q(z | x): x [n x x_dim], z [n x z_dim], log_q [n] or NULL.
- * @return NF_EARG (a model of no VAE, n 0, `noise` NULL), NF_ENOMEM; what users' own hooks return.
+ * @return NF_EARG (a model of no VAE, n 0, `noise` NULL), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what users'
+ * own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                           const nf_real *x, nf_real *z, double *log_q);

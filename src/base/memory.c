@@ -43,25 +43,14 @@ static void *allocate(size_t bytes)
     return p;
 }
 
-/* Computes count * size; on overflow leaves a message and returns false. */
-static bool total(size_t count, size_t size, size_t *bytes)
-{
-    if (nfi_mul(count, size, bytes))
-        return true;
-    nf_error(NF_ENOMEM, "out of memory: %zu x %zu bytes", count, size);
-    return false;
-}
-
-void *nfi_alloc(size_t count, size_t size)
-{
-    size_t bytes;
-    return total(count, size, &bytes) ? allocate(bytes) : NULL;
-}
-
 void *nfi_calloc(size_t count, size_t size)
 {
     size_t bytes;
-    void *p = total(count, size, &bytes) ? allocate(bytes) : NULL;
+    if (!nfi_mul(count, size, &bytes)) {
+        nf_error(NF_ENOMEM, "out of memory: %zu x %zu bytes", count, size);
+        return NULL;
+    }
+    void *p = allocate(bytes);
     return p ? memset(p, 0, bytes) : NULL;
 }
 

@@ -6,8 +6,6 @@
 /* count * size bytes of zeros, aligned to 64 bytes. NULL, with a message, when memory is short or the size overflows.
    If count is 0, the result is still a valid pointer. */
 void *nfi_calloc(size_t count, size_t size);
-/* The same, not initialised. */
-void *nfi_alloc(size_t count, size_t size);
 void nfi_free(void *p);
 /* Write a + b and a * b to *out; return false on overflow. */
 bool nfi_add(size_t a, size_t b, size_t *out);
@@ -25,6 +23,13 @@ struct nf_arena {
 void nfi_arena_clear(nf_arena *a);         /* frees all chunks; a zeroed struct is an empty arena */
 size_t nfi_arena_bytes(const nf_arena *a); /* bytes in all chunks */
 size_t nfi_arena_used(const nf_arena *a);  /* bytes up to the present end */
+
+/* Where a pass writes what its vector-Jacobian product reads: on the tape, or on scratch if it has no tape, since then
+   no gradient will be asked for. Mark scratch before, and rewind it at the end: what is on the tape stays. */
+static inline nf_arena *nfi_saving_arena(const nf_pass *p)
+{
+    return p->tape ? p->tape : p->scratch;
+}
 
 /* n zeros from an arena; NULL when out of memory. */
 static inline double *nfi_zero_doubles(nf_arena *a, size_t n)

@@ -32,22 +32,22 @@ static nf_status read_header(nfi_stream *s, const char *path, size_t *rank, size
     if (status != NF_OK)
         return status;
     if (got < 4)
-        return nf_error(NF_EFORMAT, "nf_read_idx: %s: %zu bytes are too few for an IDX file", path, got);
+        return nf_error(NF_EFORMAT, "nf_load_idx: %s: %zu bytes are too few for an IDX file", path, got);
     *rank = magic[3];
     if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || *rank == 0)
-        return nf_error(NF_EFORMAT, "nf_read_idx: %s: magic number %02x%02x%02x%02x, not 000008rr (unsigned bytes)",
+        return nf_error(NF_EFORMAT, "nf_load_idx: %s: magic number %02x%02x%02x%02x, not 000008rr (unsigned bytes)",
                         path, magic[0], magic[1], magic[2], magic[3]);
     status = nfi_stream_read(s, raw, 4 * *rank, &got);
     if (status != NF_OK)
         return status;
     if (got < 4 * *rank)
-        return nf_error(NF_EFORMAT, "nf_read_idx: %s: the header is cut: rank %zu, but %zu bytes of extents", path,
+        return nf_error(NF_EFORMAT, "nf_load_idx: %s: the header is cut: rank %zu, but %zu bytes of extents", path,
                         *rank, got);
     for (size_t i = 0; i < *rank; i++) {
         const unsigned char *b = raw + 4 * i;
         extent[i] = (size_t)b[0] << 24 | (size_t)b[1] << 16 | (size_t)b[2] << 8 | b[3];
         if (extent[i] == 0)
-            return nf_error(NF_EFORMAT, "nf_read_idx: %s: %s (extent %zu of %zu is 0)", path,
+            return nf_error(NF_EFORMAT, "nf_load_idx: %s: %s (extent %zu of %zu is 0)", path,
                             i ? "rows are empty" : "there are no rows", i + 1, *rank);
     }
     return NF_OK;
@@ -60,7 +60,7 @@ static nf_status read_idx(nfi_stream *s, const char *path, nf_bytes *out)
     if (status != NF_OK)
         return status;
     if (!row_size(rank, extent, &out->dim) || !nfi_mul(extent[0], out->dim, &total))
-        return nf_error(NF_EFORMAT, "nf_read_idx: %s: the header's %zu extents have an impossible product", path, rank);
+        return nf_error(NF_EFORMAT, "nf_load_idx: %s: the header's %zu extents have an impossible product", path, rank);
     out->n = extent[0];
     if (rank >= 3) {
         out->height = extent[1];
@@ -70,17 +70,17 @@ static nf_status read_idx(nfi_stream *s, const char *path, nf_bytes *out)
     if (status != NF_OK)
         return status;
     if (got < total)
-        return nf_error(NF_EFORMAT, "nf_read_idx: %s: %zu bytes of data, the header promises %zu x %zu", path, got,
+        return nf_error(NF_EFORMAT, "nf_load_idx: %s: %zu bytes of data, the header promises %zu x %zu", path, got,
                         out->n, out->dim);
     return nfi_stream_expect_end(s);
 }
 
-nf_status nf_read_idx(const char *path, nf_bytes *out)
+nf_status nf_load_idx(const char *path, nf_bytes *out)
 {
     if (!out || !path)
-        return nf_error(NF_EARG, "nf_read_idx: %s is NULL", out ? "path" : "out");
+        return nf_error(NF_EARG, "nf_load_idx: %s is NULL", out ? "path" : "out");
     *out = (nf_bytes){0};
-    nfi_stream *s = nfi_stream_open("nf_read_idx", path, true);
+    nfi_stream *s = nfi_stream_open("nf_load_idx", path, true);
     if (!s)
         return nf_error_status();
     nf_status status = read_idx(s, path, out);
@@ -107,16 +107,16 @@ static nf_status read_bits(nfi_stream *s, const char *path, nf_bytes *out)
     if (status != NF_OK)
         return status;
     if (got == limit)
-        status = nf_error(NF_EFORMAT, "nf_read_packed_bits: %s: unpacks to %zu bytes or more", path, limit);
+        status = nf_error(NF_EFORMAT, "nf_load_packed_bits: %s: unpacks to %zu bytes or more", path, limit);
     else if (got == 0)
-        status = nf_error(NF_EFORMAT, "nf_read_packed_bits: %s: there are no rows", path);
+        status = nf_error(NF_EFORMAT, "nf_load_packed_bits: %s: there are no rows", path);
     else if (got % row != 0)
         status = nf_error(NF_EFORMAT,
-                          "nf_read_packed_bits: %s: %zu bytes are no whole number of rows of %zu bits "
+                          "nf_load_packed_bits: %s: %zu bytes are no whole number of rows of %zu bits "
                           "(%zu bytes)",
                           path, got, out->dim, row);
     else if (!nfi_mul(got / row, out->dim, &total))
-        status = nf_error(NF_ENOMEM, "nf_read_packed_bits: %s: %zu rows of %zu do not fit", path, got / row, out->dim);
+        status = nf_error(NF_ENOMEM, "nf_load_packed_bits: %s: %zu rows of %zu do not fit", path, got / row, out->dim);
     else if (!(out->data = nfi_calloc(total, 1)))
         status = NF_ENOMEM;
     else {
@@ -127,14 +127,14 @@ static nf_status read_bits(nfi_stream *s, const char *path, nf_bytes *out)
     return status;
 }
 
-nf_status nf_read_packed_bits(const char *path, size_t dim, nf_bytes *out)
+nf_status nf_load_packed_bits(const char *path, size_t dim, nf_bytes *out)
 {
     if (!out || !path)
-        return nf_error(NF_EARG, "nf_read_packed_bits: %s is NULL", out ? "path" : "out");
+        return nf_error(NF_EARG, "nf_load_packed_bits: %s is NULL", out ? "path" : "out");
     *out = (nf_bytes){0};
     if (dim == 0)
-        return nf_error(NF_EARG, "nf_read_packed_bits: dim is 0");
-    nfi_stream *s = nfi_stream_open("nf_read_packed_bits", path, true);
+        return nf_error(NF_EARG, "nf_load_packed_bits: dim is 0");
+    nfi_stream *s = nfi_stream_open("nf_load_packed_bits", path, true);
     if (!s)
         return nf_error_status();
     out->dim = dim;

@@ -16,6 +16,7 @@
 #include "dist/mixture.h"
 #include "base/memory.h"
 #include "math/noise.h"
+#include "object/options.h"
 #include "object/tree.h"
 #include "dist/types.h"
 #include <math.h>
@@ -246,25 +247,17 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
     each(user, "log_scales", K + K * extents[1], 2, extents);
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    return nf_write_integer(w, "components", n_components(o));
-}
+static const nf_option options_of_type[] = {
+    {.name = "components", .kind = NF_OPTION_SIZE, .least = 1, .flags = NF_OPTION_REQUIRED, .help = "how many"}};
+static const nf_option_table table = NF_OPTION_TABLE("nf_mixture", size_t, options_of_type, NULL);
 
-static nf_dist *rebuild(nf_reader *r)
-{
-    uint64_t K;
-    if (nf_read_integer(r, "components", &K) != NF_OK)
-        return NULL;
-    return nf_mixture(nf_read_dim_out(r), K);
-}
+NFI_REBUILD(dist, size_t, nf_mixture(nf_read_dim_out(r), *q))
 
 const nf_dist_type nfi_mixture_type = {
     .part = {.name = "mixture",
              .prepare = prepare,
              .prepare_vjp = prepare_vjp,
              .init = init,
-             .describe = describe,
              .slices = slices,
              .destroy = nfi_free},
     .abi = sizeof(nf_dist_type),
@@ -273,6 +266,7 @@ const nf_dist_type nfi_mixture_type = {
     .score = score,
     .score_vjp = score_vjp,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 nf_dist *nf_mixture(size_t dim, size_t n_components)

@@ -13,14 +13,13 @@ typedef struct record {
     void *base, *flow;
 } record;
 
-/* A new record on the tape. If there is no tape, since no gradient is wanted, the record is *local and z is on
-   scratch. */
-static record *new_record(const nf_object *o, const nf_pass *p, record *local, void **saved)
+/* A new record, which *saved points to if it is on the tape. */
+static record *new_record(const nf_object *o, const nf_pass *p, void **saved)
 {
-    record *r = p->tape ? nf_arena_alloc(p->tape, sizeof *r) : local;
+    record *r = nf_arena_alloc(nfi_saving_arena(p), sizeof *r);
     if (!r)
         return NULL;
-    *r = (record){.z = nf_arena_reals(p->tape ? p->tape : p->scratch, nf_child(o, FLOW)->total.dim_in, p->ld)};
+    *r = (record){.z = nf_arena_reals(nfi_saving_arena(p), nf_child(o, FLOW)->total.dim_in, p->ld)};
     if (!r->z)
         return NULL;
     if (p->tape)
@@ -58,7 +57,7 @@ static nf_status run_flow(const nf_object *o, nf_direction d, const nf_pass *p, 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
     nf_mark mark = nf_arena_mark(p->scratch);
-    record local, *r = new_record(o, p, &local, saved);
+    record *r = new_record(o, p, saved);
     nf_status status = r ? NF_OK : NF_ENOMEM;
     if (r) {
         nf_pass base_pass = nf_child_pass(o, BASE, p);
@@ -97,7 +96,7 @@ static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real 
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
     nf_mark mark = nf_arena_mark(p->scratch);
-    record local, *r = new_record(o, p, &local, saved);
+    record *r = new_record(o, p, saved);
     nf_status status = r ? run_flow(o, NF_INVERSE, p, x, r->z, 1, log_p, &r->flow) : NF_ENOMEM;
     if (status == NF_OK) {
         nf_pass base_pass = nf_child_pass(o, BASE, p);

@@ -4,18 +4,20 @@
 
    theta [dim] if learnt: n = least + softplus(theta). prep [2 dim]: n, then its constant c(n) (dist/student_t.h). */
 #include "dist/student_t.h"
-#include "object/fields.h"
+#include "object/options.h"
 #include "base/memory.h"
 #include "math/noise.h"
 #include "object/tree.h"
 #include "dist/kernels.h"
 #include "dist/types.h"
+#include <string.h>
 
 typedef struct student_t {
     bool learn;
     double least;
-    size_t n_df; /* 1 or dim */
-    double df[]; /* the fixed or the initial degrees of freedom */
+    const double *df; /* [n_df] the fixed or the initial degrees of freedom; they are in `numbers` */
+    size_t n_df;      /* 1 or dim */
+    double numbers[];
 } student_t;
 
 static const student_t *self_of(const nf_object *o)
@@ -73,16 +75,15 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
     size_t dim = o->total.dim_out;
-    nf_real *slope = p->tape ? nf_arena_reals(p->tape, dim, p->ld) : NULL;
     nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *slope = nf_arena_reals(nfi_saving_arena(p), dim, p->ld);
     double *uniform = nf_arena_alloc(p->scratch, 2 * dim * p->ld * sizeof *uniform);
-    nf_real *unused = p->tape ? NULL : nf_arena_reals(p->scratch, dim, p->ld);
-    nf_status status = uniform && (slope || unused) ? NF_OK : NF_ENOMEM;
+    nf_status status = uniform && slope ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
         nfi_noise_uniform_d(&p->noise, 2 * dim, p->n, p->ld, uniform);
-        nfi_student_t_draw(dim, p->ld, p->prep, uniform, x, slope ? slope : unused);
+        nfi_student_t_draw(dim, p->ld, p->prep, uniform, x, slope);
         nfi_student_t_score(dim, p->ld, p->prep, x, log_q);
-        *saved = slope;
+        *saved = p->tape ? slope : NULL;
     }
     nf_arena_rewind(p->scratch, mark);
     return status;
@@ -121,36 +122,60 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
         each(user, "df", 0, 1, &o->total.dim_out);
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_BOOL, student_t, learn), .help = "degrees of freedom are parameters"},
+    {NF_OPTION(NF_OPTION_REAL, student_t, least), .least = NFI_LEAST_DF, .help = "learnt ones are above this"},
+    {NF_OPTION_LIST(NF_OPTION_REALS, student_t, df), .least = NFI_LEAST_DF, .most = 1e9,
+     .help = "degrees of freedom, one or one for each dimension"},
+};
+static const student_t defaults = {.least = 1, .df = (const double[]){4}, .n_df = 1};
+static const nf_option_table table = NF_OPTION_TABLE("nf_student_t", student_t, options_of_type, &defaults);
+
+static nf_dist *new_student_t(size_t dim, const student_t *given)
 {
-    const student_t *t = self_of(o);
-    nf_status status = nf_write_bool(w, "learn", t->learn);
-    if (status == NF_OK)
-        status = nf_write_number(w, "least", t->least);
-    return status == NF_OK ? nf_write_numbers(w, "df", t->n_df, t->df) : status;
+    student_t q;
+    if (dim == 0 || dim > SIZE_MAX / 64) {
+        nf_error(NF_EARG, "nf_student_t: `dim` is %zu", dim);
+        return NULL;
+    }
+    if (nf_options_settle(&table, given, &q) != NF_OK)
+        return NULL;
+    for (size_t d = 0; q.learn && d < q.n_df; d++)
+        if (q.df[d] <= q.least) {
+            nf_error(NF_EARG, "nf_student_t: dimension %zu has %g degrees of freedom, but must have more than %g", d,
+                     q.df[d], q.least);
+            return NULL;
+        }
+    student_t *t = nfi_calloc(1, sizeof *t + q.n_df * sizeof *t->df);
+    if (!t)
+        return NULL;
+    *t = q;
+    t->df = memcpy(t->numbers, q.df, q.n_df * sizeof *t->df);
+    nf_shape own = {.dim_in = dim, .dim_out = dim, .n_prep = 2 * dim, .n_saved = dim};
+    own.n_params = t->learn ? dim : 0;
+    return nf_dist_new(&nfi_student_t_type, &own, t, NULL, 0);
+}
+
+nf_dist *nf_student_t(size_t dim, const nf_student_t_options *options)
+{
+    static const nf_student_t_options none;
+    const nf_student_t_options *o = options ? options : &none;
+    return new_student_t(dim, &(student_t){.learn = o->learn,
+                                           .least = o->least,
+                                           .df = o->each ? o->each : &o->df,
+                                           .n_df = o->each ? dim : o->df != 0});
 }
 
 static nf_dist *rebuild(nf_reader *r)
 {
-    nf_student_t_options options = {.df = 0};
-    size_t dim = nf_read_dim_out(r), n_df = nf_read_length(r, "df");
-    if (nfi_maybe_bool(r, "learn", &options.learn) != NF_OK || nfi_maybe_number(r, "least", &options.least) != NF_OK)
-        return NULL;
-    if (!nf_read_has(r, "df"))
-        return nf_student_t(dim, &options);
-    if (n_df == 0 || (n_df != 1 && n_df != dim)) {
-        nf_error(NF_EFORMAT, "student_t: degrees of freedom of %zu dimensions for %zu", n_df, dim);
-        return NULL;
-    }
-    double *df = nfi_calloc(n_df, sizeof *df);
-    nf_dist *dist = NULL;
-    if (df && nf_read_numbers(r, "df", n_df, df) == NF_OK) {
-        options.df = df[0];
-        options.each = n_df > 1 ? df : NULL;
-        dist = nf_student_t(dim, &options);
-    }
-    nfi_free(df);
-    return dist;
+    const size_t dim = nf_read_dim_out(r);
+    const student_t *q = nf_options_read(r, &table);
+    if (q && q->n_df > 1 && q->n_df != dim)
+        nf_error(NF_EFORMAT, "student_t: degrees of freedom of %zu dimensions for %zu",
+                 q->n_df == NF_NONE ? 0 : q->n_df, dim);
+    else if (q)
+        return new_student_t(dim, q);
+    return NULL;
 }
 
 const nf_dist_type nfi_student_t_type = {
@@ -158,7 +183,6 @@ const nf_dist_type nfi_student_t_type = {
              .prepare = prepare,
              .prepare_vjp = prepare_vjp,
              .init = init,
-             .describe = describe,
              .slices = slices,
              .destroy = nfi_free},
     .abi = sizeof(nf_dist_type),
@@ -167,39 +191,5 @@ const nf_dist_type nfi_student_t_type = {
     .score = score,
     .score_vjp = score_vjp,
     .rebuild = rebuild,
+    .options = &table,
 };
-
-nf_dist *nf_student_t(size_t dim, const nf_student_t_options *options)
-{
-    static const nf_student_t_options none;
-    options = options ? options : &none;
-    double least = options->least == 0 ? 1 : options->least, df = options->df == 0 ? 4 : options->df;
-    double lowest = options->learn ? least : NFI_LEAST_DF;
-    if (dim == 0 || dim > SIZE_MAX / 64) {
-        nf_error(NF_EARG, "nf_student_t: `dim` is %zu", dim);
-        return NULL;
-    }
-    if (!(least >= NFI_LEAST_DF && isfinite(least))) {
-        nf_error(NF_EARG, "nf_student_t: `least` is %g, but must be at least %g", least, NFI_LEAST_DF);
-        return NULL;
-    }
-    size_t n_df = options->each ? dim : 1;
-    for (size_t d = 0; d < n_df; d++) {
-        double v = options->each ? options->each[d] : df;
-        if (!(options->learn ? v > lowest : v >= lowest) || !(v <= 1e9)) {
-            nf_error(NF_EARG,
-                     "nf_student_t: dimension %zu has %g degrees of freedom, but must have %s %g and at most 1e9", d, v,
-                     options->learn ? "more than" : "at least", lowest);
-            return NULL;
-        }
-    }
-    student_t *t = nfi_calloc(1, sizeof *t + n_df * sizeof *t->df);
-    if (!t)
-        return NULL;
-    *t = (student_t){.learn = options->learn, .least = least, .n_df = n_df};
-    for (size_t d = 0; d < n_df; d++)
-        t->df[d] = options->each ? options->each[d] : df;
-    nf_shape own = {.dim_in = dim, .dim_out = dim, .n_prep = 2 * dim, .n_saved = dim};
-    own.n_params = t->learn ? dim : 0;
-    return nf_dist_new(&nfi_student_t_type, &own, t, NULL, 0);
-}

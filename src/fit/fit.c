@@ -145,7 +145,7 @@ bool nfi_fit_better(const nfi_fit_scored *score, const nf_fit_report *report)
 
 /* The score is the loss of the validation objective, at the averaged parameters if there are any. Without a
    validation objective it is the running mean of the loss. */
-nf_status nfi_fit_score(nf_fitter *f, nfi_fit_scored *score)
+static nf_status score_now(nf_fitter *f, nfi_fit_scored *score)
 {
     *score = (nfi_fit_scored){.loss = f->now.mean_count ? f->now.report.loss : INFINITY};
     if (!f->options.validation)
@@ -164,33 +164,42 @@ nf_status nfi_fit_score(nf_fitter *f, nfi_fit_scored *score)
     return status;
 }
 
-static void keep(nf_fitter *f, const nfi_fit_scored *score)
+nf_status nfi_fit_evaluate(nf_fitter *f, nfi_fit_progress *now, bool *better)
 {
-    const nf_shape *s = &f->m->o->total;
-    f->now.kept = true;
-    f->now.report.best = score->loss;
-    f->now.report.best_failed = score->failed;
-    f->now.report.best_step = f->options.first_step + f->now.report.steps;
-    memcpy(f->a.best_theta, f->a.average ? f->a.average : f->m->theta, s->n_params * sizeof(nf_real));
-    memcpy(f->a.best_state, f->m->state, s->n_state * sizeof(nf_real));
+    nfi_fit_scored score;
+    nf_status status = score_now(f, &score);
+    if (status != NF_OK)
+        return status;
+    now->evaluated = now->report.steps;
+    if (f->options.validation)
+        now->validation = score.loss;
+    *better = nfi_fit_better(&score, &now->report);
+    now->not_better = *better ? 0 : now->not_better + 1;
+    if (*better) {
+        now->report.best = score.loss;
+        now->report.best_failed = score.failed;
+        now->report.best_step = f->options.first_step + now->report.steps;
+    }
+    return NF_OK;
+}
+
+void nfi_fit_lose_patience(const nf_fit_options *o, nfi_fit_progress *now)
+{
+    if (o->validation && o->patience && now->not_better >= o->patience && now->report.reason == NF_STOP_STEPS)
+        now->report.reason = NF_STOP_PATIENCE;
 }
 
 /* Done every validate_every steps: keeps the present parameters if they are the best so far. */
 static nf_status evaluate(nf_fitter *f)
 {
-    const nf_fit_options *o = &f->options;
-    nfi_fit_scored score;
-    nf_status status = nfi_fit_score(f, &score);
-    if (status != NF_OK)
+    const nf_shape *s = &f->m->o->total;
+    bool better = false;
+    nf_status status = nfi_fit_evaluate(f, &f->now, &better);
+    if (!better)
         return status;
-    f->now.evaluated = f->now.report.steps;
-    if (o->validation)
-        f->now.validation = score.loss;
-    if (nfi_fit_better(&score, &f->now.report)) {
-        keep(f, &score);
-        f->now.not_better = 0;
-    } else
-        f->now.not_better++;
+    f->now.kept = true;
+    memcpy(f->a.best_theta, f->a.average ? f->a.average : f->m->theta, s->n_params * sizeof(nf_real));
+    memcpy(f->a.best_state, f->m->state, s->n_state * sizeof(nf_real));
     return NF_OK;
 }
 
@@ -224,8 +233,7 @@ nf_status nfi_fit_loop(nf_fitter *f)
     while (status == NF_OK && r->reason != NF_STOP_NOTFINITE) {
         if (r->steps > f->now.evaluated && r->steps % o->validate_every == 0)
             status = evaluate(f);
-        if (o->validation && o->patience && f->now.not_better >= o->patience && r->reason == NF_STOP_STEPS)
-            f->now.report.reason = NF_STOP_PATIENCE;
+        nfi_fit_lose_patience(o, &f->now);
         const bool end = r->steps >= f->until || r->reason != NF_STOP_STEPS;
         if (status == NF_OK)
             status = checkpoint(f, end);

@@ -8,6 +8,7 @@
 #include "fit/fitter.h"
 #include "base/memory.h"
 #include "fit/optimizers.h"
+#include "fit/schedule.h"
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -87,13 +88,26 @@ nf_status nfi_fit_show(nf_fitter *f, const nf_real *theta, const nf_real *state)
 
 /* ---- new and free ---- */
 
+/* Makes a constant of the default schedule. `to`, which a constant does not read, becomes 1, so that in checkpoints
+   every constant differs from what earlier versions wrote for the default: from 0 to 0. */
+static void settle_schedule(nf_schedule *s)
+{
+    if (s->kind == NF_SCHEDULE_DEFAULT)
+        *s = (nf_schedule){.kind = NF_CONSTANT, .from = 1, .warmup = s->warmup};
+    if (s->kind == NF_CONSTANT)
+        s->to = 1;
+}
+
 static void fill_defaults(nf_fit_options *o)
 {
-    o->steps = o->steps ? o->steps : 10000;
+    o->steps = o->steps == NF_NONE ? 0 : o->steps ? o->steps : 10000;
     o->optimizer = o->optimizer ? o->optimizer : nf_adam();
     o->rate = o->rate != 0 ? o->rate : 0.001;
     o->max_bad_steps = o->max_bad_steps ? o->max_bad_steps : 100;
-    o->max_failed = o->max_failed != 0 ? o->max_failed : 0.75;
+    if (o->max_failed == 0)
+        o->max_failed = 0.75;
+    else if (o->max_failed <= NF_ZERO && o->max_failed >= NF_ZERO)
+        o->max_failed = 0;
     o->validate_every = o->validate_every ? o->validate_every : 1000;
     o->checkpoint_every = o->checkpoint_every ? o->checkpoint_every : o->validate_every;
 }
@@ -102,13 +116,12 @@ nf_status nfi_fit_check(const nf_fit_options *options, const char *who)
 {
     if (!isfinite(options->rate) || options->rate < 0)
         return nf_error(NF_EARG, "%s: `options->rate` is %g", who, options->rate);
-    if (!(options->max_failed > 0 && options->max_failed <= 1))
-        return nf_error(NF_EARG, "%s: `options->max_failed` is %g, not in (0, 1]", who, options->max_failed);
+    if (!(options->max_failed >= 0 && options->max_failed <= 1))
+        return nf_error(NF_EARG, "%s: `options->max_failed` is %g, not in [0, 1]", who, options->max_failed);
     if (!(options->clip_norm >= 0))
         return nf_error(NF_EARG, "%s: `options->clip_norm` is %g", who, options->clip_norm);
-    if ((int)options->schedule.kind < NF_CONSTANT || options->schedule.kind > NF_CUSTOM)
-        return nf_error(NF_EARG, "%s: `options->schedule.kind` is %d, which is no schedule", who,
-                        (int)options->schedule.kind);
+    if (nfi_check_schedule(who, "options->schedule", &options->schedule) != NF_OK)
+        return nf_error_status();
     if (!(options->average >= 0 && options->average < 1))
         return nf_error(NF_EARG, "%s: `options->average` is %g, but a decay is from 0 to below 1", who,
                         options->average);
@@ -124,7 +137,8 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
         return NULL;
     }
     nf_optimizer_type type;
-    if (nfi_fit_check(&all, who) != NF_OK || nfi_check_optimizer(who, all.optimizer, &type) != NF_OK)
+    if (nfi_fit_check(&all, who) != NF_OK || nfi_check_optimizer(who, all.optimizer, &type) != NF_OK ||
+        nfi_check_ready(o->model, who) != NF_OK)
         return NULL;
     nf_fitter *f = nfi_calloc(1, sizeof *f);
     if (!f)
@@ -133,6 +147,7 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
     all.optimizer = &f->type;
     f->o = o;
     f->m = o->model;
+    settle_schedule(&all.schedule);
     f->options = all;
     f->rule = nfi_resolve(all.optimizer, &all.coefficients);
     f->now.report.best = INFINITY;
@@ -168,25 +183,16 @@ void nf_fitter_free(nf_fitter *f)
 
 /* ---- runs ---- */
 
-/* Makes the evaluation at the end of a run, if none has just been made, and writes its result into *report. *best:
+/* Makes the evaluation at the end of a run, if none has just been made, in *end, a copy of the fit's progress. *best:
    whether the present parameters are the best. */
-static nf_status score_the_end(nf_fitter *f, nf_fit_report *report, bool *best)
+static nf_status score_the_end(nf_fitter *f, nfi_fit_progress *end, bool *best)
 {
-    const nf_fit_options *o = &f->options;
-    if (f->now.evaluated == report->steps || report->reason == NF_STOP_NOTFINITE)
+    const uint64_t steps = end->report.steps;
+    if ((end->evaluated == steps && steps) || end->report.reason == NF_STOP_NOTFINITE)
         return NF_OK;
-    nfi_fit_scored score;
-    nf_status status = nfi_fit_score(f, &score);
-    if (status != NF_OK)
-        return status;
-    *best = nfi_fit_better(&score, report);
-    if (*best) {
-        report->best = score.loss;
-        report->best_failed = score.failed;
-        report->best_step = o->first_step + report->steps;
-    } else if (o->validation && o->patience && f->now.not_better + 1 >= o->patience && report->reason == NF_STOP_STEPS)
-        report->reason = NF_STOP_PATIENCE;
-    return NF_OK;
+    nf_status status = nfi_fit_evaluate(f, end, best);
+    nfi_fit_lose_patience(&f->options, end);
+    return status;
 }
 
 /* Gives the model the numbers that a run leaves in it. `last`: the present parameters are the best. The trained ones
@@ -234,25 +240,27 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
     f->until = steps ? made + (steps < most ? steps : most) : f->options.steps;
     f->start = nfi_fit_clock();
     nfi_fit_take_up(f);
+    f->m->readiness = NFI_FITTING;
     f->running = true;
     nf_status status = make_run(f);
-    nf_fit_report end = f->now.report;
+    nfi_fit_progress end = f->now;
     bool last = false;
     if (status == NF_OK)
         status = score_the_end(f, &end, &last);
     nfi_fit_set_aside(f);
     f->running = false;
+    f->m->readiness = NFI_STALE; /* until `leave` has prepared it */
     const nf_status left = leave(f, last);
     if (f->now.report.reason == NF_STOP_CALLBACK)
         f->now.report.reason = NF_STOP_STEPS; /* a callback stops only this run */
-    end.seconds = f->now.report.seconds += nfi_fit_clock() - f->start;
-    complete(f, &end);
+    end.report.seconds = f->now.report.seconds += nfi_fit_clock() - f->start;
+    complete(f, &end.report);
     if (report)
-        *report = end;
-    if (status == NF_OK && end.reason == NF_STOP_NOTFINITE)
+        *report = end.report;
+    if (status == NF_OK && end.report.reason == NF_STOP_NOTFINITE)
         status =
             nf_error(NF_ENOTFINITE, "nf_fit: %zu steps in a row had a non-finite loss or gradient, the last step %llu",
-                     (size_t)f->now.bad_in_a_row, (unsigned long long)(f->options.first_step + end.steps - 1));
+                     (size_t)f->now.bad_in_a_row, (unsigned long long)(f->options.first_step + end.report.steps - 1));
     return status == NF_OK ? left : status;
 }
 

@@ -73,16 +73,20 @@ nf_status nfi_fit_show(nf_fitter *f, const nf_real *theta, const nf_real *state)
 
 /* Makes steps until f->until of them are made. Evaluations and checkpoints are made where they are due. */
 nf_status nfi_fit_loop(nf_fitter *f);
-/* How good some parameters are: the loss (see nfi_fit_score), and how many samples of the validation were left out of
-   the loss because they failed. */
+/* How good some parameters are: the loss, and how many samples of the validation were left out of the loss because
+   they failed. */
 typedef struct nfi_fit_scored {
     double loss;
     uint64_t failed;
 } nfi_fit_scored;
-nf_status nfi_fit_score(nf_fitter *f, nfi_fit_scored *score);
 /* Whether `score` is better than the best so far: fewer samples failed, or as many failed and the loss is smaller. A
    loss that is infinite or NaN is never better. Any other loss is better than none. */
 bool nfi_fit_better(const nfi_fit_scored *score, const nf_fit_report *report);
+/* Evaluates the present parameters. *now, the fit's progress or a copy of it, gets the result and, if it is better than
+   the best so far, the new best score. */
+nf_status nfi_fit_evaluate(nf_fitter *f, nfi_fit_progress *now, bool *better);
+/* Sets the reason to stop if too many evaluations in a row were not better. */
+void nfi_fit_lose_patience(const nf_fit_options *o, nfi_fit_progress *now);
 /* The optimizer's work at the end of a step: a fitter's nfi_finish_fn. */
 void nfi_fit_update(void *fitter, const nfi_gradient *gradient, size_t thread, size_t n_threads);
 

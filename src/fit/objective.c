@@ -1,6 +1,7 @@
 /* Objectives: how they are made, and evaluations of one step by the engine of step.c. */
 #include "fit/objective.h"
 #include "base/memory.h"
+#include "model/batch.h"
 #include "object/table.h"
 #include <string.h>
 
@@ -63,19 +64,20 @@ size_t nf_objective_batch(const nf_objective *o)
     return o ? o->n : 0;
 }
 
-const nf_objective_type *nf_objective_get_type(const nf_objective *o)
+const nf_objective_type *nf_objective_table(const nf_objective *o)
 {
     return o ? o->type : NULL;
 }
 
-static nf_status evaluate(nf_objective *o, nf_workspace *ws, nfi_exchange *exchange, const nf_step *step,
-                          nfi_finish_fn *finish, void *user, nf_step_report *report)
+static nf_status evaluate(nf_objective *o, const char *who, nf_workspace *ws, nfi_exchange *exchange,
+                          const nf_step *step, nfi_finish_fn *finish, void *user, nf_step_report *report)
 {
-    nf_workspace *mine = nfi_workspace_borrow(ws);
-    if (!mine)
-        return NF_ENOMEM;
+    nf_workspace *mine;
+    nf_status status = nfi_call_begin(o->model, who, ws, &mine);
+    if (status != NF_OK)
+        return status;
     nfi_engine e;
-    nf_status status = nfi_engine_begin(&e, o, mine, exchange, finish, user);
+    status = nfi_engine_begin(&e, o, mine, exchange, finish, user);
     if (status == NF_OK) {
         status = nfi_step(&e, step, report);
         nfi_engine_end(&e);
@@ -89,7 +91,7 @@ nf_status nf_objective_value(nf_objective *o, nf_workspace *ws, uint64_t seed, u
     if (!o || !report)
         return nf_error(NF_EARG, "nf_objective_value: `%s` is NULL", !o ? "o" : "report");
     nf_step s = {.seed = seed, .step = step};
-    return evaluate(o, ws, NULL, &s, NULL, NULL, report);
+    return evaluate(o, "nf_objective_value", ws, NULL, &s, NULL, NULL, report);
 }
 
 /* Where nf_objective_gradient puts its result. */
@@ -106,28 +108,32 @@ static void copy_gradient(void *user, const nfi_gradient *gradient, size_t threa
         memcpy(c->to, gradient->g, c->n * sizeof *c->to);
 }
 
+static nf_status compute_gradient(const char *who, nf_objective *o, nf_workspace *ws, const nf_ranks *ranks,
+                                  uint64_t seed, uint64_t step, nf_step_report *report, nf_real *g_theta)
+{
+    if (!o || !g_theta)
+        return nf_error(NF_EARG, "%s: `%s` is NULL", who, !o ? "o" : "g_theta");
+    nf_step s = {.seed = seed, .step = step, .gradient = true};
+    copy c = {.to = g_theta, .n = o->model->o->total.n_params};
+    nfi_exchange exchange;
+    nf_status status = nfi_exchange_begin(&exchange, o, ranks, who);
+    if (status != NF_OK)
+        return status;
+    status = evaluate(o, who, ws, &exchange, &s, copy_gradient, &c, report);
+    if (status != NF_OK && exchange.exchanged == 0)
+        status = nfi_exchange_leave(&exchange, o, status);
+    nfi_exchange_end(&exchange);
+    return status;
+}
+
 nf_status nf_objective_gradient(nf_objective *o, nf_workspace *ws, uint64_t seed, uint64_t step, nf_step_report *report,
                                 nf_real *g_theta)
 {
-    if (!o || !g_theta)
-        return nf_error(NF_EARG, "nf_objective_gradient: `%s` is NULL", !o ? "o" : "g_theta");
-    return nf_objective_rank_gradient(o, ws, NULL, seed, step, report, g_theta);
+    return compute_gradient("nf_objective_gradient", o, ws, NULL, seed, step, report, g_theta);
 }
 
 nf_status nf_objective_rank_gradient(nf_objective *o, nf_workspace *ws, const nf_ranks *ranks, uint64_t seed,
                                      uint64_t step, nf_step_report *report, nf_real *g_theta)
 {
-    if (!o || !g_theta)
-        return nf_error(NF_EARG, "nf_objective_rank_gradient: `%s` is NULL", !o ? "o" : "g_theta");
-    nf_step s = {.seed = seed, .step = step, .gradient = true};
-    copy c = {.to = g_theta, .n = o->model->o->total.n_params};
-    nfi_exchange exchange;
-    nf_status status = nfi_exchange_begin(&exchange, o, ranks, "nf_objective_rank_gradient");
-    if (status != NF_OK)
-        return status;
-    status = evaluate(o, ws, &exchange, &s, copy_gradient, &c, report);
-    if (status != NF_OK && exchange.exchanged == 0)
-        status = nfi_exchange_leave(&exchange, o, status);
-    nfi_exchange_end(&exchange);
-    return status;
+    return compute_gradient("nf_objective_rank_gradient", o, ws, ranks, seed, step, report, g_theta);
 }

@@ -49,7 +49,12 @@ enum { TEXT = 256 };
     X("seconds", now.report.seconds)
 /* clang-format on */
 
-static const char *const schedules[] = {"constant", "linear", "cosine", "stairs", "custom"};
+/* The default schedule is a constant here, see settle_schedule() in fitter.c. */
+static const char *const schedules[] = {[NF_CONSTANT] = "constant",
+                                        [NF_LINEAR] = "linear",
+                                        [NF_COSINE] = "cosine",
+                                        [NF_STAIRS] = "stairs",
+                                        [NF_CUSTOM] = "custom"};
 static const char *const reasons[] = {"steps", "callback", "patience", "not_finite"};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -79,7 +84,7 @@ static bool read_choice(const json_t *from, const char *key, const char *const *
 {
     const char *text = json_string_value(json_object_get(from, key));
     for (*value = 0; text && *value < n; ++*value)
-        if (strcmp(text, names[*value]) == 0)
+        if (names[*value] && strcmp(text, names[*value]) == 0)
             return true;
     return false;
 }
@@ -124,6 +129,8 @@ static nf_status read_fields(nf_fitter *f, const json_t *from)
     if (status != NF_OK)
         return status;
     f->options.schedule.kind = (nf_schedule_kind)schedule;
+    if (schedule == NF_CONSTANT && f->options.schedule.from == 0 && f->options.schedule.to == 0)
+        f->options.schedule.from = 1; /* the default, as versions before NF_SCHEDULE_DEFAULT wrote it */
     f->now.report.reason = (nf_stop_reason)reason;
     if (f->options.validate_every == 0 || f->options.max_bad_steps == 0)
         return nf_error(NF_EFORMAT, "the field 'validate_every' or 'max_bad_steps' is 0");

@@ -8,7 +8,7 @@
  * A warm-up of w steps comes first, with the values v(0) (t + 1) / w. It reaches v(0) at t = w - 1. After the
  * warm-up t counts from w.
  */
-#include <nflow/schedule.h>
+#include "fit/schedule.h"
 #include <math.h>
 
 static double shape(const nf_schedule *s, uint64_t t)
@@ -25,9 +25,11 @@ static double shape(const nf_schedule *s, uint64_t t)
     case NF_CUSTOM:
         return s->call ? s->call(s->user, t) : 1;
     case NF_CONSTANT:
+        return s->from;
+    case NF_SCHEDULE_DEFAULT:
         break;
     }
-    return s->from == 0 && s->to == 0 ? 1 : s->from;
+    return 1;
 }
 
 double nf_schedule_value(const nf_schedule *s, uint64_t t)
@@ -37,4 +39,14 @@ double nf_schedule_value(const nf_schedule *s, uint64_t t)
     if (t < s->warmup)
         return shape(s, 0) * ((double)t + 1) / (double)s->warmup;
     return shape(s, t - s->warmup);
+}
+
+nf_status nfi_check_schedule(const char *who, const char *name, const nf_schedule *s)
+{
+    if ((int)s->kind < NF_SCHEDULE_DEFAULT || s->kind > NF_CUSTOM)
+        return nf_error(NF_EARG, "%s: `%s.kind` is %d, which is no schedule", who, name, (int)s->kind);
+    if (s->kind == NF_SCHEDULE_DEFAULT && (s->from != 0 || s->to != 0))
+        return nf_error(NF_EARG, "%s: `%s` goes from %g to %g, but has no kind: for a constant take NF_CONSTANT", who,
+                        name, s->from, s->to);
+    return NF_OK;
 }

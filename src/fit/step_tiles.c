@@ -6,6 +6,7 @@
    so it gives the same result. */
 #include "base/memory.h"
 #include "fit/step_tiles.h"
+#include "model/batch.h"
 #include <string.h>
 
 static const size_t tape_cap = (size_t)256 << 20; /* bytes, for all threads together */
@@ -71,10 +72,11 @@ nf_status nfi_tile_backward(void *engine, size_t tile, size_t first, size_t n, s
     nf_pass p = tile_pass(e, first, held ? n - held->n_failed : n, ld, memory);
     nfi_live live;
     nfi_live_resume(&live, &p, held ? held->n_failed : 0, e->columns ? e->columns + (first - e->step.first) : NULL);
-    nf_grad grad = {
-        .theta = g, .prep = g + shape->n_params, .fresh = fresh && (type->internal & NFI_HANDS_GRADIENT_ON)};
+    nf_grad grad = {.theta = g, .prep = g + shape->n_params};
+    if (fresh && type->internal & NFI_HANDS_GRADIENT_ON)
+        grad.internal |= NFI_FRESH;
     if (fresh && e->step.gradient) { /* clears what no hook writes first */
-        const size_t kept = grad.fresh ? shape->n_params : 0;
+        const size_t kept = nfi_is_fresh(&grad) ? shape->n_params : 0;
         memset(g + kept, 0, (e->sum.length - kept) * sizeof *g);
     }
     grad.stats = e->stats ? e->stats + shard * shape->n_state : NULL;
@@ -95,7 +97,7 @@ nf_status nfi_tile_backward(void *engine, size_t tile, size_t first, size_t n, s
         nf_arena_rewind(&memory->tape, tape);
         nf_arena_rewind(&memory->scratch, scratch);
     }
-    if (p.n == 0 && grad.fresh && e->step.gradient) /* all samples failed, so no hook has written it */
+    if (p.n == 0 && nfi_is_fresh(&grad) && e->step.gradient) /* all samples failed, so no hook has written it */
         memset(g, 0, shape->n_params * sizeof *g);
     e->sums[shard].failed += live.n_failed;
     return status;

@@ -29,4 +29,7 @@ extern const nf_flow_type nfi_radial_type;
 extern const nf_flow_type nfi_householder_type;
 extern const nf_flow_type nfi_sylvester_type;
 
+/* The options of recipe number i (nflow/recipes.h), in no particular order. NULL past the end. */
+const nf_option_table *nfi_recipe_options(size_t i);
+
 #endif

@@ -26,6 +26,18 @@ typedef struct nfi_container {
     size_t n_numbers; /* in all tensors together */
 } nfi_container;
 
+#define NFI_METADATA_KEY "__metadata__" /* the header's entry with the map of strings */
+enum { NFI_LENGTH_BYTES = 8 };          /* the header's length, at the beginning of a file */
+
+/* The number that n bytes are, the lowest one first. */
+static inline uint64_t nfi_little_endian(const unsigned char *bytes, size_t n)
+{
+    uint64_t value = 0;
+    for (size_t i = n; i-- > 0;)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
 /* Reads and checks a file; `who` and `path` are for messages. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
 nf_status nfi_container_read(nfi_container *c, const char *who, const char *path);
 void nfi_container_free(nfi_container *c);

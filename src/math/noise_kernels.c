@@ -64,7 +64,7 @@ void nfi_noise_blocks(const uint32_t *counter, const uint32_t *key, size_t n, ui
 /* (2m + 1) 2^-53. The bits of 1 put above the 52 bits of m make 1 + m 2^-52. */
 NFI_INLINE double open_unit(uint64_t number)
 {
-    return nfi_from_bits_d(number >> 12 | NFI_ONE_D) - (1 - 0x1p-53);
+    return nfi_from_bits_d(number >> 12 | nfi_bits_d(1)) - (1 - 0x1p-53);
 }
 
 void nfi_noise_normals(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second)

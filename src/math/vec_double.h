@@ -7,46 +7,10 @@
 
 #define NFI_LN2_HI_D 0x1.62e42fefp-1
 #define NFI_LN2_LO_D 0x1.473de6af278edp-34
-#define NFI_ROOT_HALF_D UINT64_C(0x3fe6a09e667f3bcd)
-#define NFI_ONE_D UINT64_C(0x3ff0000000000000)
 
-NFI_INLINE double nfi_sqrt_d(double x)
+/* The Q of e^r = 1 + r + r^2 Q(r), where |r| <= ln(2) / 2. */
+NFI_INLINE double nfi_exp_core_d(double r)
 {
-    return sqrt(x);
-}
-
-NFI_INLINE double nfi_abs_d(double x)
-{
-    return fabs(x);
-}
-
-NFI_INLINE double nfi_sign_d(double x, double from)
-{
-    return copysign(x, from);
-}
-
-NFI_INLINE uint64_t nfi_bits_d(double x)
-{
-    uint64_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-NFI_INLINE double nfi_from_bits_d(uint64_t u)
-{
-    double x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
-/* Splits x = k ln 2 + r. Returns r, and writes *rest = r^2 Q(r) and *half = 2^(k - 1). *half is half of 2^k, so that k
-   = 1024 does not overflow and k = -1022 gives 0. Adding 1.5 2^52 rounds to an integer; it leaves k + 1022, the biased
-   exponent of 2^(k - 1), in the low bits. x must be in [-708.7, 709.9] or NaN. */
-NFI_INLINE double nfi_exp_parts_d(double x, double *half, double *rest)
-{
-    const double magic = 0x1.8p52 + 1022;
-    double t = x * 0x1.71547652b82fep+0 + magic, k = t - magic;
-    double r = x - k * NFI_LN2_HI_D - k * NFI_LN2_LO_D;
     double q = 2.5000220505169073e-08;
     q = q * r + 2.763038071786555e-07;
     q = q * r + 2.7557586520739979e-06;
@@ -57,9 +21,7 @@ NFI_INLINE double nfi_exp_parts_d(double x, double *half, double *rest)
     q = q * r + 4.166666666652917e-02;
     q = q * r + 0.1666666666666641;
     q = q * r + 0.50000000000000111;
-    *half = nfi_from_bits_d(nfi_bits_d(t) << 52);
-    *rest = r * r * q;
-    return r;
+    return q;
 }
 
 /* k ln 2 + log(1 + f) */
@@ -74,19 +36,6 @@ NFI_INLINE double nfi_log_core_d(double k, double f)
     p = p * z + 0.39999999999411517;
     p = p * z + 0.66666666666667351;
     return k * NFI_LN2_HI_D + (f - (h - (s * (h + z * p) + k * NFI_LN2_LO_D)));
-}
-
-/* Splits x = 2^k m, m in [sqrt(1/2), sqrt(2)): the result has k + 1023, the biased exponent, where an exponent stands.
-   Its low 52 bits belong to m. */
-NFI_INLINE uint64_t nfi_log_split_d(double x)
-{
-    return nfi_bits_d(x) + (NFI_ONE_D - NFI_ROOT_HALF_D);
-}
-
-/* k as a double. The biased exponent is put into the low bits of 2^52; then 2^52 + 1023 is subtracted. */
-NFI_INLINE double nfi_log_exponent_d(uint64_t split)
-{
-    return nfi_from_bits_d(split >> 52 | UINT64_C(0x4330000000000000)) - (0x1p52 + 1023);
 }
 
 /* The p of atan(t) = t (1 + z p), where z = t^2 and t <= tan(pi / 8). */
@@ -107,12 +56,18 @@ NFI_INLINE double nfi_atan_core_d(double z)
 }
 
 #define FN(name) nfi_##name##_d
+#define MATH(name) name
 #define LIT(x) x
 #define REAL double
 #define BITS uint64_t
-#define ONE NFI_ONE_D
-#define ROOT_HALF NFI_ROOT_HALF_D
-#define FRACTION UINT64_C(0xfffffffffffff)
+#define FRACTION_BITS 52
+#define BIAS 1023
+#define ONE UINT64_C(0x3ff0000000000000)
+#define ROOT_HALF UINT64_C(0x3fe6a09e667f3bcd)
+#define WHOLE 0x1p52
+#define LOG2_E 0x1.71547652b82fep+0
+#define LN2_HI NFI_LN2_HI_D
+#define LN2_LO NFI_LN2_LO_D
 #define EXP_LEAST -708.7
 #define EXP_MOST 709.79
 #define EXPM1_LEAST -40.

@@ -7,54 +7,19 @@
 
 #define NFI_LN2_HI_F 0x1.63p-1F
 #define NFI_LN2_LO_F -0x1.bd0106p-13F
-#define NFI_ROOT_HALF_F UINT32_C(0x3f3504f3)
-#define NFI_ONE_F UINT32_C(0x3f800000)
 
-NFI_INLINE float nfi_sqrt_f(float x)
+/* The Q of e^r = 1 + r + r^2 Q(r), where |r| <= ln(2) / 2. */
+NFI_INLINE float nfi_exp_core_f(float r)
 {
-    return sqrtf(x);
-}
-
-NFI_INLINE float nfi_abs_f(float x)
-{
-    return fabsf(x);
-}
-
-NFI_INLINE float nfi_sign_f(float x, float from)
-{
-    return copysignf(x, from);
-}
-
-NFI_INLINE uint32_t nfi_bits_f(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-NFI_INLINE float nfi_from_bits_f(uint32_t u)
-{
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
-/* As nfi_exp_parts_d; x must be in [-87.6, 89] or NaN. */
-NFI_INLINE float nfi_exp_parts_f(float x, float *half, float *rest)
-{
-    const float magic = 0x1.8p23F + 126;
-    float t = x * 0x1.715476p+0F + magic, k = t - magic;
-    float r = x - k * NFI_LN2_HI_F - k * NFI_LN2_LO_F;
     float q = 0.00138147071F;
     q = q * r + 0.00836878177F;
     q = q * r + 0.041668389F;
     q = q * r + 0.166665196F;
     q = q * r + 0.49999994F;
-    *half = nfi_from_bits_f(nfi_bits_f(t) << 23);
-    *rest = r * r * q;
-    return r;
+    return q;
 }
 
+/* k ln 2 + log(1 + f) */
 NFI_INLINE float nfi_log_core_f(float k, float f)
 {
     float h = 0.5F * f * f;
@@ -69,16 +34,6 @@ NFI_INLINE float nfi_log_core_f(float k, float f)
     return k * NFI_LN2_HI_F + (f - (h - (f * f * f * p + k * NFI_LN2_LO_F)));
 }
 
-NFI_INLINE uint32_t nfi_log_split_f(float x)
-{
-    return nfi_bits_f(x) + (NFI_ONE_F - NFI_ROOT_HALF_F);
-}
-
-NFI_INLINE float nfi_log_exponent_f(uint32_t split)
-{
-    return nfi_from_bits_f(split >> 23 | UINT32_C(0x4b000000)) - (0x1p23F + 127);
-}
-
 /* The p of atan(t) = t (1 + z p), where z = t^2 and t <= tan(pi / 8). */
 NFI_INLINE float nfi_atan_core_f(float z)
 {
@@ -91,12 +46,18 @@ NFI_INLINE float nfi_atan_core_f(float z)
 }
 
 #define FN(name) nfi_##name##_f
+#define MATH(name) name##f
 #define LIT(x) x##F
 #define REAL float
 #define BITS uint32_t
-#define ONE NFI_ONE_F
-#define ROOT_HALF NFI_ROOT_HALF_F
-#define FRACTION UINT32_C(0x7fffff)
+#define FRACTION_BITS 23
+#define BIAS 127
+#define ONE UINT32_C(0x3f800000)
+#define ROOT_HALF UINT32_C(0x3f3504f3)
+#define WHOLE 0x1p23F
+#define LOG2_E 0x1.715476p+0F
+#define LN2_HI NFI_LN2_HI_F
+#define LN2_LO NFI_LN2_LO_F
 #define EXP_LEAST -87.6F
 #define EXP_MOST 88.73F
 #define EXPM1_LEAST -20.F

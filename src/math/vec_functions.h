@@ -1,15 +1,75 @@
 /* The functions of vec.h for numbers of type REAL. vec_double.h and vec_float.h both include this file, after they have
-   defined what depends on the precision:
+   defined their polynomials, exp_core, log_core and atan_core, and what else depends on the precision:
 
-     FN, LIT               the precision's names and literals
-     BITS                  integers of REAL's size. ONE and ROOT_HALF are the bits of 1 and sqrt(1/2); FRACTION has ones
-                           in the bits below the exponent
+     FN, MATH, LIT         the precision's names, those of <math.h>, and literals
+     BITS                  integers of REAL's size. ONE and ROOT_HALF are the bits of 1 and sqrt(1/2)
+     FRACTION_BITS, BIAS   the number of bits below the exponent; what is added to the exponent
+     WHOLE                 2^FRACTION_BITS: from there on, numbers are whole, and their low bits count
+     LOG2_E                1 / ln 2; LN2_HI + LN2_LO is ln 2, and k LN2_HI is exact
      EXP_LEAST, EXP_MOST   exp is 0 below the one and infinite above the other
      EXPM1_LEAST           expm1 is -1 below it
      LEAST_NORMAL          below it, log multiplies x by RAISED and subtracts LOG_RAISED from k
      LOG_RAISED            the base 2 logarithm of RAISED
      LOG1P_FAR             above it, 1 + x is x
      ROOT_2_LESS_1, HALF_PI */
+
+#define FRACTION (((BITS)1 << FRACTION_BITS) - 1) /* ones in the bits below the exponent */
+
+NFI_INLINE REAL FN(sqrt)(REAL x)
+{
+    return MATH(sqrt)(x);
+}
+
+NFI_INLINE REAL FN(abs)(REAL x)
+{
+    return MATH(fabs)(x);
+}
+
+NFI_INLINE REAL FN(sign)(REAL x, REAL from)
+{
+    return MATH(copysign)(x, from);
+}
+
+NFI_INLINE BITS FN(bits)(REAL x)
+{
+    BITS u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+NFI_INLINE REAL FN(from_bits)(BITS u)
+{
+    REAL x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* Splits x = k ln 2 + r. Returns r, and writes *rest = r^2 Q(r) and *half = 2^(k - 1). *half is half of 2^k, so that in
+   double k = 1024 does not overflow and k = -1022 gives 0. Adding 1.5 WHOLE rounds to an integer; it leaves
+   k + BIAS - 1, the biased exponent of 2^(k - 1), in the low bits. x must be in [-708.7, 709.9], in float
+   [-87.6, 89], or NaN. */
+NFI_INLINE REAL FN(exp_parts)(REAL x, REAL *half, REAL *rest)
+{
+    const REAL magic = LIT(1.5) * WHOLE + (BIAS - 1);
+    REAL t = x * LOG2_E + magic, k = t - magic;
+    REAL r = x - k * LN2_HI - k * LN2_LO, q = FN(exp_core)(r);
+    *half = FN(from_bits)(FN(bits)(t) << FRACTION_BITS);
+    *rest = r * r * q;
+    return r;
+}
+
+/* Splits x = 2^k m, m in [sqrt(1/2), sqrt(2)): the result has k + BIAS, the biased exponent, where an exponent stands.
+   The bits below belong to m. */
+NFI_INLINE BITS FN(log_split)(REAL x)
+{
+    return FN(bits)(x) + (ONE - ROOT_HALF);
+}
+
+/* k as a number. The biased exponent is put into the low bits of WHOLE; then WHOLE + BIAS is subtracted. */
+NFI_INLINE REAL FN(log_exponent)(BITS split)
+{
+    return FN(from_bits)(split >> FRACTION_BITS | (BITS)(BIAS + FRACTION_BITS) << FRACTION_BITS) - (WHOLE + BIAS);
+}
 
 NFI_INLINE REAL FN(exp)(REAL x)
 {
@@ -80,11 +140,18 @@ NFI_INLINE REAL FN(atan)(REAL x)
 }
 
 #undef FN
+#undef MATH
 #undef LIT
 #undef REAL
 #undef BITS
+#undef FRACTION_BITS
+#undef BIAS
 #undef ONE
 #undef ROOT_HALF
+#undef WHOLE
+#undef LOG2_E
+#undef LN2_HI
+#undef LN2_LO
 #undef FRACTION
 #undef EXP_LEAST
 #undef EXP_MOST

@@ -1,28 +1,10 @@
-/* Calls for whole row-major batches: draws and densities of distributions, values of nets. Each call is one loop over
-   tiles. */
-#include "object/live.h"
-#include "model/model.h"
-#include <math.h>
+/* What the calls for whole batches have in common: their arguments, a workspace, the loop over tiles, and how a tile
+   gets its pass and its numbers. */
+#include "model/batch.h"
 #include <string.h>
 
-/* What a batch call passes to its tiles. */
-typedef struct job {
-    const nf_model *m;
-    const nf_noise *noise;
-    const nf_real *x, *ctx;
-    nf_real *y;
-    double *log; /* log-density or log-det, [n] or NULL */
-} job;
-
-static nf_pass tile_pass(const job *j, size_t first, size_t n, size_t ld, nfi_thread *memory, nf_status *status)
-{
-    nf_pass p = nfi_model_pass(j->m, memory, j->noise, first, n, ld, NF_EVAL, false);
-    if (j->m->o->total.n_ctx)
-        p.ctx = nfi_load_tile(&p, first, j->m->o->total.n_ctx, j->ctx, status);
-    return p;
-}
-
-static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t n, const void *x, const nf_real *ctx)
+nf_status nfi_check_batch(const char *who, const nf_model *m, nfi_kind kind, size_t n, const void *x,
+                          const nf_real *ctx)
 {
     if (!m)
         return nf_error(NF_EARG, "%s: `m` is NULL", who);
@@ -38,99 +20,89 @@ static nf_status check(const char *who, const nf_model *m, nfi_kind kind, size_t
     return NF_OK;
 }
 
-/* ---- distributions ---- */
-
-static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+nf_status nfi_check_noise(const char *who, const nf_object *o, const nf_noise *noise)
 {
-    const job *j = user;
-    nf_status status = NF_OK;
-    nf_pass p = tile_pass(j, first, n, ld, memory, &status);
-    size_t dim = j->m->o->total.dim_out;
-    nf_real *x = nfi_load_tile(&p, first, dim, NULL, &status);
-    double *log_q = nfi_zero_doubles(p.scratch, ld);
-    void *saved = NULL;
-    if (status == NF_OK)
-        status = log_q ? NF_OK : NF_ENOMEM;
-    if (status == NF_OK)
-        status = nf_dist_sample(j->m->o, &p, x, log_q, &saved);
+    if (noise || !(o->total.flags & NF_STOCHASTIC))
+        return NF_OK;
+    return nf_error(NF_EARG, "%s: `noise` is NULL, but the %s draws noise whenever it is used", who, o->part->name);
+}
+
+nf_status nfi_call_begin(const nf_model *m, const char *who, nf_workspace *ws, nf_workspace **mine)
+{
+    const nf_status status = nfi_check_ready(m, who);
     if (status != NF_OK)
         return status;
-    nfi_spoil_counted(&p, memory, dim, x, log_q);
-    nfi_unpack(n, dim, x, ld, j->y + first * dim, dim);
-    if (j->log)
-        memcpy(j->log + first, log_q, n * sizeof *log_q);
-    return NF_OK;
+    *mine = nfi_workspace_borrow(ws);
+    return *mine ? NF_OK : NF_ENOMEM;
 }
 
-nf_status nf_sample(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *ctx,
-                    nf_real *x, double *log_q)
+nf_status nfi_for_batch(const nf_model *m, const char *who, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user)
 {
-    nf_status status = check("nf_sample", m, NFI_DIST, n, x, ctx);
-    if (status == NF_OK && !noise)
-        status = nf_error(NF_EARG, "nf_sample: `noise` is NULL");
-    job j = {.m = m, .noise = noise, .ctx = ctx, .y = x, .log = log_q};
-    return status == NF_OK ? nfi_for_batch(m, ws, n, sample_tile, &j) : status;
-}
-
-static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
-{
-    const job *j = user;
-    nf_status status = NF_OK;
-    nf_pass p = tile_pass(j, first, n, ld, memory, &status);
-    const nf_real *x = nfi_load_tile(&p, first, j->m->o->total.dim_out, j->x, &status);
-    double *log_p = nfi_zero_doubles(p.scratch, ld);
-    void *saved = NULL;
-    if (status == NF_OK)
-        status = log_p ? NF_OK : NF_ENOMEM;
-    if (status == NF_OK)
-        status = nf_dist_score(j->m->o, &p, x, log_p, &saved);
+    nf_workspace *mine;
+    nf_status status = nfi_call_begin(m, who, ws, &mine);
     if (status != NF_OK)
         return status;
-    nfi_spoil_counted(&p, memory, 0, NULL, log_p);
-    memcpy(j->log + first, log_p, n * sizeof *log_p);
-    return NF_OK;
+    nfi_tiling tiling = nfi_tile_batch(n, m->o->total.n_saved);
+    nfi_failures_begin(mine);
+    status = nfi_for_tiles(mine, &tiling, f, user);
+    nfi_failures_end(mine);
+    nfi_workspace_return(ws, mine);
+    return status;
 }
 
-nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *x,
-                      const nf_real *ctx, double *log_p)
+nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *noise, size_t first, size_t n, size_t ld,
+                       nf_mode mode, bool gradient)
 {
-    nf_status status = check("nf_log_prob", m, NFI_DIST, n, x, ctx);
-    if (status == NF_OK && !log_p)
-        status = nf_error(NF_EARG, "nf_log_prob: `log_p` is NULL");
-    if (status == NF_OK)
-        status = nfi_check_noise("nf_log_prob", m->o, noise);
-    job j = {.m = m, .noise = noise, .x = x, .ctx = ctx, .log = log_p};
-    return status == NF_OK ? nfi_for_batch(m, ws, n, score_tile, &j) : status;
+    nf_pass p = {.n = n, .ld = ld, .theta = m->theta, .state = m->state, .prep = m->prep, .mode = mode};
+    if (noise) {
+        p.noise = *noise;
+        p.noise.first_sample += first;
+        p.noise.column = NULL;
+    }
+    if (memory) {
+        p.tape = gradient ? &memory->tape : NULL;
+        p.scratch = &memory->scratch;
+    }
+    return p;
 }
 
-/* ---- nets ---- */
-
-static nf_status net_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+nf_pass nfi_load_pass(const nf_model *m, const nf_noise *noise, const nf_real *ctx, size_t first, size_t n, size_t ld,
+                      nfi_thread *memory, nf_status *status)
 {
-    const job *j = user;
-    const nf_shape *s = &j->m->o->total;
-    nf_status status = NF_OK;
-    nf_pass p = tile_pass(j, first, n, ld, memory, &status);
-    const nf_real *x = nfi_load_tile(&p, first, s->dim_in, j->x, &status);
-    nf_real *y = nfi_load_tile(&p, first, s->dim_out, NULL, &status);
-    void *saved = NULL;
-    if (status == NF_OK)
-        status = nf_net_apply(j->m->o, &p, x, y, &saved);
-    if (status != NF_OK)
-        return status;
-    nfi_spoil_counted(&p, memory, s->dim_out, y, NULL);
-    nfi_unpack(n, s->dim_out, y, ld, j->y + first * s->dim_out, s->dim_out);
-    return NF_OK;
+    nf_pass p = nfi_model_pass(m, memory, noise, first, n, ld, NF_EVAL, false);
+    if (m->o->total.n_ctx)
+        p.ctx = nfi_load_tile(&p, first, m->o->total.n_ctx, ctx, status);
+    return p;
 }
 
-nf_status nf_evaluate(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *x,
-                      const nf_real *ctx, nf_real *y)
+const nf_object *nfi_model_flow(const nf_model *m, nf_pass *root)
 {
-    nf_status status = check("nf_evaluate", m, NFI_NET, n, x, ctx);
-    if (status == NF_OK && !y)
-        status = nf_error(NF_EARG, "nf_evaluate: `y` is NULL");
-    if (status == NF_OK)
-        status = nfi_check_noise("nf_evaluate", m->o, noise);
-    job j = {.m = m, .noise = noise, .x = x, .ctx = ctx, .y = y};
-    return status == NF_OK ? nfi_for_batch(m, ws, n, net_tile, &j) : status;
+    if (m->o->kind == NFI_FLOW)
+        return m->o;
+    for (size_t i = m->o->n_children; m->o->kind == NFI_DIST && i-- > 0;)
+        if (m->o->children[i]->kind == NFI_FLOW) {
+            *root = nf_child_pass(m->o, i, root);
+            return m->o->children[i];
+        }
+    return NULL;
+}
+
+nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status)
+{
+    nf_real *tile = nf_arena_reals(p->scratch, dim, p->ld);
+    if (!tile)
+        *status = NF_ENOMEM;
+    else if (batch)
+        nfi_pack_left(p, first, dim, batch, tile);
+    return tile;
+}
+
+nf_real *nfi_load_cotangent(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_status *status)
+{
+    nf_real *tile = nfi_load_tile(p, first, dim, batch, status);
+    if (tile && batch)
+        nfi_pad_zero(dim, p->n, p->ld, tile);
+    else if (tile)
+        memset(tile, 0, dim * p->ld * sizeof *tile);
+    return tile;
 }

@@ -2,7 +2,7 @@
    (check_measure.c), and writes a report. The inverse is measured at the images of the forward direction's points. */
 #include "model/check.h"
 #include "base/memory.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include "flows/compose.h"
 #include <math.h>
 #include <string.h>
@@ -84,7 +84,7 @@ static nf_status run(nfi_check *c, const nf_object *flow, const nf_check_options
 {
     nfi_side f, b;
     bool supported = false;
-    const double scale = o->scale > 0 ? o->scale : 1;
+    const double scale = o->scale == 0 ? 1 : fmax(o->scale, 0);
     const nf_real *shift = draw(c, THETA, c->n_params, o->theta_scale);
     c->ctx = draw(c, CONTEXT, c->n * c->n_ctx, 1);
     nf_status status = make_side(c, flow, NF_FORWARD, &f);
@@ -125,6 +125,9 @@ nf_status nf_check_flow(const nf_model *m, const nf_check_options *options, nf_c
     const nf_object *flow = nfi_model_flow(m, &root);
     if (!flow)
         return nf_error(NF_EARG, "nf_check_flow: a model of a %s has no flow", nf_object_name(m->o));
+    nf_status status = nfi_check_ready(m, "nf_check_flow");
+    if (status != NF_OK)
+        return status;
     options = options ? options : &none;
     nf_check_report r = {.untouched = 0};
     for (int d = 0; d < 2; d++)
@@ -138,7 +141,7 @@ nf_status nf_check_flow(const nf_model *m, const nf_check_options *options, nf_c
                    .radius = options->radius > 0 ? options->radius : default_radius};
     c.ws = nf_workspace_new(1);
     c.m = copy_model(m, &c.memory);
-    nf_status status = c.ws && c.m ? run(&c, flow, options, &r) : nf_error_status();
+    status = c.ws && c.m ? run(&c, flow, options, &r) : nf_error_status();
     nf_model_free(c.m);
     nf_workspace_free(c.ws);
     nfi_arena_clear(&c.memory);

@@ -81,7 +81,8 @@ static void list_names(size_t n, const char *const *names, size_t room, char *te
     size_t length = 0;
     text[0] = '\0';
     for (size_t i = 0; i < n && length < room; i++)
-        length += (size_t)snprintf(text + length, room - length, "%s%s", i ? ", " : "", names[i] ? names[i] : "");
+        if (names[i])
+            length += (size_t)snprintf(text + length, room - length, "%s%s", length ? ", " : "", names[i]);
 }
 
 static nf_status choice_of_json(const json_t *json, const char *name, size_t n, const char *const *names, size_t *value)

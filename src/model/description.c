@@ -5,7 +5,6 @@
  * rows are bounded, and objects with parameters of their own cannot have more of them than the file holds.
  */
 #include "model/description.h"
-#include "base/memory.h"
 #include "model/types.h"
 #include <jansson.h>
 #include <stdarg.h>
@@ -40,7 +39,13 @@ static json_t *describe_fields(const nf_object *o, const char *who)
     nf_writer w = {.o = o, .fields = json_object()};
     if (!w.fields)
         return no_memory(who);
-    if (o->part->describe && o->part->describe(o, &w) != NF_OK) {
+    const nf_option_table *options = nfi_options_of(o->kind, o->type);
+    nf_status status = NF_OK;
+    if (o->part->describe)
+        status = o->part->describe(o, &w);
+    else if (options)
+        status = nf_options_write(&w, options, o->self);
+    if (status != NF_OK) {
         json_decref(w.fields);
         return NULL;
     }
@@ -241,6 +246,7 @@ static nf_object *rebuild(const json_t *node, rebuilding *b, const place *at)
     for (size_t i = 0; i < r.n_children; i++)
         nf_object_free(r.children[i]);
     nfi_free(r.children);
+    nfi_arena_clear(&r.memory);
     json_decref(r.unread);
     return o;
 }

@@ -1,6 +1,7 @@
 /* The architecture of an object as JSON, written and read; nflow/description.h says what it contains. */
 #ifndef NFI_DESCRIPTION_H
 #define NFI_DESCRIPTION_H
+#include "base/memory.h"
 #include "io/json_text.h"
 #include "object/tree.h"
 #include <nflow/model.h>
@@ -30,6 +31,7 @@ struct nf_reader {
     struct json_t *unread; /* the fields that nobody has asked for yet */
     nf_object **children;  /* [n_children]; the reader holds a reference to each */
     size_t n_children;
+    nf_arena memory; /* of what nf_options_read returned */
 };
 
 /* Sets a field of the object being described. It takes over the reference to value; a NULL value means NF_ENOMEM.

@@ -128,6 +128,19 @@ nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *valu
     return refuse("nf_read_numbers");
 }
 
+nf_status nf_options_write(nf_writer *w, const nf_option_table *table, const void *settled)
+{
+    (void)w, (void)table, (void)settled;
+    return refuse("nf_options_write");
+}
+
+const void *nf_options_read(nf_reader *r, const nf_option_table *table)
+{
+    (void)r, (void)table;
+    refuse("nf_options_read");
+    return NULL;
+}
+
 nf_object *nf_read_child(nf_reader *r, size_t i)
 {
     (void)r, (void)i;

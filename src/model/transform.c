@@ -1,6 +1,6 @@
 /* Whole batches through the flow of a model, in either direction, and the gradients of such calls. */
 #include "object/live.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include "object/shards.h"
 #include "object/tree.h"
 #include <math.h>
@@ -101,7 +101,7 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *nois
         status = nf_error(NF_EARG, "nf_transform: `y` is NULL");
     if (status != NF_OK)
         return status;
-    return nfi_for_batch(m, ws, n, transform_tile, &j);
+    return nfi_for_batch(m, j.who, ws, n, transform_tile, &j);
 }
 
 /* ---- gradients ---- */
@@ -124,13 +124,6 @@ static nf_status apply_left(const job *j, size_t first, nfi_thread *memory, nfi_
     }
 }
 
-/* Sets n rows of a batch [n x dim], from `first` on, to NaN. */
-static void fill_nan(size_t first, size_t n, size_t dim, nf_real *batch)
-{
-    for (size_t i = first * dim; i < (first + n) * dim; i++)
-        batch[i] = NAN;
-}
-
 static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n, size_t ld, nfi_thread *memory,
                           size_t shard, bool fresh, nf_real *g)
 {
@@ -144,10 +137,10 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     nfi_live live;
     nf_status status = apply_left(j, first, memory, &live, &t);
     memory->failed += live.n_failed;
-    if (status == NF_OK && live.n_failed && j->gx)
-        fill_nan(first, n, j->rows_in, j->gx);
-    if (status == NF_OK && live.n_failed && j->g_ctx)
-        fill_nan(first, n, flow->n_ctx, j->g_ctx);
+    if (status == NF_OK && live.n_failed) {
+        nfi_fill_rows(first, n, j->rows_in, NAN, j->gx);
+        nfi_fill_rows(first, n, flow->n_ctx, NAN, j->g_ctx);
+    }
     if (status == NF_OK && t.p.n == 0 && fresh && whole && j->g_theta)
         memset(g, 0, model->n_params * sizeof *g);
     if (status != NF_OK || t.p.n == 0)
@@ -160,7 +153,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
         return status;
     nf_grad grad = {.ctx = g_ctx};
     if (j->g_theta) {
-        grad.fresh = fresh && whole;
+        grad.internal = fresh && whole ? NFI_FRESH : 0;
         grad.theta = g + (t.p.theta - j->m->theta);
         grad.prep = g + model->n_params + (t.p.prep - j->m->prep);
     }
@@ -209,12 +202,12 @@ nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *
 {
     job j = {.who = "nf_transform_vjp", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx};
     j.gy = gy, j.g_log_det = g_log_det, j.gx = gx, j.g_ctx = g_ctx, j.g_theta = g_theta;
+    nf_workspace *mine;
     nf_status status = begin(&j, n);
+    if (status == NF_OK)
+        status = nfi_call_begin(m, j.who, ws, &mine);
     if (status != NF_OK)
         return status;
-    nf_workspace *mine = nfi_workspace_borrow(ws);
-    if (!mine)
-        return NF_ENOMEM;
     status = sum_tiles(&j, mine, n);
     nfi_workspace_return(ws, mine);
     return status;

@@ -48,22 +48,49 @@ static const nf_dist_type *const dists[] = {
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
-const char *nfi_type_name(size_t i, nfi_kind *kind)
+/* The table of type number i, and its kind. NULL past the end, and for the VAE, which has none. */
+static const void *type_at(size_t i, nfi_kind *kind)
 {
     const size_t n_nets = LENGTH(nets), n_flows = LENGTH(flows), n_dists = LENGTH(dists);
-    *kind = NFI_NET;
-    if (i < n_nets)
-        return nets[i]->part.name;
-    i -= n_nets;
-    *kind = NFI_FLOW;
-    if (i < n_flows)
-        return flows[i]->part.name;
-    i -= n_flows;
-    *kind = NFI_DIST;
-    if (i < n_dists)
-        return dists[i]->part.name;
-    *kind = NFI_VAE;
-    return i == n_dists ? "vae" : NULL;
+    *kind = i < n_nets                       ? NFI_NET
+            : i < n_nets + n_flows           ? NFI_FLOW
+            : i < n_nets + n_flows + n_dists ? NFI_DIST
+                                             : NFI_VAE;
+    return *kind == NFI_NET    ? (const void *)nets[i]
+           : *kind == NFI_FLOW ? (const void *)flows[i - n_nets]
+           : *kind == NFI_DIST ? (const void *)dists[i - n_nets - n_flows]
+                               : NULL;
+}
+
+const char *nfi_type_name(size_t i, nfi_kind *kind)
+{
+    const void *type = type_at(i, kind);
+    switch (*kind) {
+    case NFI_NET:
+        return ((const nf_net_type *)type)->part.name;
+    case NFI_FLOW:
+        return ((const nf_flow_type *)type)->part.name;
+    case NFI_DIST:
+        return ((const nf_dist_type *)type)->part.name;
+    case NFI_VAE:
+        break;
+    }
+    return i == LENGTH(nets) + LENGTH(flows) + LENGTH(dists) ? "vae" : NULL;
+}
+
+const nf_option_table *nfi_options_of(nfi_kind kind, const void *type)
+{
+    return kind == NFI_NET    ? ((const nf_net_type *)type)->options
+           : kind == NFI_FLOW ? ((const nf_flow_type *)type)->options
+           : kind == NFI_DIST ? ((const nf_dist_type *)type)->options
+                              : NULL;
+}
+
+const nf_option_table *nfi_type_options(size_t i)
+{
+    nfi_kind kind;
+    const void *type = type_at(i, &kind);
+    return nfi_options_of(kind, type);
 }
 
 /* Finds the type of that name: first among the caller's n types, whose tables may be smaller than the library's, then

@@ -66,10 +66,12 @@
     NFI_UNIT_DERIVATIVE(name##_second, curve)
 NFI_UNITS(NFI_UNIT_LOOPS)
 
-/* Units that keep their argument have kernels of their own (swish.h), so their names never come here. */
-#define NFI_NOT_HERE  \
-    case NF_SWISH:    \
-    case NF_LIPSWISH: \
+/* Units that keep their argument have kernels of their own (swish.h), and settled options have no defaults, so these
+   names never come here. */
+#define NFI_NOT_HERE            \
+    case NF_SWISH:              \
+    case NF_LIPSWISH:           \
+    case NF_ACTIVATION_DEFAULT: \
         break;
 
 void nfi_activate_to(nf_activation f, size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y)

@@ -9,7 +9,8 @@
 #include "nn/dense.h"
 #include "base/memory.h"
 #include "math/product.h"
-#include "object/tiles.h"
+#include "object/pack.h"
+#include "object/tree.h"
 #include "math/transpose.h"
 #include "nn/directions.h"
 #include <math.h>
@@ -65,9 +66,9 @@ nf_status nfi_dense_vjp(const nfi_dense *d, const nf_pass *p, size_t at, const n
     const size_t ld = p->ld, n = p->n;
     nf_status status = NF_OK;
     if (gw && d->in)
-        status = nfi_weight_gradient(p, &of_x, d->in, x, gz, !g->fresh, gw);
+        status = nfi_weight_gradient(p, &of_x, d->in, x, gz, !nfi_is_fresh(g), gw);
     if (gw && d->n_ctx && status == NF_OK)
-        status = nfi_weight_gradient(p, &of_ctx, d->n_ctx, p->ctx, gz, !g->fresh, gw + d->in);
+        status = nfi_weight_gradient(p, &of_ctx, d->n_ctx, p->ctx, gz, !nfi_is_fresh(g), gw + d->in);
     if (g->ctx && d->n_ctx)
         nfi_times_transposed(&of_ctx, w + d->in, 0, d->n_ctx, n, ld, gz, true, g->ctx);
     if (gx && d->in) {
@@ -104,7 +105,7 @@ nf_status nfi_dense_tangent_vjp(const nfi_dense *d, const nf_pass *p, size_t k, 
 
 nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows)
 {
-    if (g->theta && g->fresh)
+    if (g->theta && nfi_is_fresh(g))
         memset(g->theta + at, 0, rows * sizeof *g->theta);
     return g->theta ? g->theta + at : NULL;
 }

@@ -7,6 +7,7 @@
    keeps the b of swish positive (Chen et al. 2019, sec. 3.3). */
 #include "nn/hidden.h"
 #include "math/rows.h"
+#include "object/tree.h"
 #include "nn/directions.h"
 #include "nn/dropout.h"
 #include "nn/swish.h"
@@ -118,7 +119,7 @@ void nfi_beta_gradient(const nfi_hidden *u, size_t ld, const nf_grad *g, size_t 
         nf_real sum = 0;
         nfi_add_row_sums(1, ld, 1, g_beta, &sum);
         const nf_real in_beta = (nf_real)((double)sum / (1 + exp(-(double)*u->beta)));
-        g->theta[at] = g->fresh ? in_beta : g->theta[at] + in_beta;
+        g->theta[at] = nfi_is_fresh(g) ? in_beta : g->theta[at] + in_beta;
     }
     memset(g_beta, 0, ld * sizeof *g_beta);
 }

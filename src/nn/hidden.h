@@ -3,15 +3,16 @@
    and have a parameter (swish.h). The tangents of both (directions.h) are here, too. */
 #ifndef NFI_HIDDEN_H
 #define NFI_HIDDEN_H
+#include "base/memory.h"
 #include "nn/activation.h"
 #include "nn/dense.h"
 
-/* Room for what a pass keeps: on the pass's tape, or in scratch if it has no tape. *mark is the place in scratch where
+/* Room for what a pass keeps, on its nfi_saving_arena(). *mark is the place in scratch where
    the other temporaries begin. Tape and scratch may be the same arena (net.h). */
 static inline nf_real *nfi_keep(const nf_pass *p, size_t rows, size_t ld, nf_mark *mark)
 {
     *mark = nf_arena_mark(p->scratch);
-    nf_real *kept = nf_arena_reals(p->tape ? p->tape : p->scratch, rows, ld);
+    nf_real *kept = nf_arena_reals(nfi_saving_arena(p), rows, ld);
     if (p->tape)
         *mark = nf_arena_mark(p->scratch);
     return kept;

@@ -12,7 +12,7 @@
    the units of degree t can be computed when x_(t-1) becomes known. */
 #include "nn/masked.h"
 #include "math/rows.h"
-#include "object/tiles.h"
+#include "object/pack.h"
 #include "nn/dropout.h"
 #include "nn/units.h"
 #include <string.h>
@@ -236,9 +236,9 @@ nf_status nfi_masked_back_numbers(const nf_object *net, const nf_pass *p, const 
                          nfi_bias_gradient(grad, layer->biases, layer->inputs.n_rows));
         if (layer->inputs.width)
             status = nfi_weight_gradient(p, &layer->inputs, layer->inputs.width, below(m, run, l, p->ld, x), gz,
-                                         !grad->fresh, gw);
+                                         !nfi_is_fresh(grad), gw);
         if (layer->context.n_rows && status == NF_OK)
-            status = nfi_weight_gradient(p, &layer->context, m->n_ctx, p->ctx, gz, !grad->fresh, gw);
+            status = nfi_weight_gradient(p, &layer->context, m->n_ctx, p->ctx, gz, !nfi_is_fresh(grad), gw);
     }
     return status;
 }

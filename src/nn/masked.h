@@ -25,6 +25,7 @@ typedef struct nfi_masked_layer {
 #define NFI_KEPT SIZE_MAX
 
 typedef struct nfi_masked {
+    nf_masked_options options; /* settled; the list of hidden widths stands behind the layers */
     size_t dim, per_dim, n_ctx;
     size_t n_layers; /* the hidden layers and the last one */
     size_t n_params;
@@ -32,13 +33,12 @@ typedef struct nfi_masked {
     size_t widest;                                     /* rows of the widest hidden layer */
     bool residual;
     nf_activation activation;
-    nf_initialisation init;
-    double last_scale, dropout;
+    double dropout;
     size_t *tables;           /* the memory of the layers' tables */
     nfi_masked_layer layer[]; /* [n_layers] */
 } nfi_masked;
 
-/* Builds the structure of a net (masked_layout.c) from options that have been checked; NULL with a message. */
+/* Builds the structure of a net (masked_layout.c) from settled options; NULL with a message. */
 nfi_masked *nfi_masked_new(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options);
 void nfi_masked_free(void *m);
 

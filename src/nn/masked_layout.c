@@ -6,7 +6,7 @@
    its weights and biases. */
 #include "base/memory.h"
 #include "nn/masked.h"
-#include "nn/options.h"
+#include <string.h>
 
 static size_t width_of(const nf_masked_options *options, size_t l)
 {
@@ -123,21 +123,25 @@ void nfi_masked_free(void *self)
 
 nfi_masked *nfi_masked_new(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options)
 {
-    size_t n_layers, out, bytes, count;
+    size_t n_layers, out, bytes, count, hidden;
     const bool fits = nfi_mul(options->n_blocks, 2, &n_layers) &&
                       nfi_add(n_layers, options->n_blocks ? 2 : options->n_hidden + 1, &n_layers) &&
                       nfi_mul(dim, n_per_dim, &out) && nfi_mul(n_layers, sizeof(nfi_masked_layer), &bytes) &&
-                      nfi_add(bytes, sizeof(nfi_masked), &bytes) && count_tables(dim, out, n_layers, options, &count);
+                      nfi_add(bytes, sizeof(nfi_masked), &bytes) &&
+                      nfi_mul(options->n_hidden, sizeof(size_t), &hidden) && nfi_add(bytes, hidden, &bytes) &&
+                      count_tables(dim, out, n_layers, options, &count);
     nfi_masked *m = fits ? nfi_calloc(1, bytes) : NULL;
     if (m) {
+        m->options = *options;
+        m->options.hidden = (const size_t *)&m->layer[n_layers];
+        if (hidden)
+            memcpy(&m->layer[n_layers], options->hidden, hidden);
         m->dim = dim;
         m->per_dim = n_per_dim;
         m->n_ctx = n_ctx;
         m->n_layers = n_layers;
         m->residual = options->n_blocks > 0;
         m->activation = options->activation;
-        m->init = options->init;
-        m->last_scale = nfi_scale_of(options->last_scale, 1);
         m->dropout = options->dropout;
         m->tables = nfi_calloc(count, sizeof *m->tables);
         m->n_params = m->tables ? lay_out_all(m, options) : 0;

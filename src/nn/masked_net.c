@@ -1,6 +1,5 @@
 /* A masked net as an object: all times at once (the passes are in masked.c, the structure is in masked_layout.c),
    initial weights, names, model files, options. */
-#include "object/fields.h"
 #include "base/memory.h"
 #include "object/tree.h"
 #include "nn/masked.h"
@@ -18,8 +17,8 @@ bool nfi_is_masked(const nf_object *net)
 static nf_status apply(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nfi_masked_run here, *run = p->tape ? nf_arena_alloc(p->tape, sizeof *run) : &here;
-    if (!run || nfi_masked_begin(o, p, p->tape ? p->tape : p->scratch, run) != NF_OK)
+    nfi_masked_run *run = nf_arena_alloc(nfi_saving_arena(p), sizeof *run);
+    if (!run || nfi_masked_begin(o, p, nfi_saving_arena(p), run) != NF_OK)
         return NF_ENOMEM;
     nfi_masked_times(o, p, run, 0, ((const nfi_masked *)nf_self(o))->dim, x, y);
     if (p->tape)
@@ -64,8 +63,9 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
                 continue;
             const nfi_dense block = {
                 .in = layer->inputs.length[first], .n_ctx = layer->context.n_rows ? m->n_ctx : 0, .out = rows};
-            nfi_dense_init(&block, second ? NF_INIT_SMALL : m->init, unit, layer->inputs.n_rows,
-                           last ? m->last_scale : 1, &name, theta + layer->weights + layer->inputs.offset[first]);
+            nfi_dense_init(&block, second ? NF_INIT_SMALL : m->options.init, unit, layer->inputs.n_rows,
+                           last ? m->options.last_scale : 1, &name,
+                           theta + layer->weights + layer->inputs.offset[first]);
         }
         for (size_t r = 0; r < layer->inputs.n_rows; r++)
             theta[layer->biases + r] = 0;
@@ -73,7 +73,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
             theta[layer->beta] = nfi_first_beta(m->activation);
         if (layer->gate.n_rows) {
             const nfi_dense gate = nfi_masked_gate(m, l);
-            nfi_dense_init(&gate, m->init, NF_IDENTITY, gate.out, 1, &name, theta + layer->gate_weights);
+            nfi_dense_init(&gate, m->options.init, NF_IDENTITY, gate.out, 1, &name, theta + layer->gate_weights);
             name.step++;
         }
     }
@@ -89,31 +89,20 @@ static nf_status shift_output(const nf_object *o, const nf_real *shift, nf_real 
     return NF_OK;
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const nfi_masked *m = nf_self(o);
-    const size_t n_hidden = m->n_layers - 1;
-    size_t *width = nfi_calloc(n_hidden + 1, sizeof *width);
-    if (!width)
-        return NF_ENOMEM;
-    for (size_t l = 0; l < n_hidden; l++)
-        width[l] = m->layer[l].inputs.n_rows;
-    nf_status status = nf_write_integers(w, "hidden", m->residual ? 1 : n_hidden, width);
-    nfi_free(width);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "per_dim", m->per_dim);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "n_blocks", m->residual ? n_hidden / 2 : 0);
-    if (status == NF_OK)
-        status = nfi_write_unit(w, "activation", m->activation);
-    if (status == NF_OK)
-        status = nfi_write_init(w, m->init);
-    if (status == NF_OK)
-        status = nf_write_number(w, "last_scale", m->last_scale);
-    if (status == NF_OK)
-        status = nf_write_number(w, "dropout", m->dropout);
-    return status;
-}
+/* For the front of an nfi_masked: the options and per_dim. */
+static const nf_option options_of_type[] = {
+    {NFI_HIDDEN_OPTION(nf_masked_options)},
+    {NF_OPTION(NF_OPTION_SIZE, nfi_masked, per_dim), .least = 1, .flags = NF_OPTION_REQUIRED,
+     .help = "outputs an input"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_masked_options, n_blocks), .help = "residual blocks"},
+    {NFI_UNIT_OPTION(nf_masked_options, activation, "of hidden units")},
+    {NFI_INIT_OPTION(nf_masked_options)},
+    {NFI_LAST_SCALE_OPTION(nf_masked_options)},
+    {NFI_DROPOUT_OPTION(nf_masked_options)},
+};
+_Static_assert(offsetof(nfi_masked, options) == 0, "the table has offsets in nf_masked_options");
+static const nfi_masked defaults = {.options = {.activation = NF_RELU, .last_scale = 1}};
+static const nf_option_table table = NF_OPTION_TABLE("nf_masked_net", nfi_masked, options_of_type, &defaults);
 
 /* The tables of a net have one number for each dimension and layer, and three for each unit. Up to TRUSTED numbers, a
    description is trusted. Beyond that, the tables may be at most TABLES_PER_NUMBER times as long as the numbers of the
@@ -139,21 +128,10 @@ static bool has_room(nf_reader *r, size_t per_dim, size_t n_blocks, size_t n_hid
 
 static nf_net *rebuild(nf_reader *r)
 {
-    nf_masked_options q = {.last_scale = 1};
-    uint64_t per_dim = 0;
-    nf_net *net = NULL;
-    size_t *hidden = nfi_read_hidden(r, &q.n_hidden);
-    if (hidden && nf_read_integer(r, "per_dim", &per_dim) == NF_OK &&
-        nfi_maybe_size(r, "n_blocks", &q.n_blocks) == NF_OK && nfi_read_unit(r, "activation", &q.activation) == NF_OK &&
-        nfi_read_init(r, &q.init) == NF_OK && nfi_maybe_number(r, "last_scale", &q.last_scale) == NF_OK &&
-        nfi_maybe_number(r, "dropout", &q.dropout) == NF_OK &&
-        has_room(r, (size_t)per_dim, q.n_blocks, q.n_hidden, hidden)) {
-        q.hidden = hidden;
-        q.last_scale = nfi_option_of(q.last_scale);
-        net = nf_masked_net(nf_read_dim_in(r), (size_t)per_dim, nf_read_n_ctx(r), &q);
-    }
-    nfi_free(hidden);
-    return net;
+    const nfi_masked *q = nf_options_read(r, &table);
+    if (!q || !has_room(r, q->per_dim, q->options.n_blocks, q->options.n_hidden, q->options.hidden))
+        return NULL;
+    return nf_masked_net(nf_read_dim_in(r), q->per_dim, nf_read_n_ctx(r), &q->options);
 }
 
 static void slices(const nf_object *o, nf_slice_fn *each, void *user)
@@ -180,7 +158,7 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 }
 
 const nf_net_type nfi_masked_net_type = {
-    .part = {.name = "masked_net", .init = init, .describe = describe, .slices = slices, .destroy = nfi_masked_free},
+    .part = {.name = "masked_net", .init = init, .slices = slices, .destroy = nfi_masked_free},
     .abi = sizeof(nf_net_type),
     .apply = apply,
     .vjp = vjp,
@@ -188,6 +166,7 @@ const nf_net_type nfi_masked_net_type = {
     .tangent_vjp = nfi_masked_tangent_vjp,
     .shift_output = shift_output,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 /* ---- construction ---- */
@@ -196,25 +175,20 @@ static nf_status check(size_t dim, size_t per_dim, const nf_masked_options *opti
 {
     if (dim == 0 || per_dim == 0)
         return nf_error(NF_EARG, "nf_masked_net: `%s` is 0", dim ? "n_per_dim" : "dim");
-    if (options->n_blocks && options->n_hidden != 1)
+    if (options->n_blocks && options->n_blocks != NF_NONE && options->n_hidden != 1)
         return nf_error(NF_EARG, "nf_masked_net: residual blocks have one width, but n_hidden is %zu",
                         options->n_hidden);
-    nf_status status = nfi_check_hidden("nf_masked_net", options->n_hidden, options->hidden);
-    if (status == NF_OK)
-        status = nfi_check_units("nf_masked_net", options->activation, NF_IDENTITY, options->init);
-    if (status == NF_OK)
-        status = nfi_check_scale("nf_masked_net", "last_scale", options->last_scale);
-    return status == NF_OK ? nfi_check_dropout("nf_masked_net", options->dropout) : status;
+    return NF_OK;
 }
 
 nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options)
 {
-    static const nf_masked_options defaults;
-    if (!options)
-        options = &defaults;
-    if (check(dim, n_per_dim, options) != NF_OK)
+    nfi_masked q = {.per_dim = n_per_dim};
+    if (options)
+        q.options = *options;
+    if (check(dim, n_per_dim, &q.options) != NF_OK || nf_options_settle(&table, &q, &q) != NF_OK)
         return NULL;
-    nfi_masked *m = nfi_masked_new(dim, n_per_dim, n_ctx, options);
+    nfi_masked *m = nfi_masked_new(dim, n_per_dim, n_ctx, &q.options);
     if (!m)
         return NULL;
     nf_shape shape = {.dim_in = dim,

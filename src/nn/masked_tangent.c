@@ -11,7 +11,7 @@
    parameters' gradients from them; the part of the directions is added here. Kept on the tape
    [n_units + n_gated x k ld]: for each hidden layer dz, or ds after that layer; for gated blocks W_2 dh. */
 #include "math/rows.h"
-#include "object/tiles.h"
+#include "object/pack.h"
 #include "nn/directions.h"
 #include "nn/masked.h"
 #include "nn/units.h"
@@ -162,8 +162,8 @@ nf_status nfi_masked_tangent_vjp(const nf_object *o, const nf_pass *p, const nf_
         return NF_ENOMEM;
     }
     nf_grad all = *g; /* the directions' part is written before the rest, so both add */
-    all.fresh = false;
-    if (g->theta && g->fresh)
+    all.internal &= ~NFI_FRESH;
+    if (g->theta && nfi_is_fresh(g))
         memset(g->theta, 0, m->n_params * sizeof *g->theta);
     nf_status status = NF_OK;
     const nf_real *gz = NULL, *gdz = NULL;

@@ -9,6 +9,34 @@
 #include "nn/dropout.h"
 #include "nn/units.h"
 
+/* A layer whose block is at `block`. */
+static nfi_mlp_stage stage_at(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *block, size_t layer)
+{
+    nfi_mlp_stage s = {.d = nfi_mlp_layer(m, layer)};
+    for (size_t l = 0; l < layer; l++) {
+        const nfi_dense before = nfi_mlp_layer(m, l);
+        s.at += nfi_dense_size(&before);
+    }
+    if (layer + 1 == m->n_layers)
+        return s;
+    s.b = nfi_mlp_block_at(m, drops, block, m->width[layer + 1], p->ld);
+    s.plain = (nfi_hidden){.f = m->activation,
+                           .rows = s.b.width,
+                           .beta = s.d.betas ? p->theta + s.at + nfi_dense_beta(&s.d) : NULL,
+                           .h = s.b.h,
+                           .z = nfi_keeps_argument(m->activation) ? s.b.more : NULL,
+                           .mask = s.b.mask,
+                           .dropout = m->dropout};
+    return s;
+}
+
+nfi_mlp_stage nfi_mlp_stage_of(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *saved, size_t layer)
+{
+    if (layer + 1 < m->n_layers)
+        saved += nfi_mlp_kept(m, drops) * nfi_mlp_units_before(m, layer) * p->ld;
+    return stage_at(m, p, drops, saved, layer);
+}
+
 /* Where a layer's products are written. Gated units, and plain units that keep their arguments, keep them in the block.
    Other plain units overwrite their products. Maxout units read them from `products`. */
 static nf_real *products_of(const nfi_mlp *m, const nfi_mlp_block *b, nf_real *products)
@@ -18,16 +46,15 @@ static nf_real *products_of(const nfi_mlp *m, const nfi_mlp_block *b, nf_real *p
     return m->kind == NFI_GATED || nfi_keeps_argument(m->activation) ? b->more : b->h;
 }
 
-/* Computes the hidden units of the layer d, whose numbers begin at w, from the layer's products z
-   [pieces * width x ld]. */
-static void units_apply(const nfi_mlp *m, size_t ld, const nfi_dense *d, const nf_real *w, nf_real *z,
-                        const nfi_mlp_block *b)
+/* Computes the hidden units of a layer from its products z [pieces * width x ld]. */
+static void units_apply(const nfi_mlp *m, const nf_pass *p, const nfi_mlp_stage *s, nf_real *z)
 {
-    const nf_real *bias = w + nfi_dense_bias(d);
-    const nfi_hidden plain = nfi_mlp_units(m, b, d, w);
+    const nfi_mlp_block *b = &s->b;
+    const nf_real *bias = p->theta + s->at + nfi_dense_bias(&s->d);
+    const size_t ld = p->ld;
     switch (m->kind) {
     case NFI_PLAIN:
-        nfi_hidden_apply(&plain, ld, bias, z);
+        nfi_hidden_apply(&s->plain, ld, bias, z);
         break;
     case NFI_GATED:
         nfi_gate(b->width, ld, bias, bias + b->width, z, z + b->width * ld, false, b->h);
@@ -39,15 +66,16 @@ static void units_apply(const nfi_mlp *m, size_t ld, const nfi_dense *d, const n
 }
 
 /* Computes gz, the gradient of the products, from gh, that of the units. gh is overwritten if units are dropped. */
-static void units_vjp(const nfi_mlp *m, size_t ld, const nfi_mlp_block *b, const nfi_hidden *plain, nf_real *spare,
-                      nf_real *gh, nf_real *gz, nf_real *g_bias, nf_real *g_beta)
+static void units_vjp(const nfi_mlp *m, size_t ld, const nfi_mlp_stage *s, nf_real *spare, nf_real *gh, nf_real *gz,
+                      nf_real *g_bias, nf_real *g_beta)
 {
+    const nfi_mlp_block *b = &s->b;
     const size_t size = b->width * ld;
     if (b->mask && m->kind != NFI_PLAIN)
         nfi_multiply(size, b->mask, gh);
     switch (m->kind) {
     case NFI_PLAIN:
-        nfi_hidden_vjp(plain, ld, spare, gh, false, gz, g_bias, g_beta);
+        nfi_hidden_vjp(&s->plain, ld, spare, gh, false, gz, g_bias, g_beta);
         break;
     case NFI_GATED:
         nfi_gate_vjp(b->width, ld, b->more, b->more + size, gh, gz, gz + size, g_bias,
@@ -59,24 +87,21 @@ static void units_vjp(const nfi_mlp *m, size_t ld, const nfi_mlp_block *b, const
     }
 }
 
-/* Computes all hidden layers; returns the units of the last one. `at` holds the block of every layer, or without a tape
-   two blocks that are used by turns. products [pieces * widest x ld] is for maxout. *w moves on to the last layer's
-   numbers. */
-static const nf_real *hidden_apply(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *at, nf_real *products,
-                                   const nf_real *x, const nf_real **w)
+/* Computes all hidden layers; returns the units of the last one. `blocks` holds the block of every layer, or without a
+   tape two blocks that are used by turns. products [pieces * widest x ld] is for maxout. */
+static const nf_real *hidden_apply(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *blocks, nf_real *products,
+                                   const nf_real *x)
 {
-    const size_t kept = nfi_mlp_kept(m, drops);
-    for (size_t l = 0, row = 0; l + 1 < m->n_layers; l++) {
-        const nfi_dense d = nfi_mlp_layer(m, l);
-        const nfi_mlp_block b = nfi_mlp_block_at(m, drops, at + row * p->ld, m->width[l + 1], p->ld);
-        nf_real *z = products_of(m, &b, products);
-        nfi_dense_apply(&d, p, *w, x, false, z);
-        units_apply(m, p->ld, &d, *w, z, &b);
+    nf_real *turn[2] = {blocks, blocks + nfi_mlp_kept(m, drops) * m->widest * p->ld};
+    for (size_t l = 0; l + 1 < m->n_layers; l++) {
+        const nfi_mlp_stage s =
+            p->tape ? nfi_mlp_stage_of(m, p, drops, blocks, l) : stage_at(m, p, drops, turn[l % 2], l);
+        nf_real *z = products_of(m, &s.b, products);
+        nfi_dense_apply(&s.d, p, p->theta + s.at, x, false, z);
+        units_apply(m, p, &s, z);
         if (drops)
-            nfi_dropout(p, l, m->dropout, b.width, b.mask, b.h);
-        x = b.h;
-        row = p->tape ? row + kept * b.width : kept * m->widest - row;
-        *w += nfi_dense_size(&d);
+            nfi_dropout(p, l, m->dropout, s.b.width, s.b.mask, s.b.h);
+        x = s.b.h;
     }
     return x;
 }
@@ -85,7 +110,6 @@ nf_status nfi_mlp_apply(const nf_object *o, const nf_pass *p, const nf_real *x, 
 {
     const nfi_mlp *m = nf_self(o);
     const bool hidden = m->n_layers > 1, drops = nfi_drops(p, m->dropout);
-    const nf_real *w = p->theta, *h = x;
     nf_mark mark = {0};
     if (hidden) {
         const size_t rows = nfi_mlp_kept(m, drops) * (p->tape ? m->n_hidden_units : 2 * m->widest);
@@ -98,11 +122,12 @@ nf_status nfi_mlp_apply(const nf_object *o, const nf_pass *p, const nf_real *x, 
         }
         if (p->tape)
             *saved = blocks;
-        h = hidden_apply(m, p, drops, blocks, products, x, &w);
+        x = hidden_apply(m, p, drops, blocks, products, x);
     }
-    const nfi_dense last = nfi_mlp_layer(m, m->n_layers - 1);
-    nfi_dense_apply(&last, p, w, h, false, y);
-    nfi_activate(m->output, last.out, p->ld, w + nfi_dense_bias(&last), y);
+    const nfi_mlp_stage last = nfi_mlp_stage_of(m, p, drops, NULL, m->n_layers - 1);
+    const nf_real *w = p->theta + last.at;
+    nfi_dense_apply(&last.d, p, w, x, false, y);
+    nfi_activate(m->output, last.d.out, p->ld, w + nfi_dense_bias(&last.d), y);
     if (hidden)
         nf_arena_rewind(p->scratch, mark);
     return NF_OK;
@@ -113,7 +138,7 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
 {
     const nfi_mlp *m = nf_self(o);
     const bool drops = nfi_drops(p, m->dropout);
-    const size_t ld = p->ld, kept = nfi_mlp_kept(m, drops);
+    const size_t ld = p->ld;
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *gz = nf_arena_reals(p->scratch, m->pieces * m->widest, ld);
     nf_real *gh = nf_arena_reals(p->scratch, m->widest, ld);
@@ -123,28 +148,19 @@ nf_status nfi_mlp_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, co
         nf_arena_rewind(p->scratch, mark);
         return NF_ENOMEM;
     }
-    nf_real *at = saved, *g_above = NULL;
-    if (at)
-        at += kept * m->n_hidden_units * ld; /* the end of the blocks; a single layer has none */
-    size_t first = nf_object_shape(o)->n_params;
-    nfi_mlp_block above = {0}, below = {0};
+    nf_real *g_above = NULL;
     nf_status status = NF_OK;
     for (size_t l = m->n_layers; l-- > 0 && status == NF_OK;) {
-        const nfi_dense d = nfi_mlp_layer(m, l);
-        first -= nfi_dense_size(&d);
-        nf_real *g_bias = nfi_bias_gradient(g, first + nfi_dense_bias(&d), d.out);
-        if (l)
-            below = nfi_mlp_block_at(m, drops, at -= kept * d.in * ld, d.in, ld);
-        nf_real *g_below = l ? gh : gx;
+        const nfi_mlp_stage s = nfi_mlp_stage_of(m, p, drops, saved, l);
+        const nf_real *in = l ? nfi_mlp_stage_of(m, p, drops, saved, l - 1).b.h : x;
+        nf_real *g_bias = nfi_bias_gradient(g, s.at + nfi_dense_bias(&s.d), s.d.out), *g_below = l ? gh : gx;
         if (l + 1 == m->n_layers) {
-            nfi_activate_vjp(m->output, d.out, ld, y, gy, gz, g_bias);
+            nfi_activate_vjp(m->output, s.d.out, ld, y, gy, gz, g_bias);
         } else {
-            const nfi_hidden plain = nfi_mlp_units(m, &above, &d, p->theta + first);
-            units_vjp(m, ld, &above, &plain, spare, g_above, gz, g_bias, g_beta);
-            nfi_beta_gradient(&plain, ld, g, first + nfi_dense_beta(&d), g_beta);
+            units_vjp(m, ld, &s, spare, g_above, gz, g_bias, g_beta);
+            nfi_beta_gradient(&s.plain, ld, g, s.at + nfi_dense_beta(&s.d), g_beta);
         }
-        status = nfi_dense_vjp(&d, p, first, l ? below.h : x, gz, g_below, g);
-        above = below;
+        status = nfi_dense_vjp(&s.d, p, s.at, in, gz, g_below, g);
         g_above = g_below;
         if (m->kind == NFI_PLAIN) { /* the next gz overwrites gh in place */
             gh = gz;

@@ -6,7 +6,14 @@
 
 typedef enum nfi_unit_kind { NFI_PLAIN, NFI_GATED, NFI_MAXOUT } nfi_unit_kind;
 
+/* Options of any of the three constructors. */
+typedef union nfi_mlp_options {
+    nf_mlp_options mlp;
+    nf_maxout_options maxout;
+} nfi_mlp_options;
+
 typedef struct nfi_mlp {
+    nfi_mlp_options options; /* settled; the list of hidden widths is in `width` */
     nfi_unit_kind kind;
     size_t pieces; /* products per hidden unit: 1; 2 (value and gate); the window */
     size_t n_ctx, n_layers;
@@ -33,6 +40,15 @@ static inline size_t nfi_mlp_kept(const nfi_mlp *m, bool drops)
     return kept[m->kind] + nfi_keeps_argument(m->activation) + drops;
 }
 
+/* How many hidden units the layers before `layer` have. */
+static inline size_t nfi_mlp_units_before(const nfi_mlp *m, size_t layer)
+{
+    size_t n = 0;
+    for (size_t l = 1; l <= layer; l++)
+        n += m->width[l];
+    return n;
+}
+
 /* What is kept of one hidden layer, in consecutive memory. First the units h [width x ld]. Then `more`: for gated units
    value and gate [2 width x ld], for maxout units the winners' numbers [width x ld], for plain units that keep them the
    arguments [width x ld]. Last the mask [width x ld]; NULL if no units are dropped. */
@@ -46,17 +62,18 @@ static inline nfi_mlp_block nfi_mlp_block_at(const nfi_mlp *m, bool drops, nf_re
     nf_real *more = at + width * ld, *mask = at + (nfi_mlp_kept(m, drops) - 1) * width * ld;
     return (nfi_mlp_block){.width = width, .h = at, .more = more, .mask = drops ? mask : NULL};
 }
-/* The plain units of a layer d whose numbers begin at w. */
-static inline nfi_hidden nfi_mlp_units(const nfi_mlp *m, const nfi_mlp_block *b, const nfi_dense *d, const nf_real *w)
-{
-    return (nfi_hidden){.f = m->activation,
-                        .rows = b->width,
-                        .beta = d->betas ? w + nfi_dense_beta(d) : NULL,
-                        .h = b->h,
-                        .z = nfi_keeps_argument(m->activation) ? b->more : NULL,
-                        .mask = b->mask,
-                        .dropout = m->dropout};
-}
+
+/* A layer in a pass: its map, where its numbers begin in theta and, of a hidden layer, what is kept of it, and its
+   units if they are plain. */
+typedef struct nfi_mlp_stage {
+    nfi_dense d;
+    size_t at;
+    nfi_mlp_block b;
+    nfi_hidden plain;
+} nfi_mlp_stage;
+
+/* A layer, where `saved` has the blocks of all hidden layers, one after the other. */
+nfi_mlp_stage nfi_mlp_stage_of(const nfi_mlp *m, const nf_pass *p, bool drops, nf_real *saved, size_t layer);
 /* The units of the last layer d; y is only read. */
 static inline nfi_hidden nfi_mlp_output(const nfi_mlp *m, const nfi_dense *d, const nf_real *y)
 {

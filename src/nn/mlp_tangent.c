@@ -27,14 +27,15 @@ static size_t kept_output(const nfi_mlp *m)
 }
 
 /* dh of a hidden layer, from what is kept of it: computed in `to`, or where it is kept. spare [width x ld]. */
-static const nf_real *units_tangent(const nfi_mlp *m, size_t ld, size_t k, const nfi_mlp_block *b,
-                                    const nfi_hidden *plain, nf_real *spare, const nf_real *kept, nf_real *to)
+static const nf_real *units_tangent(const nfi_mlp *m, size_t ld, size_t k, const nfi_mlp_stage *s, nf_real *spare,
+                                    const nf_real *kept, nf_real *to)
 {
+    const nfi_mlp_block *b = &s->b;
     const size_t size = b->width * ld;
     if (m->kind == NFI_MAXOUT)
         return kept;
     if (m->kind == NFI_PLAIN) {
-        nfi_hidden_tangent(plain, ld, k, spare, kept, to);
+        nfi_hidden_tangent(&s->plain, ld, k, spare, kept, to);
     } else {
         nfi_gate_tangent(b->width, k, ld, b->more, b->more + size, kept, kept + k * size, to);
         if (b->mask)
@@ -60,27 +61,22 @@ nf_status nfi_mlp_tangent(const nf_object *o, const nf_pass *p, const nf_real *x
     }
     if (p->tape)
         *saved_tangent = kept;
-    const nf_real *w = p->theta, *below = dx;
-    nf_real *at = saved;
+    const nf_real *below = dx;
     for (size_t l = 0; l + 1 < m->n_layers; l++) {
-        const nfi_dense d = nfi_mlp_layer(m, l);
-        const nfi_mlp_block b = nfi_mlp_block_at(m, drops, at, m->width[l + 1], ld);
-        const nfi_hidden plain = nfi_mlp_units(m, &b, &d, w);
-        nfi_dense_tangent(&d, p, k, w, below, false, maxout ? pieces : kept);
+        const nfi_mlp_stage s = nfi_mlp_stage_of(m, p, drops, saved, l);
+        nfi_dense_tangent(&s.d, p, k, p->theta + s.at, below, false, maxout ? pieces : kept);
         if (maxout)
-            nfi_maxout_tangent(b.width, m->pieces, k, ld, b.more, pieces, kept);
-        if (maxout && b.mask)
-            nfi_scale_directions(b.width, k, ld, b.mask, kept, false, kept);
-        below = units_tangent(m, ld, k, &b, &plain, spare, kept, dh);
-        at += nfi_mlp_kept(m, drops) * b.width * ld;
-        kept += rows * (p->tape ? b.width : 0) * wide;
-        w += nfi_dense_size(&d);
+            nfi_maxout_tangent(s.b.width, m->pieces, k, ld, s.b.more, pieces, kept);
+        if (maxout && s.b.mask)
+            nfi_scale_directions(s.b.width, k, ld, s.b.mask, kept, false, kept);
+        below = units_tangent(m, ld, k, &s, spare, kept, dh);
+        kept += rows * (p->tape ? s.b.width : 0) * wide;
     }
     if (!p->tape)
         kept += rows * m->widest * wide;
-    const nfi_dense last = nfi_mlp_layer(m, m->n_layers - 1);
-    const nfi_hidden output = nfi_mlp_output(m, &last, y);
-    nfi_dense_tangent(&last, p, k, w, below, false, kept_output(m) ? kept : dy);
+    const nfi_mlp_stage last = nfi_mlp_stage_of(m, p, drops, NULL, m->n_layers - 1);
+    const nfi_hidden output = nfi_mlp_output(m, &last.d, y);
+    nfi_dense_tangent(&last.d, p, k, p->theta + last.at, below, false, kept_output(m) ? kept : dy);
     if (kept_output(m))
         nfi_hidden_tangent(&output, ld, k, spare, kept, dy);
     nf_arena_rewind(p->scratch, mark);
@@ -108,12 +104,14 @@ static bool begin_back(const nfi_mlp *m, const nf_pass *p, size_t k, back *b)
 }
 
 /* Computes gz and gdz of a hidden layer from gh and gdh. */
-static void units_tangent_vjp(const nfi_mlp *m, size_t ld, size_t k, const nfi_mlp_block *b, const nfi_hidden *plain,
-                              const nf_real *kept, const back *g, nf_real *g_bias)
+static void units_tangent_vjp(const nfi_mlp *m, size_t ld, size_t k, const nfi_mlp_stage *s, const nf_real *kept,
+                              const back *g, nf_real *g_bias)
 {
+    const nfi_mlp_block *b = &s->b;
     const size_t size = b->width * ld;
     if (m->kind == NFI_PLAIN) {
-        nfi_hidden_tangent_vjp(plain, ld, k, g->spare, kept, g->gh, g->gdh, false, g->gz, g->gdz, g_bias, g->g_beta);
+        nfi_hidden_tangent_vjp(&s->plain, ld, k, g->spare, kept, g->gh, g->gdh, false, g->gz, g->gdz, g_bias,
+                               g->g_beta);
         return;
     }
     if (b->mask) {
@@ -145,36 +143,26 @@ nf_status nfi_mlp_tangent_vjp(const nf_object *o, const nf_pass *p, const nf_rea
         nf_arena_rewind(p->scratch, mark);
         return NF_ENOMEM;
     }
-    nf_real *at = saved;
-    if (at)
-        at += nfi_mlp_kept(m, drops) * m->n_hidden_units * ld;
     const nf_real *kept = (const nf_real *)saved_tangent + rows * m->n_hidden_units * wide;
-    size_t first = nf_object_shape(o)->n_params;
-    nfi_mlp_block above = {0}, below = {0};
     nf_status status = NF_OK;
     for (size_t l = m->n_layers; l-- > 0 && status == NF_OK;) {
-        const nfi_dense d = nfi_mlp_layer(m, l);
-        first -= nfi_dense_size(&d);
-        nf_real *g_bias = nfi_bias_gradient(g, first + nfi_dense_bias(&d), d.out);
+        const nfi_mlp_stage s = nfi_mlp_stage_of(m, p, drops, saved, l);
+        nf_real *g_bias = nfi_bias_gradient(g, s.at + nfi_dense_bias(&s.d), s.d.out);
         if (l + 1 == m->n_layers) {
-            const nfi_hidden output = nfi_mlp_output(m, &d, y);
+            const nfi_hidden output = nfi_mlp_output(m, &s.d, y);
             nfi_hidden_tangent_vjp(&output, ld, k, b.spare, kept, gy, gdy, false, b.gz, b.gdz, g_bias, NULL);
         } else {
-            const nfi_hidden plain = nfi_mlp_units(m, &above, &d, p->theta + first);
-            units_tangent_vjp(m, ld, k, &above, &plain, kept, &b, g_bias);
-            nfi_beta_gradient(&plain, ld, g, first + nfi_dense_beta(&d), b.g_beta);
+            units_tangent_vjp(m, ld, k, &s, kept, &b, g_bias);
+            nfi_beta_gradient(&s.plain, ld, g, s.at + nfi_dense_beta(&s.d), b.g_beta);
         }
-        const nf_real *dh = dx;
+        const nf_real *h = x, *dh = dx;
         if (l) {
-            const nfi_dense under = nfi_mlp_layer(m, l - 1);
-            below = nfi_mlp_block_at(m, drops, at -= nfi_mlp_kept(m, drops) * d.in * ld, d.in, ld);
-            kept -= rows * d.in * wide;
-            const nfi_hidden plain = nfi_mlp_units(m, &below, &under, p->theta + first - nfi_dense_size(&under));
-            dh = units_tangent(m, ld, k, &below, &plain, b.spare, kept, b.dh);
+            const nfi_mlp_stage below = nfi_mlp_stage_of(m, p, drops, saved, l - 1);
+            kept -= rows * s.d.in * wide;
+            h = below.b.h;
+            dh = units_tangent(m, ld, k, &below, b.spare, kept, b.dh);
         }
-        status =
-            nfi_dense_tangent_vjp(&d, p, k, first, l ? below.h : x, dh, b.gz, b.gdz, l ? b.gh : gx, l ? b.gdh : gdx, g);
-        above = below;
+        status = nfi_dense_tangent_vjp(&s.d, p, k, s.at, h, dh, b.gz, b.gdz, l ? b.gh : gx, l ? b.gdh : gdx, g);
     }
     nf_arena_rewind(p->scratch, mark);
     return status;

@@ -1,34 +1,25 @@
-/* What all constructors of nets check, and what all of them read from model files. */
+/* What the tables of options of all nets have in common. */
 #ifndef NFI_NET_OPTIONS_H
 #define NFI_NET_OPTIONS_H
+#include "object/options.h"
 #include <nflow/net.h>
 
-/* NF_EARG, with a message that begins with `who`, if one of these values is unknown or impossible. */
-nf_status nfi_check_units(const char *who, nf_activation activation, nf_activation output, nf_initialisation init);
-nf_status nfi_check_dropout(const char *who, double dropout);
-/* NF_EARG unless the option `name` is finite. */
-nf_status nfi_check_scale(const char *who, const char *name, double scale);
-/* NF_EARG unless the n widths are given and positive. */
-nf_status nfi_check_hidden(const char *who, size_t n, const size_t *hidden);
+/* Units and initialisations by name. */
+extern const nf_choices nfi_units, nfi_initialisations;
 
-/* nfi_scale_of gives the scale that an option means: 0 means `normal`, a negative option means 0. nfi_option_of gives
-   the option that means a scale. */
-static inline double nfi_scale_of(double option, double normal)
-{
-    return option > 0 ? option : option < 0 ? 0 : normal;
-}
-static inline double nfi_option_of(double scale)
-{
-    return scale > 0 ? scale : -1;
-}
+/* The members of rows of tables, for a struct of options of that type. */
+#define NFI_HIDDEN_OPTION(type) \
+    NF_OPTION_LIST(NF_OPTION_SIZES, type, hidden), .least = 1, .help = "widths of the hidden layers"
+#define NFI_UNIT_OPTION(type, member, text) \
+    NF_OPTION(NF_OPTION_CHOICE, type, member), .choices = &nfi_units, .help = text
+#define NFI_INIT_OPTION(type) \
+    NF_OPTION(NF_OPTION_CHOICE, type, init), .choices = &nfi_initialisations, .help = "how weights start"
+#define NFI_LAST_SCALE_OPTION(type) \
+    NF_OPTION(NF_OPTION_REAL, type, last_scale), .help = "multiplies the last layer's first numbers"
+#define NFI_DROPOUT_OPTION(type) \
+    NF_OPTION(NF_OPTION_REAL, type, dropout), .most = 1, .flags = NF_OPTION_BELOW, .help = "share of dropped units"
 
-/* Units and initialisations by name. A field may be left out when reading: the value then stays as it is. */
-nf_status nfi_write_unit(nf_writer *w, const char *name, nf_activation unit);
-nf_status nfi_read_unit(nf_reader *r, const char *name, nf_activation *unit);
-nf_status nfi_write_init(nf_writer *w, nf_initialisation init);
-nf_status nfi_read_init(nf_reader *r, nf_initialisation *init);
-/* The widths of the *n hidden layers; *n is 0 if they are left out. The array belongs to the caller (nfi_free). NULL
-   with an error. */
-size_t *nfi_read_hidden(nf_reader *r, size_t *n);
+/* NF_EARG if the units of a last layer have a parameter. */
+nf_status nfi_check_output(const char *who, nf_activation output);
 
 #endif

@@ -1,14 +1,11 @@
 /* Residual nets as objects: the order of the layers in theta, initial weights, names, model files, options. Tensors
    have the names and the order of the authors' code (Durkan et al. 2019, ResidualNet). */
-#include "object/fields.h"
 #include "base/memory.h"
 #include "object/tree.h"
 #include "nn/options.h"
 #include "nn/resnet.h"
 #include "nn/types.h"
 #include <stdio.h>
-
-#define BLOCK_SCALE 0.001 /* bound of the blocks' second layers, by default */
 
 typedef enum layer { INITIAL, CONTEXT, FIRST, SECOND, FINAL } layer;
 /* Called for every layer: which layer it is, in which block, and where its numbers begin. */
@@ -40,10 +37,10 @@ static void init_layer(void *user, const nfi_resnet *r, layer which, size_t bloc
     (void)block;
     start *s = user;
     if (which == SECOND)
-        nfi_dense_init_uniform(d, r->block_scale, &s->noise, s->theta + at);
+        nfi_dense_init_uniform(d, r->options.block_scale, &s->noise, s->theta + at);
     else
-        nfi_dense_init(d, r->init, which == INITIAL || which == FIRST ? r->activation : NF_IDENTITY, d->out,
-                       which == FINAL ? r->last_scale : 1, &s->noise, s->theta + at);
+        nfi_dense_init(d, r->options.init, which == INITIAL || which == FIRST ? r->activation : NF_IDENTITY, d->out,
+                       which == FINAL ? r->options.last_scale : 1, &s->noise, s->theta + at);
     nfi_init_beta(d, r->activation, s->theta + at);
     s->noise.step++;
 }
@@ -87,40 +84,24 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
     for_layers(nf_self(o), name_layer, &(naming){.each = each, .user = user});
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const nfi_resnet *r = nf_self(o);
-    nf_status status = nf_write_integer(w, "width", r->block.out);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "n_blocks", r->n_blocks);
-    if (status == NF_OK)
-        status = nfi_write_unit(w, "activation", r->activation);
-    if (status == NF_OK)
-        status = nfi_write_init(w, r->init);
-    if (status == NF_OK)
-        status = nf_write_number(w, "block_scale", r->block_scale);
-    if (status == NF_OK)
-        status = nf_write_number(w, "last_scale", r->last_scale);
-    return status == NF_OK ? nf_write_number(w, "dropout", r->dropout) : status;
-}
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_SIZE, nf_residual_mlp_options, width), .least = 1, .help = "of all hidden layers"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_residual_mlp_options, n_blocks), .least = 1, .help = "residual blocks"},
+    {NFI_UNIT_OPTION(nf_residual_mlp_options, activation, "of hidden units")},
+    {NFI_INIT_OPTION(nf_residual_mlp_options)},
+    {NF_OPTION(NF_OPTION_REAL, nf_residual_mlp_options, block_scale), .help = "bound of the blocks' first numbers"},
+    {NFI_LAST_SCALE_OPTION(nf_residual_mlp_options)},
+    {NFI_DROPOUT_OPTION(nf_residual_mlp_options)},
+};
+static const nf_residual_mlp_options defaults = {
+    .width = 64, .n_blocks = 2, .activation = NF_RELU, .block_scale = 0.001, .last_scale = 1};
+static const nf_option_table table =
+    NF_OPTION_TABLE("nf_residual_mlp", nf_residual_mlp_options, options_of_type, &defaults);
 
-static nf_net *rebuild(nf_reader *reader)
-{
-    nf_residual_mlp_options q = {.block_scale = BLOCK_SCALE, .last_scale = 1};
-    if (nfi_maybe_size(reader, "width", &q.width) != NF_OK ||
-        nfi_maybe_size(reader, "n_blocks", &q.n_blocks) != NF_OK ||
-        nfi_read_unit(reader, "activation", &q.activation) != NF_OK || nfi_read_init(reader, &q.init) != NF_OK ||
-        nfi_maybe_number(reader, "block_scale", &q.block_scale) != NF_OK ||
-        nfi_maybe_number(reader, "last_scale", &q.last_scale) != NF_OK ||
-        nfi_maybe_number(reader, "dropout", &q.dropout) != NF_OK)
-        return NULL;
-    q.block_scale = nfi_option_of(q.block_scale);
-    q.last_scale = nfi_option_of(q.last_scale);
-    return nf_residual_mlp(nf_read_dim_in(reader), nf_read_dim_out(reader), nf_read_n_ctx(reader), &q);
-}
+NFI_REBUILD(net, nf_residual_mlp_options, nf_residual_mlp(nf_read_dim_in(r), nf_read_dim_out(r), nf_read_n_ctx(r), q))
 
 const nf_net_type nfi_residual_mlp_type = {
-    .part = {.name = "residual_mlp", .init = init, .describe = describe, .slices = slices, .destroy = nfi_free},
+    .part = {.name = "residual_mlp", .init = init, .slices = slices, .destroy = nfi_free},
     .abi = sizeof(nf_net_type),
     .apply = nfi_resnet_apply,
     .vjp = nfi_resnet_vjp,
@@ -128,20 +109,8 @@ const nf_net_type nfi_residual_mlp_type = {
     .tangent_vjp = nfi_resnet_tangent_vjp,
     .shift_output = shift_output,
     .rebuild = rebuild,
+    .options = &table,
 };
-
-static nf_status check(size_t out, const nf_residual_mlp_options *options)
-{
-    static const char who[] = "nf_residual_mlp";
-    if (out == 0)
-        return nf_error(NF_EARG, "%s: `out` is 0", who);
-    nf_status status = nfi_check_units(who, options->activation, NF_IDENTITY, options->init);
-    if (status == NF_OK)
-        status = nfi_check_scale(who, "block_scale", options->block_scale);
-    if (status == NF_OK)
-        status = nfi_check_scale(who, "last_scale", options->last_scale);
-    return status == NF_OK ? nfi_check_dropout(who, options->dropout) : status;
-}
 
 /* Counts all sizes and the rows on the tape; false on overflow. Noise sites are counted in 32 bits. */
 static bool count(nfi_resnet *r, nf_shape *s)
@@ -157,24 +126,25 @@ static bool count(nfi_resnet *r, nf_shape *s)
 
 nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_mlp_options *options)
 {
-    static const nf_residual_mlp_options defaults;
-    const nf_residual_mlp_options *q = options ? options : &defaults;
-    if (check(out, q) != NF_OK)
+    nf_residual_mlp_options q;
+    if (out == 0) {
+        nf_error(NF_EARG, "nf_residual_mlp: `out` is 0");
+        return NULL;
+    }
+    if (nf_options_settle(&table, options, &q) != NF_OK)
         return NULL;
     nfi_resnet *r = nfi_calloc(1, sizeof *r);
     if (!r)
         return NULL;
-    const size_t width = q->width ? q->width : 64;
-    *r = (nfi_resnet){.initial = {.in = in, .n_ctx = n_ctx, .out = width},
+    const size_t width = q.width;
+    *r = (nfi_resnet){.options = q,
+                      .initial = {.in = in, .n_ctx = n_ctx, .out = width},
                       .context = {.n_ctx = n_ctx, .out = width},
-                      .block = {.in = width, .out = width, .betas = nfi_unit_betas(q->activation)},
+                      .block = {.in = width, .out = width, .betas = nfi_unit_betas(q.activation)},
                       .final = {.in = width, .out = out},
-                      .n_blocks = q->n_blocks ? q->n_blocks : 2,
-                      .activation = q->activation,
-                      .init = q->init,
-                      .block_scale = nfi_scale_of(q->block_scale, BLOCK_SCALE),
-                      .last_scale = nfi_scale_of(q->last_scale, 1),
-                      .dropout = q->dropout};
+                      .n_blocks = q.n_blocks,
+                      .activation = q.activation,
+                      .dropout = q.dropout};
     nf_shape shape = {.dim_in = in, .dim_out = out, .n_ctx = n_ctx, .flags = NFI_WRITES_GRADIENT};
     if (!count(r, &shape)) {
         nf_error(NF_EARG, "nf_residual_mlp: the sizes overflow");

@@ -5,13 +5,13 @@
 #include "nn/hidden.h"
 
 typedef struct nfi_resnet {
+    nf_residual_mlp_options options;          /* settled */
     nfi_dense initial, context, block, final; /* context: that of each block; block: W1 and W2, [width x width] */
     size_t n_blocks, block_size;              /* a block's numbers: Wc, bc if there is context, W1, b1, W2, b2; with a
                                                  parameter of the units that W1 and W2 read, if they have one, after b1
                                                  and after b2 */
     nf_activation activation;
-    nf_initialisation init;
-    double block_scale, last_scale, dropout;
+    double dropout;
 } nfi_resnet;
 
 /* Rows [ld] that are kept on the tape for each block. */

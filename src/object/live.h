@@ -8,8 +8,6 @@
 #define NFI_LIVE_H
 #include "object/tiles.h"
 
-enum { NFI_WIDEST = 256 }; /* samples in a tile, at most */
-
 /* Which samples are left of a tile. */
 typedef struct nfi_live {
     size_t n_failed;

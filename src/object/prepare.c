@@ -3,6 +3,7 @@
    hooks read and write its own numbers only. Threads take the jobs one after the other, the largest first. */
 #include "object/prepare.h"
 #include "base/memory.h"
+#include "object/fingerprint.h"
 #include <omp.h>
 #include <stdlib.h>
 
@@ -64,6 +65,19 @@ void nfi_preparation_clear(nfi_preparation *list)
 {
     nfi_free(list->node);
     *list = (nfi_preparation){.n = 0};
+}
+
+uint64_t nfi_fingerprint_of(const nfi_preparation *list, const nf_real *theta, const nf_real *state)
+{
+    uint64_t result = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        const nfi_prepared *at = &list->node[i];
+        if (!at->o->part->prepare)
+            continue;
+        result = nfi_fingerprint(result, at->o->own.n_params, theta + at->theta);
+        result = nfi_fingerprint(result, at->o->own.n_state, state + at->state);
+    }
+    return result;
 }
 
 static nf_status prepare_node(const nfi_preparing *run, const nfi_prepared *at)

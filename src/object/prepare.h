@@ -22,6 +22,10 @@ typedef struct nfi_preparation {
 nf_status nfi_list_prepared(const nf_object *o, nfi_preparation *list);
 void nfi_preparation_clear(nfi_preparation *list);
 
+/* The fingerprint of what the `prepare` hooks of the list read: the own theta and state of each node that has this
+   hook. The arrays are those of the whole tree. */
+uint64_t nfi_fingerprint_of(const nfi_preparation *list, const nf_real *theta, const nf_real *state);
+
 /* One round over the list. If g_prep is NULL, the round calls prepare: from theta and state to prep. Otherwise it calls
    prepare_vjp: from g_prep, added to g_theta. The arrays are those of the whole tree. `next` starts at 0. */
 typedef struct nfi_preparing {

@@ -8,6 +8,7 @@
 #ifndef NFI_SHARDS_H
 #define NFI_SHARDS_H
 #include "base/kernel.h"
+#include "object/team.h"
 #include "object/tiles.h"
 #include <stdatomic.h>
 

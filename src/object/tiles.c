@@ -1,13 +1,10 @@
-/* Tiles and teams. A batch is cut into equal tiles, whose width follows from the object's size and n alone. Threads
-   take tiles as they come. The results do not depend on which thread took which tile. */
+/* Tiling: a batch is cut into equal tiles, whose width follows from the object's size and n alone. Threads take tiles
+   as they come. The results do not depend on which thread took which tile. */
 #include "object/tiles.h"
 #include "base/kernel.h"
-#include "object/live.h"
-#include "math/transpose.h"
+#include "object/team.h"
 #include <omp.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
 
 enum {
     WIDTH_MIN = 64, /* least width, except where a sample needs much tape (big images) */
@@ -35,71 +32,6 @@ nfi_tiling nfi_tile_batch(size_t n, size_t reals_per_sample)
     return t;
 }
 
-nf_workspace *nf_workspace_new(size_t threads)
-{
-    if (threads == 0)
-        threads = (size_t)omp_get_max_threads();
-    nf_workspace *ws = nfi_calloc(1, sizeof *ws);
-    nfi_thread *thread = nfi_calloc(threads, sizeof *thread);
-    if (!ws || !thread) {
-        nfi_free(ws);
-        nfi_free(thread);
-        return NULL;
-    }
-    ws->n_threads = threads;
-    ws->thread = thread;
-    return ws;
-}
-
-void nf_workspace_free(nf_workspace *ws)
-{
-    if (!ws)
-        return;
-    for (size_t i = 0; i < ws->n_threads; i++) {
-        nfi_arena_clear(&ws->thread[i].tape);
-        nfi_arena_clear(&ws->thread[i].scratch);
-    }
-    nfi_arena_clear(&ws->shared);
-    nfi_arena_clear(&ws->plugin_tape);
-    nfi_free(ws->thread);
-    nfi_free(ws);
-}
-
-size_t nf_workspace_threads(const nf_workspace *ws)
-{
-    return ws ? ws->n_threads : 0;
-}
-
-size_t nf_workspace_failed(const nf_workspace *ws)
-{
-    return ws ? ws->failed : 0;
-}
-
-void nfi_failures_begin(nf_workspace *ws)
-{
-    ws->failed = 0;
-    for (size_t i = 0; i < ws->n_threads; i++)
-        ws->thread[i].failed = 0;
-}
-
-void nfi_failures_end(nf_workspace *ws)
-{
-    for (size_t i = 0; i < ws->n_threads; i++)
-        ws->failed += ws->thread[i].failed;
-}
-
-size_t nf_workspace_bytes(const nf_workspace *ws)
-{
-    if (!ws)
-        return 0;
-    size_t bytes = nfi_arena_bytes(&ws->shared) + nfi_arena_bytes(&ws->plugin_tape);
-    for (size_t i = 0; i < ws->n_threads; i++)
-        bytes += nfi_arena_bytes(&ws->thread[i].tape) + nfi_arena_bytes(&ws->thread[i].scratch);
-    return bytes;
-}
-
-/* ---- teams ---- */
-
 nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, void *user)
 {
     nfi_team team;
@@ -124,59 +56,4 @@ nf_status nfi_for_tiles(nf_workspace *ws, const nfi_tiling *t, nfi_tile_fn *f, v
     nf_status status = nfi_team_result(&team);
     nfi_team_end(&team);
     return status;
-}
-
-/* ---- layouts ---- */
-
-void nfi_pad(size_t rows, size_t n, size_t ld, nf_real *tile)
-{
-    for (size_t r = 0; r < rows; r++)
-        for (size_t s = n; s < ld; s++)
-            tile[r * ld + s] = tile[r * ld + n - 1];
-}
-
-void nfi_pad_zero(size_t rows, size_t n, size_t ld, nf_real *tile)
-{
-    for (size_t r = 0; r < rows && n < ld; r++)
-        memset(tile + r * ld + n, 0, (ld - n) * sizeof *tile);
-}
-
-void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
-{
-    nfi_transpose(n, dim, rows, stride, tile, ld);
-    nfi_pad(dim, n, ld, tile);
-}
-
-void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_real *tile)
-{
-    if (!p->noise.column) {
-        nfi_pack(p->n, dim, batch + first * dim, dim, p->ld, tile);
-        return;
-    }
-    for (size_t s = 0; s < p->n; s++)
-        for (size_t r = 0; r < dim; r++)
-            tile[r * p->ld + s] = batch[(first + p->noise.column[s]) * dim + r];
-    nfi_pad(dim, p->n, p->ld, tile);
-}
-
-void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch)
-{
-    if (!p->noise.column) {
-        nfi_unpack(p->n, dim, tile, p->ld, batch + first * dim, dim);
-        return;
-    }
-    for (size_t s = 0; s < p->n; s++)
-        for (size_t r = 0; r < dim; r++)
-            batch[(first + p->noise.column[s]) * dim + r] = tile[r * p->ld + s];
-}
-
-void nfi_pack_cotangent(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t ld, nf_real *tile)
-{
-    nfi_transpose(n, dim, rows, stride, tile, ld);
-    nfi_pad_zero(dim, n, ld, tile);
-}
-
-void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *rows, size_t stride)
-{
-    nfi_transpose(dim, n, tile, ld, rows, stride);
 }

@@ -7,13 +7,16 @@
 
 typedef enum nfi_kind { NFI_NET, NFI_FLOW, NFI_DIST, NFI_VAE } nfi_kind;
 
-/* A flag in nf_shape.flags. The vector-Jacobian products of an object with this flag know g->fresh: if g->fresh is set,
-   they overwrite each number of g->theta; otherwise they add to it. An object with children may have this flag if it
-   has no parameters of its own, and if its product calls each child's product exactly once, with the child's
+/* A bit of nf_grad.internal. The numbers of g->theta are fresh: nothing has been written to them yet, and they may have
+   any values. */
+#define NFI_FRESH 1u
+/* A flag in nf_shape.flags. The vector-Jacobian products of an object with this flag know NFI_FRESH: if that bit is
+   set, they overwrite each number of g->theta; otherwise they add to it. An object with children may have this flag if
+   it has no parameters of its own, and if its product calls each child's product exactly once, with the child's
    nf_child_grad(). An object without the flag works, too: the library then clears g->theta first. */
 #define NFI_WRITES_GRADIENT (1u << 31)
 /* A flag in nf_objective_type.internal. The objective's `backward` gives g to exactly one vector-Jacobian product, or
-   it gives the nf_child_grad() of each of the model's children to exactly one. Only then may g->fresh be set. */
+   it gives the nf_child_grad() of each of the model's children to exactly one. Only then may g be fresh. */
 #define NFI_HANDS_GRADIENT_ON 1u
 
 typedef struct nfi_place {
@@ -59,9 +62,12 @@ nf_flow *nfi_flow_new_detached(const nf_flow_type *type, const nf_shape *own, vo
 nf_net *nfi_as_net(nf_object *o);
 nf_flow *nfi_as_flow(nf_object *o);
 nf_dist *nfi_as_dist(nf_object *o);
-nf_vae *nfi_as_vae(nf_object *o);
 
-/* The gradients in the form that o's type takes. If g->fresh is set but the type only adds, the numbers of g->theta are
+static inline bool nfi_is_fresh(const nf_grad *g)
+{
+    return g->internal & NFI_FRESH;
+}
+/* The gradients in the form that o's type takes. If g is fresh but the type only adds, the numbers of g->theta are
    cleared here. If g is NULL, no gradients are wanted. */
 nf_grad nfi_grad_of(const nf_object *o, const nf_grad *g);
 /* Walks over a subtree; the arrays are those of the whole subtree. Models do not use nfi_tree_prepare: they prepare by

@@ -46,10 +46,10 @@ nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, const nf_g
 nf_grad nfi_grad_of(const nf_object *o, const nf_grad *g)
 {
     nf_grad c = g ? *g : (nf_grad){.theta = NULL};
-    if (c.fresh && !(o->own.flags & NFI_WRITES_GRADIENT)) {
+    if (nfi_is_fresh(&c) && !(o->own.flags & NFI_WRITES_GRADIENT)) {
         if (c.theta)
             memset(c.theta, 0, o->total.n_params * sizeof *c.theta);
-        c.fresh = false;
+        c.internal &= ~NFI_FRESH;
     }
     return c;
 }

@@ -5,7 +5,9 @@
 #include "vae/vae.h"
 #include "base/memory.h"
 #include "math/rows.h"
+#include "object/tiles.h"
 #include "data/minibatch.h"
+#include "fit/schedule.h"
 #include <math.h>
 #include <string.h>
 
@@ -87,7 +89,7 @@ static bool evaluate(const vae_elbo *e, const nf_pass *p, tile *t)
     return !nf_leave_out(p, t->loss);
 }
 
-static void add_sums(const tile *t, size_t n, nf_sums *sums)
+static void add_terms(const tile *t, size_t n, nf_sums *sums)
 {
     for (size_t s = 0; s < n; s++) {
         double log_q = t->draw.log_q[s];
@@ -128,7 +130,7 @@ static nf_status backward(void *self, const nf_pass *p, size_t first, void *save
     tile t = {0};
     nf_status status = allocate(&t, e->vae, p->ld, g, p->scratch) ? forward(e, p, first, &t) : NF_ENOMEM;
     if (status == NF_OK && evaluate(e, p, &t)) {
-        add_sums(&t, p->n, sums);
+        add_terms(&t, p->n, sums);
         if (g)
             status = pull_back(e, p, &t, g);
     }
@@ -158,7 +160,8 @@ nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options
     static const nf_vae_options none;
     options = options ? options : &none;
     const nf_object *vae = nfi_model_vae(m, "nf_vae_elbo");
-    if (!vae)
+    if (!vae || nfi_check_schedule("nf_vae_elbo", "joint", &options->joint) != NF_OK ||
+        nfi_check_schedule("nf_vae_elbo", "kl", &options->kl) != NF_OK)
         return NULL;
     nf_minibatches *rows = nfi_minibatches_new(data, options->batch ? options->batch : 100, "nf_vae_elbo");
     if (!rows)

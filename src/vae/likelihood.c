@@ -1,6 +1,7 @@
-/* The likelihoods of a VAE, chosen by kind. The formulas are in likelihood_kernels.c. */
+/* The likelihoods of a VAE, chosen by kind, and its prior. The likelihoods' formulas are in likelihood_kernels.c. */
 #include "vae/likelihood.h"
-#include "object/tiles.h"
+#include "dist/kernels.h"
+#include "object/pack.h"
 #include <string.h>
 
 size_t nfi_likelihood_rows(nf_likelihood kind, size_t dim)
@@ -25,4 +26,10 @@ void nfi_likelihood_mean(nf_likelihood kind, size_t dim, size_t ld, const nf_rea
         memcpy(mean, a, dim * ld * sizeof *mean);
     else
         nfi_bernoulli_mean(dim, ld, a, mean);
+}
+
+void nfi_prior_log(size_t dim, size_t ld, const nf_real *z, double *log_p)
+{
+    memset(log_p, 0, ld * sizeof *log_p);
+    nfi_normal_score(dim, ld, z, log_p);
 }

@@ -13,8 +13,8 @@ void nfi_likelihood_log(nf_likelihood kind, size_t dim, size_t n, size_t ld, con
                         nf_real weight, double *log_p, nf_real *g);
 /* mean [dim x ld] = E[x | a]. */
 void nfi_likelihood_mean(nf_likelihood kind, size_t dim, size_t ld, const nf_real *a, nf_real *mean);
-/* log_p[s] = log N(z_s; 0, I), z [dim x ld]. */
-NFI_KERNEL void nfi_prior_log(size_t dim, size_t ld, const nf_real *z, double *log_p);
+/* log_p[s] = log N(z_s; 0, I), the prior; z [dim x ld]. */
+void nfi_prior_log(size_t dim, size_t ld, const nf_real *z, double *log_p);
 
 /* The two likelihoods. _log: log_p += log p(x | a). _gradient: g = weight times the gradient of log p in a. l
    [dim x ld] are logits. */

@@ -1,4 +1,4 @@
-/* The likelihoods p(x | a) of a VAE and its prior, on tiles. Log-densities are summed in double.
+/* The likelihoods p(x | a) of a VAE, on tiles. Log-densities are summed in double.
    Bernoulli with logits l: log p = sum_r x l - log(1 + exp l), gradient x - sigmoid(l). No probability is computed on
    the way, so that no logit overflows. Gaussian with means m and log-scales t: log p = sum_r -r^2/2 - t - log(2 pi)/2,
    r = (x - m) exp(-t); gradients r exp(-t) and r^2 - 1. */
@@ -61,19 +61,5 @@ void nfi_gaussian_gradient(size_t dim, size_t ld, const nf_real *restrict x, con
         nf_real precision = nfi_exp(-t[i]), e = (x[i] - m[i]) * precision;
         gm[i] = weight * e * precision;
         gt[i] = weight * (e * e - 1);
-    }
-}
-
-void nfi_prior_log(size_t dim, size_t ld, const nf_real *restrict z, double *restrict log_p)
-{
-    ld = nfi_lanes(ld);
-    NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        log_p[s] = -NFI_HALF_LOG_2PI * (double)dim;
-    for (size_t r = 0; r < dim; r++) {
-        const nf_real *zr = z + r * ld;
-        NFI_SIMD
-        for (size_t s = 0; s < ld; s++)
-            log_p[s] -= 0.5 * (double)zr[s] * (double)zr[s];
     }
 }

@@ -4,6 +4,7 @@
 
    Both calls run in the calling thread, with scratch of the workspace's first thread. Users may call from threads of
    their own: each thread brings its workspace, and they share the model. */
+#include "model/batch.h"
 #include "object/live.h"
 #include "vae/vae.h"
 #include <omp.h>
@@ -12,6 +13,7 @@
 /* What a forward call leaves in the workspace. All of it is in ws->plugin_tape. */
 struct nfi_plugin {
     const nf_model *model;
+    nf_mode mode;
     nfi_tiling tiling;
     nfi_draw *draw; /* [n_tiles]; each has the samples with a result, as draw.pass lists them */
 };
@@ -57,7 +59,7 @@ static nf_status forward_tile(const nf_model *m, nf_workspace *ws, const nf_nois
     const size_t dim = m->o->total.dim_out, ld = plugin->tiling.ld;
     size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
     const nf_mark tape = nf_arena_mark(&ws->plugin_tape);
-    nf_pass p = nfi_model_pass(m, &ws->thread[0], noise, first, n, ld, NF_TRAIN, true);
+    nf_pass p = nfi_model_pass(m, &ws->thread[0], noise, first, n, ld, plugin->mode, true);
     p.tape = &ws->plugin_tape;
     nfi_draw *draw = &plugin->draw[tile];
     nfi_live live;
@@ -89,19 +91,19 @@ static nf_status forward_tile(const nf_model *m, nf_workspace *ws, const nf_nois
     return NF_OK;
 }
 
-static nf_status start(const nf_model *m, nf_workspace *ws, size_t n)
+static nf_status start(const nf_model *m, nf_workspace *ws, nf_mode mode, size_t n)
 {
     ws->plugin_tape.end = ws->thread[0].scratch.end = (nf_mark){0};
     struct nfi_plugin *plugin = nf_arena_alloc(&ws->plugin_tape, sizeof *plugin);
     if (!plugin)
         return NF_ENOMEM;
-    *plugin = (struct nfi_plugin){.model = m, .tiling = nfi_tile_batch(n, m->o->total.n_saved)};
+    *plugin = (struct nfi_plugin){.model = m, .mode = mode, .tiling = nfi_tile_batch(n, m->o->total.n_saved)};
     plugin->draw = nf_arena_alloc(&ws->plugin_tape, plugin->tiling.n_tiles * sizeof *plugin->draw);
     ws->plugin = plugin;
     return plugin->draw ? NF_OK : NF_ENOMEM;
 }
 
-nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
+nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode, const nf_noise *noise, size_t n,
                                const nf_real *mean, const nf_real *log_scale, const nf_real *ctx, nf_real *z,
                                double *log_q)
 {
@@ -110,6 +112,8 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
     nf_status status = check_model(m, ws, "nf_posterior_forward");
     if (status != NF_OK)
         return status;
+    if (mode != NF_EVAL && mode != NF_TRAIN)
+        return nf_error(NF_EARG, "nf_posterior_forward: `mode` is %d, neither NF_EVAL nor NF_TRAIN", (int)mode);
     if (!noise || !mean || !log_scale || !z || !log_q)
         return nf_error(NF_EARG, "nf_posterior_forward: `%s` is NULL",
                         !noise       ? "noise"
@@ -122,8 +126,11 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
     size_t n_flow = m->o->total.n_ctx - 2 * m->o->total.dim_out;
     if (n_flow && !ctx)
         return nf_error(NF_EARG, "nf_posterior_forward: `ctx` is NULL, but the flow takes %zu rows of context", n_flow);
+    status = nfi_check_ready(m, "nf_posterior_forward");
+    if (status != NF_OK)
+        return status;
     nfi_failures_begin(ws);
-    status = start(m, ws, n);
+    status = start(m, ws, mode, n);
     if (status == NF_OK) {
 #pragma omp parallel num_threads(1)
         {
@@ -139,16 +146,9 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, const nf_noi
 
 /* ---- backward ---- */
 
-/* Sets n samples of a batch [n x dim], from `first` on, to 0. Does nothing if the batch is NULL. */
-static void clear_rows(size_t first, size_t n, size_t dim, nf_real *batch)
-{
-    if (batch)
-        memset(batch + first * dim, 0, n * dim * sizeof *batch);
-}
-
 static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile, const nf_real *gz,
                                const nf_real *g_log_q, nf_real *g_mean, nf_real *g_log_scale, nf_real *g_flow_ctx,
-                               nf_real *g)
+                               nf_real *g, double *stats)
 {
     const struct nfi_plugin *plugin = ws->plugin;
     const nf_pass *p = &plugin->draw[tile].pass;
@@ -156,9 +156,9 @@ static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile,
     size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
     bool want_ctx = g_mean || g_log_scale || g_flow_ctx;
     if (p->n < n) {
-        clear_rows(first, n, dim, g_mean);
-        clear_rows(first, n, dim, g_log_scale);
-        clear_rows(first, n, n_flow, g_flow_ctx);
+        nfi_fill_rows(first, n, dim, 0, g_mean);
+        nfi_fill_rows(first, n, dim, 0, g_log_scale);
+        nfi_fill_rows(first, n, n_flow, 0, g_flow_ctx);
     }
     if (p->n == 0)
         return NF_OK;
@@ -169,6 +169,7 @@ static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile,
     if (status != NF_OK)
         return status;
     nf_grad grad = {.theta = g, .prep = g ? g + m->o->total.n_params : NULL};
+    grad.stats = plugin->mode == NF_TRAIN ? stats : NULL;
     status = nfi_draw_vjp(&plugin->draw[tile], m->o, gz_tile, g_log_q_tile, g_ctx, &grad);
     if (status != NF_OK)
         return status;
@@ -182,7 +183,7 @@ static nf_status backward_tile(const nf_model *m, nf_workspace *ws, size_t tile,
 }
 
 nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_real *gz, const nf_real *g_log_q,
-                                nf_real *g_mean, nf_real *g_log_scale, nf_real *g_ctx, nf_real *g)
+                                nf_real *g_mean, nf_real *g_log_scale, nf_real *g_ctx, nf_real *g, double *stats)
 {
     nf_status status = check_model(m, ws, "nf_posterior_backward");
     if (status != NF_OK)
@@ -194,13 +195,16 @@ nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_re
     if (ws->plugin->model != m)
         return nf_error(NF_EARG,
                         "nf_posterior_backward: this workspace's last nf_posterior_forward was of another model");
+    status = nfi_check_ready(m, "nf_posterior_backward");
+    if (status != NF_OK)
+        return status;
     nf_mark tape = nf_arena_mark(&ws->plugin_tape);
 #pragma omp parallel num_threads(1)
     {
         omp_set_num_threads(1);
         for (size_t i = 0; i < ws->plugin->tiling.n_tiles && status == NF_OK; i++) {
             ws->thread[0].scratch.end = (nf_mark){0};
-            status = backward_tile(m, ws, i, gz, g_log_q, g_mean, g_log_scale, g_ctx, g);
+            status = backward_tile(m, ws, i, gz, g_log_q, g_mean, g_log_scale, g_ctx, g, stats);
         }
     }
     nf_arena_rewind(&ws->plugin_tape, tape);

@@ -1,8 +1,8 @@
-/* Scores a VAE on data, and runs its parts. With z_1 ... z_K ~ q(z | x) and w_k = p(x, z_k) / q(z_k | x), the ELBO is
+/* Scores a VAE on data. With z_1 ... z_K ~ q(z | x) and w_k = p(x, z_k) / q(z_k | x), the ELBO is
    estimated by mean_k log w_k and log p(x) by log mean_k w_k (Rezende et al. 2014, appendix E); the second is never
    below the first. The encoder runs once for each sample of data. The K draws go one by one into a running
    log-sum-exp, so that memory does not grow with K. */
-#include "object/live.h"
+#include "model/batch.h"
 #include "vae/vae.h"
 #include "data/minibatch.h"
 #include <math.h>
@@ -49,7 +49,7 @@ static nf_status score_draw(const score_job *job, const nf_pass *whole, const nf
     return status;
 }
 
-static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
+static nf_status score_vae_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
 {
     const score_job *job = user;
     const nf_object *vae = job->m->o;
@@ -125,7 +125,7 @@ static nf_status score_rows(score_job *job, nf_workspace *ws, size_t n, int (*pr
     for (job->first = 0; job->first < n;) {
         size_t rows = n - job->first < BLOCK ? n - job->first : BLOCK;
         nfi_tiling tiling = nfi_tile_batch(rows, reals);
-        nf_status status = nfi_for_tiles(ws, &tiling, score_tile, job);
+        nf_status status = nfi_for_tiles(ws, &tiling, score_vae_tile, job);
         if (status != NF_OK)
             return status;
         for (size_t i = 0; i < rows; i++) {
@@ -165,109 +165,18 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
     nf_minibatches *rows = nfi_minibatches_new(data, 1, "nf_vae_score");
     if (!rows)
         return nf_error_status();
+    nf_workspace *mine;
     nf_status status = NF_OK;
     if (data->dim != vae->total.dim_in)
         status = nf_error(NF_EDIM, "nf_vae_score: the data have %zu columns, but the encoder takes %zu rows", data->dim,
                           vae->total.dim_in);
-    nf_workspace *mine = nfi_workspace_borrow(ws);
-    if (!mine)
-        status = NF_ENOMEM;
+    if (status == NF_OK)
+        status = nfi_call_begin(m, "nf_vae_score", ws, &mine);
     if (status == NF_OK) {
         score_job job = {.m = m, .rows = rows, .seed = seed, .samples = samples};
         status = score_rows(&job, mine, data->n, progress, user, scores);
+        nfi_workspace_return(ws, mine);
     }
-    nfi_workspace_return(ws, mine);
     nf_minibatches_free(rows);
     return status;
-}
-
-/* ---- decoding and encoding ---- */
-
-typedef struct run_job {
-    const nf_model *m;
-    const nf_noise *noise;
-    const nf_real *in;
-    nf_real *out;
-    double *log_q;
-} run_job;
-
-static nf_status run(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *in,
-                     nf_real *out, double *log_q, nfi_tile_fn *f)
-{
-    run_job job = {.m = m, .noise = noise, .in = in, .out = out, .log_q = log_q};
-    return nfi_for_batch(m, ws, n, f, &job);
-}
-
-static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
-{
-    const run_job *job = user;
-    const nf_object *vae = job->m->o;
-    size_t dim = vae->total.dim_in, dim_z = vae->total.dim_out;
-    nf_pass p = nfi_model_pass(job->m, memory, job->noise, first, n, ld, NF_EVAL, false);
-    nf_real *z = nf_arena_reals(p.scratch, dim_z, ld);
-    nf_real *a = nf_arena_reals(p.scratch, nf_object_shape(nf_child(vae, NFI_DECODER))->dim_out, ld);
-    nf_real *mean = nf_arena_reals(p.scratch, dim, ld);
-    if (!z || !a || !mean)
-        return NF_ENOMEM;
-    if (job->in)
-        nfi_pack(n, dim_z, job->in + first * dim_z, dim_z, ld, z);
-    else
-        nf_noise_normal(&p.noise, dim_z, n, ld, z); /* the prior's noise has the VAE's own site */
-    nf_pass decoder = nf_child_pass(vae, NFI_DECODER, &p);
-    nf_status status = nf_net_apply(nf_child(vae, NFI_DECODER), &decoder, z, a, NULL);
-    if (status == NF_OK) {
-        nfi_likelihood_mean(nfi_vae_likelihood(vae), dim, ld, a, mean);
-        nfi_spoil_counted(&p, memory, dim, mean, NULL);
-        nfi_unpack(n, dim, mean, ld, job->out + first * dim, dim);
-    }
-    return status;
-}
-
-nf_status nf_vae_decode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *z,
-                        nf_real *x)
-{
-    if (!nfi_model_vae(m, "nf_vae_decode"))
-        return NF_EARG;
-    if (!x || (!z && !noise))
-        return nf_error(NF_EARG, "nf_vae_decode: `%s` is NULL", x ? "noise` and `z" : "x");
-    if (n == 0)
-        return nf_error(NF_EARG, "nf_vae_decode: `n` is 0");
-    return run(m, ws, noise, n, z, x, NULL, decode_tile);
-}
-
-static nf_status encode_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
-{
-    const run_job *job = user;
-    const nf_object *vae = job->m->o;
-    size_t dim = vae->total.dim_in, dim_z = vae->total.dim_out;
-    nf_pass p = nfi_model_pass(job->m, memory, job->noise, first, n, ld, NF_EVAL, false);
-    nf_real *x = nf_arena_reals(p.scratch, dim, ld);
-    nf_real *ctx = nf_arena_reals(p.scratch, nf_object_shape(nf_child(vae, NFI_POSTERIOR))->n_ctx, ld);
-    if (!x || !ctx)
-        return NF_ENOMEM;
-    nfi_pack(n, dim, job->in + first * dim, dim, ld, x);
-    nf_pass encoder = nf_child_pass(vae, NFI_ENCODER, &p), posterior = nf_child_pass(vae, NFI_POSTERIOR, &p);
-    nfi_draw draw;
-    nf_status status = nf_net_apply(nf_child(vae, NFI_ENCODER), &encoder, x, ctx, NULL);
-    if (status == NF_OK)
-        status = nfi_draw_sample(&draw, nf_child(vae, NFI_POSTERIOR), &posterior, ctx, p.scratch);
-    if (status != NF_OK)
-        return status;
-    nfi_spoil_counted(&p, memory, dim_z, draw.z, draw.log_q);
-    nfi_unpack(n, dim_z, draw.z, ld, job->out + first * dim_z, dim_z);
-    for (size_t s = 0; s < n && job->log_q; s++)
-        job->log_q[first + s] = draw.log_q[s];
-    return NF_OK;
-}
-
-nf_status nf_vae_encode(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n, const nf_real *x,
-                        nf_real *z, double *log_q)
-{
-    if (!nfi_model_vae(m, "nf_vae_encode"))
-        return NF_EARG;
-    if (!noise || !x || !z)
-        return nf_error(NF_EARG, "nf_vae_encode: `%s` is NULL", !noise ? "noise" : !x ? "x" : "z");
-    if (n == 0)
-        return nf_error(NF_EARG, "nf_vae_encode: `n` is 0");
-    return run(m, ws, noise, n, x, z, log_q, encode_tile);
 }

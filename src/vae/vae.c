@@ -2,7 +2,7 @@
    N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). This file only checks that the
    parts fit together and initialises them; elbo.c and score.c compute with them. */
 #include "vae/vae.h"
-#include "object/fields.h"
+#include "object/options.h"
 #include "base/memory.h"
 
 /* Initialises the posterior. If there is a batch, the posterior gets its own draws, given the context that the

@@ -15,6 +15,8 @@
  * A draw is left out if its log q is not finite, or if the target gives no finite log p or gradient for it.
  */
 #include "object/live.h"
+#include "object/pack.h"
+#include "fit/schedule.h"
 #include "base/memory.h"
 #include "math/rows.h"
 #include "object/tree.h"
@@ -200,8 +202,8 @@ static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **sa
     const elbo *e = self;
     nfi_draws w = nfi_draws_part(&e->batch, first, p->noise.column);
     nf_mark mark = nf_arena_mark(p->scratch);
-    tile local, *t = p->tape ? nf_arena_alloc(p->tape, sizeof *t) : &local;
-    nf_status st = t ? draw(e, p, p->tape ? p->tape : p->scratch, t, &w) : NF_ENOMEM;
+    tile *t = nf_arena_alloc(nfi_saving_arena(p), sizeof *t);
+    nf_status st = t ? draw(e, p, nfi_saving_arena(p), t, &w) : NF_ENOMEM;
     *saved = p->tape ? t : NULL;
     if (!st && !some_left_out(p))
         for (size_t s = 0; s < p->n; s++)
@@ -248,6 +250,9 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
     nf_object *o = nf_model_object(model);
     const nf_shape *shape = nf_object_shape(o);
     size_t d = nf_target_dim(target), n = options && options->draws ? options->draws : 100, count;
+    if (options && (nfi_check_schedule("nf_elbo", "joint", &options->joint) != NF_OK ||
+                    nfi_check_schedule("nf_elbo", "kl", &options->kl) != NF_OK))
+        return NULL;
     if (!nfi_as_dist(o)) {
         nf_error(NF_EARG, "nf_elbo: the model is of `%s`, not of a distribution", nf_object_name(o));
         return NULL;

@@ -1,6 +1,7 @@
 /* What every conformance test works on: a row's flow in one dimension and one guise, bound to numbers, with points. */
 #ifndef CONFORMANCE_SUBJECT_H
 #define CONFORMANCE_SUBJECT_H
+#include "support/numbers.h"
 #include "rows.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -38,23 +39,6 @@ typedef struct subject {
     nf_real *x[2]; /* points [n x rows], by direction: x[NF_INVERSE] are images of x[NF_FORWARD] */
     nf_real *ctx;
 } subject;
-
-static inline nf_real *reals(size_t n)
-{
-    nf_real *v = calloc(n + 1, sizeof *v);
-    cr_assert_not_null(v);
-    return v;
-}
-
-static inline nf_real *normals(uint64_t seed, size_t n, double scale)
-{
-    nf_real *v = reals(n);
-    if (n)
-        nf_noise_normal(&(nf_noise){.seed = seed, .site = 77}, n, 1, 1, v);
-    for (size_t i = 0; i < n; i++)
-        v[i] = (nf_real)(scale * (double)v[i]);
-    return v;
-}
 
 /* NULL where the row has no such guise. */
 static inline nf_flow *dress(const row *r, size_t dim, guise g)

@@ -109,12 +109,4 @@ static void run_share(size_t share, size_t most_dims, size_t points, visit_fn *p
         run_share(*share, most_dims, points, property);     \
     }
 
-static double dot(size_t n, const nf_real *a, const nf_real *b)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 #endif

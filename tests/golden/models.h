@@ -111,6 +111,7 @@ static nf_object *make_every_sylvester(void)
 LAYER(affine, affine(DIM))
 LAYER(actnorm, actnorm(DIM))
 LAYER(batch_norm, batch_norm(DIM, NULL))
+LAYER(batch_norm_decay, batch_norm(DIM, &(nf_batch_norm_options){.decay = 0.75}))
 LAYER(shift, shift(DIM))
 LAYER(scaled_affine, scaled_affine(DIM, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH}))
 LAYER(spline, spline(DIM, &(nf_spline_options){.bins = 4}))
@@ -308,6 +309,7 @@ static const golden corpus[] = {
     ROW(diagonal_posterior, false),
     ROW(vae, true),
     ROW(gaussian_vae, false),
+    ROW(batch_norm_decay, true),
 };
 
 #endif

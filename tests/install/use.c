@@ -22,7 +22,7 @@ int main(int argc, char **argv)
     nf_model_options options;
     memset(&options, 0, sizeof options);
     options.seed = 7;
-    nf_model *q = nf_model_new(nf_pushforward(nf_normal(3), nf_chain(layers, 2)), &options);
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(3), nf_chain(layers, 2)), &options);
     CHECK(q);
     nf_noise noise;
     memset(&noise, 0, sizeof noise);

@@ -2,7 +2,7 @@
 #ifndef EXPECT_H
 #define EXPECT_H
 #include <criterion/criterion.h>
-#include <nflow/base.h>
+#include <nflow/flow.h>
 #include <string.h>
 
 static inline void expect(nf_status status, nf_status wanted, const char *words)
@@ -10,6 +10,13 @@ static inline void expect(nf_status status, nf_status wanted, const char *words)
     cr_assert_eq(status, wanted, "%s: %s", nf_status_text(status), nf_error_message());
     cr_assert_eq(nf_error_status(), wanted);
     cr_assert(strstr(nf_error_message(), words), "%s", nf_error_message());
+}
+
+/* A flow's constructor was refused its arguments. */
+static inline void no_flow(const nf_flow *made, nf_status wanted, const char *words)
+{
+    cr_assert_null(made, "%s was accepted", words);
+    expect(nf_error_status(), wanted, words);
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 /* The symbol is another one in float. */
 #define GLUE(a, b) a##b
@@ -177,4 +178,11 @@ size_t alloc_peak(void)
     peak = bytes;
     pthread_mutex_unlock(&lock);
     return result;
+}
+
+size_t peak_megabytes(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (size_t)u.ru_maxrss / 1024;
 }

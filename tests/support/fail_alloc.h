@@ -32,5 +32,7 @@ size_t alloc_count(void);
 /* Bytes the library has allocated and not freed; the most it held since alloc_peak was last called. */
 size_t alloc_bytes(void);
 size_t alloc_peak(void);
+/* The most memory that the process has held at once. */
+size_t peak_megabytes(void);
 
 #endif

@@ -66,8 +66,8 @@ static inline nf_model *fit_model(uint64_t seed)
     const nf_shape own = {.dim_in = FIT_DIM, .dim_out = FIT_DIM, .n_state = 1, .n_prep = 1};
     nf_flow *f[] = {nf_planar(FIT_DIM), nf_batch_norm(FIT_DIM, NULL), nf_lu_linear(FIT_DIM, 4), nf_affine(FIT_DIM),
                     nf_flow_new(&fit_ratchet, &own, NULL, NULL, 0)};
-    nf_model *m =
-        nf_model_new(nf_pushforward(nf_diagonal_normal(FIT_DIM), nf_chain(f, 5)), &(nf_model_options){.seed = seed});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(FIT_DIM), nf_chain(f, 5)),
+                                   &(nf_model_options){.seed = seed});
     cr_assert_not_null(m, "%s", nf_error_message());
     cr_assert(nf_model_shape(m)->n_params <= FIT_NUMBERS && nf_model_shape(m)->n_state <= FIT_NUMBERS);
     return m;

@@ -2,14 +2,18 @@
    time, in double. */
 #ifndef NET_FIXTURE_H
 #define NET_FIXTURE_H
-#include "object/tiles.h"
+#include "base/memory.h"
+#include "object/pack.h"
 #include "object/tree.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/net.h>
 #include <string.h>
 
-enum { N_ACTIVATIONS = NF_LIPSWISH + 1, N_OUTPUTS = NF_IDENTITY + 1 }; /* of hidden units, of the last layer's */
+enum {
+    N_ACTIVATIONS = NF_LIPSWISH + 1,
+    N_OUTPUTS = NF_IDENTITY + 1
+}; /* with the default; of hidden units, of last ones */
 
 typedef enum net_kind { MLP, GATED, MAXOUT, RESIDUAL, N_KINDS } net_kind;
 static const char *const kind_names[N_KINDS] = {"mlp", "gated", "maxout", "residual"};
@@ -28,7 +32,7 @@ static inline nf_net *fixture_net(net_kind kind, size_t in, size_t out, size_t n
     case MLP:
         return nf_mlp(in, out, n_ctx, &o);
     case GATED:
-        o.activation = NF_RELU;
+        o.activation = NF_ACTIVATION_DEFAULT;
         return nf_gated_mlp(in, out, n_ctx, &o);
     case MAXOUT:
         return nf_maxout_mlp(in, out, n_ctx,
@@ -95,8 +99,8 @@ static inline void set_up_dropping(fixture *f, net_kind kind, size_t in, size_t 
     f->kind = kind;
     f->net = fixture_net(kind, in, out, n_ctx, hidden, output, dropout);
     cr_assert_not_null(f->net, "%s", nf_error_message());
-    f->hidden = hidden;
-    f->output = output == NF_RELU || kind == RESIDUAL ? NF_IDENTITY : output;
+    f->hidden = hidden == NF_ACTIVATION_DEFAULT ? NF_RELU : hidden;
+    f->output = output == NF_ACTIVATION_DEFAULT || kind == RESIDUAL ? NF_IDENTITY : output;
     draw_numbers(f, n);
 }
 
@@ -148,6 +152,8 @@ static inline double unit_of(nf_activation f, double z, double beta)
         return z / (1 + exp(-z * log(1 + exp(beta))));
     case NF_LIPSWISH:
         return z / (1 + exp(-z * log(1 + exp(beta)))) / 1.1;
+    case NF_ACTIVATION_DEFAULT:
+        break; /* the fixture holds what it stands for */
     }
     return NAN;
 }

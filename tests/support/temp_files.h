@@ -9,13 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static char temp_name[] = "/tmp/nflow-test-XXXXXX";
+
 /* A new empty folder; the name is valid until the next call. */
 static inline const char *temp_folder(void)
 {
-    static char name[] = "/tmp/nflow-test-XXXXXX";
-    strcpy(name + sizeof name - 7, "XXXXXX");
-    cr_assert_not_null(mkdtemp(name));
-    return name;
+    strcpy(temp_name + sizeof temp_name - 7, "XXXXXX");
+    cr_assert_not_null(mkdtemp(temp_name));
+    return temp_name;
 }
 
 /* Removes the folder and what is in it; returns the number of files that were there. */
@@ -35,6 +36,12 @@ static inline size_t temp_remove(const char *folder)
         closedir(d);
     rmdir(folder);
     return n;
+}
+
+/* The end of a test whose beginning made the folder. */
+static inline void temp_teardown(void)
+{
+    temp_remove(temp_name);
 }
 
 static inline void file_write(const char *path, const void *bytes, size_t n)

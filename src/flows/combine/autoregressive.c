@@ -1,10 +1,10 @@
 /* Autoregressive flows as objects: order, initial parameters, model files, construction. autoregressive_pass.c
    computes with them. */
 #include "flows/combine/autoregressive.h"
-#include "object/fields.h"
+#include "object/options.h"
 #include "base/kernel.h"
 #include "base/memory.h"
-#include "object/tiles.h"
+#include "object/pack.h"
 #include "flows/types.h"
 #include "nn/masked.h"
 #include <nflow/combine.h>
@@ -67,7 +67,7 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 
 typedef nf_flow *constructor(nf_flow *transform, nf_net *masked, const size_t *order, nf_direction parallel);
 
-static nf_flow *rebuild_as(nf_reader *r, constructor *make)
+static nf_flow *rebuild_with_order(nf_reader *r, constructor *make)
 {
     const size_t dim = nf_read_length(r, "order");
     size_t *order = nfi_calloc(dim, sizeof *order);
@@ -92,12 +92,12 @@ static nf_flow *rebuild_as(nf_reader *r, constructor *make)
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    return rebuild_as(r, nf_autoregressive);
+    return rebuild_with_order(r, nf_autoregressive);
 }
 
 static nf_flow *rebuild_by_context(nf_reader *r)
 {
-    return rebuild_as(r, nf_autoregressive_by_context);
+    return rebuild_with_order(r, nf_autoregressive_by_context);
 }
 
 const nf_flow_type nfi_autoregressive_type = {

@@ -120,7 +120,7 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
 {
     const nfi_autoregressive *a = o->self;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_arena *memory = p->tape ? p->tape : p->scratch;
+    nf_arena *memory = nfi_saving_arena(p);
     record *r = nf_arena_alloc(memory, sizeof *r + a->dim * sizeof *r->transform);
     const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
     if (!r || nfi_masked_begin(net_of(o), &net, memory, &r->run) != NF_OK ||
@@ -142,11 +142,11 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
 static nf_grad added_to(const nf_object *o, const nf_pass *p, const nf_grad *g)
 {
     nf_grad own = *g;
-    if (own.fresh && own.theta && !o->place[NFI_TRANSFORM].detached) {
+    if (nfi_is_fresh(&own) && own.theta && !o->place[NFI_TRANSFORM].detached) {
         const nf_grad gt = nf_child_grad(o, NFI_TRANSFORM, p, g);
         memset(gt.theta, 0, o->children[NFI_TRANSFORM]->total.n_params * sizeof *gt.theta);
     }
-    own.fresh = false;
+    own.internal &= ~NFI_FRESH;
     return own;
 }
 

@@ -139,8 +139,9 @@ nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pas
 {
     const nf_object *transform = o->children[NFI_TRANSFORM];
     const nf_mark mark = nf_arena_mark(p->scratch);
-    record here = {.given = NULL}, *r = p->tape ? nf_arena_alloc(p->tape, sizeof *r) : &here;
-    nf_real *given = nf_arena_reals(p->tape ? p->tape : p->scratch, nfi_steering_rows(o), p->ld);
+    nf_arena *memory = nfi_saving_arena(p);
+    record *r = nf_arena_alloc(memory, sizeof *r);
+    nf_real *given = nf_arena_reals(memory, nfi_steering_rows(o), p->ld);
     if (!r || !given)
         return NF_ENOMEM;
     *r = (record){.given = given};

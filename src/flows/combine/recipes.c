@@ -9,17 +9,37 @@
 #include <nflow/linear.h>
 #include <nflow/recipes.h>
 #include "base/memory.h"
+#include "flows/types.h"
 #include "nn/options.h"
 #include <stdio.h>
 
 typedef size_t mask_fn(size_t dim, size_t k, unsigned char *mask);
 
 typedef struct recipe {
-    const char *name;
-    mask_fn *mask; /* the mask of a coupling; NULL: the layers are autoregressive */
-    bool scaling;  /* whether there is the diagonal scaling of NICE */
+    nf_option_table options; /* its defaults are `paper` */
+    mask_fn *mask;           /* the mask of a coupling; NULL: the layers are autoregressive */
+    bool scaling;            /* whether there is the diagonal scaling of NICE */
     nf_recipe_options paper;
 } recipe;
+
+static const char *const mixings[] = {
+    [NF_MIX_NONE] = "none", [NF_MIX_REVERSE] = "reverse", [NF_MIX_PERMUTE] = "permute", [NF_MIX_LU] = "lu"};
+static const char *const parallels[] = {[NF_PARALLEL_FORWARD] = "forward", [NF_PARALLEL_INVERSE] = "inverse"};
+static const nf_choices mixing_choices = NFI_CHOICES("mixing", mixings);
+static const nf_choices parallel_choices = NFI_CHOICES("direction", parallels);
+static const nf_option options_of_all[] = {
+    {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_ctx), .help = "rows of context"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_layers), .least = 1, .help = "couplings or autoregressive flows"},
+    {NFI_HIDDEN_OPTION(nf_recipe_options)},
+    {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_blocks), .help = "residual blocks"},
+    {NFI_UNIT_OPTION(nf_recipe_options, activation, "of hidden units")},
+    {NFI_DROPOUT_OPTION(nf_recipe_options)},
+    {NFI_LAST_SCALE_OPTION(nf_recipe_options)},
+    {NF_OPTION(NF_OPTION_CHOICE, nf_recipe_options, mixing), .choices = &mixing_choices, .help = "between layers"},
+    {NF_OPTION(NF_OPTION_CHOICE, nf_recipe_options, parallel), .choices = &parallel_choices,
+     .help = "the direction of one pass, of autoregressive flows"},
+    {NF_OPTION(NF_OPTION_INTEGER, nf_recipe_options, seed), .help = "of permutations and random masks"},
+};
 
 static const size_t nice_hidden[] = {1000, 1000, 1000, 1000, 1000}, made_hidden[] = {500}, nvp_hidden[] = {256, 256},
                     maf_hidden[] = {512, 512}, iaf_hidden[] = {320, 320};
@@ -32,68 +52,41 @@ static const nf_scaled_affine_options bounded = {.scale = NF_SCALE_TANH},
                                       gated = {.scale = NF_SCALE_SIGMOID, .bias = 2, .gated = true};
 static const nf_spline_options spline = {.bins = 8, .box = 3};
 
-static const recipe nice = {.name = "nf_nice",
-                            .mask = nf_mask_halves,
-                            .scaling = true,
-                            .paper = {.n_layers = 4, .hidden = nice_hidden, .n_hidden = 5, .mixing = NF_MIX_NONE}};
-static const recipe realnvp = {
-    .name = "nf_realnvp",
-    .mask = nf_mask_alternating,
-    .paper = {.n_layers = 10, .hidden = nvp_hidden, .n_hidden = 2, .scale = &bounded, .mixing = NF_MIX_NONE}};
-static const recipe made = {.name = "nf_made",
-                            .paper = {.n_layers = 1,
-                                      .hidden = made_hidden,
-                                      .n_hidden = 1,
-                                      .scale = &nearly_free,
-                                      .mixing = NF_MIX_REVERSE,
-                                      .parallel = NF_PARALLEL_INVERSE}};
-static const recipe maf = {.name = "nf_maf",
-                           .paper = {.n_layers = 5,
-                                     .hidden = maf_hidden,
-                                     .n_hidden = 2,
-                                     .scale = &nearly_free,
-                                     .mixing = NF_MIX_REVERSE,
-                                     .parallel = NF_PARALLEL_INVERSE}};
-static const recipe iaf = {.name = "nf_iaf",
-                           .paper = {.n_layers = 8,
-                                     .hidden = iaf_hidden,
-                                     .n_hidden = 2,
-                                     .activation = NF_ELU,
-                                     .scale = &gated,
-                                     .mixing = NF_MIX_REVERSE,
-                                     .parallel = NF_PARALLEL_FORWARD}};
-static const recipe nsf_coupling = {
-    .name = "nf_nsf_coupling",
-    .mask = nf_mask_alternating,
-    .paper = {
-        .n_layers = 10, .hidden = nvp_hidden, .n_hidden = 1, .n_blocks = 2, .spline = &spline, .mixing = NF_MIX_LU}};
-static const recipe nsf_autoregressive = {.name = "nf_nsf_autoregressive",
-                                          .paper = {.n_layers = 10,
-                                                    .hidden = nvp_hidden,
-                                                    .n_hidden = 1,
-                                                    .n_blocks = 2,
-                                                    .spline = &spline,
-                                                    .mixing = NF_MIX_LU,
-                                                    .parallel = NF_PARALLEL_INVERSE}};
+/* The options that are left out are the recipe's own: `paper`. The nets of all recipes start small. */
+#define RECIPE(of, mask_, scaling_, unit, ...)                                                                     \
+    static const recipe of = {.options = NF_OPTION_TABLE("nf_" #of, nf_recipe_options, options_of_all, &of.paper), \
+                              .mask = mask_,                                                                       \
+                              .scaling = scaling_,                                                                 \
+                              .paper = {.activation = unit, .last_scale = 0.01, __VA_ARGS__}}
+RECIPE(nice, nf_mask_halves, true, NF_RELU, .n_layers = 4, .hidden = nice_hidden, .n_hidden = 5, .mixing = NF_MIX_NONE);
+RECIPE(realnvp, nf_mask_alternating, false, NF_RELU, .n_layers = 10, .hidden = nvp_hidden, .n_hidden = 2,
+       .scale = &bounded, .mixing = NF_MIX_NONE);
+RECIPE(made, NULL, false, NF_RELU, .n_layers = 1, .hidden = made_hidden, .n_hidden = 1, .scale = &nearly_free,
+       .mixing = NF_MIX_REVERSE, .parallel = NF_PARALLEL_INVERSE);
+RECIPE(maf, NULL, false, NF_RELU, .n_layers = 5, .hidden = maf_hidden, .n_hidden = 2, .scale = &nearly_free,
+       .mixing = NF_MIX_REVERSE, .parallel = NF_PARALLEL_INVERSE);
+RECIPE(iaf, NULL, false, NF_ELU, .n_layers = 8, .hidden = iaf_hidden, .n_hidden = 2, .scale = &gated,
+       .mixing = NF_MIX_REVERSE, .parallel = NF_PARALLEL_FORWARD);
+RECIPE(nsf_coupling, nf_mask_alternating, false, NF_RELU, .n_layers = 10, .hidden = nvp_hidden, .n_hidden = 1,
+       .n_blocks = 2, .spline = &spline, .mixing = NF_MIX_LU);
+RECIPE(nsf_autoregressive, NULL, false, NF_RELU, .n_layers = 10, .hidden = nvp_hidden, .n_hidden = 1, .n_blocks = 2,
+       .spline = &spline, .mixing = NF_MIX_LU, .parallel = NF_PARALLEL_INVERSE);
 
 /* ---- options ---- */
 
-/* The options that were given; those that are zero are replaced by the recipe's own. */
-static nf_recipe_options fill(const recipe *r, const nf_recipe_options *given)
+/* The options that were given, with the recipe's own for those that were not. Residual blocks have one width, so where
+   several are given, or none, there are no blocks, and where blocks are asked for there is one width. */
+static nf_status settle(const recipe *r, const nf_recipe_options *given, nf_recipe_options *q)
 {
-    nf_recipe_options q = given ? *given : (nf_recipe_options){.n_ctx = 0};
-    const nf_recipe_options *paper = &r->paper;
-    q.n_layers = q.n_layers ? q.n_layers : paper->n_layers;
-    q.n_blocks = q.n_blocks ? q.n_blocks : q.n_hidden > 1 ? 0 : paper->n_blocks;
-    q.hidden = q.n_hidden ? q.hidden : paper->hidden;
-    q.n_hidden = q.n_hidden ? q.n_hidden : q.n_blocks ? 1 : paper->n_hidden;
-    q.activation = q.activation ? q.activation : paper->activation;
-    q.last_scale = nfi_option_of(nfi_scale_of(q.last_scale, 0.01));
-    q.scale = q.scale ? q.scale : paper->scale;
-    q.spline = q.spline ? q.spline : paper->spline;
-    q.mixing = q.mixing ? q.mixing : paper->mixing;
-    q.parallel = q.parallel ? q.parallel : paper->parallel;
-    return q;
+    *q = *given;
+    if (q->n_blocks == 0 && q->n_hidden > 1)
+        q->n_blocks = NF_NONE;
+    nf_status status = nf_options_settle(&r->options, q, q);
+    if (q->n_blocks && given->n_hidden == 0)
+        q->n_hidden = 1;
+    q->scale = q->scale ? q->scale : r->paper.scale;
+    q->spline = q->spline ? q->spline : r->paper.spline;
+    return status;
 }
 
 /* The one-dimensional transforms of a layer, side by side. */
@@ -114,38 +107,22 @@ static nf_status check_transform(const char *who, const nf_recipe_options *q)
     return nf_error(nf_error_status(), "%s: `%s`: %s", who, q->spline ? "spline" : "scale", why);
 }
 
-static nf_status check_nets(const char *who, const nf_recipe_options *q)
+static nf_status check(const recipe *r, const nf_recipe_options *given, const nf_recipe_options *q)
 {
-    if (nfi_check_units(who, q->activation, NF_IDENTITY, NF_INIT_AUTO) != NF_OK ||
-        nfi_check_dropout(who, q->dropout) != NF_OK || nfi_check_scale(who, "last_scale", q->last_scale) != NF_OK ||
-        nfi_check_hidden(who, q->n_hidden, q->hidden) != NF_OK)
-        return nf_error_status();
-    if (q->n_blocks && q->n_hidden > 1)
-        return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but residual blocks (`n_blocks` is %zu) have one width", who,
-                        q->n_hidden, q->n_blocks);
-    return NF_OK;
-}
-
-static nf_status check(const recipe *r, size_t dim, const nf_recipe_options *given, const nf_recipe_options *q)
-{
-    const char *who = r->name;
-    if (dim == 0)
-        return nf_error(NF_EARG, "%s: `dim` is 0", who);
+    const char *who = r->options.function;
     const bool stray_scale = q->scale && !r->paper.scale, stray_spline = q->spline && !r->paper.spline;
     if (stray_scale || stray_spline)
         return nf_error(NF_EARG, "%s: `%s` is given, but its layers are %s", who, stray_scale ? "scale" : "spline",
                         r->paper.spline  ? "splines"
                         : r->paper.scale ? "affine"
                                          : "shifts");
-    if (q->mixing > NF_MIX_LU || q->parallel > NF_PARALLEL_INVERSE)
-        return nf_error(NF_EARG, "%s: `%s` is %d", who, q->mixing > NF_MIX_LU ? "mixing" : "parallel",
-                        q->mixing > NF_MIX_LU ? (int)q->mixing : (int)q->parallel);
     if (r->mask && q->mixing == NF_MIX_REVERSE)
         return nf_error(NF_EARG, "%s: `mixing` is NF_MIX_REVERSE, but couplings have no order", who);
-    if (r->mask && given && given->parallel)
+    if (r->mask && given->parallel)
         return nf_error(NF_EARG, "%s: `parallel` is given, but both directions of a coupling are one pass", who);
-    if (check_nets(who, q) != NF_OK)
-        return nf_error_status();
+    if (q->n_blocks && q->n_hidden != 1)
+        return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but residual blocks (`n_blocks` is %zu) have one width", who,
+                        q->n_hidden, q->n_blocks);
     return check_transform(who, q);
 }
 
@@ -237,12 +214,19 @@ static nf_flow *permutation(const nf_recipe_options *q, size_t dim, size_t k, si
 
 static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *given)
 {
-    const nf_recipe_options q = fill(r, given);
+    static const nf_recipe_options none;
+    nf_recipe_options q;
     size_t room, rows_bytes;
-    if (check(r, dim, given, &q) != NF_OK)
+    given = given ? given : &none;
+    if (dim == 0) {
+        nf_error(NF_EARG, "%s: `dim` is 0", r->options.function);
         return NULL;
+    }
+    if (settle(r, given, &q) != NF_OK || check(r, given, &q) != NF_OK)
+        return NULL;
+    q.last_scale = q.last_scale > 0 ? q.last_scale : NF_ZERO; /* as the nets are asked for it */
     if (!nfi_mul(q.n_layers, 3, &room) || !nfi_add(room, 3, &room) || !nfi_mul(dim, sizeof(size_t), &rows_bytes)) {
-        nf_error(NF_EARG, "%s: `n_layers` is %zu, `dim` %zu", r->name, q.n_layers, dim);
+        nf_error(NF_EARG, "%s: `n_layers` is %zu, `dim` %zu", r->options.function, q.n_layers, dim);
         return NULL;
     }
     nf_flow **f = nfi_calloc(room, sizeof(nf_flow *)), *chain = NULL;
@@ -266,6 +250,12 @@ static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *give
     nfi_free(f);
     nfi_free(rows);
     return chain;
+}
+
+const nf_option_table *nfi_recipe_options(size_t i)
+{
+    static const recipe *const all[] = {&nice, &realnvp, &made, &maf, &iaf, &nsf_coupling, &nsf_autoregressive};
+    return i < sizeof all / sizeof *all ? &all[i]->options : NULL;
 }
 
 nf_flow *nf_nice(size_t dim, const nf_recipe_options *options)

@@ -1,6 +1,6 @@
 /* Elementwise constraints, of a kind of its own for each row (Stan Reference Manual, "Constraint Transforms"): none,
    a lower or an upper bound, both, or offset and multiplier. The formulas are in bounds_maps.h. */
-#include "object/fields.h"
+#include "object/options.h"
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"

@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
+#include "object/options.h"
 
 static size_t size_of(const nf_object *o)
 {
@@ -57,24 +58,20 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     return NF_OK;
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    return nf_write_integer(w, "K", size_of(o));
-}
+static const nf_option options_of_type[] = {
+    {.name = "K", .kind = NF_OPTION_SIZE, .least = 2, .flags = NF_OPTION_REQUIRED, .help = "rows"}};
+static const nf_option_table table = NF_OPTION_TABLE("cholesky_corr", size_t, options_of_type, NULL);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    uint64_t K;
-    return nf_read_integer(r, "K", &K) == NF_OK ? nf_cholesky_corr((size_t)K) : NULL;
-}
+NFI_REBUILD(flow, size_t, nf_cholesky_corr(*q))
 
 const nf_flow_type nfi_cholesky_corr_type = {
-    .part = {.name = "cholesky_corr", .describe = describe, .destroy = nfi_free},
+    .part = {.name = "cholesky_corr", .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = nfi_constraint_solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 nf_flow *nf_cholesky_corr(size_t K)

@@ -1,5 +1,5 @@
 /* Ordered numbers. The formulas are in ordered_kernels.c. */
-#include "object/fields.h"
+#include "object/options.h"
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -36,27 +36,19 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     return tail ? NF_OK : NF_ENOMEM;
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const ordered *q = nf_self(o);
-    return nf_write_bool(w, "positive", q->positive);
-}
+static const nf_option options_of_type[] = {{NF_OPTION(NF_OPTION_BOOL, ordered, positive), .help = "all are above 0"}};
+static const nf_option_table table = NF_OPTION_TABLE("ordered", ordered, options_of_type, NULL);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    bool positive = false;
-    if (nfi_maybe_bool(r, "positive", &positive) != NF_OK)
-        return NULL;
-    return (positive ? nf_positive_ordered : nf_ordered)(nf_read_dim_in(r));
-}
+NFI_REBUILD(flow, ordered, (q->positive ? nf_positive_ordered : nf_ordered)(nf_read_dim_in(r)))
 
 const nf_flow_type nfi_ordered_type = {
-    .part = {.name = "ordered", .describe = describe, .destroy = nfi_free},
+    .part = {.name = "ordered", .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = nfi_constraint_solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 static nf_flow *new_ordered(const char *who, size_t K, bool positive)

@@ -2,7 +2,7 @@
 
        one, or columns: entry i is in row j K + i of y and row j (K - 1) + i of x;
        rows of a matrix: entry i is in row i n + j of both. */
-#include "object/fields.h"
+#include "object/options.h"
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -77,16 +77,19 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 
 static const char *const forms[] = {[NF_SIMPLEX_STICK] = "stick", [NF_SIMPLEX_ILR] = "ilr"};
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const simplex *q = nf_self(o);
-    nf_status status = nf_write_choice(w, "simplex", NFI_N_NAMES(forms), forms, q->form);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "K", q->K);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "n", q->n);
-    return status == NF_OK ? nf_write_bool(w, "by_row", q->by_row) : status;
-}
+static const nf_choices form_choices = NFI_CHOICES("form", forms);
+static const nf_option options_of_type[] = {
+    {.name = "simplex",
+     .kind = NF_OPTION_CHOICE,
+     .offset = offsetof(simplex, form),
+     .choices = &form_choices,
+     .flags = NF_OPTION_REQUIRED,
+     .help = "how a simplex is parameterised"},
+    {NF_OPTION(NF_OPTION_SIZE, simplex, K), .least = 2, .flags = NF_OPTION_REQUIRED, .help = "entries of a simplex"},
+    {NF_OPTION(NF_OPTION_SIZE, simplex, n), .least = 1, .help = "how many simplexes"},
+    {NF_OPTION(NF_OPTION_BOOL, simplex, by_row), .help = "each is a row of a matrix, not a column"},
+};
+static const nf_option_table table = NF_OPTION_TABLE("simplex", simplex, options_of_type, &((const simplex){.n = 1}));
 
 static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf_simplex_form form)
 {
@@ -103,25 +106,16 @@ static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf
     return nfi_constraint_new(&nfi_simplex_type, dim_out - n, dim_out, q);
 }
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    size_t form = 0, n = 1;
-    uint64_t K = 0;
-    bool by_row = false;
-    if (nf_read_choice(r, "simplex", NFI_N_NAMES(forms), forms, &form) != NF_OK ||
-        nf_read_integer(r, "K", &K) != NF_OK || nfi_maybe_size(r, "n", &n) != NF_OK ||
-        nfi_maybe_bool(r, "by_row", &by_row) != NF_OK)
-        return NULL;
-    return new_simplex("simplex", (size_t)K, n, by_row, (nf_simplex_form)form);
-}
+NFI_REBUILD(flow, simplex, new_simplex("simplex", q->K, q->n ? q->n : 1, q->by_row, q->form))
 
 const nf_flow_type nfi_simplex_type = {
-    .part = {.name = "simplex", .describe = describe, .destroy = nfi_free},
+    .part = {.name = "simplex", .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = nfi_constraint_solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 nf_flow *nf_simplex_stick(size_t K)

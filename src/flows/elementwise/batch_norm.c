@@ -15,13 +15,13 @@
 
    These are the mean and variance of past and batch taken as one distribution with weights r and 1 - r: the batch
    contributes its own variance plus r delta^2. So batches of one sample give the right variance, too. r is the
-   momentum, but t / (t + 1) after t steps if that is less: then the batches of the first steps have equal weights, and
+   decay, but t / (t + 1) after t steps if that is less: then the batches of the first steps have equal weights, and
    the initial values 0 and 1 have none. */
-#include "object/fields.h"
 #include "base/memory.h"
 #include "flows/elementwise/affine.h"
 #include "flows/moments.h"
 #include "flows/types.h"
+#include "object/options.h"
 #include <math.h>
 
 typedef nf_batch_norm_options batch_norm; /* with defaults filled in */
@@ -53,7 +53,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
 }
 
 /* Adds the sums over y [dim x ld] to stats, which has S1 [dim], S2 [dim], n. */
-static void add_sums(size_t dim, size_t n, size_t ld, const nf_real *mean, const nf_real *y, double *stats)
+static void add_moments(size_t dim, size_t n, size_t ld, const nf_real *mean, const nf_real *y, double *stats)
 {
     for (size_t i = 0; i < dim; i++) {
         double first = 0, second = 0;
@@ -73,7 +73,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 {
     const nf_pass inner = affine_pass(p);
     if (g->stats && d == NF_INVERSE)
-        add_sums(nf_object_shape(o)->dim_in, p->n, p->ld, p->state, x, g->stats);
+        add_moments(nf_object_shape(o)->dim_in, p->n, p->ld, p->state, x, g->stats);
     return nfi_affine_vjp(o, d, &inner, x, y, saved, gy, g_log_det, gx, &(nf_grad){.theta = NULL});
 }
 
@@ -92,7 +92,7 @@ static nf_status end_step(const nf_object *o, const double *stats, size_t n, nf_
     (void)n;
     const batch_norm *q = nf_self(o);
     const size_t dim = nf_object_shape(o)->dim_in;
-    const double count = stats[2 * dim], t = (double)state[2 * dim], r = fmin(q->momentum, t / (t + 1));
+    const double count = stats[2 * dim], t = (double)state[2 * dim], r = fmin(q->decay, t / (t + 1));
     if (count == 0)
         return NF_OK;
     for (size_t i = 0; i < dim; i++) {
@@ -125,53 +125,40 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
             return nf_error(NF_ENOTFINITE, "nf_batch_norm: row %zu of the initial batch has mean %g and variance %g", i,
                             at.mean, at.variance);
     }
-    state[2 * dim] = data ? (nf_real)(1 / (1 - q->momentum)) : 0;
+    state[2 * dim] = data ? (nf_real)(1 / (1 - q->decay)) : 0;
     return NF_OK;
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const batch_norm *q = nf_self(o);
-    nf_status status = nf_write_number(w, "momentum", q->momentum);
-    return status == NF_OK ? nf_write_number(w, "eps", q->eps) : status;
-}
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_REAL, batch_norm, decay), .most = 1, .flags = NF_OPTION_BELOW, .former = "momentum",
+     .help = "weight of the past in a step's statistics"},
+    {NF_OPTION(NF_OPTION_REAL, batch_norm, eps), .most = 1, .flags = NF_OPTION_ABOVE | NF_OPTION_BELOW,
+     .help = "added to the variance"},
+};
+static const batch_norm defaults = {.decay = 0.9, .eps = 1e-5};
+static const nf_option_table table = NF_OPTION_TABLE("nf_batch_norm", batch_norm, options_of_type, &defaults);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    nf_batch_norm_options q = {.momentum = 0};
-    if (nfi_maybe_number(r, "momentum", &q.momentum) != NF_OK || nfi_maybe_number(r, "eps", &q.eps) != NF_OK)
-        return NULL;
-    return nf_batch_norm(nf_read_dim_in(r), &q);
-}
+NFI_REBUILD(flow, batch_norm, nf_batch_norm(nf_read_dim_in(r), q))
 
 const nf_flow_type nfi_batch_norm_type = {
-    .part = {.name = "batch_norm",
-             .prepare = prepare,
-             .end_step = end_step,
-             .init = init,
-             .describe = describe,
-             .destroy = nfi_free},
+    .part = {.name = "batch_norm", .prepare = prepare, .end_step = end_step, .init = init, .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 nf_flow *nf_batch_norm(size_t dim, const nf_batch_norm_options *options)
 {
-    batch_norm q = options ? *options : (batch_norm){.momentum = 0};
-    q.momentum = q.momentum != 0 ? q.momentum : 0.9;
-    q.eps = q.eps != 0 ? q.eps : 1e-5;
+    batch_norm q;
     if (dim == 0 || dim > SIZE_MAX / 2 - 1) {
         nf_error(NF_EARG, "nf_batch_norm: `dim` is %zu", dim);
         return NULL;
     }
-    if (!(q.momentum > 0 && q.momentum < 1) || !(q.eps > 0 && q.eps < 1)) {
-        nf_error(NF_EARG, "nf_batch_norm: `momentum` is %g and `eps` is %g, but both must be between 0 and 1",
-                 q.momentum, q.eps);
+    if (nf_options_settle(&table, options, &q) != NF_OK)
         return NULL;
-    }
     batch_norm *self = nfi_calloc(1, sizeof *self);
     if (!self)
         return NULL;

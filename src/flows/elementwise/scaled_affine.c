@@ -1,10 +1,11 @@
 /* The hooks and options of the elementwise affine flow with a bounded scale. The formulas, and their papers, are in
    scaled_affine_kernels.c and log_scale.h. */
 #include "flows/elementwise/scaled_affine.h"
-#include "object/fields.h"
 #include "base/memory.h"
+#include "flows/param.h"
 #include "flows/types.h"
-#include <math.h>
+#include "object/options.h"
+#include <float.h>
 
 typedef struct scaled_affine {
     nf_scaled_affine_options options; /* with defaults filled in */
@@ -13,18 +14,13 @@ typedef struct scaled_affine {
 
 /* ---- hooks; apply saves m', L, L' ---- */
 
-static size_t columns_of(const nf_pass *p)
-{
-    return p->theta_stride ? p->ld : 1;
-}
-
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
     const scaled_affine *q = nf_self(o);
-    const size_t dim = nf_object_shape(o)->dim_in, columns = columns_of(p);
+    const size_t dim = nf_object_shape(o)->dim_in, columns = nfi_param_columns(p->theta_stride, p->ld);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *affine = nf_arena_reals(p->tape ? p->tape : p->scratch, 3 * dim, columns);
+    nf_real *affine = nf_arena_reals(nfi_saving_arena(p), 3 * dim, columns);
     if (!affine)
         return NF_ENOMEM;
     nfi_scaled_affine_bound(q->options.scale, q->options.gated, q->form, dim, columns, p->theta, affine,
@@ -42,7 +38,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
                      void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
     const scaled_affine *q = nf_self(o);
-    const size_t dim = nf_object_shape(o)->dim_in, columns = columns_of(p);
+    const size_t dim = nf_object_shape(o)->dim_in, columns = nfi_param_columns(p->theta_stride, p->ld);
     const nf_real *affine = saved;
     nf_pass inner = *p;
     inner.theta = affine;
@@ -79,35 +75,21 @@ static const char *const scales[] = {
     [NF_SCALE_SIGMOID] = "sigmoid",   [NF_SCALE_SOFTPLUS] = "softplus",
 };
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const nf_scaled_affine_options *q = &((const scaled_affine *)nf_self(o))->options;
-    nf_status status = nf_write_choice(w, "scale", NFI_N_NAMES(scales), scales, q->scale);
-    if (status == NF_OK)
-        status = nf_write_number(w, "limit", q->limit);
-    if (status == NF_OK)
-        status = nf_write_number(w, "lower", q->lower);
-    if (status == NF_OK)
-        status = nf_write_number(w, "bias", q->bias);
-    if (status == NF_OK)
-        status = nf_write_number(w, "floor", q->floor);
-    if (status == NF_OK)
-        status = nf_write_bool(w, "gated", q->gated);
-    return status;
-}
+static const nf_choices forms = NFI_CHOICES("scale", scales);
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_CHOICE, nf_scaled_affine_options, scale), .choices = &forms, .help = "the form of the scale"},
+    {NF_OPTION(NF_OPTION_REAL, nf_scaled_affine_options, limit), .most = 700,
+     .flags = NF_OPTION_ABOVE | NF_OPTION_DEPENDS, .help = "upper limit of log s"},
+    {NF_OPTION(NF_OPTION_REAL, nf_scaled_affine_options, lower), .most = 700,
+     .flags = NF_OPTION_ABOVE | NF_OPTION_DEPENDS, .help = "lower limit, of clamp and asymmetric"},
+    {NF_OPTION(NF_OPTION_REAL, nf_scaled_affine_options, bias), .least = -DBL_MAX, .help = "added to the parameter"},
+    {NF_OPTION(NF_OPTION_REAL, nf_scaled_affine_options, floor), .most = 700, .help = "of sigmoid and softplus"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_scaled_affine_options, gated), .help = "s x + (1 - s) m, for sigmoid"},
+};
+static const nf_option_table table =
+    NF_OPTION_TABLE("nf_scaled_affine", nf_scaled_affine_options, options_of_type, NULL);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    nf_scaled_affine_options q = {.scale = NF_SCALE_EXP};
-    size_t scale = NF_SCALE_EXP;
-    if (nfi_maybe_choice(r, "scale", NFI_N_NAMES(scales), scales, &scale) != NF_OK ||
-        nfi_maybe_number(r, "limit", &q.limit) != NF_OK || nfi_maybe_number(r, "lower", &q.lower) != NF_OK ||
-        nfi_maybe_number(r, "bias", &q.bias) != NF_OK || nfi_maybe_number(r, "floor", &q.floor) != NF_OK ||
-        nfi_maybe_bool(r, "gated", &q.gated) != NF_OK)
-        return NULL;
-    q.scale = (nf_scale)scale;
-    return nf_scaled_affine(nf_read_dim_in(r), &q);
-}
+NFI_REBUILD(flow, nf_scaled_affine_options, nf_scaled_affine(nf_read_dim_in(r), q))
 
 static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
@@ -115,12 +97,13 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 }
 
 const nf_flow_type nfi_scaled_affine_type = {
-    .part = {.name = "scaled_affine", .describe = describe, .slices = slices, .destroy = nfi_free},
+    .part = {.name = "scaled_affine", .slices = slices, .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 /* Which options a scale reads, and its limits if none are given. */
@@ -140,39 +123,30 @@ static const struct kind {
 
 static nf_status check_bound(const char *name, double value, bool read)
 {
-    if (!(value >= 0 && value <= 700)) /* NaN fails */
-        return nf_error(NF_EARG, "nf_scaled_affine: `%s` is %g, not in 0..700", name, value);
     if (value > 0 && !read)
         return nf_error(NF_EARG, "nf_scaled_affine: `%s` is %g, but this scale has none", name, value);
     return NF_OK;
 }
 
-static nf_status check(size_t dim, const nf_scaled_affine_options *q)
+static nf_status check(const nf_scaled_affine_options *q)
 {
-    if (dim == 0 || dim > SIZE_MAX / 3)
-        return nf_error(NF_EARG, "nf_scaled_affine: `dim` is %zu", dim);
-    if (q->scale > NF_SCALE_SOFTPLUS)
-        return nf_error(NF_EARG, "nf_scaled_affine: unknown `scale` %d", (int)q->scale);
     const struct kind *k = &kinds[q->scale];
+    if (q->gated && q->scale != NF_SCALE_SIGMOID)
+        return nf_error(NF_EARG, "nf_scaled_affine: `gated` needs NF_SCALE_SIGMOID");
     nf_status status = check_bound("limit", q->limit, k->limit);
     if (status == NF_OK)
         status = check_bound("lower", q->lower, k->lower);
-    if (status == NF_OK)
-        status = check_bound("floor", q->floor, k->floor);
-    if (status != NF_OK)
-        return status;
-    if (!isfinite(q->bias))
-        return nf_error(NF_EARG, "nf_scaled_affine: `bias` is not finite");
-    if (q->gated && q->scale != NF_SCALE_SIGMOID)
-        return nf_error(NF_EARG, "nf_scaled_affine: `gated` needs NF_SCALE_SIGMOID");
-    return NF_OK;
+    return status == NF_OK ? check_bound("floor", q->floor, k->floor) : status;
 }
 
 nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options)
 {
-    static const nf_scaled_affine_options defaults;
-    nf_scaled_affine_options filled = options ? *options : defaults;
-    if (check(dim, &filled) != NF_OK)
+    nf_scaled_affine_options filled;
+    if (dim == 0 || dim > SIZE_MAX / 3) {
+        nf_error(NF_EARG, "nf_scaled_affine: `dim` is %zu", dim);
+        return NULL;
+    }
+    if (nf_options_settle(&table, options, &filled) != NF_OK || check(&filled) != NF_OK)
         return NULL;
     const struct kind *k = &kinds[filled.scale];
     if (k->lower && filled.lower <= 0) /* if only `limit` is given, it is the limit on both sides */

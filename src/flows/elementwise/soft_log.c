@@ -1,9 +1,9 @@
 /* The hooks of the soft-log tail layer, which save nothing. The formulas, and the paper, are in
    soft_log_kernels.c. */
 #include "flows/elementwise/soft_log.h"
-#include "object/fields.h"
 #include "base/memory.h"
 #include "flows/types.h"
+#include "object/options.h"
 
 static nf_real threshold(const nf_object *o)
 {
@@ -34,37 +34,32 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return NF_OK;
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    return nf_write_number(w, "threshold", ((const nf_soft_log_options *)nf_self(o))->threshold);
-}
+static const nf_option options_of_type[] = {{NF_OPTION(NF_OPTION_REAL, nf_soft_log_options, threshold), .most = 1e15,
+                                             .flags = NF_OPTION_ABOVE, .help = "the identity up to |x| = threshold"}};
+static const nf_soft_log_options defaults = {.threshold = 100};
+static const nf_option_table table = NF_OPTION_TABLE("nf_soft_log", nf_soft_log_options, options_of_type, &defaults);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    nf_soft_log_options q = {.threshold = 0};
-    if (nfi_maybe_number(r, "threshold", &q.threshold) != NF_OK)
-        return NULL;
-    return nf_soft_log(nf_read_dim_in(r), &q);
-}
+NFI_REBUILD(flow, nf_soft_log_options, nf_soft_log(nf_read_dim_in(r), q))
 
 const nf_flow_type nfi_soft_log_type = {
-    .part = {.name = "soft_log", .describe = describe, .destroy = nfi_free},
+    .part = {.name = "soft_log", .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 nf_flow *nf_soft_log(size_t dim, const nf_soft_log_options *options)
 {
-    nf_soft_log_options q = options ? *options : (nf_soft_log_options){.threshold = 0};
-    q.threshold = q.threshold != 0 ? q.threshold : 100;
-    if (dim == 0 || !(q.threshold > 0 && q.threshold <= 1e15)) {
-        nf_error(NF_EARG, "nf_soft_log: `dim` is %zu, `threshold` is %g, which must be above 0 and at most 1e15", dim,
-                 q.threshold);
+    nf_soft_log_options q;
+    if (dim == 0) {
+        nf_error(NF_EARG, "nf_soft_log: `dim` is 0");
         return NULL;
     }
+    if (nf_options_settle(&table, options, &q) != NF_OK)
+        return NULL;
     nf_soft_log_options *self = nfi_calloc(1, sizeof *self);
     if (!self)
         return NULL;

@@ -10,9 +10,9 @@
 
    This is as in the paper's code, except for c. The d[0] of a circular spline is the slope at both ends. */
 #include "flows/elementwise/spline.h"
-#include "object/fields.h"
 #include "base/memory.h"
 #include "flows/types.h"
+#include "object/options.h"
 #include <nflow/elementwise.h>
 #include <math.h>
 
@@ -90,33 +90,21 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
 
 /* ---- structure ---- */
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const nf_spline_options *q = &((const spline *)nf_self(o))->options;
-    nf_status status = nf_write_integer(w, "bins", q->bins);
-    if (status == NF_OK)
-        status = nf_write_number(w, "box", q->box);
-    if (status == NF_OK)
-        status = nf_write_number(w, "min_width", q->min_width);
-    if (status == NF_OK)
-        status = nf_write_number(w, "min_height", q->min_height);
-    if (status == NF_OK)
-        status = nf_write_number(w, "min_slope", q->min_slope);
-    if (status == NF_OK)
-        status = nf_write_bool(w, "circular", q->circular);
-    return status;
-}
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_SIZE, nf_spline_options, bins), .least = 1, .help = "pieces"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, box), .least = 1e-15, .most = 1e15,
+     .flags = NF_OPTION_ABOVE | NF_OPTION_BELOW, .help = "B: the spline maps [-B, B] onto itself"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_width), .least = 1e-6, .help = "least width / (2 B)"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_height), .least = 1e-6, .help = "least height / (2 B)"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_slope), .least = 1e-6, .most = 1, .flags = NF_OPTION_BELOW,
+     .help = "least slope at a knot"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, circular), .help = "periodic, a map of the circle"},
+};
+static const nf_spline_options defaults = {
+    .bins = 8, .box = 3, .min_width = 1e-3, .min_height = 1e-3, .min_slope = 1e-3};
+static const nf_option_table table = NF_OPTION_TABLE("nf_spline", nf_spline_options, options_of_type, &defaults);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    nf_spline_options q = {.bins = 0};
-    if (nfi_maybe_size(r, "bins", &q.bins) != NF_OK || nfi_maybe_number(r, "box", &q.box) != NF_OK ||
-        nfi_maybe_number(r, "min_width", &q.min_width) != NF_OK ||
-        nfi_maybe_number(r, "min_height", &q.min_height) != NF_OK ||
-        nfi_maybe_number(r, "min_slope", &q.min_slope) != NF_OK || nfi_maybe_bool(r, "circular", &q.circular) != NF_OK)
-        return NULL;
-    return nf_spline(nf_read_dim_in(r), &q);
-}
+NFI_REBUILD(flow, nf_spline_options, nf_spline(nf_read_dim_in(r), q))
 
 static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
@@ -125,54 +113,35 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 }
 
 const nf_flow_type nfi_spline_type = {
-    .part = {.name = "spline", .describe = describe, .slices = slices, .destroy = nfi_free},
+    .part = {.name = "spline", .slices = slices, .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 /* Checks `least`, the smallest share that each of `bins` bins has of the box. */
 static nf_status check_least(const char *name, double least, size_t bins)
 {
-    if (!(least >= 1e-6)) /* NaN fails */
-        return nf_error(NF_EARG, "nf_spline: `%s` is %g, below 1e-6", name, least);
     if (least * (double)bins >= 1)
         return nf_error(NF_EARG, "nf_spline: `%s` is %g, but %zu bins share 1", name, least, bins);
     return NF_OK;
 }
 
-static nf_status check(size_t dim, const nf_spline_options *q)
-{
-    size_t numbers;
-    if (dim == 0 || !nfi_mul(dim, 3, &numbers) || !nfi_mul(numbers, q->bins, &numbers))
-        return nf_error(NF_EARG, "nf_spline: `dim` is %zu, `bins` %zu", dim, q->bins);
-    if (!(q->box > 1e-15 && q->box < 1e15))
-        return nf_error(NF_EARG, "nf_spline: `box` is %g, not in 1e-15..1e15", q->box);
-    nf_status status = check_least("min_width", q->min_width, q->bins);
-    if (status == NF_OK)
-        status = check_least("min_height", q->min_height, q->bins);
-    if (status == NF_OK && !(q->min_slope >= 1e-6 && q->min_slope < 1))
-        return nf_error(NF_EARG, "nf_spline: `min_slope` is %g, not in 1e-6..1", q->min_slope);
-    return status;
-}
-
-static double or_default(double value, double otherwise)
-{
-    return value < 0 || value > 0 || isnan(value) ? value : otherwise;
-}
-
 nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
 {
-    static const nf_spline_options defaults;
-    nf_spline_options f = options ? *options : defaults;
-    f.bins = f.bins ? f.bins : 8;
-    f.box = or_default(f.box, 3);
-    f.min_width = or_default(f.min_width, 1e-3);
-    f.min_height = or_default(f.min_height, 1e-3);
-    f.min_slope = or_default(f.min_slope, 1e-3);
-    if (check(dim, &f) != NF_OK)
+    nf_spline_options f;
+    size_t numbers;
+    if (nf_options_settle(&table, options, &f) != NF_OK)
+        return NULL;
+    if (dim == 0 || !nfi_mul(dim, 3, &numbers) || !nfi_mul(numbers, f.bins, &numbers)) {
+        nf_error(NF_EARG, "nf_spline: `dim` is %zu, `bins` %zu", dim, f.bins);
+        return NULL;
+    }
+    if (check_least("min_width", f.min_width, f.bins) != NF_OK ||
+        check_least("min_height", f.min_height, f.bins) != NF_OK)
         return NULL;
     spline *q = nfi_calloc(1, sizeof *q);
     if (!q)

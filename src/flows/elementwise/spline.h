@@ -85,14 +85,14 @@ NFI_INLINE nfi_bin nfi_bin_at(const nfi_spline *q, const nf_real *restrict rows,
 }
 
 /* The place of a sample in its bin. */
-typedef struct nfi_place {
+typedef struct nfi_bin_place {
     nf_real t, f, D, N; /* as in the comment at the top */
-} nfi_place;
+} nfi_bin_place;
 
-NFI_INLINE nfi_place nfi_place_at(nfi_bin e, nf_real t)
+NFI_INLINE nfi_bin_place nfi_bin_place_at(nfi_bin e, nf_real t)
 {
     const nf_real u = 1 - t, tu = t * u, D = 1 + (e.p + e.q - 2) * tu;
-    nfi_place c;
+    nfi_bin_place c;
     c.t = t;
     c.f = nfi_clamp((t * t + e.p * tu) / D, 0, 1);
     c.D = D;
@@ -117,7 +117,7 @@ NFI_INLINE nf_real nfi_bin_inverse(nfi_bin e, nf_real y)
 }
 
 /* dy/dx. */
-NFI_INLINE nf_real nfi_bin_slope(nfi_bin e, nfi_place c)
+NFI_INLINE nf_real nfi_bin_slope(nfi_bin e, nfi_bin_place c)
 {
     return e.h / e.w * (c.N / c.D / c.D);
 }
@@ -130,7 +130,7 @@ NFI_INLINE nf_real nfi_turn(const nfi_spline *q, nf_real x)
     return q->period * (nfi_abs(u) < NFI_ROUND / 4 ? n : u);
 }
 
-NFI_INLINE bool nfi_inside(const nfi_spline *q, nf_real x)
+NFI_INLINE bool nfi_in_box(const nfi_spline *q, nf_real x)
 {
     return q->circular | ((x > -q->box) & (x < q->box));
 }

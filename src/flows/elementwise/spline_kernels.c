@@ -117,10 +117,10 @@ NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
-        const bool inside = nfi_inside(&k, x[s]);
+        const bool inside = nfi_in_box(&k, x[s]);
         const nf_real turn = nfi_turn(&k, x[s]), at = nfi_clamp(x[s] - turn, -k.box, k.box);
         const nf_real t = forward ? nfi_bin_forward(e, at) : nfi_bin_inverse(e, at);
-        const nfi_place c = nfi_place_at(e, t);
+        const nfi_bin_place c = nfi_bin_place_at(e, t);
         const nf_real to = nfi_clamp(forward ? e.y0 + e.h * c.f : e.x0 + e.w * t, -k.box, k.box);
         const nf_real l = nfi_log(nfi_bin_slope(e, c)), l_inside = inside ? l : 0;
         y[s] = inside ? to + turn : x[s];
@@ -156,7 +156,7 @@ NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf
         const nf_real place = bins[NFI_BIN_PLACE * ld + s], gy_s = gy[s], g_l_s = g_log_det[s];
         const bool inside = place >= 0;
         const nf_real t = inside ? place : 0, u = 1 - t, tu = t * u;
-        const nfi_place c = nfi_place_at(e, t);
+        const nfi_bin_place c = nfi_bin_place_at(e, t);
         const nf_real l_t = 2 * (e.q * t + (u - t) - e.p * u) / c.N - 2 * (e.p + e.q - 2) * (u - t) / c.D;
         const nf_real f_t = c.N / c.D / c.D, from = inside ? gy_s : 0, of_l = inside ? g_l_s : 0;
         const nf_real to =
@@ -256,7 +256,7 @@ NFI_INLINE void solve(const nfi_spline *q, bool divide, size_t ld, const nf_real
     for (size_t s = 0; s < ld; s++) {
         const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
         const nf_real place = bins[NFI_BIN_PLACE * ld + s];
-        const nfi_place c = nfi_place_at(e, place > 0 ? place : 0);
+        const nfi_bin_place c = nfi_bin_place_at(e, place > 0 ? place : 0);
         const nf_real inner = nfi_bin_slope(e, c), slope = place >= 0 ? inner : 1;
         gy[s] = divide ? gx[s] / slope : gx[s] * slope;
     }

@@ -6,16 +6,11 @@
 #include "flows/types.h"
 #include <nflow/linear.h>
 
-static size_t columns_of(const nf_pass *p)
-{
-    return nfi_param_columns(p->theta_stride, p->ld);
-}
-
 static nf_status run(const nf_object *o, nfi_l_product kind, const nf_pass *p, const nf_real *in, nf_real *out)
 {
     const size_t dim = nf_object_shape(o)->dim_in;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *root = nf_arena_reals(p->scratch, dim, columns_of(p));
+    nf_real *root = nf_arena_reals(p->scratch, dim, nfi_param_columns(p->theta_stride, p->ld));
     if (!root)
         return NF_ENOMEM;
     nfi_full_affine_multiply(p->theta_stride, kind, dim, p->ld, p->theta, root, in, out);
@@ -28,8 +23,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
 {
     (void)saved;
     const size_t dim = nf_object_shape(o)->dim_in;
-    nfi_full_affine_add_log_det(p->theta_stride, d == NF_FORWARD ? 1 : -1, dim, p->ld, p->theta + dim * columns_of(p),
-                                log_det);
+    nfi_full_affine_add_log_det(p->theta_stride, d == NF_FORWARD ? 1 : -1, dim, p->ld,
+                                p->theta + dim * nfi_param_columns(p->theta_stride, p->ld), log_det);
     return run(o, d == NF_FORWARD ? NFI_L_TIMES : NFI_L_SOLVE, p, x, y);
 }
 
@@ -43,7 +38,8 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     if (status != NF_OK || !g->theta)
         return status;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *root = nf_arena_reals(p->scratch, dim, columns_of(p)), *u = nf_arena_reals(p->scratch, 1, p->ld);
+    nf_real *root = nf_arena_reals(p->scratch, dim, nfi_param_columns(p->theta_stride, p->ld)),
+            *u = nf_arena_reals(p->scratch, 1, p->ld);
     if (!root || !u)
         return NF_ENOMEM;
     nfi_full_affine_add_gradient(p->theta_stride, forward ? 1 : -1, dim, p->ld, p->theta, root, forward ? x : y,

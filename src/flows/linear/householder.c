@@ -5,6 +5,7 @@
 #include "flows/lane_sums.h"
 #include "flows/linear/reflections.h"
 #include "flows/types.h"
+#include "object/options.h"
 #include <nflow/linear.h>
 #include <math.h>
 
@@ -30,7 +31,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     (void)log_det;
     const size_t dim = nf_object_shape(o)->dim_in, n = n_of(o);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *tau = nf_arena_reals(p->tape ? p->tape : p->scratch, n, nfi_param_columns(p->theta_stride, p->ld));
+    nf_real *tau = nf_arena_reals(nfi_saving_arena(p), n, nfi_param_columns(p->theta_stride, p->ld));
     nf_real *work = nf_arena_reals(p->scratch, dim, NFI_LANES);
     if (!tau || !work)
         return NF_ENOMEM;
@@ -89,16 +90,16 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return NF_OK;
 }
 
+static const nf_option options_of_type[] = {
+    {.name = "n", .kind = NF_OPTION_SIZE, .least = 1, .flags = NF_OPTION_REQUIRED, .help = "reflections"}};
+static const nf_option_table table = NF_OPTION_TABLE("nf_householder", size_t, options_of_type, NULL);
+
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
-    return nf_write_integer(w, "n", n_of(o));
+    return nf_options_write(w, &table, &(size_t){n_of(o)});
 }
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    uint64_t n = 0;
-    return nf_read_integer(r, "n", &n) == NF_OK ? nf_householder(nf_read_dim_in(r), n) : NULL;
-}
+NFI_REBUILD(flow, size_t, nf_householder(nf_read_dim_in(r), *q))
 
 static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
@@ -112,6 +113,7 @@ const nf_flow_type nfi_householder_type = {
     .vjp = vjp,
     .solve_jt = solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 nf_flow *nf_householder(size_t dim, size_t n)

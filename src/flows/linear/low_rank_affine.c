@@ -4,6 +4,7 @@
 #include "flows/linear/low_rank.h"
 #include "flows/param.h"
 #include "flows/types.h"
+#include "object/options.h"
 #include <nflow/linear.h>
 #include <math.h>
 
@@ -42,8 +43,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
 {
     const nfi_low_rank n = shape_of(o);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    derived local, *v = p->tape ? nf_arena_alloc(p->tape, sizeof *v) : &local;
-    if (!v || !derive(o, p, p->tape ? p->tape : p->scratch, v))
+    derived *v = nf_arena_alloc(nfi_saving_arena(p), sizeof *v);
+    if (!v || !derive(o, p, nfi_saving_arena(p), v))
         return NF_ENOMEM;
     run(o, d == NF_INVERSE, false, p, v, x, y);
     nfi_low_rank_log_det(p->theta_stride, d == NF_FORWARD ? 1 : -1, n, p->ld,
@@ -107,26 +108,24 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
     each(user, "W", 2 * n.dim, 2, (size_t[]){n.dim, n.r});
 }
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    return nf_write_integer(w, "rank", shape_of(o).r);
-}
+static const nf_option options_of_type[] = {{.name = "rank",
+                                             .kind = NF_OPTION_SIZE,
+                                             .offset = offsetof(nfi_low_rank, r),
+                                             .least = 1,
+                                             .flags = NF_OPTION_REQUIRED,
+                                             .help = "columns of W, up to dim"}};
+static const nf_option_table table = NF_OPTION_TABLE("nf_low_rank_affine", nfi_low_rank, options_of_type, NULL);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    uint64_t rank = 0;
-    if (nf_read_integer(r, "rank", &rank) != NF_OK)
-        return NULL;
-    return nf_low_rank_affine(nf_read_dim_in(r), (size_t)rank);
-}
+NFI_REBUILD(flow, nfi_low_rank, nf_low_rank_affine(nf_read_dim_in(r), q->r))
 
 const nf_flow_type nfi_low_rank_affine_type = {
-    .part = {.name = "low_rank_affine", .init = init, .describe = describe, .slices = slices, .destroy = nfi_free},
+    .part = {.name = "low_rank_affine", .init = init, .slices = slices, .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
     .solve_jt = solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 nf_flow *nf_low_rank_affine(size_t dim, size_t rank)

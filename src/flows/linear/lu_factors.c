@@ -69,13 +69,6 @@ static nf_real element(const task *a, size_t r, size_t k)
     return transposed(a) ? a->theta[begin[k] + r] : a->theta[begin[r] + k];
 }
 
-static void add_scaled(size_t n, nf_real factor, const nf_real *restrict x, nf_real *restrict y)
-{
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++)
-        y[i] += factor * x[i];
-}
-
 static void scale(size_t n, nf_real factor, nf_real *x)
 {
     NFI_SIMD
@@ -105,7 +98,7 @@ static void small_block(const task *a, size_t first, size_t last)
         if (!a->solve && of_v(a))
             scale(n, pivot, y);
         for (size_t k = k_first; k < k_last; k++)
-            add_scaled(n, element(a, r, k), row_of(a, k) + from, y);
+            nfi_add_scaled(n, element(a, r, k), row_of(a, k) + from, y);
         if (a->solve)
             divide(n, -pivot, y);
     }

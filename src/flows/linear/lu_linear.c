@@ -9,6 +9,7 @@
 #include "math/product.h"
 #include "math/rows.h"
 #include "flows/types.h"
+#include "object/options.h"
 #include "nn/activation.h"
 #include "nn/dense.h"
 #include <string.h>
@@ -138,17 +139,13 @@ static nf_status lu_prepare_vjp(const nf_object *o, const nf_real *theta, const 
 
 /* ---- structure ---- */
 
-static nf_status lu_describe(const nf_object *o, nf_writer *w)
-{
-    const nfi_lu_linear *q = nf_self(o);
-    return nf_write_integer(w, "seed", q->seed);
-}
+static const nf_option options_of_type[] = {{.name = "seed",
+                                             .kind = NF_OPTION_INTEGER,
+                                             .flags = NF_OPTION_REQUIRED,
+                                             .help = "of the permutation and the signs"}};
+static const nf_option_table table = NF_OPTION_TABLE("nf_lu_linear", uint64_t, options_of_type, NULL);
 
-static nf_flow *lu_rebuild(nf_reader *r)
-{
-    uint64_t seed = 0;
-    return nf_read_integer(r, "seed", &seed) == NF_OK ? nf_lu_linear(nf_read_dim_in(r), seed) : NULL;
-}
+NFI_REBUILD(flow, uint64_t, nf_lu_linear(nf_read_dim_in(r), *q))
 
 static void lu_slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
@@ -176,14 +173,14 @@ const nf_flow_type nfi_lu_linear_type = {
     .part = {.name = "lu_linear",
              .prepare = lu_prepare,
              .prepare_vjp = lu_prepare_vjp,
-             .describe = lu_describe,
              .slices = lu_slices,
              .destroy = lu_destroy},
     .abi = sizeof(nf_flow_type),
     .apply = lu_apply,
     .vjp = lu_vjp,
     .solve_jt = lu_solve_jt,
-    .rebuild = lu_rebuild,
+    .rebuild = rebuild,
+    .options = &table,
 };
 
 /* Draws P and the signs: from noise of the seed at sites 0 and 1. Without a permutation all signs are 1. */

@@ -5,8 +5,8 @@
 #include <nflow/linear.h>
 
 typedef struct nfi_lu_linear {
+    uint64_t seed; /* the one option */
     size_t dim;
-    uint64_t seed;
     nf_real *sign; /* [dim]: the signs of the diagonal */
     size_t *order; /* [dim]: row i of W is row order[i] of M; NULL: the identity */
     size_t *row;   /* [dim]: where row i of W begins in M */

@@ -20,7 +20,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     const size_t dim = nf_object_shape(o)->dim_in;
     const nf_mark mark = nf_arena_mark(p->scratch);
     if (d == NF_FORWARD) {
-        nf_real *h = nfi_param_alloc(p, p->tape ? p->tape : p->scratch, 1, N_COEFFICIENTS);
+        nf_real *h = nfi_param_alloc(p, nfi_saving_arena(p), 1, N_COEFFICIENTS);
         if (!h)
             return NF_ENOMEM;
         nfi_planar_forward(p->theta_stride, dim, p->ld, p->theta, x, y, log_det, h, h + p->ld);

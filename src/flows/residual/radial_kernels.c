@@ -27,8 +27,8 @@ NFI_INLINE nf_real bounded(nf_real v)
     return up < most ? up : most;
 }
 
-NFI_INLINE void coefficients(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
-                             nf_real *restrict coef)
+NFI_INLINE void bounded_coefficients(size_t stride, size_t dim, size_t ld, const nf_real *restrict theta,
+                                     nf_real *restrict coef)
 {
     const size_t m = nfi_param_columns(stride, ld);
     NFI_SIMD
@@ -101,7 +101,7 @@ NFI_INLINE void move(size_t stride, bool back, size_t dim, size_t ld, const nf_r
                      nf_real *restrict coef, nf_real *restrict work)
 {
     ld = nfi_lanes(ld);
-    coefficients(stride, dim, ld, theta, coef);
+    bounded_coefficients(stride, dim, ld, theta, coef);
     distance(stride, dim, ld, theta, x, r, work);
     const nf_real *restrict alphas = coef, *restrict sps = coef + nfi_param_columns(stride, ld);
     const nf_real across = (nf_real)(dim - 1);

@@ -12,11 +12,11 @@
    [D x M] in this way.) Reflections are orthogonal to rounding at any parameters, without an iteration, and have the
    exact gradient. Q itself is never needed: Q^T x costs D n products, whereas one round of the iteration costs 2 D
    M^2. */
-#include "object/fields.h"
 #include "base/kernel.h"
 #include "base/memory.h"
 #include "flows/residual/sylvester.h"
 #include "flows/types.h"
+#include "object/options.h"
 #include <math.h>
 
 /* ---- initial parameters ---- */
@@ -70,31 +70,18 @@ static const char *const kinds[] = {[NF_SYLVESTER_ORTHOGONAL] = "orthogonal",
                                     [NF_SYLVESTER_HOUSEHOLDER] = "householder",
                                     [NF_SYLVESTER_TRIANGULAR] = "triangular"};
 
-static nf_status describe(const nf_object *o, nf_writer *w)
-{
-    const nfi_sylvester *q = nf_self(o);
-    nf_status status = nf_write_choice(w, "kind", NFI_N_NAMES(kinds), kinds, q->options.kind);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "columns", q->options.columns);
-    if (status == NF_OK)
-        status = nf_write_integer(w, "reflections", q->options.reflections);
-    if (status == NF_OK)
-        status = nf_write_bool(w, "reversed", q->options.reversed);
-    return status;
-}
+static const nf_choices what_Q_is = NFI_CHOICES("kind", kinds);
+static const nf_option options_of_type[] = {
+    {NF_OPTION(NF_OPTION_CHOICE, nf_sylvester_options, kind), .choices = &what_Q_is, .help = "what Q is"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_sylvester_options, columns), .least = 1, .flags = NF_OPTION_DEPENDS,
+     .help = "of Q, if it is orthogonal: 8, at most dim"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_sylvester_options, reflections), .least = 1, .flags = NF_OPTION_DEPENDS,
+     .help = "whose product is Q, of kind householder: 8, at most dim"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_sylvester_options, reversed), .help = "Q reverses the rows, if triangular"},
+};
+static const nf_option_table table = NF_OPTION_TABLE("nf_sylvester", nf_sylvester_options, options_of_type, NULL);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    nf_sylvester_options q = {.columns = 0};
-    size_t kind = NF_SYLVESTER_ORTHOGONAL;
-    if (nfi_maybe_choice(r, "kind", NFI_N_NAMES(kinds), kinds, &kind) != NF_OK ||
-        nfi_maybe_size(r, "columns", &q.columns) != NF_OK ||
-        nfi_maybe_size(r, "reflections", &q.reflections) != NF_OK ||
-        nfi_maybe_bool(r, "reversed", &q.reversed) != NF_OK)
-        return NULL;
-    q.kind = (nf_sylvester_kind)kind;
-    return nf_sylvester(nf_read_dim_in(r), &q);
-}
+NFI_REBUILD(flow, nf_sylvester_options, nf_sylvester(nf_read_dim_in(r), q))
 
 static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 {
@@ -112,20 +99,19 @@ static void slices(const nf_object *o, nf_slice_fn *each, void *user)
 }
 
 const nf_flow_type nfi_sylvester_type = {
-    .part = {.name = "sylvester", .init = init, .describe = describe, .slices = slices, .destroy = nfi_free},
+    .part = {.name = "sylvester", .init = init, .slices = slices, .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = nfi_sylvester_apply,
     .vjp = nfi_sylvester_vjp,
     .solve_jt = nfi_sylvester_solve_jt,
     .rebuild = rebuild,
+    .options = &table,
 };
 
 static nf_status check(size_t dim, const nf_sylvester_options *q)
 {
     if (dim == 0)
         return nf_error(NF_EARG, "nf_sylvester: `dim` is 0");
-    if (q->kind > NF_SYLVESTER_TRIANGULAR)
-        return nf_error(NF_EARG, "nf_sylvester: unknown `kind` %d", (int)q->kind);
     if (q->columns && q->kind != NF_SYLVESTER_ORTHOGONAL)
         return nf_error(NF_EARG, "nf_sylvester: `columns` is %zu, but this kind has `dim` of them", q->columns);
     if (q->columns > dim)
@@ -150,9 +136,8 @@ static bool count_params(size_t dim, size_t n, size_t m, size_t *n_params)
 nf_flow *nf_sylvester(size_t dim, const nf_sylvester_options *options)
 {
     enum { FEW = 8 };
-    static const nf_sylvester_options defaults;
-    nf_sylvester_options filled = options ? *options : defaults;
-    if (check(dim, &filled) != NF_OK)
+    nf_sylvester_options filled;
+    if (nf_options_settle(&table, options, &filled) != NF_OK || check(dim, &filled) != NF_OK)
         return NULL;
     const size_t few = dim < FEW ? dim : FEW;
     if (filled.kind == NF_SYLVESTER_ORTHOGONAL && filled.columns == 0)

@@ -28,10 +28,6 @@ typedef struct nfi_triangles {
     const nf_real *theta, *coef;
 } nfi_triangles;
 
-static inline size_t nfi_triangles_params(size_t m)
-{
-    return m * (m - 1) + 3 * m;
-}
 static inline size_t nfi_triangles_coefficients(size_t m)
 {
     return 3 * m;

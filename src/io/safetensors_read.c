@@ -1,29 +1,17 @@
-/*
- * safetensors (github.com/huggingface/safetensors, README "Format"). A file begins with the header's length as 8
- * little-endian bytes; it is at most 100 MB. Then comes the header: JSON that begins with '{' and may end in spaces:
- *     {"__metadata__": {"key": "text", ...}, "name": {"dtype": "F64", "shape": [2, 3], "data_offsets": [0, 48]}, ...}
- * Then come the data, row-major and little-endian. Tensors cover the data without holes or overlaps; names are unique.
- */
+/* Reads and checks a safetensors file (github.com/huggingface/safetensors, README "Format"). A file begins with the
+   header's length as 8 little-endian bytes; it is at most 100 MB. Then comes the header: JSON that begins with '{' and
+   may end in spaces:
+       {"__metadata__": {"key": "text", ...}, "name": {"dtype": "F64", "shape": [2, 3], "data_offsets": [0, 48]}, ...}
+   Then come the data, row-major and little-endian. Tensors cover the data without holes or overlaps; names are
+   unique. */
 #include "io/safetensors.h"
-#include "io/json_text.h"
 #include "io/stream.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LENGTH_BYTES = 8, MAX_HEADER_BYTES = 100000000, ALIGNMENT = 8, CHUNK = 4096 };
-static const char metadata_key[] = "__metadata__";
-
-/* ---- reading ---- */
-
-static uint64_t little_endian(const unsigned char *b, size_t n)
-{
-    uint64_t value = 0;
-    for (size_t i = n; i-- > 0;)
-        value = value << 8 | b[i];
-    return value;
-}
+enum { MAX_HEADER_BYTES = 100000000 };
 
 /* Reads the file in two steps, so that a wrong length of the header is noticed before the rest is read. */
 static nf_status read_bytes(nfi_container *c, const char *who, size_t *header_length)
@@ -31,10 +19,10 @@ static nf_status read_bytes(nfi_container *c, const char *who, size_t *header_le
     nfi_stream *s = nfi_stream_open(who, c->path, false);
     if (!s)
         return nf_error_status();
-    unsigned char first[LENGTH_BYTES];
+    unsigned char first[NFI_LENGTH_BYTES];
     size_t got = 0, n = 0;
     nf_status status = nfi_stream_read(s, first, sizeof first, &got);
-    uint64_t length = little_endian(first, got);
+    uint64_t length = nfi_little_endian(first, got);
     if (status == NF_OK && got < sizeof first)
         status = nf_error(NF_EFORMAT, "%s: %s: %zu bytes are too few for a model file", who, c->path, got);
     else if (status == NF_OK && (length < 2 || length > MAX_HEADER_BYTES))
@@ -102,7 +90,7 @@ static nf_status read_tensors(nfi_container *c, const char *who)
     json_t *entry;
     json_object_foreach(c->header, name, entry)
     {
-        if (strcmp(name, metadata_key) == 0)
+        if (strcmp(name, NFI_METADATA_KEY) == 0)
             continue;
         nfi_tensor *t = &c->tensor[c->n_tensors++];
         if (!read_tensor(name, entry, t))
@@ -128,14 +116,14 @@ static nf_status read_tensors(nfi_container *c, const char *who)
 
 static nf_status check_metadata(const nfi_container *c, const char *who)
 {
-    json_t *metadata = json_object_get(c->header, metadata_key), *value;
+    json_t *metadata = json_object_get(c->header, NFI_METADATA_KEY), *value;
     if (metadata && !json_is_object(metadata))
-        return nf_error(NF_EFORMAT, "%s: %s: %s is not an object", who, c->path, metadata_key);
+        return nf_error(NF_EFORMAT, "%s: %s: %s is not an object", who, c->path, NFI_METADATA_KEY);
     const char *key;
     json_object_foreach(metadata, key, value)
     {
         if (!json_is_string(value))
-            return nf_error(NF_EFORMAT, "%s: %s: '%s' in %s is not a string", who, c->path, key, metadata_key);
+            return nf_error(NF_EFORMAT, "%s: %s: '%s' in %s is not a string", who, c->path, key, NFI_METADATA_KEY);
     }
     return NF_OK;
 }
@@ -173,20 +161,20 @@ void nfi_container_free(nfi_container *c)
 
 const char *nfi_container_metadata(const nfi_container *c, const char *key)
 {
-    return json_string_value(json_object_get(json_object_get(c->header, metadata_key), key));
+    return json_string_value(json_object_get(json_object_get(c->header, NFI_METADATA_KEY), key));
 }
 
 /* Decodes one number of either width. Returns false if the number is finite, but overflows the library's precision. */
 static bool decode(const unsigned char *bytes, size_t width, nf_real *out)
 {
     if (width == sizeof(float)) {
-        uint32_t bits = (uint32_t)little_endian(bytes, sizeof bits);
+        uint32_t bits = (uint32_t)nfi_little_endian(bytes, sizeof bits);
         float value;
         memcpy(&value, &bits, sizeof value);
         *out = (nf_real)value;
         return true;
     }
-    uint64_t bits = little_endian(bytes, sizeof bits);
+    uint64_t bits = nfi_little_endian(bytes, sizeof bits);
     double value;
     memcpy(&value, &bits, sizeof value);
     *out = (nf_real)value;
@@ -209,112 +197,4 @@ nf_status nfi_container_take(nfi_container *c, const char *who, const nfi_slice 
             return nf_error(NF_EFORMAT, "%s: %s: number %zu of tensor '%s' is too large for single precision", who,
                             c->path, i, s->name);
     return NF_OK;
-}
-
-/* ---- writing ---- */
-
-static json_t *json_of_sizes(size_t n, const size_t *sizes)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; i < n; i++)
-        if (json_array_append_new(array, json_integer((json_int_t)sizes[i])) != 0) {
-            json_decref(array);
-            return NULL;
-        }
-    return array;
-}
-
-nf_status nfi_header_add(struct json_t *header, const char *who, const nfi_slice *s, size_t *n_data)
-{
-    if (json_object_get(header, s->name) || strcmp(s->name, metadata_key) == 0)
-        return nf_error(NF_EARG, "%s: the name '%s' of a tensor is taken", who, s->name);
-    size_t place[2] = {*n_data, *n_data + s->count * sizeof(nf_real)};
-    json_t *entry = json_object();
-    int bad = json_object_set_new(entry, "dtype", json_string(sizeof(nf_real) == sizeof(double) ? "F64" : "F32"));
-    bad |= json_object_set_new(entry, "shape", json_of_sizes(s->rank, s->extents));
-    bad |= json_object_set_new(entry, "data_offsets", json_of_sizes(2, place));
-    if (bad) {
-        json_decref(entry);
-        return nf_error(NF_ENOMEM, "%s: no memory for the header", who);
-    }
-    *n_data = place[1];
-    if (json_object_set_new(header, s->name, entry) != 0)
-        return nf_error(NF_ENOMEM, "%s: no memory for tensor '%s', or its name is not UTF-8", who, s->name);
-    return NF_OK;
-}
-
-void nfi_encode(size_t n, const nf_real *numbers, unsigned char *bytes)
-{
-    for (size_t i = 0; i < n; i++) {
-#ifdef NF_SINGLE
-        uint32_t bits;
-#else
-        uint64_t bits;
-#endif
-        memcpy(&bits, &numbers[i], sizeof bits);
-        for (size_t b = 0; b < sizeof bits; b++)
-            bytes[i * sizeof bits + b] = (unsigned char)(bits >> 8 * b);
-    }
-}
-
-/* Adds whole words of 4 bytes to a checksum. Every step is one-to-one in the sum and in the word, so a change of a
-   single word always changes the result. */
-static uint64_t add_to_sum(uint64_t sum, const unsigned char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i += 4) {
-        sum ^= little_endian(bytes + i, 4);
-        sum = (sum << 29 | sum >> 35) * 0x9e3779b97f4a7c15u;
-    }
-    return sum;
-}
-
-static uint64_t sum_of_header(const unsigned char *header, size_t length)
-{
-    return add_to_sum(length, header, length / 4 * 4);
-}
-
-uint64_t nfi_container_sum(const nfi_container *c, size_t n_data)
-{
-    return add_to_sum(sum_of_header(c->bytes, (size_t)(c->data - c->bytes)), c->data, n_data / 4 * 4);
-}
-
-nf_status nfi_container_begin(nfi_container_writer *w, const char *who, const char *path, const struct json_t *header)
-{
-    char *text;
-    size_t length;
-    nf_status status = nfi_json_text(header, JSON_COMPACT, ALIGNMENT, who, &text, &length);
-    if (status != NF_OK)
-        return status;
-    w->sum = sum_of_header((const unsigned char *)text, length);
-    status = nfi_atomic_open(&w->file, who, path);
-    if (status == NF_OK) {
-        unsigned char first[LENGTH_BYTES];
-        for (size_t i = 0; i < LENGTH_BYTES; i++)
-            first[i] = (unsigned char)((uint64_t)length >> 8 * i);
-        status = nfi_atomic_write(&w->file, first, sizeof first);
-        if (status == NF_OK)
-            status = nfi_atomic_write(&w->file, text, length);
-        if (status != NF_OK)
-            status = nfi_atomic_finish(&w->file, status);
-    }
-    nfi_free(text);
-    return status;
-}
-
-nf_status nfi_container_put(nfi_container_writer *w, size_t n, const nf_real *numbers)
-{
-    unsigned char bytes[CHUNK * sizeof(nf_real)];
-    nf_status status = NF_OK;
-    for (size_t i = 0; i < n && status == NF_OK; i += CHUNK) {
-        size_t part = n - i < CHUNK ? n - i : CHUNK;
-        nfi_encode(part, numbers + i, bytes);
-        w->sum = add_to_sum(w->sum, bytes, part * sizeof(nf_real));
-        status = nfi_atomic_write(&w->file, bytes, part * sizeof(nf_real));
-    }
-    return status;
-}
-
-nf_status nfi_container_finish(nfi_container_writer *w, nf_status status)
-{
-    return nfi_atomic_finish(&w->file, status);
 }
