@@ -216,6 +216,51 @@ static void extremes(const subject *s, nf_direction d)
 }
 PROPERTY(extremes, 64, 12)
 
+/* ---- NaN in, NaN out: that row, and no other ---- */
+
+/* Row `row` of a transform of x and ctx is to be NaN; all others are to be those of y and l. */
+static void spoils_its_row(const subject *s, nf_direction d, size_t row, const nf_real *x, const nf_real *ctx,
+                           const nf_real *y, const double *l, const char *where)
+{
+    const size_t out = rows_out(s, d);
+    nf_real *z = reals(s->n * out);
+    double *k = calloc(s->n, sizeof *k);
+    run(s, d, s->n, x, ctx, z, k);
+    cr_assert_eq(nf_workspace_failed(s->ws), 1, "%s: NaN in %s: %zu rows failed", title(s, d), where,
+                 nf_workspace_failed(s->ws));
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t c = 0; c <= out; c++) {
+            const double now = c < out ? (double)z[i * out + c] : k[i], was = c < out ? (double)y[i * out + c] : l[i];
+            cr_assert(i == row ? isnan(now) : now == was, "%s: NaN in %s makes %g of %g in row %zu", title(s, d), where,
+                      now, was, i);
+        }
+    free(z), free(k);
+}
+
+static void not_a_number(const subject *s, nf_direction d)
+{
+    enum { ROW = 2 };
+    const size_t in = s->rows[d];
+    nf_real *y = reals(s->n * rows_out(s, d)), *x = s->x[d];
+    double *l = calloc(s->n, sizeof *l);
+    run(s, d, s->n, x, s->ctx, y, l);
+    cr_assert_eq(nf_workspace_failed(s->ws), 0);
+    for (size_t c = 0; c<in; c += in> 5 ? 7 : 1) {
+        const nf_real was = x[ROW * in + c];
+        x[ROW * in + c] = (nf_real)NAN;
+        spoils_its_row(s, d, ROW, x, s->ctx, y, l, "x");
+        x[ROW * in + c] = was;
+    }
+    for (size_t c = 0, k = 0; c < s->n_ctx && k < 5; c += 3, k++) {
+        const nf_real was = s->ctx[ROW * s->n_ctx + c];
+        s->ctx[ROW * s->n_ctx + c] = (nf_real)NAN;
+        spoils_its_row(s, d, ROW, x, s->ctx, y, l, "the context");
+        s->ctx[ROW * s->n_ctx + c] = was;
+    }
+    free(y), free(l);
+}
+PROPERTY(not_a_number, 21, 5)
+
 /* ---- parameters per sample, all equal, do what shared ones do ---- */
 
 static void amortised_equals_shared(const subject *s, nf_direction d)

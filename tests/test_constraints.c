@@ -576,3 +576,18 @@ Test(constraints, refusals)
     no_flow(nf_blocks(context, 3), NF_EDIM, "nf_blocks: block 2 reads 6 rows of context, but an earlier one reads 4");
     no_flow(nf_blocks((nf_flow *[]){nf_identity(2), nf_lower(0, 1.5)}, 2), NF_EARG, "nf_lower: `dim` is 0");
 }
+
+/* Points near an edge, where a difference of fixed width would cross it: the check must not blame the flow. */
+Test(constraints, check_near_their_edges)
+{
+    nf_flow *f[] = {nf_lower(3, 1), nf_upper(3, -2), nf_interval(3, -1, 4)};
+    for (size_t k = 0; k < 3; k++) {
+        nf_model *m = nf_model_of_flow(f[k], NULL);
+        nf_check_report r;
+        cr_assert_eq(nf_check_flow(m, &(nf_check_options){.scale = sizeof(nf_real) == 4 ? 2 : 6, .n = 64}, &r), NF_OK);
+        for (int d = 0; d < 2; d++)
+            cr_assert_lt(r.x_error[d], sizeof(nf_real) == 4 ? 0.1 : 1e-4, "flow %zu, direction %d: %g", k, d,
+                         r.x_error[d]);
+        nf_model_free(m);
+    }
+}

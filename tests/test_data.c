@@ -715,3 +715,42 @@ Test(source, data_larger_than_memory)
     close(file);
     temp_remove(folder);
 }
+
+/* Numbers that cannot be data are refused when an objective is made, with their place. */
+Test(data, numbers_are_checked_once)
+{
+    nf_real x[6] = {0, NF_R(0.5), 1, 0, NF_R(0.25), 1}, ctx[3] = {1, 2, 3};
+    nf_data d = {.n = 3, .dim = 2, .x = x, .n_ctx = 1, .ctx = ctx};
+    nf_minibatches *b = nf_minibatches_new(&d, 2);
+    cr_assert_not_null(b, "%s", nf_error_message());
+    nf_minibatches_free(b);
+    const double bad[] = {NAN, INFINITY, -INFINITY};
+    for (int k = 0; k < 3; k++) {
+        x[3] = (nf_real)bad[k];
+        cr_assert_null(nf_minibatches_new(&d, 2));
+        expect(nf_error_status(), NF_EARG, "in row 1, column 1");
+        x[3] = 0;
+        ctx[2] = (nf_real)bad[k];
+        cr_assert_null(nf_minibatches_new(&d, 2));
+        expect(nf_error_status(), NF_EARG, "data->ctx is");
+        ctx[2] = 3;
+    }
+    x[4] = NF_R(-0.25);
+    b = nf_minibatches_new(&d, 2); /* grey values may be anything */
+    cr_assert_not_null(b);
+    nf_minibatches_free(b);
+    for (nf_binarise how = NF_BINARISE_STATIC; how <= NF_BINARISE_THRESHOLD; how++) {
+        d.binarise = how;
+        cr_assert_null(nf_minibatches_new(&d, 2));
+        expect(nf_error_status(), NF_EARG, "-0.25 in row 2, column 0, but probabilities must be in [0, 1]");
+    }
+    nf_net *encoder = nf_mlp(2, 2, 0, NULL), *decoder = nf_mlp(1, 2, 0, NULL);
+    nf_model *m = nf_model_of_vae(nf_vae_new(encoder, nf_diagonal_posterior(1), decoder, NF_BERNOULLI), NULL);
+    d = (nf_data){.n = 3, .dim = 2, .x = x};
+    cr_assert_null(nf_vae_elbo(m, &d, NULL));
+    expect(nf_error_status(), NF_EARG, "nf_vae_elbo: data->x is -0.25 in row 2, column 0");
+    d.ctx = ctx, d.n_ctx = 1;
+    cr_assert_null(nf_vae_elbo(m, &d, NULL));
+    expect(nf_error_status(), NF_EDIM, "1 columns of context, but a VAE reads none");
+    nf_model_free(m);
+}

@@ -410,7 +410,7 @@ Test(fit, same_bits_for_all_thread_counts_and_runs)
         cr_assert_leq(nf_model_shape(m)->n_params, 64);
         memcpy(theta[k], nf_model_theta(m), nf_model_shape(m)->n_params * sizeof(nf_real));
         cr_assert_arr_eq(theta[k], theta[0], sizeof theta[0], "run %d", k);
-        cr_assert_eq(r.warnings, NF_WARN_REJECTED);
+        cr_assert_eq(r.warnings, NF_WARN_REJECTED | NF_WARN_SUPPORT);
         cr_assert_gt(r.rejected, 40);
         nf_objective_free(o);
         nf_model_free(m);
@@ -446,7 +446,8 @@ Test(fit, all_draws_rejected_is_a_bad_step)
     nf_fit_report r;
     expect(nf_fit(o, &(nf_fit_options){.max_bad_steps = 3}, &r), NF_ENOTFINITE, "3 steps");
     cr_assert_eq(r.rejected, 300);
-    cr_assert_eq(r.warnings, NF_WARN_SKIPPED | NF_WARN_REJECTED);
+    cr_assert_eq(r.accepted, 0);
+    cr_assert_eq(r.warnings, NF_WARN_SKIPPED | NF_WARN_REJECTED | NF_WARN_SUPPORT);
     for (size_t i = 0; i < 4; i++)
         cr_assert_eq(nf_model_theta(m)[i], 0);
     nf_objective_free(o);

@@ -397,9 +397,55 @@ Test(likelihood, failing_allocations)
 {
     static nf_real x[POINTS * DIM], ctx[POINTS];
     make_points(x, ctx);
+    for (size_t i = 0; i < POINTS * DIM; i++)
+        x[i] = (nf_real)fabs(sin((double)x[i])); /* probabilities */
     nf_real g[64];
     nf_model *m = conditional();
     nf_data d = {.n = POINTS, .dim = DIM, .x = x, .n_ctx = 1, .ctx = ctx, .binarise = NF_BINARISE_STATIC};
     cr_assert_geq(fail_each_of_a_step(fail_alloc_after, likelihood_of, m, &d, g), 8);
+    nf_model_free(m);
+}
+
+/* ---- weights of rows ---- */
+
+/* Integer weights are repeated rows: in the whole data set at once to rounding, and in the mean over an epoch's
+   batches. */
+Test(likelihood, weights_repeat_rows)
+{
+    enum { ROWS = 12, REPEATED = 18 };
+    const double weight[ROWS] = {1, 0, 3, 1, 2, 1, 0, 1, 5, 1, 2, 1};
+    static nf_real x[ROWS * 2], many[REPEATED * 2];
+    nf_noise_normal(&(nf_noise){.seed = 3}, ROWS * 2, 1, 1, x);
+    size_t n = 0;
+    for (size_t i = 0; i < ROWS; i++)
+        for (int k = 0; k < (int)weight[i]; k++)
+            memcpy(many + 2 * n++, x + 2 * i, 2 * sizeof *x);
+    cr_assert_eq(n, REPEATED);
+    nf_model *m = stir(nf_model_of_dist(nf_diagonal_normal(2), NULL), 0.3);
+    nf_data some = {.n = ROWS, .dim = 2, .x = x, .weight = weight}, all = {.n = REPEATED, .dim = 2, .x = many};
+    nf_objective *o = nf_maximum_likelihood(m, &some, NULL), *w = nf_maximum_likelihood(m, &all, NULL);
+    nf_real g[2][4];
+    nf_step_report r[2];
+    cr_assert_eq(nf_objective_gradient(o, NULL, 1, 1, &r[0], g[0]), NF_OK);
+    cr_assert_eq(nf_objective_gradient(w, NULL, 1, 1, &r[1], g[1]), NF_OK);
+    cr_assert_float_eq(r[0].loss, r[1].loss, 20 * rounding);
+    cr_assert_float_eq(r[0].term[0], -r[0].loss, rounding);
+    for (int i = 0; i < 4; i++)
+        cr_assert_float_eq(g[0][i], g[1][i], 20 * rounding);
+    nf_objective *part = nf_maximum_likelihood(m, &some, &(nf_likelihood_options){.batch = 4});
+    double mean = 0;
+    for (uint64_t step = 0; step < 3; step++)
+        mean += value(part, 1, step).loss / 3;
+    cr_assert_float_eq(mean, r[1].loss, 20 * rounding);
+    nf_objective_free(o);
+    nf_objective_free(w);
+    nf_objective_free(part);
+    double bad[ROWS] = {0};
+    some.weight = bad;
+    cr_assert_null(nf_maximum_likelihood(m, &some, NULL));
+    expect(nf_error_status(), NF_EARG, "the mean of data->weight is 0");
+    bad[7] = -1;
+    cr_assert_null(nf_maximum_likelihood(m, &some, NULL));
+    expect(nf_error_status(), NF_EARG, "data->weight is -1 in row 7");
     nf_model_free(m);
 }

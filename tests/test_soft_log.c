@@ -23,7 +23,7 @@ static nf_model *soft_log(double threshold)
 }
 
 static const double points[N] = {0,    1e-30, -0.731, t,     -t,   2.38500001, -2.3851,
-                                 3.17, -5.9,  41.3,   -8e12, 1e15, 3e37,       -3e37};
+                                 3.17, -5.9,  41.3,   -8e12, 1e15, 3e35,       -3e35};
 
 Test(soft_log, is_its_formula)
 {
@@ -75,15 +75,18 @@ Test(soft_log, forward_stays_finite)
     nf_model_free(m);
 }
 
-/* Overflow of the exponential is infinity, with the log-det that it has; where no gradient comes, none goes. */
-Test(soft_log, inverse_overflows_to_infinity)
+/* Before the exponential overflows it stays at a bound, with the log-det that it has; where no gradient comes, none
+   goes. */
+Test(soft_log, inverse_is_bounded)
 {
     nf_model *m = soft_log(t);
     nf_real y[4] = {(nf_real)(t + most_log - 1), (nf_real)(t + most_log + 2), (nf_real)(-t - most_log - 2), NF_R(NAN)};
     nf_real x[4], gy[4], gx[4] = {0};
     double log_det[4];
     push(m, NF_INVERSE, 4, y, NULL, x, log_det);
-    cr_assert(isfinite(x[0]) && isinf(x[1]) && x[1] > 0 && isinf(x[2]) && x[2] < 0);
+    const double bound = ldexp(1, sizeof(nf_real) == 4 ? 120 : 1000);
+    for (int i = 0; i < 3; i++)
+        cr_assert_float_eq((double)x[i] / bound, i == 2 ? -1 : 1, 1000 * rounding, "%g", (double)x[i]);
     cr_assert(isnan(x[3]), "a NaN has become %g", (double)x[3]);
     cr_assert_float_eq(log_det[2], most_log + 2, 400 * rounding);
     cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_INVERSE, 3, y, NULL, gx, NULL, gy, NULL, NULL), NF_OK);

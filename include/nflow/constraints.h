@@ -23,7 +23,13 @@
  * the edge itself the unconstrained number would be infinite. There a distance from the edge below 1e-290 (float:
  * 1e-30) is replaced by this bound, which is a constant for the gradient. (For the diagonals of Cholesky factors in
  * nf_corr_matrix and nf_cov_matrix the bound is 1e-306, float: 1e-36.) Bounds a, b of y are rounded to nf_real. If
- * exp(x) is smaller than the rounding of the bound of y, y is that bound itself.
+ * exp(x) is smaller than the rounding of the bound of y, y is that bound itself. Entries of simplexes that would be
+ * smaller than the smallest normal number (2.2e-308, float: 1.2e-38) are that number, so that their logarithms are
+ * finite.
+ *
+ * Ratios. The inverses of simplexes and of nf_cholesky_corr() read ratios. A vector of positive entries whose sum is
+ * not 1, or a row whose length is not 1, is taken for the point of the set that is a multiple of it; it does not count
+ * as outside the set.
  */
 #ifndef NFLOW_CONSTRAINTS_H
 #define NFLOW_CONSTRAINTS_H

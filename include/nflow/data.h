@@ -52,7 +52,12 @@ typedef struct nf_data {
     const nf_real *ctx;         /**< [n x n_ctx]; NULL: there is no context, or the source gives it */
     nf_binarise binarise;       /**< what is done to values when they are read */
     uint64_t binarise_seed;     /**< of static binarisation: a bit is a function of this seed, the row and the column */
-    const nf_source *source;    /**< gives values and context; NULL: the arrays do. Copied together with the nf_data */
+    /**
+     * [n], finite and >= 0, not all 0; NULL: all 1. How much each row counts in nf_maximum_likelihood(): survey or
+     * importance weights, or 0 for rows that are held out. nf_vae_elbo() and nf_vae_score() refuse weights.
+     */
+    const double *weight;
+    const nf_source *source; /**< gives values and context; NULL: the arrays do. Copied together with the nf_data */
 } nf_data;
 
 /* ---- minibatches ---- */
@@ -71,7 +76,8 @@ typedef struct nf_minibatches nf_minibatches;
  * Minibatches of `batch` rows. If batch is n or more, each step has all rows in order.
  * @param data what it points to is borrowed; the struct itself is copied
  * @return NULL on NF_EARG (NULL, batch 0, no rows or columns, not exactly one of x, bytes and source, a context without
- * columns or the reverse, ctx beside a source, sizes that overflow), NF_ENOMEM.
+ * columns or the reverse, ctx beside a source, sizes that overflow; numbers of x or ctx that are not finite, or outside
+ * [0, 1] where they are binarised: the message has row and column), NF_ENOMEM.
  */
 NF_API nf_minibatches *nf_minibatches_new(const nf_data *data, size_t batch);
 /** Releases the minibatches, but not the data. NULL is allowed. */

@@ -54,8 +54,9 @@ typedef struct nf_batch_norm_options {
  * B). State: mean [dim], variance [dim], number of steps. The batches of the first steps have equal weights until the
  * weight of the past reaches r. An initial batch that goes in inverse (nf_model_init) sets mean and variance. Without
  * one, the first step computes the identity (up to eps); if data lie 1e8 deviations (float: 1e4) or more from 0, their
- * variance is at first lost in rounding. A row whose sum is not finite keeps its statistics. nf_fit and
- * nf_objective_gradient move the state. The layer cannot be amortised.
+ * variance is at first lost in rounding. A row whose sum is not finite keeps its statistics. Variances are at most the
+ * largest number of nf_real (float: 3.4e38, a deviation of 1.8e19). nf_fit and nf_objective_gradient move the state.
+ * The layer cannot be amortised.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a decay not in [0, 1), an eps not between 0 and 1), NF_ENOMEM. Initialisation fails
  * with NF_ENOTFINITE if data are not finite.
@@ -140,12 +141,69 @@ typedef struct nf_soft_log_options {
  * The soft-log tail layer for posteriors with heavy tails (Andrade 2024, LOFT), elementwise. Forward, from base to
  * target, y = sign(x) (min(|x|, t) + log(1 + max(|x| - t, 0))). Draws that the layers before it have taken very far
  * therefore grow only as a logarithm beyond t, and stay finite. Put this layer after the layers that may diverge and
- * before a last nf_affine, which gives the target's location and scale. The inverse is the exponential. It is exact and
- * overflows to infinity beyond t + 709 (float: t + 88); with nf_invert it is the forward direction. No parameters.
+ * before a last nf_affine, which gives the target's location and scale. The inverse is the exponential. Its value grows
+ * to 2^1000 (float: 2^120) and no further, because the layers below would make NaN of infinity; its log-det is exact
+ * everywhere. So a density far out is 0 (-infinity as a logarithm). With nf_invert it is the forward direction. No
+ * parameters.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a threshold that is not above 0 or is above 1e15), NF_ENOMEM.
  */
 NF_API nf_flow *nf_soft_log(size_t dim, const nf_soft_log_options *options);
+
+/** Options of nf_sos_polynomial; zero means the default. */
+typedef struct nf_sos_polynomial_options {
+    size_t polynomials; /**< K, how many squares are added; 3 */
+    size_t degree;      /**< L, of each polynomial; 4, at most 31 */
+    double box;         /**< B: the map is a polynomial on [-B, B], and linear outside; 10 */
+    double min_slope;   /**< m, the least slope; 1e-3 */
+} nf_sos_polynomial_options;
+
+/**
+ * Sum-of-squares polynomials, elementwise (Jaini, Selby & Yu 2019):
+ *
+ *     y = c + integral from 0 to x of g(t / B) dt,   g(u) = 1/K sum_k (1 + sum_j a_kj u^j)^2 + m,   j = 0 .. L.
+ *
+ * The integral is exact. Outside [-B, B] the slope stays what it is at the end of the box, so that every finite x has a
+ * finite image and the inverse of a large y is found at once. Inside the box this is the transform of the package zuko,
+ * with the same numbers. theta, feature by feature: a [K x (L + 1)], c. With zero parameters y = (1 + m) x; the layer
+ * starts near that, with small random a, because equal polynomials would stay equal. The inverse is iterated
+ * (nf_monotone_solve()); if the density is what you need, take nf_invert(nf_sos_polynomial(...)).
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, a degree above 31, a box not in 1e-15..1e15, a least slope not in 1e-6..1),
+ * NF_ENOMEM.
+ */
+NF_API nf_flow *nf_sos_polynomial(size_t dim, const nf_sos_polynomial_options *options);
+
+/** Options of nf_monotone_net; zero means the default. */
+typedef struct nf_monotone_net_options {
+    size_t nodes;     /**< of the quadrature; 32, at most 256 */
+    double min_slope; /**< m, the least value of the integrand; 1e-3 */
+} nf_monotone_net_options;
+
+/**
+ * An unconstrained monotone net, elementwise (Wehenkel & Louppe 2019, UMNN). Feature i is
+ *
+ *     y_i = b_i + integral from 0 to x_i of f(t, c_i) dt,   f = log(1 + exp(net(t, c_i))) + m,
+ *
+ * by Gauss-Legendre quadrature: F(x) = x sum_k w_k f(x t_k, c). The log-det is that of F itself, log F'(x), in which
+ * the quadrature is differentiated, too, and not log f(x). So log-det, inverse and gradients are exact for the function
+ * that is computed, for any number of nodes. With smooth units and 32 nodes, F' and f agree to rounding; with few nodes
+ * for a rough net, F can differ from the integral, and where it is not increasing the sample has no result (NaN).
+ *
+ * The flow's context, feature by feature: b_i, then the net's own context c_i. A net without context makes a flow
+ * without context, and b is 0. Usually a net gives the context: nf_coupling_by_context(),
+ * nf_autoregressive_by_context() and nf_context_net(). theta: the net's, shared by features and samples.
+ *
+ * The net runs on all nodes at once; nothing is kept for gradients, but computed again. Dropout in the net is not used.
+ * It begins where its output gives a slope of 1, if its last weights are small (last_scale). The inverse is iterated
+ * (nf_monotone_solve()).
+ * @param net     one input, one output, any context; consumed. Its type must have a tangent (all nets of the library
+ * do): else calls give NF_EUNSUPPORTED
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (dim 0, too many nodes, a least slope not in 1e-6..0.5), NF_EDIM, NF_EUNSUPPORTED (the net
+ * draws noise), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options *options);
 
 NF_END_DECLS
 #endif

@@ -62,7 +62,9 @@ enum {
     NF_WARN_LOG_DET = 1u,  /**< a |log-det| was above 1000 + 20 per dimension: the flow is diverging */
     NF_WARN_SKIPPED = 2u,  /**< some steps were skipped */
     NF_WARN_REJECTED = 4u, /**< the target rejected some draws */
-    NF_WARN_FAILED = 8u    /**< some samples had no finite result and were left out */
+    NF_WARN_FAILED = 8u,   /**< some samples had no finite result and were left out */
+    /** The target still rejected more than 1 % of the draws at the end (nf_fit_report.accepted). See nf_elbo(). */
+    NF_WARN_SUPPORT = 16u
 };
 
 /** Options of nf_fit; zeros mean the defaults. */
@@ -108,6 +110,7 @@ typedef struct nf_fit_report {
     uint64_t steps;        /**< steps made, skipped ones included */
     uint64_t skipped;      /**< bad steps: nothing was moved */
     uint64_t rejected;     /**< draws that the target rejected, over all steps */
+    double accepted;       /**< share of draws that the target accepted: running mean at the end, like `loss` */
     uint64_t failed;       /**< samples that had no finite result and were left out, over all steps */
     double loss;           /**< running mean of the loss at the end */
     double best;           /**< best validation loss; without validation, best running mean */

@@ -15,6 +15,7 @@
 #include <nflow/net.h>
 #include <nflow/flow.h>
 #include <nflow/combine.h>
+#include <nflow/monotone.h>
 #include <nflow/elementwise.h>
 #include <nflow/linear.h>
 #include <nflow/residual.h>

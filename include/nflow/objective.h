@@ -23,8 +23,8 @@ typedef struct nf_sums {
     double loss;               /**< sum over samples */
     double term[NF_MAX_TERMS]; /**< sums of the parts, as nf_objective_type.terms names them */
     double worst_log_det;      /**< the largest |log-det| of the step (a maximum, not a sum) */
-    size_t rejected;           /**< draws that the target rejected */
-    size_t failed; /**< samples left out because they have no result; the library counts them, see nf_leave_out() */
+    double rejected;           /**< draws that the target rejected */
+    double failed; /**< samples left out because they have no result; the library counts them, see nf_leave_out() */
 } nf_sums;
 
 /**
@@ -39,6 +39,17 @@ typedef struct nf_step {
     size_t total;  /**< samples of the whole step: nf_objective_batch() */
     bool gradient; /**< false: the loss alone */
 } nf_step;
+
+/** The result of one step: means over the accepted samples, which are those that neither failed nor were rejected. */
+typedef struct nf_step_report {
+    double loss;               /**< mean loss; NaN if there is no accepted sample */
+    double term[NF_MAX_TERMS]; /**< means of the parts */
+    double grad_norm;          /**< Euclidean norm of the mean gradient, before clipping */
+    double worst_log_det;      /**< the largest |log-det| */
+    size_t n;                  /**< samples drawn */
+    size_t rejected;           /**< samples the target rejected */
+    size_t failed;             /**< samples without a finite result */
+} nf_step_report;
 
 /** The table of an objective type. */
 typedef struct nf_objective_type {
@@ -68,6 +79,19 @@ typedef struct nf_objective_type {
     /** Releases self. */
     void (*destroy)(void *self);
     unsigned internal; /**< the library's own: 0 */
+    /**
+     * Turns the sums of a step into its report. Called by one thread, once a step when the sums over all tiles (and
+     * ranks) are known, and once for the running means of a fit, whose sums are averages over steps. *report has
+     * already the means over the accepted samples; the hook may change `loss` and `term`. NULL: they stay.
+     * @return the number by which the sum of gradients is divided to give the gradient of report->loss. Without the
+     * hook this is the number of accepted samples.
+     */
+    double (*means)(void *self, const nf_step *step, const nf_sums *sums, nf_step_report *report);
+    /**
+     * What the objective can say about samples that were rejected or failed, for the message of a fit that ends in
+     * NF_ENOTFINITE: "" if nothing. Owned by the objective. May be NULL.
+     */
+    const char *(*explain)(void *self);
 } nf_objective_type;
 
 /** A new objective over `model` (borrowed), with `n` samples a step. It owns `self`, also on failure. */
@@ -80,17 +104,6 @@ NF_API nf_model *nf_objective_model(const nf_objective *o);
 NF_API size_t nf_objective_batch(const nf_objective *o);
 /** The table of its type, borrowed; complete, also where the caller gave a smaller one. NULL if `o` is NULL. */
 NF_API const nf_objective_type *nf_objective_table(const nf_objective *o);
-
-/** The result of one step: means over the accepted samples, which are those that neither failed nor were rejected. */
-typedef struct nf_step_report {
-    double loss;               /**< mean loss; NaN if there is no accepted sample */
-    double term[NF_MAX_TERMS]; /**< means of the parts */
-    double grad_norm;          /**< Euclidean norm of the mean gradient, before clipping */
-    double worst_log_det;      /**< the largest |log-det| */
-    size_t n;                  /**< samples drawn */
-    size_t rejected;           /**< samples the target rejected */
-    size_t failed;             /**< samples without a finite result */
-} nf_step_report;
 
 /**
  * The loss of a step, without its gradient. `ws` NULL: a temporary workspace.

@@ -12,9 +12,9 @@ typedef struct nf_target nf_target; /**< an unnormalised log density over R^d */
 /**
  * Evaluates a batch of n points x [n x d], row-major: log_p[i] = log p(x_i) + const, and, unless grad is NULL,
  * grad[i x d] = d log p / dx. To reject a draw outside the support, the callback sets rejected[i] = 1 (it is 0 before
- * the call). The other outputs of this draw are then ignored. The callback may say why by nf_error(NF_ETARGET, "why"),
- * for nf_target_rejection(). If one call rejects several points, the text of its last nf_error() counts as that of the
- * first of these points.
+ * the call). A log_p[i] of -infinity or NaN rejects the draw, too. The other outputs of this draw are then ignored. The
+ * callback may say why by nf_error(NF_ETARGET, "why"), for nf_target_rejection(). If one call rejects several points,
+ * the text of its last nf_error() counts as that of the first of these points.
  * @return 0. Anything else is fatal and ends the computation with NF_ETARGET; with `return nf_error(NF_ETARGET, ...)`
  * the callback's own message remains.
  */
@@ -22,8 +22,10 @@ typedef int nf_target_fn(void *user, size_t n, size_t d, const double *x, double
                          unsigned char *rejected);
 /**
  * Evaluates one point, x [d] and grad [d] (NULL: not wanted).
- * @return 0; > 0 to reject the draw; < 0 if the error is fatal. Before it returns one of the last two, the callback may
- * leave its own words by nf_error(NF_ETARGET, "why"), as in a batch.
+ * @return 0; 1 (or any other positive number but NF_ETARGET) to reject the draw; NF_ETARGET or a negative number if the
+ * error is fatal, so that `return nf_error(NF_ETARGET, "why")` is fatal as it is in a batch. A callback that rejects
+ * may leave its own words by nf_error(NF_ETARGET, "why") before it returns 1. A *log_p of -infinity or NaN rejects the
+ * draw, too.
  */
 typedef int nf_target_point_fn(void *user, size_t d, const double *x, double *log_p, double *grad);
 
@@ -79,11 +81,12 @@ NF_API NF_CHECKED nf_status nf_target_eval(const nf_target *t, size_t n, const d
                                            unsigned char *rejected);
 
 /**
- * Why the first draw was rejected: the text of the callback's nf_error(). "" as long as the callback has left no text
- * for a rejected draw. The library keeps the text of the lowest sample of the first step (or call of nf_target_eval())
- * that has such texts, so the text does not depend on threads. If this function is called before that step has ended,
- * the text that is known then is kept. Points that only finite differences need do not count. Any thread may call this.
- * The text is owned by the target, and never changes once it is not "".
+ * Why and where the first draw was rejected, or had no finite gradient: the text of the callback's nf_error() or, if it
+ * left none, what its log p was; then the first coordinates of the point. "" as long as there was no such draw. The
+ * library keeps the text of the lowest sample of the first step (or call of nf_target_eval()) that has rejected draws,
+ * so the text does not depend on threads. If this function is called before that step has ended, the text that is known
+ * then is kept. Points that only finite differences need do not count. Any thread may call this. The text is owned by
+ * the target, and never changes once it is not "".
  */
 NF_API const char *nf_target_rejection(const nf_target *t);
 

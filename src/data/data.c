@@ -11,8 +11,24 @@
 #include "base/memory.h"
 #include "math/noise.h"
 #include "base/status.h"
+#include <math.h>
 
 enum { COLUMNS = 32 }; /* columns that are copied while a row is in cache */
+
+nf_status nfi_data_check(size_t n, size_t dim, const nf_real *x, bool probabilities, const char *array, const char *who)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < dim; c++) {
+            const double v = (double)x[i * dim + c];
+            if (!isfinite(v))
+                return nf_error(NF_EARG, "%s: data->%s is %g in row %zu, column %zu", who, array, v, i, c);
+            if (probabilities && (v < 0 || v > 1))
+                return nf_error(NF_EARG,
+                                "%s: data->%s is %g in row %zu, column %zu, but probabilities must be in [0, 1]", who,
+                                array, v, i, c);
+        }
+    return NF_OK;
+}
 
 static nf_status check(const nf_data *d, const char *who)
 {
@@ -37,7 +53,8 @@ static nf_status check(const nf_data *d, const char *who)
                         d->ctx ? "given" : "NULL");
     if ((int)d->binarise < NF_GREY || d->binarise > NF_BINARISE_THRESHOLD)
         return nf_error(NF_EARG, "%s: data->binarise is %d, which is no way to binarise", who, (int)d->binarise);
-    return NF_OK;
+    nf_status status = d->x ? nfi_data_check(d->n, d->dim, d->x, d->binarise != NF_GREY, "x", who) : NF_OK;
+    return status == NF_OK && d->ctx ? nfi_data_check(d->n, d->n_ctx, d->ctx, false, "ctx", who) : status;
 }
 
 nf_status nfi_data_open(nfi_data *r, const nf_data *data, const char *who)

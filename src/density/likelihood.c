@@ -1,9 +1,12 @@
 /*
  * Maximum likelihood over minibatches of a data set: loss = -log q(x), or -log q(x | context), by the change of
  * variables log q(x) = log base(f^-1(x)) + log|det d f^-1/dx|. data/minibatch.c shuffles the samples; data/data.c
- * reads and binarises them.
+ * reads and binarises them. With weights w_i of mean w over all n rows, the loss of a batch of b rows is
+ *
+ *     -sum_i w_i log q(x_i) / (b w),   whose mean over batches is -sum_i w_i log q(x_i) / sum_i w_i over all rows.
  */
 #include "base/memory.h"
+#include "object/pack.h"
 #include "object/tree.h"
 #include "data/minibatch.h"
 #include <math.h>
@@ -14,7 +17,14 @@ typedef struct likelihood {
     const nf_object *dist;
     nf_minibatches *rows;
     size_t dim, n_ctx;
+    const double *weight; /* [rows], or NULL */
+    double mean_weight;
 } likelihood;
+
+static double weight_of(const likelihood *l, const nf_pass *p, size_t first, size_t s)
+{
+    return l->weight ? l->weight[nf_minibatches_row(l->rows, first + (p->noise.column ? p->noise.column[s] : s))] : 1;
+}
 
 static nf_status begin(void *self, const nf_step *step)
 {
@@ -46,11 +56,12 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
     for (size_t s = 0; s < n; s++) {
         double size = fabs(log_det[s]);
         sums->worst_log_det = size > sums->worst_log_det ? size : sums->worst_log_det;
-        sums->loss -= log_p[s];
-        sums->term[0] += log_p[s];
+        const double w = weight_of(l, p, first, s);
+        sums->loss -= w * log_p[s];
+        sums->term[0] += w * log_p[s];
+        g_log_p[s] = (nf_real)-w;
     }
-    for (size_t s = 0; s < ld; s++)
-        g_log_p[s] = s < n ? NF_R(-1) : 0;
+    nfi_pad_zero(1, n, ld, g_log_p);
     return g ? nf_dist_score_vjp(l->dist, &pass, x, saved, g_log_p, NULL, g) : NF_OK;
 }
 
@@ -61,6 +72,34 @@ static nf_status backward(void *self, const nf_pass *p, size_t first, void *save
     nf_status st = score(self, p, first, sums, g);
     nf_arena_rewind(p->scratch, mark);
     return st;
+}
+
+static double means(void *self, const nf_step *step, const nf_sums *sums, nf_step_report *report)
+{
+    const likelihood *l = self;
+    const double divisor = ((double)step->total - sums->failed) * l->mean_weight;
+    report->loss = sums->loss / divisor;
+    report->term[0] = sums->term[0] / divisor;
+    return divisor;
+}
+
+/* The mean of the weights; negative if they are not weights, and there is a message. */
+static double mean_weight(const nf_data *d, const char *who)
+{
+    double mean = 0;
+    for (size_t i = 0; d->weight && i < d->n; i++) {
+        if (!(d->weight[i] >= 0 && d->weight[i] < INFINITY)) {
+            nf_error(NF_EARG, "%s: data->weight is %g in row %zu, but must be finite and at least 0", who, d->weight[i],
+                     i);
+            return -1;
+        }
+        mean += d->weight[i] / (double)d->n;
+    }
+    if (d->weight && !(mean > 0 && mean < INFINITY)) {
+        nf_error(NF_EARG, "%s: the mean of data->weight is %g, but must be above 0 and finite", who, mean);
+        return -1;
+    }
+    return d->weight ? mean : 1;
 }
 
 static void destroy(void *self)
@@ -76,6 +115,7 @@ static const nf_objective_type likelihood_type = {.name = "maximum likelihood",
                                                   .begin = begin,
                                                   .backward = backward,
                                                   .destroy = destroy,
+                                                  .means = means,
                                                   .internal = NFI_HANDS_GRADIENT_ON};
 
 nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options)
@@ -101,7 +141,9 @@ nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const 
         return NULL;
     *l = (likelihood){.dist = o, .dim = shape->dim_out, .n_ctx = shape->n_ctx};
     l->rows = nfi_minibatches_new(data, options && options->batch ? options->batch : 100, who);
-    if (!l->rows) {
+    l->weight = l->rows ? data->weight : NULL;
+    l->mean_weight = l->rows ? mean_weight(data, who) : -1;
+    if (l->mean_weight < 0) {
         destroy(l);
         return NULL;
     }

@@ -59,6 +59,35 @@ static nf_status begin_step(nf_fitter *f)
     return nfi_step_begin(&f->engine, &(nf_step){.seed = f->options.seed, .step = t, .gradient = true});
 }
 
+static void average(double *mean, double value, double share)
+{
+    *mean += (value - *mean) * share;
+}
+
+/* The running loss is made of running sums, not of losses: a step whose draws were all rejected has no loss, but counts
+   in the share of accepted draws. */
+static void add_to_running_means(nf_fitter *f)
+{
+    const nf_sums *s = &f->engine.all;
+    nf_sums *mean = &f->now.sums;
+    f->now.mean_count += f->now.mean_count < MEAN_STEPS;
+    const double share = 1 / (double)f->now.mean_count, n = (double)f->step.n;
+    average(&mean->loss, s->loss, share);
+    for (size_t k = 0; k < NF_MAX_TERMS; k++)
+        average(&mean->term[k], s->term[k], share);
+    average(&mean->rejected, s->rejected, share);
+    average(&mean->failed, s->failed, share);
+    nf_step_report r;
+    nfi_step_means(f->o, &f->engine.step, mean, &r);
+    f->now.report.loss = r.loss;
+    f->now.report.accepted = 1 - mean->rejected / (n - mean->failed);
+}
+
+static bool none_accepted(const nf_sums *s, size_t n)
+{
+    return s->rejected > 0 && s->rejected + s->failed == (double)n;
+}
+
 static nf_status end_step(nf_fitter *f)
 {
     f->engine.moved = false;
@@ -70,15 +99,16 @@ static nf_status end_step(nf_fitter *f)
     report->rejected += f->step.rejected;
     report->worst_log_det = fmax(report->worst_log_det, f->step.worst_log_det);
     report->failed += f->step.failed;
-    if (!usable(f, &f->step)) {
+    const bool good = usable(f, &f->step);
+    if (good || none_accepted(&f->engine.all, f->step.n))
+        add_to_running_means(f);
+    if (!good) {
         report->skipped++;
         f->now.bad_in_a_row++;
         return NF_OK;
     }
     f->now.bad_in_a_row = 0;
     f->now.moves++;
-    f->now.mean_count += f->now.mean_count < MEAN_STEPS;
-    report->loss += (f->step.loss - report->loss) / (double)f->now.mean_count;
     f->engine.moved = true;
     return NF_OK;
 }

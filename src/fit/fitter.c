@@ -13,6 +13,8 @@
 #include <string.h>
 #include <time.h>
 
+#define LEAST_ACCEPTED 0.99 /* a smaller share of accepted draws gives NF_WARN_SUPPORT */
+
 double nfi_fit_clock(void)
 {
     struct timespec t;
@@ -210,7 +212,8 @@ static void complete(const nf_fitter *f, nf_fit_report *report)
     const size_t dim = f->m->o->total.dim_out;
     report->warnings = (report->worst_log_det > 1000 + 20 * (double)dim ? NF_WARN_LOG_DET : 0u) |
                        (report->skipped ? NF_WARN_SKIPPED : 0u) | (report->rejected ? NF_WARN_REJECTED : 0u) |
-                       (report->failed ? NF_WARN_FAILED : 0u);
+                       (report->failed ? NF_WARN_FAILED : 0u) |
+                       (report->rejected && report->accepted < LEAST_ACCEPTED ? NF_WARN_SUPPORT : 0u);
     report->bytes = nf_workspace_bytes(f->ws);
 }
 
@@ -232,6 +235,16 @@ static nf_status make_run(nf_fitter *f)
         nfi_engine_end(&f->engine);
     }
     return x->exchanged < wanted ? nfi_exchange_leave(x, f->o, status) : status;
+}
+
+static nf_status not_finite(const nf_fitter *f, uint64_t steps)
+{
+    const nf_objective_type *type = f->o->type;
+    const char *why = type->explain ? type->explain(f->o->self) : "";
+    return nf_error(NF_ENOTFINITE,
+                    "nf_fit: %zu steps in a row had a non-finite loss or gradient, the last step %llu%s%s%s%s",
+                    (size_t)f->now.bad_in_a_row, (unsigned long long)(f->options.first_step + steps - 1),
+                    *why ? " (" : "", *why ? type->name : "", *why ? ": " : "", *why ? why : "");
 }
 
 static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
@@ -258,9 +271,7 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
     if (report)
         *report = end.report;
     if (status == NF_OK && end.report.reason == NF_STOP_NOTFINITE)
-        status =
-            nf_error(NF_ENOTFINITE, "nf_fit: %zu steps in a row had a non-finite loss or gradient, the last step %llu",
-                     (size_t)f->now.bad_in_a_row, (unsigned long long)(f->options.first_step + end.report.steps - 1));
+        status = not_finite(f, end.report.steps);
     return status == NF_OK ? left : status;
 }
 

@@ -31,6 +31,7 @@ typedef struct nfi_fit_progress {
     uint64_t moves;     /* steps that moved the parameters */
     uint64_t evaluated; /* the number of steps at the last evaluation */
     uint64_t mean_count, bad_in_a_row, not_better;
+    nf_sums sums; /* the running mean of the steps' sums, of which the running loss is made */
     double validation;
 } nfi_fit_progress;
 

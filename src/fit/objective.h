@@ -82,7 +82,9 @@ typedef struct nfi_engine {
     nfi_team team;
     atomic_size_t next;
     nf_mark mark; /* of ws->shared before a step takes memory there */
+    nf_sums all;  /* of the whole step */
     nf_step_report report;
+    double divisor;         /* the sum of gradients divided by it is the mean gradient */
     nfi_exchange *exchange; /* NULL: one process alone */
 } nfi_engine;
 
@@ -101,6 +103,10 @@ nf_status nfi_exchange_leave(nfi_exchange *x, const nf_objective *o, nf_status s
 /* Adds up a step's gradient, sums and statistics [n_state] over all ranks. One thread calls this function. Returns
    NF_ESTOP, and sets x->ended, if a rank has stopped; returns another error if a rank has failed. */
 nf_status nfi_exchange_step(nfi_exchange *x, nf_real *gradient, const nf_objective *o, nf_sums *sums, double *stats);
+
+/* Fills a report with means over the accepted samples, or what the objective makes of its sums. Returns the number by
+   which the sum of gradients is to be divided. */
+double nfi_step_means(const nf_objective *o, const nf_step *step, const nf_sums *sums, nf_step_report *report);
 
 /* Begins an engine for an objective; nfi_engine_end releases it. `exchange` is borrowed. If it is NULL or has no
    ranks, one process makes the steps. */

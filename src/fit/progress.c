@@ -44,6 +44,14 @@ enum { TEXT = 256 };
     X("average", options.average)                  \
     X("loss", now.report.loss)                     \
     X("best", now.report.best)                     \
+    X("accepted", now.report.accepted)             \
+    X("running_loss", now.sums.loss)               \
+    X("running_term_0", now.sums.term[0])          \
+    X("running_term_1", now.sums.term[1])          \
+    X("running_term_2", now.sums.term[2])          \
+    X("running_term_3", now.sums.term[3])          \
+    X("running_rejected", now.sums.rejected)       \
+    X("running_failed", now.sums.failed)           \
     X("worst_log_det", now.report.worst_log_det)   \
     X("validation", now.validation)                \
     X("seconds", now.report.seconds)

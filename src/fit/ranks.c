@@ -128,8 +128,8 @@ static void pack(nfi_exchange *x, size_t n_state, const nf_sums *sums, const dou
 {
     x->sums[NFI_R_LOSS] = sums->loss;
     memcpy(x->sums + NFI_R_TERMS, sums->term, sizeof sums->term);
-    x->sums[NFI_R_REJECTED] = (double)sums->rejected;
-    x->sums[NFI_R_LEFT_OUT] = (double)sums->failed;
+    x->sums[NFI_R_REJECTED] = sums->rejected;
+    x->sums[NFI_R_LEFT_OUT] = sums->failed;
     x->sums[NFI_R_FAILED] = x->sums[NFI_R_STOPPED] = 0;
     for (size_t k = 0; k < n_state; k++)
         x->sums[NFI_R_STATS + k] = stats[k];
@@ -141,8 +141,8 @@ static void unpack(const nfi_exchange *x, size_t n_state, nf_sums *sums, double 
 {
     sums->loss = x->sums[NFI_R_LOSS];
     memcpy(sums->term, x->sums + NFI_R_TERMS, sizeof sums->term);
-    sums->rejected = (size_t)x->sums[NFI_R_REJECTED];
-    sums->failed = (size_t)x->sums[NFI_R_LEFT_OUT];
+    sums->rejected = x->sums[NFI_R_REJECTED];
+    sums->failed = x->sums[NFI_R_LEFT_OUT];
     sums->worst_log_det = x->maxima[NFI_R_WORST_LOG_DET];
     for (size_t k = 0; k < n_state; k++)
         stats[k] = x->sums[NFI_R_STATS + k];

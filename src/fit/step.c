@@ -34,16 +34,23 @@ static void add_up(nfi_engine *e)
         }
 }
 
-/* The report has means over the accepted samples. */
+double nfi_step_means(const nf_objective *o, const nf_step *step, const nf_sums *sums, nf_step_report *report)
+{
+    const double accepted = (double)step->total - sums->rejected - sums->failed;
+    *report = (nf_step_report){.loss = sums->loss / accepted,
+                               .n = step->total,
+                               .worst_log_det = sums->worst_log_det,
+                               .rejected = (size_t)sums->rejected,
+                               .failed = (size_t)sums->failed};
+    for (size_t k = 0; k < NF_MAX_TERMS; k++)
+        report->term[k] = sums->term[k] / accepted;
+    return o->type->means ? o->type->means(o->self, step, sums, report) : accepted;
+}
+
 static void fill_report(nfi_engine *e)
 {
-    const nf_sums all = e->sums[0];
-    double accepted = (double)(e->step.total - all.rejected - all.failed);
-    e->report = (nf_step_report){
-        .loss = all.loss / accepted, .n = e->step.total, .rejected = all.rejected, .failed = all.failed};
-    for (size_t k = 0; k < NF_MAX_TERMS; k++)
-        e->report.term[k] = all.term[k] / accepted;
-    e->report.worst_log_det = all.worst_log_det;
+    e->all = e->sums[0];
+    e->divisor = nfi_step_means(e->o, &e->step, &e->all, &e->report);
 }
 
 /* ---- reduction ---- */
@@ -99,8 +106,7 @@ static void reduce(nfi_engine *e, size_t thread, size_t n_threads)
     if (e->exchange && !exchange(e, thread, n_threads))
         return;
     nf_real *g = e->sum.part[0];
-    double accepted = (double)(e->step.total - e->report.rejected - e->report.failed);
-    nf_real scale = accepted > 0 ? (nf_real)(1 / accepted) : 0;
+    nf_real scale = e->divisor > 0 ? (nf_real)(1 / e->divisor) : 0;
     const size_t end = nfi_team_share(e->n_blocks, thread + 1, n_threads);
     for (size_t b = nfi_team_share(e->n_blocks, thread, n_threads); b < end; b++) {
         size_t first = b * NFI_BLOCK, last = block_end(b, e->sum.length);

@@ -99,6 +99,6 @@ nf_status nfi_tile_backward(void *engine, size_t tile, size_t first, size_t n, s
     }
     if (p.n == 0 && nfi_is_fresh(&grad) && e->step.gradient) /* all samples failed, so no hook has written it */
         memset(g, 0, shape->n_params * sizeof *g);
-    e->sums[shard].failed += live.n_failed;
+    e->sums[shard].failed += (double)live.n_failed;
     return status;
 }

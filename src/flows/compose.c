@@ -73,6 +73,19 @@ nf_flow *nfi_read_flow(nf_reader *r, size_t i)
     return (nf_flow *)o;
 }
 
+nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose)
+{
+    nf_object *net = nf_read_child(r, i);
+    if (net && nfi_as_net(net))
+        return (nf_net *)net;
+    if (net)
+        nf_error(NF_EFORMAT, "part %zu of %s is a %s where a net is needed", i, whose, nf_object_name(net));
+    else
+        nf_error(NF_EFORMAT, "part %zu of %s, a net, is missing", i, whose);
+    nf_object_free(net);
+    return NULL;
+}
+
 nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
                       nf_arena *memory)
 {

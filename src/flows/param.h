@@ -52,10 +52,20 @@ static inline nf_real *nfi_param_alloc(const nf_pass *p, nf_arena *a, size_t row
 
 #ifdef NF_SINGLE
 #define NFI_MIN_NORMAL 1.17549435e-38F
+#define NFI_LARGEST 3.40282347e+38F
+#define NFI_FAR 0x1p120F /* stands for numbers that would overflow where infinity would become NaN */
 #define NFI_EPSILON 1.1920929e-7F
 #else
 #define NFI_MIN_NORMAL 2.2250738585072014e-308
+#define NFI_LARGEST 1.7976931348623157e+308
+#define NFI_FAR 0x1p1000
 #define NFI_EPSILON 2.220446049250313e-16
 #endif
+
+/* A positive number that has become 0 by underflow, or nearly, becomes the smallest normal one. NaN stays NaN. */
+NFI_INLINE nf_real nfi_positive(nf_real v)
+{
+    return v < NFI_MIN_NORMAL ? NFI_MIN_NORMAL : v;
+}
 
 #endif

@@ -27,7 +27,8 @@ static nf_status sample_tile(void *user, size_t first, size_t n, size_t ld, nfi_
         status = nf_dist_sample(j->m->o, &p, x, log_q, &saved);
     if (status != NF_OK)
         return status;
-    nfi_spoil_counted(&p, memory, dim, x, log_q);
+    const size_t n_ctx = j->m->o->total.n_ctx;
+    nfi_spoil_counted(&p, memory, &(nfi_flow_of_tile){.n_ctx = n_ctx, .n_y = dim, .y = x, .log = log_q});
     nfi_unpack(n, dim, x, ld, j->y + first * dim, dim);
     if (j->log)
         memcpy(j->log + first, log_q, n * sizeof *log_q);
@@ -58,7 +59,8 @@ static nf_status score_tile(void *user, size_t first, size_t n, size_t ld, nfi_t
         status = nf_dist_score(j->m->o, &p, x, log_p, &saved);
     if (status != NF_OK)
         return status;
-    nfi_spoil_counted(&p, memory, 0, NULL, log_p);
+    const nf_shape *s = &j->m->o->total;
+    nfi_spoil_counted(&p, memory, &(nfi_flow_of_tile){.n_x = s->dim_out, .x = x, .n_ctx = s->n_ctx, .log = log_p});
     memcpy(j->log + first, log_p, n * sizeof *log_p);
     return NF_OK;
 }

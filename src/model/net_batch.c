@@ -23,7 +23,8 @@ static nf_status net_tile(void *user, size_t first, size_t n, size_t ld, nfi_thr
         status = nf_net_apply(j->m->o, &p, x, y, &saved);
     if (status != NF_OK)
         return status;
-    nfi_spoil_counted(&p, memory, s->dim_out, y, NULL);
+    const nfi_flow_of_tile io = {.n_x = s->dim_in, .x = x, .n_ctx = s->n_ctx, .n_y = s->dim_out, .y = y};
+    nfi_spoil_counted(&p, memory, &io);
     nfi_unpack(n, s->dim_out, y, ld, j->y + first * s->dim_out, s->dim_out);
     return NF_OK;
 }

@@ -52,6 +52,13 @@ static nf_status apply(const job *j, size_t first, tile *t)
     return nf_flow_apply(j->flow, j->direction, &t->p, t->x, t->y, t->log_det, &t->saved);
 }
 
+static size_t spoil(const job *j, const tile *t, unsigned char *flags)
+{
+    const nfi_flow_of_tile io = {
+        .n_x = j->rows_in, .x = t->x, .n_ctx = j->flow->total.n_ctx, .n_y = j->rows_out, .y = t->y, .log = t->log_det};
+    return nfi_spoil(&t->p, &io, flags);
+}
+
 static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
 {
     const job *j = user;
@@ -59,7 +66,7 @@ static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, n
     nf_status status = apply(j, first, &t);
     if (status != NF_OK)
         return status;
-    nfi_spoil_counted(&t.p, memory, j->rows_out, t.y, t.log_det);
+    memory->failed += spoil(j, &t, NULL);
     nfi_unpack(n, j->rows_out, t.y, ld, j->y + first * j->rows_out, j->rows_out);
     if (j->log_det)
         memcpy(j->log_det + first, t.log_det, n * sizeof *t.log_det);
@@ -115,7 +122,7 @@ static nf_status apply_left(const job *j, size_t first, nfi_thread *memory, nfi_
         status = apply(j, first, t);
         if (status != NF_OK)
             return status;
-        nfi_spoil(&t->p, j->rows_out, t->y, t->log_det, live->failed);
+        spoil(j, t, live->failed);
         if (!nfi_live_drop(live, &t->p) || t->p.n == 0)
             return NF_OK;
         nf_arena_rewind(&memory->tape, tape);

@@ -13,33 +13,10 @@ const char *nfi_kind_name(nfi_kind kind)
 static const nf_net_type *const nets[] = {
     &nfi_mlp_type, &nfi_gated_mlp_type, &nfi_maxout_mlp_type, &nfi_residual_mlp_type, &nfi_masked_net_type,
 };
-static const nf_flow_type *const flows[] = {
-    NFI_CONSTRAINT_TYPES,
-    &nfi_blocks_type,
-    &nfi_chain_type,
-    &nfi_invert_type,
-    &nfi_amortized_type,
-    &nfi_coupling_type,
-    &nfi_on_context_type,
-    &nfi_autoregressive_type,
-    &nfi_affine_type,
-    &nfi_actnorm_type,
-    &nfi_batch_norm_type,
-    &nfi_shift_type,
-    &nfi_scaled_affine_type,
-    &nfi_spline_type,
-    &nfi_lu_linear_type,
-    &nfi_full_affine_type,
-    &nfi_low_rank_affine_type,
-    &nfi_permutation_type,
-    &nfi_soft_log_type,
-    &nfi_planar_type,
-    &nfi_radial_type,
-    &nfi_householder_type,
-    &nfi_sylvester_type,
-    &nfi_context_net_type,
-    &nfi_coupling_by_context_type,
-    &nfi_autoregressive_by_context_type,
+static const nf_flow_type *const flows[] = {NFI_CONSTRAINT_TYPES,
+#define NFI_ROW(name) &nfi_##name##_type,
+                                            NFI_FLOW_TYPES(NFI_ROW)
+#undef NFI_ROW
 };
 static const nf_dist_type *const dists[] = {
     &nfi_normal_type,  &nfi_student_t_type, &nfi_logistic_type,

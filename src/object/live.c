@@ -48,22 +48,24 @@ bool nf_leave_out(const nf_pass *p, const double *value)
     return any && p->failed;
 }
 
-size_t nfi_spoil(const nf_pass *p, size_t rows, nf_real *y, double *log, unsigned char *flags)
+size_t nfi_spoil(const nf_pass *p, const nfi_flow_of_tile *io, unsigned char *flags)
 {
     size_t count = 0;
     nf_real mark[NFI_WIDEST] = {0};
-    nfi_mark_nan(rows, p->ld, y, mark);
+    nfi_mark_nan(io->n_x, p->ld, io->x, mark);
+    nfi_mark_nan(io->n_ctx, p->ld, p->ctx, mark);
+    nfi_mark_nan(io->n_y, p->ld, io->y, mark);
     for (size_t s = 0; s < p->n; s++) {
-        const bool failed = isnan(mark[s]) || (log && isnan(log[s]));
+        const bool failed = isnan(mark[s]) || (io->log && isnan(io->log[s]));
         if (flags)
             flags[s] = failed;
         if (!failed)
             continue;
         count++;
-        for (size_t r = 0; r < rows; r++)
-            y[r * p->ld + s] = NAN;
-        if (log)
-            log[s] = NAN;
+        for (size_t r = 0; r < io->n_y; r++)
+            io->y[r * p->ld + s] = NAN;
+        if (io->log)
+            io->log[s] = NAN;
     }
     return count;
 }

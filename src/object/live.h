@@ -23,13 +23,22 @@ void nfi_live_resume(nfi_live *l, nf_pass *p, size_t n_failed, const uint32_t *c
    whether any sample was marked. */
 bool nfi_live_drop(nfi_live *l, nf_pass *p);
 
-/* For batch calls: a sample has failed if it has a NaN in y [rows x ld] or in `log` [n] (NULL: there is none). All its
-   numbers in y and `log` become NaN. Returns how many samples failed; `flags` [n], if not NULL, says which. */
-size_t nfi_spoil(const nf_pass *p, size_t rows, nf_real *y, double *log, unsigned char *flags);
+/* What enters and leaves a tile of a batch call. Arrays may be NULL if their length is 0. */
+typedef struct nfi_flow_of_tile {
+    size_t n_x, n_ctx, n_y;
+    const nf_real *x; /* [n_x x ld]; the context is that of the pass, [n_ctx x ld] */
+    nf_real *y;       /* [n_y x ld] */
+    double *log;      /* [n] or NULL */
+} nfi_flow_of_tile;
+
+/* For batch calls: a sample has failed if it has a NaN in x, in the context, in y or in `log`. NaN in what enters is
+   looked for because a layer need not read every feature. All numbers of a failed sample in y and `log` become NaN.
+   Returns how many samples failed; `flags` [n], if not NULL, says which. */
+size_t nfi_spoil(const nf_pass *p, const nfi_flow_of_tile *io, unsigned char *flags);
 /* The same for a batch call, whose thread counts its samples without a result. */
-static inline void nfi_spoil_counted(const nf_pass *p, nfi_thread *memory, size_t rows, nf_real *y, double *log)
+static inline void nfi_spoil_counted(const nf_pass *p, nfi_thread *memory, const nfi_flow_of_tile *io)
 {
-    memory->failed += nfi_spoil(p, rows, y, log, NULL);
+    memory->failed += nfi_spoil(p, io, NULL);
 }
 
 #endif

@@ -37,7 +37,7 @@ static nf_status decode_tile(void *user, size_t first, size_t n, size_t ld, nfi_
     nf_status status = nf_net_apply(nf_child(vae, NFI_DECODER), &decoder, z, a, NULL);
     if (status == NF_OK) {
         nfi_likelihood_mean(nfi_vae_likelihood(vae), dim, ld, a, mean);
-        nfi_spoil_counted(&p, memory, dim, mean, NULL);
+        nfi_spoil_counted(&p, memory, &(nfi_flow_of_tile){.n_x = dim_z, .x = z, .n_y = dim, .y = mean});
         nfi_unpack(n, dim, mean, ld, job->out + first * dim, dim);
     }
     return status;
@@ -73,7 +73,8 @@ static nf_status encode_tile(void *user, size_t first, size_t n, size_t ld, nfi_
         status = nfi_draw_sample(&draw, nf_child(vae, NFI_POSTERIOR), &posterior, ctx, p.scratch);
     if (status != NF_OK)
         return status;
-    nfi_spoil_counted(&p, memory, dim_z, draw.z, draw.log_q);
+    const nfi_flow_of_tile io = {.n_x = dim, .x = x, .n_y = dim_z, .y = draw.z, .log = draw.log_q};
+    nfi_spoil_counted(&p, memory, &io);
     nfi_unpack(n, dim_z, draw.z, ld, job->out + first * dim_z, dim_z);
     for (size_t s = 0; s < n && job->log_q; s++)
         job->log_q[first + s] = draw.log_q[s];

@@ -163,15 +163,9 @@ nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options
     if (!vae || nfi_check_schedule("nf_vae_elbo", "joint", &options->joint) != NF_OK ||
         nfi_check_schedule("nf_vae_elbo", "kl", &options->kl) != NF_OK)
         return NULL;
-    nf_minibatches *rows = nfi_minibatches_new(data, options->batch ? options->batch : 100, "nf_vae_elbo");
+    nf_minibatches *rows = nfi_vae_rows(vae, data, options->batch ? options->batch : 100, "nf_vae_elbo");
     if (!rows)
         return NULL;
-    if (data->dim != vae->total.dim_in) {
-        nf_error(NF_EDIM, "nf_vae_elbo: the data have %zu columns, but the encoder takes %zu rows", data->dim,
-                 vae->total.dim_in);
-        nf_minibatches_free(rows);
-        return NULL;
-    }
     vae_elbo *e = nfi_calloc(1, sizeof *e);
     if (!e) {
         nf_minibatches_free(rows);

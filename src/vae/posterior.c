@@ -67,7 +67,9 @@ static nf_status forward_tile(const nf_model *m, nf_workspace *ws, const nf_nois
         nf_status status = draw_rows(m, ws, first, &p, mean, log_scale, flow_ctx, draw);
         if (status != NF_OK)
             return status;
-        nfi_spoil(&p, dim, draw->z, draw->log_q, live.failed);
+        const size_t n_ctx = m->o->total.n_ctx; /* of draw->pass: means, log-scales and the flow's context */
+        nfi_spoil(&draw->pass, &(nfi_flow_of_tile){.n_ctx = n_ctx, .n_y = dim, .y = draw->z, .log = draw->log_q},
+                  live.failed);
         nfi_unpack_left(&p, first, dim, draw->z, z);
         for (size_t s = 0; s < p.n; s++)
             log_q[first + (p.noise.column ? p.noise.column[s] : s)] = draw->log_q[s];

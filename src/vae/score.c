@@ -162,16 +162,11 @@ nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data,
         return nf_error(NF_EARG, "nf_vae_score: `scores` is NULL");
     if (samples == 0)
         return nf_error(NF_EARG, "nf_vae_score: `samples` is 0");
-    nf_minibatches *rows = nfi_minibatches_new(data, 1, "nf_vae_score");
+    nf_minibatches *rows = nfi_vae_rows(vae, data, 1, "nf_vae_score");
     if (!rows)
         return nf_error_status();
     nf_workspace *mine;
-    nf_status status = NF_OK;
-    if (data->dim != vae->total.dim_in)
-        status = nf_error(NF_EDIM, "nf_vae_score: the data have %zu columns, but the encoder takes %zu rows", data->dim,
-                          vae->total.dim_in);
-    if (status == NF_OK)
-        status = nfi_call_begin(m, "nf_vae_score", ws, &mine);
+    nf_status status = nfi_call_begin(m, "nf_vae_score", ws, &mine);
     if (status == NF_OK) {
         score_job job = {.m = m, .rows = rows, .seed = seed, .samples = samples};
         status = score_rows(&job, mine, data->n, progress, user, scores);

@@ -2,6 +2,8 @@
    N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). This file only checks that the
    parts fit together and initialises them; elbo.c and score.c compute with them. */
 #include "vae/vae.h"
+#include "data/data.h"
+#include "data/minibatch.h"
 #include "object/options.h"
 #include "base/memory.h"
 
@@ -98,6 +100,27 @@ nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_like
     *self = likelihood;
     nf_shape own = {.dim_in = parts[NFI_ENCODER]->total.dim_in, .dim_out = parts[NFI_POSTERIOR]->total.dim_out};
     return (nf_vae *)nfi_object_new(NFI_VAE, &vae_part, NULL, &own, self, parts, 3, 0, "nf_vae_new");
+}
+
+nf_minibatches *nfi_vae_rows(const nf_object *vae, const nf_data *data, size_t batch, const char *who)
+{
+    nf_minibatches *rows = nfi_minibatches_new(data, batch, who);
+    if (!rows)
+        return NULL;
+    nf_status status = NF_OK;
+    if (data->dim != vae->total.dim_in)
+        status = nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu rows", who, data->dim,
+                          vae->total.dim_in);
+    else if (data->weight)
+        status = nf_error(NF_EARG, "%s: the data have weights, which a VAE does not read", who);
+    else if (data->n_ctx)
+        status = nf_error(NF_EDIM, "%s: the data have %zu columns of context, but a VAE reads none", who, data->n_ctx);
+    else if (data->x && nfi_vae_likelihood(vae) == NF_BERNOULLI)
+        status = nfi_data_check(data->n, data->dim, data->x, true, "x", who);
+    if (status == NF_OK)
+        return rows;
+    nf_minibatches_free(rows);
+    return NULL;
 }
 
 nf_vae *nfi_vae_rebuild(nf_reader *r)

@@ -14,6 +14,9 @@ static inline nf_likelihood nfi_vae_likelihood(const nf_object *vae)
 /* The VAE that a model is bound to. NULL if the model is NULL or of another kind; the error message then begins with
    `who`. */
 const nf_object *nfi_model_vae(const nf_model *m, const char *who);
+/* The rows of a data set for this VAE, as minibatches. NULL if the data do not fit it; the message begins with `who`.
+ */
+nf_minibatches *nfi_vae_rows(const nf_object *vae, const nf_data *data, size_t batch, const char *who);
 /* Makes the VAE that a model file describes. */
 nf_vae *nfi_vae_rebuild(nf_reader *r);
 

@@ -1,11 +1,12 @@
 /*
  * Targets: an unnormalised log density log p(x) + const over R^d and its gradient, from a caller's function. What
  * the function returns is passed on unchanged, also for non-finite x. Only rejected draws are changed: they get log
- * p = -infinity and a gradient of zeros.
+ * p = -infinity and a gradient of zeros. Draws whose log p is -infinity or NaN count as rejected.
  */
 #include "vi/target.h"
 #include "base/memory.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Gives a batch to a function of one point. This function is itself a batched callback, whose user is the target. If
@@ -17,7 +18,7 @@ static int each_point(void *user, size_t n, size_t d, const double *x, double *l
     nfi_message first = {.status = NF_OK}, other;
     for (size_t i = 0; i < n; i++) {
         int code = t->point(t->point_user, d, x + i * d, log_p + i, grad ? grad + i * d : NULL);
-        if (code < 0)
+        if (code < 0 || code == NF_ETARGET)
             return code;
         rejected[i] = code > 0;
         if (nf_error_status() != NF_OK)
@@ -133,6 +134,27 @@ void nfi_target_step(const nf_target *t)
     nfi_rejection_settle(t->rejection);
 }
 
+static bool all_finite(size_t n, const double *v)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return false;
+    return true;
+}
+
+/* Notes why sample `sample` at x [d] cannot be used: the callback's own words, or if they are NULL, `what` and where.
+ */
+static void note(const nf_target *t, size_t sample, const double *x, const char *words, const char *what)
+{
+    char text[NFI_MESSAGE_SIZE];
+    snprintf(text, sizeof text, "%s at (", what);
+    size_t k = 0;
+    for (size_t used; k < t->d && (used = strlen(text)) + 40 < sizeof text; k++)
+        snprintf(text + used, sizeof text - used, "%s%.6g", k ? ", " : "", x[k]);
+    strcat(text, k < t->d ? ", ...)" : ")");
+    nfi_rejection_note(t->rejection, sample, words ? words : text, words);
+}
+
 /* Calls the callback. A message that the callback leaves although it succeeds is noted for the first rejected draw.
    After that the message from before the call is put back. */
 nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n, const double *x, double *log_p,
@@ -140,24 +162,38 @@ nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n
 {
     nfi_message kept;
     memset(rejected, 0, n);
+    for (size_t i = 0; i < n; i++) /* what the callback does not write is seen */
+        log_p[i] = NAN;
+    for (size_t i = 0; grad && i < n * t->d; i++)
+        grad[i] = NAN;
     nfi_message_set_aside(&kept);
     int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
-    bool words = nf_error_status() == NF_ETARGET; /* the callback itself has called nf_error */
+    bool words = nf_error_status() == NF_ETARGET, noted = false; /* the callback itself has called nf_error */
     if (code != 0)
         return words ? NF_ETARGET
                      : nf_error(NF_ETARGET,
                                 "the target's callback returned %d for a batch of %zu points in %zu dimensions", code,
                                 n, t->d);
-    for (size_t i = 0; i < n; i++)
-        if (rejected[i]) {
-            rejected[i] = 1;
-            log_p[i] = -INFINITY;
-            if (grad)
-                memset(grad + i * t->d, 0, t->d * sizeof *grad);
-            if (words && draws)
-                nfi_rejection_note(t->rejection, first + i);
-            words = false;
+    for (size_t i = 0; i < n; i++) {
+        const bool flagged = rejected[i];
+        if (!flagged && log_p[i] > -INFINITY) {
+            if (draws && grad && !noted && !all_finite(t->d, grad + i * t->d)) {
+                note(t, first + i, x + i * t->d, NULL, "the gradient is not finite, or was not written,");
+                noted = true;
+            }
+            continue;
         }
+        if (draws && !noted)
+            note(t, first + i, x + i * t->d, words ? nf_error_message() : NULL,
+                 flagged           ? "rejected"
+                 : isnan(log_p[i]) ? "log p is nan"
+                                   : "log p is -inf");
+        rejected[i] = 1;
+        log_p[i] = -INFINITY;
+        if (grad)
+            memset(grad + i * t->d, 0, t->d * sizeof *grad);
+        noted = true;
+    }
     nfi_message_put_back(&kept);
     return NF_OK;
 }

@@ -9,15 +9,16 @@
 typedef struct nfi_rejection {
     pthread_mutex_t lock;
     bool final;    /* the text will not change any more */
+    bool words;    /* the text is the callback's own */
     size_t sample; /* number of the sample that the text is about, if there is a text */
     char text[NFI_MESSAGE_SIZE];
 } nfi_rejection;
 
 nf_status nfi_rejection_begin(nfi_rejection *r);
 void nfi_rejection_end(nfi_rejection *r);
-/* Called after a sample was rejected in the calling thread, whose error message says why. The message is kept if no
-   lower sample has one. */
-void nfi_rejection_note(nfi_rejection *r, size_t sample);
+/* Called after a sample was rejected. `text` says why; `words`: it is the callback's own. The text is kept if no lower
+   sample has one. The callback's own words come before other texts. */
+void nfi_rejection_note(nfi_rejection *r, size_t sample, const char *text, bool words);
 /* From now on a text that is there will not be replaced. Returns the text, or "". */
 const char *nfi_rejection_settle(nfi_rejection *r);
 
@@ -41,7 +42,8 @@ struct nf_target {
     nfi_rejection *rejection; /* allocated in one block with the target */
 };
 
-/* Calls f. The flags are cleared before. Rejected draws get log_p = -inf and a gradient of zeros. grad may be NULL.
+/* Calls f. The flags are cleared before. Draws that the callback rejects, or whose log p is -infinity
+   or NaN, get rejected = 1, log_p = -inf and a gradient of zeros. grad may be NULL.
    `draws`: the points are the samples first .. first + n - 1, and the message for a rejected one is noted. */
 nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n, const double *x, double *log_p,
                           double *grad, unsigned char *rejected);

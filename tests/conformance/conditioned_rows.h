@@ -79,20 +79,6 @@ static inline nf_flow *build_context_net(size_t dim, size_t n_ctx)
     return n_ctx ? nf_context_net(build_reader(dim), build_perceptron(n_ctx, READ, 0)) : nf_planar(dim);
 }
 
-/* DO(transform, name, whether derivatives jump, the parallel direction of its autoregressive flow) */
-#define CONDITIONED_TRANSFORMS(DO)                              \
-    DO(shift, "shift", false, NF_FORWARD)                       \
-    DO(scale_exp, "exp scale", false, NF_INVERSE)               \
-    DO(scale_tanh, "tanh scale", false, NF_FORWARD)             \
-    DO(scale_clamp, "clamped scale", true, NF_INVERSE)          \
-    DO(scale_softsign, "softsign scale", false, NF_FORWARD)     \
-    DO(scale_atan, "atan scale", false, NF_INVERSE)             \
-    DO(scale_asymmetric, "asymmetric scale", false, NF_FORWARD) \
-    DO(scale_sigmoid, "sigmoid scale", false, NF_INVERSE)       \
-    DO(scale_gated, "gated scale", false, NF_FORWARD)           \
-    DO(scale_softplus, "softplus scale", false, NF_INVERSE)     \
-    DO(small_spline, "spline in a small box", true, NF_FORWARD) \
-    DO(circular_spline, "circular spline", true, NF_INVERSE)
 #define CONDITIONED_BUILDERS(transform, name, rough, parallel)                                                \
     COUPLING(coupled_##transform, RANDOM, 1, transform, perceptron)                                           \
     static inline nf_flow *build_autoregressive_##transform(size_t dim, size_t n_ctx)                         \
@@ -101,6 +87,33 @@ static inline nf_flow *build_context_net(size_t dim, size_t n_ctx)
         return nf_autoregressive(f, build_masked(dim, nf_flow_shape(f)->n_params, n_ctx, 0), NULL, parallel); \
     }
 CONDITIONED_TRANSFORMS(CONDITIONED_BUILDERS)
+
+/* A monotone net and what steers it by context: for each feature b and two numbers of the integrand's. */
+static inline nf_flow *monotone_net(size_t dim, size_t signal)
+{
+    nf_net *net =
+        nf_mlp(1, 1, signal,
+               &(nf_mlp_options){.hidden = (size_t[]){7, 5}, .n_hidden = 2, .activation = NF_TANH, .last_scale = 0.5});
+    return nf_monotone_net(dim, net, &(nf_monotone_net_options){.nodes = 11});
+}
+
+static inline nf_flow *build_monotone_net(size_t dim, size_t n_ctx)
+{
+    return n_ctx ? nf_context_net(monotone_net(dim, 2), build_perceptron(n_ctx, 3 * dim, 0)) : monotone_net(dim, 0);
+}
+
+static inline nf_flow *build_coupled_monotone_net(size_t dim, size_t n_ctx)
+{
+    unsigned char mask[64];
+    const size_t n_b = nf_mask_alternating(dim, 1, mask);
+    return nf_coupling_by_context(dim, mask, monotone_net(n_b, 2), build_perceptron(dim - n_b, 3 * n_b, n_ctx));
+}
+
+static inline nf_flow *build_autoregressive_monotone_net(size_t dim, size_t n_ctx)
+{
+    return nf_autoregressive_by_context(monotone_net(1, 2), build_masked(dim, 3, n_ctx, 0), NULL,
+                                        dim % 2 ? NF_FORWARD : NF_INVERSE);
+}
 
 /* Contexts of a chain's flows may be 0 or all equal: the planar coupling takes none. */
 static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
@@ -125,6 +138,9 @@ static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
         {"coupling by context", build_coupling_by_context, 0.1, 10, true, false},                    \
         {"autoregressive by context", build_autoregressive_by_context, 0.1, 10, true, false},        \
         {"context net", build_context_net, 0.1, 10, true, false},                                    \
+        {"monotone net", build_monotone_net, 0.1, 10, true, false},                                  \
+        {"coupling, monotone net", build_coupled_monotone_net, 0.1, 10, true, false},                \
+        {"autoregressive, monotone net", build_autoregressive_monotone_net, 0.1, 10, true, false},   \
         CONDITIONED_TRANSFORMS(TWO_ROWS){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
 
 #endif

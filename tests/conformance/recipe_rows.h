@@ -24,6 +24,7 @@ RECIPE(maf, maf, 2, .mixing = NF_MIX_PERMUTE)
 RECIPE(iaf, iaf, 2, .mixing = NF_MIX_DEFAULT)
 RECIPE(nsf_coupling, nsf_coupling, 2, .n_blocks = 1)
 RECIPE(nsf_autoregressive, nsf_autoregressive, 2, .n_blocks = 1)
+#undef RECIPE
 
 #define RECIPE_ROWS                                                                                              \
     {"NICE", build_recipe_nice, 0.1, 10, true, false}, {"Real NVP", build_recipe_realnvp, 0.1, 10, true, false}, \

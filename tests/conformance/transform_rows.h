@@ -28,7 +28,27 @@ WITH_OPTIONS(scaled_affine, scale_softplus, .scale = NF_SCALE_SOFTPLUS, .bias = 
 WITH_OPTIONS(spline, spline, .bins = 0)
 WITH_OPTIONS(spline, small_spline, .bins = 5, .box = 1.37, .min_width = 0.021, .min_height = 0.013)
 WITH_OPTIONS(spline, circular_spline, .bins = 4, .box = 1.91, .circular = true)
+WITH_OPTIONS(sos_polynomial, sos_polynomial, .polynomials = 2, .min_slope = 0.2)
+WITH_OPTIONS(sos_polynomial, small_sos_polynomial, .degree = 3, .box = 1.37, .min_slope = 0.017)
 WITH_OPTIONS(soft_log, soft_log, .threshold = 0.917)
+
+/* The transforms that also have rows in a coupling and in an autoregressive flow (conditioned_rows.h):
+   DO(transform, name, whether derivatives jump, the parallel direction of its autoregressive flow) */
+#define CONDITIONED_TRANSFORMS(DO)                              \
+    DO(shift, "shift", false, NF_FORWARD)                       \
+    DO(scale_exp, "exp scale", false, NF_INVERSE)               \
+    DO(scale_tanh, "tanh scale", false, NF_FORWARD)             \
+    DO(scale_clamp, "clamped scale", true, NF_INVERSE)          \
+    DO(scale_softsign, "softsign scale", false, NF_FORWARD)     \
+    DO(scale_atan, "atan scale", false, NF_INVERSE)             \
+    DO(scale_asymmetric, "asymmetric scale", false, NF_FORWARD) \
+    DO(scale_sigmoid, "sigmoid scale", false, NF_INVERSE)       \
+    DO(scale_gated, "gated scale", false, NF_FORWARD)           \
+    DO(scale_softplus, "softplus scale", false, NF_INVERSE)     \
+    DO(small_spline, "spline in a small box", true, NF_FORWARD) \
+    DO(circular_spline, "circular spline", true, NF_INVERSE)    \
+    DO(sos_polynomial, "SOS polynomial", false, NF_FORWARD)     \
+    DO(small_sos_polynomial, "SOS polynomial in a small box", true, NF_INVERSE)
 
 #define TRANSFORM_ROWS                                                                                           \
     {"shift", build_shift, 0.5, 1, false, false}, {"scaled affine, exp", build_scale_exp, 0.5, 1, false, false}, \
@@ -43,6 +63,8 @@ WITH_OPTIONS(soft_log, soft_log, .threshold = 0.917)
         {"spline", build_spline, 0.2, 10, false, true},                                                          \
         {"spline in a small box", build_small_spline, 0.2, 10, false, true},                                     \
         {"circular spline", build_circular_spline, 0.2, 10, false, true},                                        \
+        {"SOS polynomial", build_sos_polynomial, 0.3, 10, false, false},                                         \
+        {"SOS polynomial in a small box", build_small_sos_polynomial, 0.3, 10, false, true},                     \
         {"soft-log", build_soft_log, 0, 1, false, true},
 
 #endif

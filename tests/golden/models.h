@@ -1,5 +1,6 @@
-/* The models of the golden corpus: a builder each, and the table. A new type, or a new name of a choice, is a builder
-   and a line at the end of the table; make.c does the rest. */
+/* The models of the golden corpus that are no row of the conformance table: a builder each, and the table. A new flow
+   needs no line here, since make.c takes its row; a new net or distribution, or a new name of a choice, is a builder
+   and a line at the end of the table. */
 #ifndef GOLDEN_MODELS_H
 #define GOLDEN_MODELS_H
 #include <math.h>

@@ -1,7 +1,7 @@
 """Writes the reference vectors beside this file: small flows of other packages, and what they compute.
 
     python3 -m venv ~/nflow-peers && ~/nflow-peers/bin/pip install torch normflows zuko nflows flowjax
-    ~/nflow-peers/bin/python tests/peers/export.py
+    ~/nflow-peers/bin/python tests/peers/export.py            (or with names of files to be written: spline-zuko)
 
 One JSON file a flow. Its layers are told as nflow builds them, from the base to the target, and `theta` is the whole
 chain's parameters in nflow's layout; `x`, `ctx` and `log_prob` are points and their log-density, `z`, `z_ctx` and
@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import math
 import pathlib
+import sys
 import zlib
 
 import numpy as np
@@ -487,6 +488,50 @@ def zuko_spline(dim, n_ctx):
     return [layer("spline", theta, invert=True, transform=SPLINE)], *zuko_flow(dim, [t])
 
 
+def zuko_elementwise(dim, n_ctx, layers, transform):
+    """A flow of one transform, transform(context), from the target to the base."""
+    base = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(dim), torch.ones(dim)), 1)
+
+    def log_prob(x, c):
+        z, log_det = transform(c).call_and_ladj(x)
+        return base.log_prob(z) + log_det.sum(-1)
+
+    return layers, log_prob, lambda z, c: transform(c).inv(z)
+
+
+def zuko_sos_polynomial(dim, n_ctx):
+    from zuko.transforms import AdditiveTransform, ComposedTransform, SOSPolynomialTransform
+    polynomials, degree = 3, 4
+    a = torch.from_numpy(grid(random.standard_normal((dim, polynomials, degree + 1)) * 0.5))
+    c = torch.from_numpy(grid(random.standard_normal(dim)))
+    spec = {"kind": "sos_polynomial", "polynomials": polynomials, "degree": degree, "bound": 10.0, "min_slope": MIN_SLOPE}
+    theta = [np.concatenate([array(a[i]).ravel(), array(c[i:i + 1])]) for i in range(dim)]
+    return zuko_elementwise(dim, n_ctx, [layer("sos_polynomial", theta, invert=True, transform=spec)],
+                            lambda ctx: ComposedTransform(SOSPolynomialTransform(a, slope=MIN_SLOPE, eps=1e-13),
+                                                          AdditiveTransform(c)))
+
+
+def zuko_monotone_net(dim, n_ctx):
+    """The context of a feature: the shift, then the signal of the integrand."""
+    from zuko.transforms import AdditiveTransform, ComposedTransform, UnconstrainedMonotonicTransform
+    signal = n_ctx // dim - 1
+    net = torch.nn.Sequential(torch.nn.Linear(1 + signal, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    randomise(net)
+
+    def transform(ctx):
+        ctx = ctx.reshape(-1, dim, 1 + signal)
+
+        def g(t):
+            z = net(torch.cat([t[..., None], ctx[..., 1:].expand(*t.shape, signal)], dim=-1))
+            return torch.nn.functional.softplus(z).squeeze(-1) + MIN_SLOPE
+
+        return ComposedTransform(UnconstrainedMonotonicTransform(g, n=32, eps=1e-13), AdditiveTransform(ctx[..., 0]))
+
+    spec = {"kind": "mlp", "hidden": [8], "activation": "tanh"}
+    return zuko_elementwise(dim, n_ctx, [layer("monotone_net", mlp([net[0], net[2]]), invert=True, net=spec,
+                                               nodes=32, min_slope=MIN_SLOPE)], transform)
+
+
 def flowjax_planar(dim, n_ctx):
     """FlowJAX bounds w.u another way than the paper: handed over is the u that gives the same u^."""
     import jax
@@ -516,6 +561,8 @@ FLOWS = [  # package, family, dim, n_ctx, builder
     ("normflows", "planar", 3, 0, normflows_planar),
     ("flowjax", "planar", 5, 0, flowjax_planar),
     ("zuko", "spline", 3, 0, zuko_spline),
+    ("zuko", "sos_polynomial", 3, 0, zuko_sos_polynomial),
+    ("zuko", "monotone_net", 2, 6, zuko_monotone_net),
     ("nflows", "realnvp", 5, 2, nflows_realnvp),
     ("zuko", "realnvp", 6, 3, zuko_realnvp),
     ("normflows", "realnvp", 4, 0, normflows_realnvp),
@@ -595,7 +642,8 @@ def main():
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     for flow in FLOWS:
-        write(*flow)
+        if len(sys.argv) < 2 or f"{flow[1]}-{flow[0]}" in sys.argv[1:]:
+            write(*flow)
 
 
 if __name__ == "__main__":

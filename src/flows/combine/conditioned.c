@@ -183,16 +183,3 @@ nf_status nfi_conditioned_solve_jt(const nf_object *o, nf_direction d, const nf_
     const nf_pass c = nfi_transform_pass(o, p, r->given);
     return nf_flow_solve_jt(o->children[NFI_TRANSFORM], d, &c, x, y, r->transform, gx, gy);
 }
-
-nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose)
-{
-    nf_object *net = nf_read_child(r, i);
-    if (net && nfi_as_net(net))
-        return (nf_net *)net;
-    if (net)
-        nf_error(NF_EFORMAT, "part %zu of %s is a %s where a net is needed", i, whose, nf_object_name(net));
-    else
-        nf_error(NF_EFORMAT, "part %zu of %s, a net, is missing", i, whose);
-    nf_object_free(net);
-    return NULL;
-}

@@ -59,7 +59,4 @@ nf_status nfi_conditioned_vjp(const nf_object *o, nf_direction d, const nf_pass 
 nf_status nfi_conditioned_solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,
                                    const nf_real *y, void *saved, const nf_real *gx, nf_real *gy);
 
-/* Child i of a description, as a new reference to a net. NULL with NF_EFORMAT if it is not a net. */
-nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose);
-
 #endif

@@ -11,6 +11,7 @@
    log r_j: e = gx_j + (2 gl c_j + b) u,   gL_ij = e / r_j,   b <- b - e u,   b = 0 before j = 0,   gL_ii = b / L_ii. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
+#include "flows/param.h"
 
 /* sech x */
 NFI_INLINE nf_real sech(nf_real x)
@@ -71,6 +72,13 @@ void nfi_cholesky_corr_forward_vjp(size_t i, size_t step, size_t ld, const nf_re
     }
 }
 
+/* Outside the set a quotient may overflow; from 2^1000 on (float: 2^120) this bound stands for it. NaN stays NaN. */
+NFI_INLINE nf_real near_enough(nf_real t)
+{
+    const nf_real low = t < -NFI_FAR ? -NFI_FAR : t;
+    return low > NFI_FAR ? NFI_FAR : low;
+}
+
 /* sqrt(1 + t^2) */
 NFI_INLINE nf_real length(nf_real t)
 {
@@ -91,7 +99,7 @@ void nfi_cholesky_corr_inverse(size_t i, size_t step, size_t ld, const nf_real *
         const nf_real c = later(i, j);
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
-            const nf_real t = L[j * step + s] / r[s], h = length(t), size = nfi_abs(t);
+            const nf_real t = near_enough(L[j * step + s] / r[s]), h = length(t), size = nfi_abs(t);
             const nf_real a = nfi_log1p(size + size * (size / (1 + h)));
             x[j * ld + s] = t < 0 ? -a : a;
             r[s] *= h;
@@ -114,7 +122,7 @@ void nfi_cholesky_corr_inverse_vjp(size_t i, size_t step, size_t ld, const nf_re
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const nf_real r = gL[(j + 1) * step + s];
-            gL[j * step + s] = r * length(L[j * step + s] / r);
+            gL[j * step + s] = r * length(near_enough(L[j * step + s] / r));
         }
     }
     for (size_t j = 0; j < i; j++) {

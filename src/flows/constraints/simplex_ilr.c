@@ -8,6 +8,7 @@
    y_k. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
+#include "flows/param.h"
 
 void nfi_simplex_ilr_forward(size_t K, size_t step, size_t ld, const nf_real *restrict x, nf_real *restrict y,
                              double *restrict log_det, nf_real *restrict scratch)
@@ -32,7 +33,7 @@ void nfi_simplex_ilr_forward(size_t K, size_t step, size_t ld, const nf_real *re
     for (size_t k = 0; k < K; k++) {
         NFI_SIMD
         for (size_t s = 0; s < ld; s++)
-            y[k * step + s] /= sum[s];
+            y[k * step + s] = nfi_positive(y[k * step + s] / sum[s]);
     }
     const double size = (double)K, half_log = 0.5 * log(size);
     NFI_SIMD

@@ -4,13 +4,15 @@
        t = x_k - log m,   z = sigmoid(t),   y_k = r_k z,   r_{k+1} = r_k (1 - z),   y_{K-1} = r_{K-1},
        log-det = sum log r_k + log z + log(1 - z) = sum over k of log z + m log(1 - z) = sum of the K log y.
 
-   All are products of positive numbers, so that every y_k has the same relative accuracy, however small it is. Forward
+   All are products of positive numbers, so that every y_k has the same relative accuracy, down to the smallest normal
+   number, which is the least that an entry becomes. Forward
    VJP, backwards with R the cotangent of r_{k+1}:
        gx_k = y_k (1 - z) (gy_k - R) + gl (1 - (m + 1) z),   R <- z gy_k + (1 - z) R.
 
    Inverse, with S_k = y_k + ... + y_{K-1}, a sum without cancellation:  x_k = log y_k - log S_{k+1} + log m. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
+#include "flows/param.h"
 
 void nfi_simplex_stick_forward(size_t K, size_t step, size_t ld, const nf_real *restrict x, nf_real *restrict y,
                                double *restrict log_det, nf_real *restrict scratch)
@@ -27,8 +29,8 @@ void nfi_simplex_stick_forward(size_t K, size_t step, size_t ld, const nf_real *
         for (size_t s = 0; s < ld; s++) {
             const nf_real t = x[k * step + s] - log_m, e = nfi_exp(-nfi_abs(t)), p = 1 / (1 + e), q = e * p;
             const nf_real both = -nfi_log1p(e);
-            y[k * step + s] = r[s] * (t < 0 ? q : p);
-            r[s] *= t < 0 ? p : q;
+            y[k * step + s] = nfi_positive(r[s] * (t < 0 ? q : p));
+            r[s] = nfi_positive(r[s] * (t < 0 ? p : q));
             log_det[s] += (t < 0 ? 1 : -(double)m) * (double)t + (double)((m + 1) * both);
         }
     }

@@ -20,6 +20,7 @@
 #include "base/memory.h"
 #include "flows/elementwise/affine.h"
 #include "flows/moments.h"
+#include "flows/param.h"
 #include "flows/types.h"
 #include "object/options.h"
 #include <math.h>
@@ -84,6 +85,12 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return nfi_affine_solve_jt(o, d, &inner, x, y, saved, gx, gy);
 }
 
+/* A variance of 0 to the largest number of nf_real. */
+static nf_real representable(double variance)
+{
+    return (nf_real)fmin(fmax(variance, 0), (double)NFI_LARGEST);
+}
+
 /* state: mean [dim], variance [dim], t. The number of samples is read from stats: inverse passes may have seen fewer
    than the n of the step, or none (in forward steps). A row with a sum that is not finite keeps its statistics; a
    rejected draw may have any values. */
@@ -101,8 +108,8 @@ static nf_status end_step(const nf_object *o, const double *stats, size_t n, nf_
             continue;
         state[i] = (nf_real)((double)state[i] + (1 - r) * delta);
         const double variance = r * (double)state[dim + i] + (1 - r) * (square - (1 - r) * delta * delta);
-        state[dim + i] = (nf_real)fmax(variance, 0); /* rounding may give less than 0 for equal numbers far from the
-                                                        mean */
+        state[dim + i] =
+            representable(variance); /* rounding may give less than 0 for equal numbers far from the mean */
     }
     state[2 * dim] = (nf_real)(t + 1);
     return NF_OK;
@@ -120,8 +127,8 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
         if (data)
             at = nfi_row_moments(batch->n, batch->x + i * batch->ld);
         state[i] = (nf_real)at.mean;
-        state[dim + i] = (nf_real)at.variance;
-        if (!isfinite(state[i]) || !isfinite(state[dim + i]))
+        state[dim + i] = representable(at.variance);
+        if (!isfinite(state[i]) || !isfinite(at.variance))
             return nf_error(NF_ENOTFINITE, "nf_batch_norm: row %zu of the initial batch has mean %g and variance %g", i,
                             at.mean, at.variance);
     }

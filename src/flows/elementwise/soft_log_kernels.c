@@ -8,10 +8,23 @@
        forward: gx = (gy - s g_log_det) / (1 + e),   inverse: gy = gx exp(e) + s g_log_det.
 
    The slope is continuous; its derivative jumps at t. In the forward direction everything finite stays finite. The
-   inverse overflows to infinity where exp(e) does: beyond t + 709 (double) or t + 88 (float). Conditioning: an image
+   inverse would overflow beyond t + 709 (double) or t + 88 (float), and the layers below would make NaN of infinity. So
+   x grows to 2^1000 (float: 2^120) and no further, whereas its log-det stays exact. Conditioning: an image
    has the absolute error of a number of size t, so that a large x comes back with a relative error of t roundings. */
 #include "flows/elementwise/soft_log.h"
 #include "math/vec.h"
+
+#ifdef NF_SINGLE
+static const nf_real most_excess = 83.17766167f; /* 120 log 2 */
+#else
+static const nf_real most_excess = 693.14718055994531; /* 1000 log 2 */
+#endif
+
+/* exp is taken of this. NaN stays NaN. */
+NFI_INLINE nf_real for_exp(nf_real e)
+{
+    return e > most_excess ? most_excess : e;
+}
 
 /* |x| - t beyond t, else 0; NaN stays NaN. *within = min(|x|, t). */
 NFI_INLINE nf_real excess(nf_real t, nf_real x, nf_real *within)
@@ -35,13 +48,12 @@ NFI_INLINE void apply_rows(bool forward, size_t dim, size_t ld, nf_real t, const
         for (size_t s = 0; s < ld; s++) {
             nf_real within;
             const nf_real e = excess(t, x[i * ld + s], &within), l = forward ? nfi_log1p(e) : e;
-            y[i * ld + s] = with_sign(x[i * ld + s], within + (forward ? l : nfi_expm1(e)));
+            y[i * ld + s] = with_sign(x[i * ld + s], within + (forward ? l : nfi_expm1(for_exp(e))));
             log_det[s] += (double)(forward ? -l : l);
         }
     }
 }
 
-/* A cotangent of 0 stays 0, whatever the slope is. */
 NFI_INLINE void scale_rows(bool forward, bool divide, size_t dim, size_t ld, nf_real t, const nf_real *restrict x,
                            const nf_real *restrict from, const nf_real *restrict g_log_det, nf_real *restrict to)
 {
@@ -55,7 +67,7 @@ NFI_INLINE void scale_rows(bool forward, bool divide, size_t dim, size_t ld, nf_
             if (forward)
                 to[i * ld + s] = divide ? u * (1 + e) : (u - g_l) / (1 + e);
             else
-                to[i * ld + s] = (u == 0 ? 0 : u * nfi_exp(divide ? -e : e)) + g_l;
+                to[i * ld + s] = u * nfi_exp(divide ? -e : for_exp(e)) + g_l;
         }
     }
 }

@@ -67,8 +67,10 @@ NFI_INLINE void distance(size_t stride, size_t dim, size_t ld, const nf_real *re
         }
     }
     NFI_SIMD
-    for (size_t s = 0; s < ld; s++)
-        r[s] = work[s] * nfi_sqrt(r[s]);
+    for (size_t s = 0; s < ld; s++) { /* at most the largest number; NaN stays NaN */
+        const nf_real length = work[s] * nfi_sqrt(r[s]);
+        r[s] = length > NFI_LARGEST ? NFI_LARGEST : length;
+    }
 }
 
 /* y = x + factor (x - z0), factor [ld] */
@@ -91,7 +93,7 @@ NFI_INLINE nf_real root_of(nf_real rho, nf_real alpha, nf_real sp)
     const nf_real ratio = smaller / (larger > NFI_MIN_NORMAL ? larger : NFI_MIN_NORMAL);
     const nf_real root = larger * nfi_sqrt(1 + ratio * ratio), sum = c_abs + root;
     const nf_real small = rho * (2 * alpha / (sum > NFI_MIN_NORMAL ? sum : NFI_MIN_NORMAL));
-    return c > 0 ? small : sum / 2;
+    return c > 0 ? small : c_abs / 2 + root / 2;
 }
 
 /* Either direction. r [ld] receives the distance from z0 of the array x that is given, in the inverse direction that

@@ -1,0 +1,221 @@
+/*
+ * The loss and the gradient of a tile of draws x ~ q. With l_i = kl_t log q(x_i) - beta_t log p(x_i), weights w_i of
+ * the draws (1, unless a mixture stratifies) and sums over the accepted draws alone, the loss of a step is
+ *
+ *     loss = sum_i w_i l_i / W - kl_t log Z,   W = sum_i w_i,   Z = W / sum over all draws of w_i.
+ *
+ * Z estimates the probability that the target accepts a draw of q. So the loss is that of q_A = q / Z on the accepted
+ * region A, because log q_A = log q - log Z: with kl_t = beta_t = 1, -loss is a bound on the evidence whatever A is.
+ *
+ * Gradient by reparameterisation (Kingma & Welling 2014; Rezende & Mohamed 2015, eq. 20):
+ *
+ *     sum_i w_i [-beta_t grad log p(x_i)^T dx_i/dtheta + kl_t d log q(x_i)/dtheta] / W    with the noise held.
+ *
+ * It lets draws move, but does not see them cross the edge of A. If A is everything, this is the loss's gradient.
+ *
+ * Gradient by the score, for any A and without the target's gradient (Richter et al. 2020, VarGrad): for fixed x,
+ *
+ *     d loss/dtheta = Cov_{q_A}(l, d log q(x)/dtheta)
+ *                   = E sum_i w_i (l_i - m) d log q(x_i)/dtheta / (W - sum_i w_i^2 / W),   m = sum_i w_i l_i / W.
+ *
+ * The means m are taken in each tile, so that each tile's sum is an unbiased estimate of its own.
+ */
+#include "math/rows.h"
+#include "object/live.h"
+#include "object/pack.h"
+#include "object/tree.h"
+#include "vi/elbo.h"
+#include <math.h>
+#include <string.h>
+
+nf_status nfi_elbo_draw(const nfi_elbo *e, const nf_pass *p, nf_arena *keep, nfi_elbo_tile *t, const nfi_draws *to)
+{
+    size_t d = e->d, n = p->n, ld = p->ld;
+    t->saved = NULL;
+    t->x = nf_arena_reals(keep, d, ld);
+    nf_mark mark = nf_arena_mark(p->scratch);
+    double *log_q = nf_arena_alloc(p->scratch, 3 * ld * sizeof *log_q);
+    if (!t->x || !log_q)
+        return NF_ENOMEM;
+    memset(log_q, 0, 3 * ld * sizeof *log_q);
+    nf_pass pass = *p;
+    double *log_weight = pass.log_weight = log_q + 2 * ld;
+    pass.log_det_total = log_q + ld;
+    pass.tape = e->by_score ? NULL : p->tape;
+    nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
+    if (!st && !nf_leave_out(p, log_q)) {
+        for (size_t s = 0; s < n; s++) {
+            const size_t i = nfi_draw_place(to, s);
+            to->log_q[i] = log_q[s];
+            to->log_det[i] = log_q[ld + s];
+            to->weight[i] = log_weight[s] == 0 ? 1 : exp(log_weight[s]);
+        }
+        for (size_t r = 0; r < d; r++)
+            for (size_t s = 0; s < n; s++)
+                to->x[nfi_draw_place(to, s) * d + r] = (double)t->x[r * ld + s];
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return st;
+}
+
+/* Sums over a tile's draws. */
+typedef struct sums {
+    double rejected; /* how many */
+    double accepted; /* W */
+    double drawn;    /* sum of the weights of all draws */
+    double square;   /* sum of w_i^2 over accepted draws */
+    double mean;     /* m; 0 if no draw is accepted */
+} sums;
+
+/* loss [n] = l_i, and 0 for a rejected draw. */
+static sums losses(const nfi_elbo *e, size_t n, const nfi_draws *w, double *loss)
+{
+    sums a = {0};
+    for (size_t s = 0; s < n; s++) {
+        const size_t i = nfi_draw_place(w, s);
+        loss[s] = w->rejected[i] ? 0 : e->weight * w->log_q[i] - e->beta * w->log_p[i];
+        a.drawn += w->weight[i];
+        a.rejected += w->rejected[i];
+        a.accepted += w->rejected[i] ? 0 : w->weight[i];
+        a.square += w->rejected[i] ? 0 : w->weight[i] * w->weight[i];
+        a.mean += w->weight[i] * loss[s];
+    }
+    a.mean = a.accepted > 0 ? a.mean / a.accepted : 0;
+    return a;
+}
+
+static void add_up(size_t n, const nfi_draws *w, const double *loss, const sums *a, nf_sums *to)
+{
+    for (size_t s = 0; s < n; s++) {
+        const size_t i = nfi_draw_place(w, s);
+        to->worst_log_det = fmax(to->worst_log_det, fabs(w->log_det[i]));
+        if (w->rejected[i])
+            continue;
+        to->loss += w->weight[i] * loss[s];
+        to->term[NFI_LOG_Q] += w->weight[i] * w->log_q[i];
+        to->term[NFI_LOG_P] += w->weight[i] * w->log_p[i];
+    }
+    to->rejected += a->rejected;
+    to->term[NFI_ACCEPTED] += a->accepted;
+    to->term[NFI_DRAWN] += a->drawn;
+}
+
+double nfi_elbo_means(void *self, const nf_step *step, const nf_sums *sums, nf_step_report *report)
+{
+    const nfi_elbo *e = self;
+    const double accepted = sums->term[NFI_ACCEPTED];
+    report->term[NFI_ACCEPTED] = report->term[NFI_DRAWN] = 0;
+    if (sums->rejected == 0) /* a plain mean, which is unbiased also if the weights do not add up to the count */
+        return (double)step->total - sums->failed;
+    const double log_accepted = log(accepted / sums->term[NFI_DRAWN]);
+    report->loss = sums->loss / accepted - e->weight * log_accepted;
+    report->term[NFI_LOG_Q] = sums->term[NFI_LOG_Q] / accepted;
+    report->term[NFI_LOG_P] = sums->term[NFI_LOG_P] / accepted;
+    report->term[NFI_ACCEPTED] = log_accepted;
+    return accepted;
+}
+
+/* ---- the gradient by reparameterisation ---- */
+
+/* The derivative of the loss in the logarithm of draw s's weight. If the tile has rejected draws, it is that of the
+   quotient of sums above. */
+static double weight_cotangent(const nfi_elbo *e, const sums *a, double weight, bool rejected, double loss)
+{
+    if (a->rejected == 0)
+        return weight * loss;
+    const double z = a->accepted / a->drawn;
+    return rejected ? e->weight * weight * z : weight * (loss - a->mean - e->weight * (1 - z));
+}
+
+/* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld]. Rejected draws have
+   zeros. */
+static void cotangents(const nfi_elbo *e, size_t n, size_t ld, const nfi_draws *w, const double *loss, const sums *a,
+                       nf_real *gx, nf_real *g_log_q, nf_real *g_log_weight)
+{
+    const size_t d = e->d;
+    for (size_t s = 0; s < n; s++) {
+        const size_t i = nfi_draw_place(w, s);
+        g_log_q[s] = w->rejected[i] ? 0 : (nf_real)(w->weight[i] * e->weight);
+        g_log_weight[s] = (nf_real)weight_cotangent(e, a, w->weight[i], w->rejected[i], loss[s]);
+    }
+    for (size_t r = 0; r < d; r++) /* the target's gradient of a rejected draw is 0 already */
+        for (size_t s = 0; s < n; s++) {
+            const size_t i = nfi_draw_place(w, s);
+            gx[r * ld + s] = (nf_real)(-e->beta * w->weight[i] * w->grad[i * d + r]);
+        }
+    nfi_pad_zero(d + 2, n, ld, gx); /* also g_log_q and g_log_weight, which follow gx */
+}
+
+/* Whether every draw has a finite loss and, if gx is given, a finite gradient. Draws that do not are left out. value
+   [n] is memory to compute with. */
+static bool all_finite(const nfi_elbo *e, const nf_pass *p, const double *loss, const nf_real *gx, double *value)
+{
+    nf_real mark[NFI_WIDEST];
+    memset(mark, 0, p->ld * sizeof *mark);
+    if (gx)
+        nfi_mark_not_finite(e->d, p->ld, gx, mark);
+    for (size_t s = 0; s < p->n; s++)
+        value[s] = loss[s] + (double)mark[s];
+    return !nf_leave_out(p, value);
+}
+
+static nf_status path_gradient(const nfi_elbo *e, const nf_pass *p, const nfi_elbo_tile *t, const nfi_draws *w,
+                               double *loss, const sums *a, nf_sums *to, const nf_grad *g)
+{
+    nf_real *gx = g ? nf_arena_reals(p->scratch, e->d + 2, p->ld) : NULL;
+    nf_real *g_log_q = gx ? gx + e->d * p->ld : NULL, *g_log_weight = gx ? g_log_q + p->ld : NULL;
+    if (g && !gx)
+        return NF_ENOMEM;
+    if (g)
+        cotangents(e, p->n, p->ld, w, loss, a, gx, g_log_q, g_log_weight);
+    if (!all_finite(e, p, loss, gx, loss + p->ld))
+        return NF_OK;
+    add_up(p->n, w, loss, a, to);
+    nf_pass pass = *p;
+    pass.g_log_weight = g_log_weight;
+    return g ? nf_dist_sample_vjp(e->dist, &pass, t->x, t->saved, gx, g_log_q, g) : NF_OK;
+}
+
+/* ---- the gradient by the score ---- */
+
+/* The draws are scored once more, now as given points. The running statistics of layers do not count these. */
+static nf_status score_gradient(const nfi_elbo *e, const nf_pass *p, const nfi_elbo_tile *t, const nfi_draws *w,
+                                double *loss, const sums *a, nf_sums *to, const nf_grad *g)
+{
+    double *log_q = loss + p->ld;
+    nf_real *g_log_q = nf_arena_reals(p->scratch, 1, p->ld);
+    if (!g_log_q)
+        return NF_ENOMEM;
+    if (nf_leave_out(p, loss))
+        return NF_OK;
+    memset(log_q, 0, p->ld * sizeof *log_q);
+    void *saved = NULL;
+    nf_status st = nf_dist_score(e->dist, p, t->x, log_q, &saved);
+    if (st || nf_leave_out(p, log_q))
+        return st;
+    const double size = a->accepted > 0 ? a->accepted - a->square / a->accepted : 0; /* W for many draws; 0 for one */
+    const double scale = size > 0x1p-40 * a->accepted ? a->accepted / size : 0;
+    for (size_t s = 0; s < p->n; s++) {
+        const size_t i = nfi_draw_place(w, s);
+        g_log_q[s] = w->rejected[i] ? 0 : (nf_real)(w->weight[i] * (loss[s] - a->mean) * scale);
+    }
+    nfi_pad_zero(1, p->n, p->ld, g_log_q);
+    add_up(p->n, w, loss, a, to);
+    nf_grad grad = *g;
+    grad.stats = NULL;
+    return nf_dist_score_vjp(e->dist, p, t->x, saved, g_log_q, NULL, &grad);
+}
+
+nf_status nfi_elbo_finish(const nfi_elbo *e, const nf_pass *p, const nfi_elbo_tile *t, const nfi_draws *w, nf_sums *to,
+                          const nf_grad *g)
+{
+    nf_mark mark = nf_arena_mark(p->scratch);
+    double *loss = nf_arena_alloc(p->scratch, 2 * p->ld * sizeof *loss);
+    nf_status st = NF_ENOMEM;
+    if (loss) {
+        const sums a = losses(e, p->n, w, loss);
+        st = (e->by_score && g ? score_gradient : path_gradient)(e, p, t, w, loss, &a, to, g);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return st;
+}
