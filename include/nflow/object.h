@@ -113,9 +113,8 @@ typedef struct nf_batch {
     size_t n;               /**< samples */
     size_t ld;              /**< numbers from one feature to the next */
     nf_direction direction; /**< the direction in which x goes through, and in which the object will be used */
-    const nf_real
-        *x; /**< [features of the side where x enters x ld]; NULL: a distribution going forward, which draws */
-    const nf_real *ctx; /**< [n_ctx x ld] or NULL */
+    const nf_real *x;       /**< [features where x enters x ld]; NULL: a distribution going forward, which draws */
+    const nf_real *ctx;     /**< [n_ctx x ld] or NULL */
 } nf_batch;
 
 /**
