@@ -264,7 +264,7 @@ Test(average, is_the_formula_and_better_than_the_last)
         nf_objective_free(check);
         nf_model_free(m);
     }
-    /* each step adds noise of size rate: the last iterate's spread is about sqrt(rate / 2) a row, the average's
+    /* each step adds noise of size rate: the last iterate's spread is about sqrt(rate / 2) a feature, the average's
        sqrt(rate / 2 x 2 / (100 rate)) or so */
     cr_assert_lt(averaged, 0.6 * last, "%g and %g", averaged, last);
     free(d);
