@@ -125,8 +125,8 @@ static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
                     6);
 }
 
-#define TWO_ROWS(transform, name, rough, parallel)                        \
-    {"coupling, " name, build_coupled_##transform, 0.15, 1, true, rough}, \
+#define TWO_ROWS(transform, name, rough, parallel)                                      \
+    {"coupling, " name, build_coupled_##transform, 0.15, (rough) ? 2 : 1, true, rough}, \
         {"autoregressive, " name, build_autoregressive_##transform, 0.1, 10, true, rough},
 #define CONDITIONED_ROWS                                                                                 \
     {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, false},                        \
