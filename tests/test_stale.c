@@ -299,7 +299,7 @@ Test(stale, is_counted_from_the_end_of_the_preparation)
     begin(&f);
     for (int k = 0; k < 3; k++) {
         cr_assert_eq(nf_model_update(f.net, NF_TRAIN), NF_OK);
-        cr_assert_eq(nf_model_state(f.net)[0], k + 1);
+        cr_assert_eq(nf_model_state(f.net)[0], (nf_real)(k + 1));
         cr_assert_eq(evaluate(&f), NF_OK, "%s", nf_error_message());
         cr_assert_eq(f.y[0], f.x[0] + f.net->theta[0] + (nf_real)(k + 1));
     }
