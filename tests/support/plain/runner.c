@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PASSED, FAILED, SKIPPED, LEAKS = 23 }; /* a child's exit status; the last is LeakSanitizer's */
+enum { PASSED, FAILED, SKIPPED }; /* a child's exit status */
 
 static plain_test *first, **last = &first;
 static void (*pre_all)(struct criterion_test_set *);
@@ -104,8 +104,7 @@ _Noreturn static void run(size_t *parameter)
 
 /* ---- in the parent ---- */
 
-/* The status of a child that runs the test. */
-static int status_of_child(size_t *parameter)
+static void run_in_child(size_t *parameter, struct criterion_global_stats *stats)
 {
     int status;
     fflush(NULL);
@@ -116,17 +115,6 @@ static int status_of_child(size_t *parameter)
         perror("fork");
         exit(2);
     }
-    return status;
-}
-
-static void run_in_child(size_t *parameter, struct criterion_global_stats *stats)
-{
-    int status = status_of_child(parameter);
-    /* LeakSanitizer ends with this code for a leak, but once in some thousand runs also because its own tracer has
-       crashed while threads end ("LeakSanitizer has encountered a fatal error"). A leak is there the second time, too.
-     */
-    if (WIFEXITED(status) && WEXITSTATUS(status) == LEAKS)
-        status = status_of_child(parameter);
     if (WIFSIGNALED(status)) {
         fprintf(stderr, "[----] %s/%s: signal %d\n", current->suite, current->name, WTERMSIG(status));
         stats->tests_crashed++;
