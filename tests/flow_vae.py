@@ -99,7 +99,7 @@ with tempfile.TemporaryDirectory() as tmp:
             with open(os.path.join(tmp, f'picture-{name}.png'), 'rb') as f:
                 assert f.read(4) == b'\x89PNG'
 
-    # layers whose parameters the encoder, 12 wide, gives for each image: as many rows as the layers have parameters
+    # layers whose parameters the encoder, 12 wide, gives for each image: as many features as the layers have parameters
     def amortised(posterior, *args):
         rows = [json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', posterior, '--updates', 60,
                         '--threads', t, *args) for t in (1, 3)]
@@ -165,7 +165,7 @@ with tempfile.TemporaryDirectory() as tmp:
         fails(1, r'nf_load|safetensors', *small, '--data', good, '--load', broken)
     fails(1, 'nothing.safetensors', *small, '--data', good, '--load', os.path.join(tmp, 'nothing.safetensors'))
     other = folder(tmp, 'other', {train: idx(0x803, 300, 4, 4), test: idx(0x803, 70, 4, 4)})
-    fails(1, 'nf_vae_score: .*16 columns, .*30 rows', *small, '--data', other, '--load', saved)
+    fails(1, 'nf_vae_score: .*16 columns, .*30 features', *small, '--data', other, '--load', saved)
 
     # packed bits, found through the environment
     rng = random.Random(2)

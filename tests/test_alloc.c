@@ -236,7 +236,7 @@ static nf_status plug_in(void)
     return drawn(2, nf_amortized_by_context(nf_planar(2)));
 }
 
-/* A flow of 3 rows begins from data, is fitted to them, and checked in both directions. */
+/* A flow of 3 features begins from data, is fitted to them, and checked in both directions. */
 static nf_status scored(nf_flow *flow)
 {
     const nf_real x[4 * 3] = {NF_R(0.1), NF_R(1.2), NF_R(-0.3), NF_R(0.4),  NF_R(-0.7), NF_R(0.2),

@@ -64,7 +64,7 @@ Test(arguments, nets)
     expect(nf_evaluate(f.net, NULL, NULL, 0, f.x, f.ctx, f.y), NF_EARG, "nf_evaluate: `n` is 0");
     expect(nf_evaluate(f.net, NULL, NULL, N, NULL, f.ctx, f.y), NF_EARG, "nf_evaluate: `x` is NULL");
     expect(nf_evaluate(f.net, NULL, NULL, N, f.x, NULL, f.y), NF_EARG,
-           "nf_evaluate: `ctx` is NULL, but the model reads 2 rows");
+           "nf_evaluate: `ctx` is NULL, but the model reads 2 features");
     expect(nf_evaluate(f.net, NULL, NULL, N, f.x, f.ctx, NULL), NF_EARG, "nf_evaluate: `y` is NULL");
     cr_assert_eq(nf_evaluate(f.net, NULL, NULL, N, f.x, f.ctx, f.y), NF_OK);
     tear_down(&f);
@@ -82,7 +82,7 @@ Test(arguments, transforms)
     expect(nf_transform(f.flow, NULL, NULL, NF_FORWARD, N, NULL, f.ctx, f.y, NULL), NF_EARG,
            "nf_transform: `x` is NULL");
     expect(nf_transform(f.flow, NULL, NULL, NF_INVERSE, N, f.x, NULL, f.y, NULL), NF_EARG,
-           "nf_transform: `ctx` is NULL, but the flow reads 2 rows");
+           "nf_transform: `ctx` is NULL, but the flow reads 2 features");
     expect(nf_transform(f.flow, NULL, NULL, NF_FORWARD, N, f.x, f.ctx, NULL, f.log_p), NF_EARG,
            "nf_transform: `y` is NULL");
     for (int d = 0; d < 2; d++)
@@ -107,7 +107,7 @@ Test(arguments, vector_jacobian_products)
     expect(vjp(&f, f.flow, NF_FORWARD, 0, f.x, f.ctx), NF_EARG, "nf_transform_vjp: `n` is 0");
     expect(vjp(&f, f.flow, NF_FORWARD, N, NULL, f.ctx), NF_EARG, "nf_transform_vjp: `x` is NULL");
     expect(vjp(&f, f.flow, NF_FORWARD, N, f.x, NULL), NF_EARG,
-           "nf_transform_vjp: `ctx` is NULL, but the flow reads 2 rows");
+           "nf_transform_vjp: `ctx` is NULL, but the flow reads 2 features");
     for (size_t i = 0; i < 100; i++)
         cr_assert_eq(f.g[i], 0, "a refused call has written");
     /* all that may be missing is missing, and zeros come of no cotangents */

@@ -117,7 +117,7 @@ Test(by_context, the_net_starts_at_the_start_context)
     }
 }
 
-/* The walk must not take the transform's context for the node's, though both have as many rows. */
+/* The walk must not take the transform's context for the node's, though both have as many features. */
 Test(by_context, the_start_context_is_not_the_transforms)
 {
     nf_flow *f = nf_context_net(nf_amortized_by_context(nf_planar(2)), perceptron(5, 5, 0, 1));
@@ -129,7 +129,7 @@ Test(by_context, the_start_context_is_not_the_transforms)
 }
 
 /* In inverse a reader's amortised affine part comes first, then its actnorm, which sees what that part makes of the
-   rows and of the net's output. */
+   features and of the net's output. */
 static nf_flow *normalising_reader(size_t dim)
 {
     return nf_chain((nf_flow *[]){nf_actnorm(dim), nf_amortized(nf_affine(dim), perceptron(3, 2 * dim, 0, 1))}, 2);
@@ -187,18 +187,19 @@ Test(by_context, refuses_what_does_not_fit)
     const size_t live = alloc_live();
     const nf_batch_norm_options *none = NULL;
     no_flow(nf_coupling_by_context(DIM, mask, nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
-    no_flow(nf_coupling_by_context(DIM, mask, planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "7 rows of context");
+    no_flow(nf_coupling_by_context(DIM, mask, planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM,
+            "7 features of context");
     no_flow(nf_coupling_by_context(DIM, mask, planar_reader(2), perceptron(3, 5, 0, 1)), NF_EDIM, "takes 2");
     no_flow(nf_coupling_by_context(DIM, NULL, planar_reader(3), perceptron(2, 7, 0, 1)), NF_EARG,
             "nf_coupling_by_context: `mask`");
     no_flow(nf_context_net(nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
-    no_flow(nf_context_net(planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads 7 rows");
+    no_flow(nf_context_net(planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads 7 features");
     no_flow(nf_context_net(planar_reader(3), perceptron(2, 7, 1, 1)), NF_EDIM, "1 of context");
-    no_flow(nf_context_net(planar_reader(3), perceptron(0, 7, 1, 1)), NF_EDIM, "takes 0 rows");
+    no_flow(nf_context_net(planar_reader(3), perceptron(0, 7, 1, 1)), NF_EDIM, "takes 0 features");
     no_flow(nf_autoregressive_by_context(nf_affine(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM, "reads no context");
     no_flow(nf_autoregressive_by_context(planar_reader(2), masked(5, 1), NULL, NF_FORWARD), NF_EDIM, "must have 1");
     no_flow(nf_autoregressive_by_context(planar_reader(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM,
-            "3 rows of context");
+            "3 features of context");
     no_flow(nf_autoregressive_by_context(planar_reader(1), perceptron(5, 15, 0, 1), NULL, NF_FORWARD), NF_EARG,
             "must be a masked net");
     no_flow(nf_autoregressive_by_context(nf_chain((nf_flow *[]){nf_batch_norm(1, none), planar_reader(1)}, 2),

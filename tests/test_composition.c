@@ -319,7 +319,7 @@ Test(on_context, reads_its_rows_alone)
                            20 * rounding);
     cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, ctx, gy, &g_l, gx, g_ctx, NULL), NF_OK);
     for (size_t i = 0; i < ROWS; i++)
-        cr_assert_eq(fabs((double)g_ctx[i]) > 0, i >= FIRST && i < FIRST + 4, "row %zu: gradient %g", i,
+        cr_assert_eq(fabs((double)g_ctx[i]) > 0, i >= FIRST && i < FIRST + 4, "feature %zu: gradient %g", i,
                      (double)g_ctx[i]);
     nf_model_free(m);
 }
@@ -430,25 +430,25 @@ Test(refusals, say_what_is_wrong_and_release_everything)
     const size_t live = alloc_live();
     refused(nf_chain(NULL, 2), NF_EARG, "`f` is NULL", live);
     refused(nf_chain((nf_flow *[]){NULL}, 0), NF_EARG, "`n` is 0", live);
-    refused(nf_chain((nf_flow *[]){nf_planar(2), nf_planar(3)}, 2), NF_EDIM, "flow 1 takes 3 rows, but flow 0 gives 2",
-            live);
+    refused(nf_chain((nf_flow *[]){nf_planar(2), nf_planar(3)}, 2), NF_EDIM,
+            "flow 1 takes 3 features, but flow 0 gives 2", live);
     refused(nf_chain((nf_flow *[]){nf_amortized_by_context(nf_planar(2)), nf_planar(2),
                                    nf_amortized_by_context(nf_radial(2))},
                      3),
-            NF_EDIM, "flow 2 reads 4 rows of context, but an earlier one reads 5", live);
+            NF_EDIM, "flow 2 reads 4 features of context, but an earlier one reads 5", live);
     refused(nf_chain((nf_flow *[]){nf_planar(2), nf_planar(0), nf_radial(2)}, 3), NF_EARG, "nf_planar: `dim` is 0",
             live);
     refused(nf_invert(nf_radial(0)), NF_EARG, "nf_radial", live);
     refused(nf_amortized(nf_lu_linear(2, 1), nf_mlp(3, 6, 0, NULL)), NF_EUNSUPPORTED, "NF_PER_SAMPLE", live);
     refused(nf_amortized(nf_planar(2), nf_mlp(3, 4, 0, NULL)), NF_EDIM,
-            "the head gives 4 rows, but the flow has 5 parameters", live);
-    refused(nf_amortized(nf_planar(2), nf_mlp(3, 5, 2, NULL)), NF_EDIM, "takes 3 rows and 2 of context", live);
+            "the head gives 4 features, but the flow has 5 parameters", live);
+    refused(nf_amortized(nf_planar(2), nf_mlp(3, 5, 2, NULL)), NF_EDIM, "takes 3 features and 2 of context", live);
     refused(nf_amortized(nf_planar(2), nf_mlp(5, 0, 0, NULL)), NF_EARG, "nf_mlp", live);
     refused(nf_amortized(nf_planar(0), nf_mlp(3, 5, 0, NULL)), NF_EARG, "nf_planar", live);
     refused(nf_amortized_by_context(nf_amortized_by_context(nf_planar(2))), NF_EUNSUPPORTED, "NF_PER_SAMPLE", live);
     refused(nf_amortized_by_context(nf_permutation(2, (size_t[]){1, 0})), NF_EARG, "no parameters", live);
     refused(nf_on_context(nf_amortized_by_context(nf_planar(2)), 7, 3), NF_EDIM,
-            "reads 5 rows from row 3, but the context has 7", live);
+            "reads 5 features from feature 3, but the context has 7", live);
     refused(nf_on_context(nf_amortized_by_context(nf_planar(2)), 7, SIZE_MAX), NF_EDIM, "but the context has 7", live);
     refused(nf_on_context(nf_planar(0), 7, 3), NF_EARG, "nf_planar", live);
 }

@@ -259,7 +259,7 @@ static void not_a_number(const subject *s, nf_direction d)
     }
     free(y), free(l);
 }
-PROPERTY(not_a_number, 21, 5)
+PROPERTY(not_a_number, NFLOW_THIN ? 5 : 21, 5)
 
 /* ---- parameters per sample, all equal, do what shared ones do ---- */
 

@@ -425,7 +425,7 @@ Test(constraints, blocks_are_their_parts)
         nf_flow_free(f[k]);
 }
 
-/* Each block begins from its own rows of the data, in either direction, also where dimensions differ. */
+/* Each block begins from its own features of the data, in either direction, also where dimensions differ. */
 Test(constraints, blocks_begin_from_data)
 {
     enum { N = 40 };
@@ -433,7 +433,7 @@ Test(constraints, blocks_begin_from_data)
     draw(71, N * 5, 1.7, x);
     for (size_t i = 0; i < N * 5; i++)
         x[i] += (nf_real)(i % 5);
-    for (size_t i = 0; i < N; i++) { /* the last two rows are positive */
+    for (size_t i = 0; i < N; i++) { /* the last two features are positive */
         x[i * 5 + 3] = (nf_real)exp((double)x[i * 5 + 3]);
         x[i * 5 + 4] = (nf_real)exp((double)x[i * 5 + 4]);
     }
@@ -449,8 +449,8 @@ Test(constraints, blocks_begin_from_data)
             sum += (double)z[i * 5 + k] / N;
             squares += (double)z[i * 5 + k] * (double)z[i * 5 + k] / N;
         }
-        cr_assert_float_eq(sum, 0, 20 * tolerance, "row %zu: mean %g", k, sum);
-        cr_assert_float_eq(squares, 1, 20 * tolerance, "row %zu: variance %g", k, squares);
+        cr_assert_float_eq(sum, 0, 20 * tolerance, "feature %zu: mean %g", k, sum);
+        cr_assert_float_eq(squares, 1, 20 * tolerance, "feature %zu: variance %g", k, squares);
     }
     nf_model_free(m);
 }
@@ -553,10 +553,11 @@ Test(constraints, refusals)
     no_flow(nf_lower(2, -inf), NF_EARG, "nf_lower: a bound is -inf");
     no_flow(nf_upper(2, inf), NF_EARG, "nf_upper: a bound is inf");
     no_flow(nf_upper(2, NAN), NF_EARG, "nf_upper");
-    no_flow(nf_interval(2, 1.5, 1.5), NF_EARG, "nf_interval: row 0 is to be between 1.5 and 1.5");
+    no_flow(nf_interval(2, 1.5, 1.5), NF_EARG, "nf_interval: feature 0 is to be between 1.5 and 1.5");
     no_flow(nf_interval(2, -1e308, 1e308), NF_EARG, "nf_interval");
-    no_flow(nf_bounds(2, low, high), NF_EARG, "nf_bounds: row 1 is to be between 0.7 and 0.7");
-    no_flow(nf_offset_multiplier(2, NULL, zero), NF_EARG, "nf_offset_multiplier: row 1 has offset 0 and multiplier 0");
+    no_flow(nf_bounds(2, low, high), NF_EARG, "nf_bounds: feature 1 is to be between 0.7 and 0.7");
+    no_flow(nf_offset_multiplier(2, NULL, zero), NF_EARG,
+            "nf_offset_multiplier: feature 1 has offset 0 and multiplier 0");
     no_flow(nf_offset_multiplier(1, &inf, NULL), NF_EARG, "offset inf");
     no_flow(nf_ordered(0), NF_EARG, "nf_ordered: `K` is 0");
     no_flow(nf_positive_ordered(0), NF_EARG, "nf_positive_ordered");
@@ -573,7 +574,8 @@ Test(constraints, refusals)
     no_flow(nf_blocks(NULL, 2), NF_EARG, "nf_blocks: `f` is NULL");
     no_flow(nf_blocks((nf_flow *[]){NULL}, 0), NF_EARG, "nf_blocks: `n` is 0");
     nf_flow *context[] = {nf_amortized_by_context(nf_affine(2)), nf_identity(1), nf_amortized_by_context(nf_affine(3))};
-    no_flow(nf_blocks(context, 3), NF_EDIM, "nf_blocks: block 2 reads 6 rows of context, but an earlier one reads 4");
+    no_flow(nf_blocks(context, 3), NF_EDIM,
+            "nf_blocks: block 2 reads 6 features of context, but an earlier one reads 4");
     no_flow(nf_blocks((nf_flow *[]){nf_identity(2), nf_lower(0, 1.5)}, 2), NF_EARG, "nf_lower: `dim` is 0");
 }
 

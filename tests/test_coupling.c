@@ -1,5 +1,5 @@
-/* Couplings and their masks: what they compute, how they start, what they refuse, and what nf_check_flow says of rows
-   that no coupling transforms. Gradients, log-dets and the rest of a flow's properties: tests/conformance. */
+/* Couplings and their masks: what they compute, how they start, what they refuse, and what nf_check_flow says of
+   features that no coupling transforms. Gradients, log-dets and the rest of a flow's properties: tests/conformance. */
 #include "expect.h"
 #include "push.h"
 #include "object/tree.h"
@@ -21,7 +21,7 @@ static nf_net *small_net(size_t in, size_t out, size_t n_ctx, double last_scale)
         &(nf_mlp_options){.hidden = (size_t[]){7}, .n_hidden = 1, .activation = NF_TANH, .last_scale = last_scale});
 }
 
-/* An affine coupling of half the rows. */
+/* An affine coupling of half the features. */
 static nf_flow *halves(size_t dim, size_t k)
 {
     unsigned char mask[64];
@@ -31,8 +31,8 @@ static nf_flow *halves(size_t dim, size_t k)
 
 /* ---- what it computes ---- */
 
-/* Rows 1 and 3 of four pass, rows 0 and 2 are transformed with parameters W (x_1, x_3, context) + b, by hand; then the
-   same with rows 1, 2 transformed, which are consecutive, while those that pass are not. */
+/* Features 1 and 3 of four pass, features 0 and 2 are transformed with parameters W (x_1, x_3, context) + b, by hand;
+   then the same with features 1, 2 transformed, which are consecutive, while those that pass are not. */
 Test(coupling, is_its_formula)
 {
     enum { N = 3, DIM = 4, CTX = 2 };
@@ -161,8 +161,8 @@ Test(masks, two_in_a_row_transform_everything)
             }
 }
 
-/* Of 7 rows 3: each row in 3/7 of the draws, each pair of rows in 1/7 (3 of 7 times 2 of 6), to 5 standard errors; and
-   another seed gives other masks. */
+/* Of 7 features 3: each feature in 3/7 of the draws, each pair of features in 1/7 (3 of 7 times 2 of 6), to 5 standard
+   errors; and another seed gives other masks. */
 Test(masks, random_ones_are_fair)
 {
     enum { DIM = 7, DRAWS = 20000 };
@@ -180,13 +180,13 @@ Test(masks, random_ones_are_fair)
     for (size_t i = 0; i < DIM; i++)
         for (size_t j = 0; j < DIM; j++) {
             const double p = i == j ? 3. / 7 : 1. / 7;
-            cr_assert_float_eq(count[i][j] / DRAWS, p, 5 * sqrt(p * (1 - p) / DRAWS), "rows %zu and %zu: %g", i, j,
+            cr_assert_float_eq(count[i][j] / DRAWS, p, 5 * sqrt(p * (1 - p) / DRAWS), "features %zu and %zu: %g", i, j,
                                count[i][j] / DRAWS);
         }
     cr_assert_float_eq((double)differ / DRAWS, 34. / 35, 5 * sqrt(34. / 35 / 35 / DRAWS));
 }
 
-/* ---- rows that are never transformed ---- */
+/* ---- features that are never transformed ---- */
 
 static size_t untouched(nf_flow *f)
 {
@@ -206,9 +206,9 @@ Test(coupling, rows_never_transformed_are_reported)
     cr_assert_eq(untouched(nf_invert(halves(5, 0))), 3);
     cr_assert_eq(untouched(nf_chain((nf_flow *[]){halves(5, 0), halves(5, 0), halves(5, 0)}, 3)), 3);
     cr_assert_eq(untouched(nf_chain((nf_flow *[]){halves(5, 0), halves(5, 1)}, 2)), 0);
-    /* row 2 is in the middle, and stays there when the order is reversed */
+    /* feature 2 is in the middle, and stays there when the order is reversed */
     cr_assert_eq(untouched(nf_chain((nf_flow *[]){halves(5, 0), nf_permutation(5, turn), halves(5, 0)}, 3)), 1);
-    /* the last two of rows 1 2 3 4 0: row 3, already transformed, and row 0 */
+    /* the last two of features 1 2 3 4 0: feature 3, already transformed, and feature 0 */
     cr_assert_eq(untouched(nf_chain((nf_flow *[]){halves(5, 0), nf_permutation(5, shift), halves(5, 0)}, 3)), 2);
 }
 
@@ -251,7 +251,7 @@ Test(coupling, refuses_what_does_not_fit)
     const size_t order[] = {1, 0}, live = alloc_live();
     no_flow(nf_coupling(3, NULL, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
     no_flow(nf_coupling(0, two, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
-    no_flow(nf_coupling(3, none, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "none of the 3 rows");
+    no_flow(nf_coupling(3, none, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "none of the 3 features");
     no_flow(nf_coupling(3, two, nf_affine(1), nf_mlp(1, 2, 0, NULL)), NF_EDIM, "takes 1");
     no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(2, 4, 0, NULL)), NF_EDIM, "passes 1 of 3");
     no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(1, 3, 0, NULL)), NF_EDIM, "4 parameters");
@@ -263,7 +263,7 @@ Test(coupling, refuses_what_does_not_fit)
     cr_assert_eq(alloc_live(), live);
 }
 
-/* All rows transformed: the parameters are the net's of the context alone. */
+/* All features transformed: the parameters are the net's of the context alone. */
 Test(coupling, may_transform_every_row)
 {
     static const unsigned char all[2] = {1, 1};

@@ -207,7 +207,7 @@ Test(description, says_where_it_is_wrong)
     refused("{\"kind\": \"net\", \"type\": \"mlp\", \"dim_in\": 2}", "net 'mlp': dim_in or dim_out is missing");
     refused("{\"kind\": \"flow\", \"type\": \"planar\", \"dim\": 2}", "a member beside these");
     refused(FLOW("planar") ", \"dim_out\": 4}", "but the description says 3 -> 4");
-    refused(FLOW("planar") ", \"n_ctx\": 1}", "with 0 rows of context, but the description says 3 -> 3 with 1");
+    refused(FLOW("planar") ", \"n_ctx\": 1}", "with 0 features of context, but the description says 3 -> 3 with 1");
     refused(FLOW("planar") FIELDS("\"dims\": 3"), "flow 'planar': the field 'dims' is unknown");
     refused(FLOW("spline") FIELDS("\"bin\": 4"), "flow 'spline': the field 'bin' is unknown");
     refused(FLOW("spline") FIELDS("\"bins\": 4.5"), "'bins' is not a non-negative integer");

@@ -58,8 +58,8 @@ Test(dropout, mean_is_the_net_without_it)
                 square += e * e / N;
             }
             cr_assert_gt(square, 1e-3, "%s: nothing is dropped", kind_names[kind]);
-            cr_assert_lt(fabs(mean), 4.5 * sqrt(square / N), "%s, row %zu: mean is off by %g of %g", kind_names[kind],
-                         r, mean, sqrt(square / N));
+            cr_assert_lt(fabs(mean), 4.5 * sqrt(square / N), "%s, feature %zu: mean is off by %g of %g",
+                         kind_names[kind], r, mean, sqrt(square / N));
         }
         /* Evaluation drops nothing. */
         p.mode = NF_EVAL;

@@ -555,7 +555,7 @@ Test(elbo, arguments)
     cr_assert_null(nf_elbo(flow, t, NULL));
     expect(nf_error_status(), NF_EARG, "`affine`, not of a distribution");
     cr_assert_null(nf_elbo(posterior, t, NULL));
-    expect(nf_error_status(), NF_EDIM, "a context of 4 rows");
+    expect(nf_error_status(), NF_EDIM, "a context of 4 features");
     cr_assert_null(nf_elbo(m, t, &(nf_elbo_options){.joint = {.to = 0.5}}));
     expect(nf_error_status(), NF_EARG, "nf_elbo: `joint` goes from 0 to 0.5, but has no kind");
     cr_assert_null(nf_elbo(m, t, &(nf_elbo_options){.kl = {.kind = (nf_schedule_kind)9}}));

@@ -158,7 +158,7 @@ static void free_batch(batch *b)
     free(b);
 }
 
-/* Every value in all rows, then mixed; or rows that are all beyond the box. */
+/* Every value in all features, then mixed; or features that are all beyond the box. */
 static void fill_points(bool in_tails, nf_real *x)
 {
     const nf_real most = (nf_real)far, least = (nf_real)denormal;
@@ -234,7 +234,7 @@ static void check(const flow_row *row, nf_direction d, size_t n_ctx, size_t n_pa
         const nf_real *x = b->x + i * DIM, *y = b->y + i * DIM;
         cr_assert(isfinite(b->log_det[i]), "%s, %s: log-det %zu is %g", row->name, way, i, b->log_det[i]);
         for (size_t r = 0; r < DIM; r++)
-            cr_assert(!isnan(y[r]), "%s, %s: row %zu of sample %zu is NaN", row->name, way, r, i);
+            cr_assert(!isnan(y[r]), "%s, %s: feature %zu of sample %zu is NaN", row->name, way, r, i);
         if (d == NF_INVERSE)
             cr_assert(b->log_prob[i] < (double)INFINITY, "%s: log-density %zu is %g", row->name, i, b->log_prob[i]);
         if (row->overflows[d] && !(is_moderate(DIM, x) && is_moderate(n_ctx, b->ctx + i * CTX)))

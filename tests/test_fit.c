@@ -230,7 +230,7 @@ Test(fit, bad_steps_move_nothing)
     nf_model_free(m);
 }
 
-/* The same with statistics for a batch normalisation of two rows: sums of y, of its square, and the rows. */
+/* The same with statistics for a batch normalisation of two features: sums of y, of its square, and the rows. */
 static nf_status backward_with_stats(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums,
                                      const nf_grad *g)
 {

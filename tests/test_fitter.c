@@ -264,7 +264,7 @@ Test(average, is_the_formula_and_better_than_the_last)
         nf_objective_free(check);
         nf_model_free(m);
     }
-    /* each step adds noise of size rate: the last iterate's spread is about sqrt(rate / 2) a row, the average's
+    /* each step adds noise of size rate: the last iterate's spread is about sqrt(rate / 2) a feature, the average's
        sqrt(rate / 2 x 2 / (100 rate)) or so */
     cr_assert_lt(averaged, 0.6 * last, "%g and %g", averaged, last);
     free(d);
@@ -455,4 +455,56 @@ Test(fitter, failing_allocations)
         cr_assert_eq(alloc_live(), before);
     }
     fit_problem_free(&p);
+}
+
+/* ---- what was accepted in silence ---- */
+
+static double halve(void *user, uint64_t step)
+{
+    (void)user;
+    return 1 / (1 + (double)step);
+}
+
+Test(fitter, schedules_are_complete_or_refused)
+{
+    fit_problem p = fit_problem_new();
+    const struct {
+        nf_schedule schedule;
+        const char *words;
+    } bad[] = {{{.kind = NF_STAIRS, .from = 1, .to = 0.5}, "`options->schedule.steps` is 0"},
+               {{.kind = NF_COSINE, .steps = 10}, "goes from 0 to 0"},
+               {{.kind = NF_LINEAR, .from = NAN, .steps = 10}, "must be finite"},
+               {{.kind = NF_CUSTOM}, "`call` is NULL"},
+               {{.kind = (nf_schedule_kind)17}, "`options->schedule.kind` is 17"},
+               {{.kind = NF_LINEAR, .from = 1, .to = -1, .steps = 10}, "is a factor of the learning rate"}};
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
+        expect(nf_fit(p.o, &(nf_fit_options){.steps = 3, .schedule = bad[k].schedule}, NULL), NF_EARG, bad[k].words);
+    nf_schedule custom = {.kind = NF_CUSTOM, .call = halve};
+    cr_assert_eq(nf_fit(p.o, &(nf_fit_options){.steps = 3, .schedule = custom}, NULL), NF_OK);
+    fit_problem_free(&p);
+}
+
+/* Without a length, a schedule of the rate has that of the fit. */
+Test(fitter, schedules_end_with_the_fit)
+{
+    nf_real theta[2][64];
+    for (int k = 0; k < 2; k++) {
+        fit_problem p = fit_problem_new();
+        const size_t n = nf_model_shape(p.m)->n_params;
+        cr_assert_leq(n, 64);
+        const nf_schedule s = {.kind = NF_COSINE, .from = 1, .warmup = 5, .steps = k ? 35 : 0};
+        cr_assert_eq(nf_fit(p.o, &(nf_fit_options){.steps = 40, .schedule = s}, NULL), NF_OK, "%s", nf_error_message());
+        memcpy(theta[k], nf_model_theta(p.m), n * sizeof(nf_real));
+        cr_assert_arr_eq(theta[k], theta[0], n * sizeof(nf_real));
+        fit_problem_free(&p);
+    }
+}
+
+Test(fitter, validation_is_of_the_same_model)
+{
+    fit_problem p = fit_problem_new(), other = fit_problem_new();
+    expect(nf_fit(p.o, &(nf_fit_options){.steps = 3, .validation = other.o}, NULL), NF_EARG, "is of another model");
+    expect(nf_fit(p.o, &(nf_fit_options){.steps = 3, .patience = 2}, NULL), NF_EARG, "there is no validation");
+    fit_problem_free(&p);
+    fit_problem_free(&other);
 }

@@ -29,7 +29,7 @@ enum { N = 23, MAX_DIM = 17 };
 
 static const nf_direction directions[] = {NF_FORWARD, NF_INVERSE};
 
-/* One tile of an affine flow of 3 rows; per sample or shared, values and gradients against the formulas. */
+/* One tile of an affine flow of 3 features; per sample or shared, values and gradients against the formulas. */
 static void check_affine(nf_direction d, bool per_sample)
 {
     enum { DIM = 3, LD = 32 };
@@ -525,7 +525,7 @@ Test(linear, permutation)
     for (size_t s = 0; s < N; s++) {
         cr_assert_eq(log_det[s], 0.0);
         for (size_t i = 0; i < 5; i++)
-            cr_assert(y[s * 5 + i] == x[s * 5 + same[i]], "sample %zu, row %zu", s, i);
+            cr_assert(y[s * 5 + i] == x[s * 5 + same[i]], "sample %zu, feature %zu", s, i);
     }
     /* An orthogonal Jacobian: its transpose is the other direction. */
     cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, N, x, NULL, y, g_log_det, gx, NULL, NULL), NF_OK);
@@ -537,7 +537,7 @@ Test(linear, permutation)
     draw(73, 80, 1, u);
     cr_assert_eq(nf_flow_solve_jt(nf_model_object(m), NF_FORWARD, &p, NULL, NULL, NULL, u, v), NF_OK);
     for (size_t i = 0; i < 5; i++)
-        cr_assert(v[i * 16] == u[same[i] * 16], "J^-T, row %zu", i);
+        cr_assert(v[i * 16] == u[same[i] * 16], "J^-T, feature %zu", i);
     nf_model_free(m);
 }
 

@@ -161,7 +161,7 @@ Test(masked, one_pass_inverse_is_the_inverse_in_many_passes)
     }
 }
 
-/* The order says which row comes when: the last one's image moves with every input, the first one's with its own. */
+/* The order says which feature comes when: the last one's image moves with every input, the first's with its own. */
 Test(masked, order)
 {
     const size_t order[] = {2, 0, 3, 1};
@@ -215,7 +215,7 @@ Test(masked, errors)
                "overflow");
     refuse(nf_autoregressive(nf_affine(2), nf_masked_net(3, 4, 0, NULL), NULL, NF_FORWARD), NF_EDIM, "2 dimensions");
     refuse(nf_autoregressive(nf_affine(1), nf_masked_net(3, 3, 0, NULL), NULL, NF_FORWARD), NF_EDIM,
-           "9 rows for 3 dimensions");
+           "9 features for 3 dimensions");
     refuse(nf_autoregressive(nf_affine(1), nf_mlp(3, 6, 0, NULL), NULL, NF_FORWARD), NF_EARG, "is a mlp");
     refuse(nf_autoregressive(nf_lu_linear(1, 1), nf_masked_net(3, 2, 0, NULL), NULL, NF_FORWARD), NF_EUNSUPPORTED,
            "NF_PER_SAMPLE");

@@ -34,10 +34,10 @@ static void check_value(net_kind kind, size_t in, size_t out, size_t n_ctx, nf_a
         for (size_t o = 0; o < out; o++) {
             double got = (double)f.y[o * f.p.ld + s];
             if (s >= n)
-                cr_assert(isfinite(got), "%s: padding of row %zu", kind_names[kind], o);
+                cr_assert(isfinite(got), "%s: padding of feature %zu", kind_names[kind], o);
             else
                 cr_assert_float_eq(got, y[o], VALUE_TOLERANCE * (1 + fabs(y[o])),
-                                   "%s, units %d %d, row %zu, sample %zu: %.10g, not %.10g", kind_names[kind],
+                                   "%s, units %d %d, feature %zu, sample %zu: %.10g, not %.10g", kind_names[kind],
                                    (int)hidden, (int)output, o, s, got, y[o]);
         }
     }
@@ -99,8 +99,8 @@ static void check_gradient(net_kind kind, size_t in, size_t n_ctx, nf_activation
     for (int i = 0; i < 3; i++) {
         double wanted = (formula_sum(&f, step, v[i]) - formula_sum(&f, -step, v[i])) / (2 * step);
         cr_assert_float_eq(d[i], wanted, GRADIENT_TOLERANCE * (10 + fabs(wanted)),
-                           "%s of %zu + %zu rows, units %d %d, input %d: %.10g, not %.10g", kind_names[kind], in, n_ctx,
-                           (int)hidden, (int)output, i, d[i], wanted);
+                           "%s of %zu + %zu features, units %d %d, input %d: %.10g, not %.10g", kind_names[kind], in,
+                           n_ctx, (int)hidden, (int)output, i, d[i], wanted);
     }
     for (size_t r = 0; r < in; r++)
         for (size_t s = f.p.n; s < f.p.ld; s++)
@@ -139,7 +139,7 @@ Test(nets, taylor_remainder_is_of_second_order)
                 derivatives(&f, v, d);
                 for (int k = 0; k < (n_ctx ? 3 : 2); k++) {
                     double slope = taylor_slope(&f, v[k], d[k]);
-                    cr_assert_float_eq(slope, 2, 0.05, "%s, unit %d, %zu rows of context, input %d: slope %g",
+                    cr_assert_float_eq(slope, 2, 0.05, "%s, unit %d, %zu features of context, input %d: slope %g",
                                        kind_names[kind], (int)smooth[a], n_ctx, k, slope);
                 }
                 tear_down(&f);

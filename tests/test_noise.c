@@ -79,7 +79,7 @@ static void assert_same_alone(draw_fn *draw, const nf_noise *noise, size_t dim, 
     nf_real alone[8];
     draw(&one, dim, 1, 1, alone);
     for (size_t row = 0; row < dim; row++)
-        cr_assert_eq(tile[row * ld + s], alone[row], "sample %zu, row %zu", s, row);
+        cr_assert_eq(tile[row * ld + s], alone[row], "sample %zu, feature %zu", s, row);
 }
 
 Test(noise, cutting_and_padding_do_not_matter)
@@ -194,8 +194,8 @@ Test(noise, names_are_independent)
     static nf_real x[dim * N], y[N];
     nf_noise_normal(&noise, dim, N, N, x);
     for (size_t row = 1; row < dim; row++)
-        assert_independent(x, x + row * N, N, "rows");
-    assert_independent(x + N, x + 2 * N, N, "rows of two blocks");
+        assert_independent(x, x + row * N, N, "features");
+    assert_independent(x + N, x + 2 * N, N, "features of two blocks");
     assert_independent(x, x + 1, N - 1, "neighbouring samples");
     assert_independent(x, x + 2, N - 2, "samples two apart");
     const nf_noise others[] = {
@@ -360,7 +360,7 @@ Test(gsl, clones_files_and_doubles)
     gsl_rng_free(read);
 }
 
-/* After a seek the words are those of the sample's rows. */
+/* After a seek the words are those of the sample's features. */
 Test(gsl, seek)
 {
     gsl_rng *r = gsl_rng_alloc(nf_gsl_philox());

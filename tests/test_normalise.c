@@ -55,8 +55,8 @@ static void is_standard(size_t n, size_t dim, const nf_real *x, double slack, co
 {
     for (size_t k = 0; k < dim; k++) {
         const double mean = column_mean(n, dim, x, k), sd = column_sd(n, dim, x, k);
-        cr_assert_float_eq(mean, 0, 20 * rounding * slack, "%s: row %zu has mean %g", what, k, mean);
-        cr_assert_float_eq(sd, 1, 20 * rounding * slack, "%s: row %zu has deviation %.10g", what, k, sd);
+        cr_assert_float_eq(mean, 0, 20 * rounding * slack, "%s: feature %zu has mean %g", what, k, mean);
+        cr_assert_float_eq(sd, 1, 20 * rounding * slack, "%s: feature %zu has deviation %.10g", what, k, sd);
     }
 }
 
@@ -510,17 +510,18 @@ Test(initial_batch, bad_ones_are_refused)
     const size_t live = alloc_live();
     nf_real *x = make_data(N, DIM);
     refused(nf_model_of_flow(nf_actnorm(DIM), &(nf_model_options){.n_init = N}), NF_EARG, "no draws of its own");
-    refused(nf_model_of_flow(mixing(4), &(nf_model_options){.n_init = N, .init_x = x}), NF_EARG, "reads 4 rows of it");
+    refused(nf_model_of_flow(mixing(4), &(nf_model_options){.n_init = N, .init_x = x}), NF_EARG,
+            "reads 4 features of it");
     x[7 * DIM + 1] = NF_R(NAN);
     refused(nf_model_of_flow(nf_actnorm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
-            "nf_actnorm: row 1 of the initial batch");
+            "nf_actnorm: feature 1 of the initial batch");
     x[7 * DIM + 1] = NF_R(INFINITY);
     refused(nf_model_of_flow(nf_actnorm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
-            "nf_actnorm: row 1 of the initial batch");
+            "nf_actnorm: feature 1 of the initial batch");
     cr_assert_null(nf_actnorm(0));
     cr_assert_eq(nf_error_status(), NF_EARG);
     refused(nf_model_of_flow(batch_norm(DIM), &(nf_model_options){.n_init = N, .init_x = x}), NF_ENOTFINITE,
-            "nf_batch_norm: row 1 of the initial batch");
+            "nf_batch_norm: feature 1 of the initial batch");
     refused(nf_model_of_flow(nf_batch_norm(0, NULL), NULL), NF_EARG, "nf_batch_norm: `dim` is 0");
     refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.decay = 1}), NULL), NF_EARG, "`decay` is 1");
     refused(nf_model_of_flow(nf_batch_norm(2, &(nf_batch_norm_options){.eps = -1e-3}), NULL), NF_EARG, "`eps` is");

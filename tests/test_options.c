@@ -47,7 +47,7 @@ static void *valid_options(const nf_option_table *t)
 static bool takes(const nf_option_table *t, const nf_option *o, double value)
 {
     char *q = valid_options(t);
-    size_t size = (size_t)value;
+    size_t size = fabs(value) < 1e18 ? (size_t)(long)value : 0; /* read for counts alone */
     if (o->kind == NF_OPTION_SIZES || o->kind == NF_OPTION_REALS) {
         const void *list = o->kind == NF_OPTION_SIZES ? (const void *)&size : (const void *)&value;
         memcpy(q + o->offset, &list, sizeof list);

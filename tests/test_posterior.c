@@ -419,7 +419,7 @@ Test(posterior, misuse_is_refused)
     cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, NULL, in->ctx, r->z, r->log_q), NF_EARG);
     cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, NULL, r->z, r->log_q),
                  NF_EARG);
-    cr_assert(strstr(nf_error_message(), "14 rows of context"));
+    cr_assert(strstr(nf_error_message(), "14 features of context"));
     cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, NULL, r->log_q),
                  NF_EARG);
     cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, r->z, NULL),

@@ -290,7 +290,7 @@ static void dependence(const nf_flow *f, size_t k, nf_direction d, bool depends[
     nf_model_free(m);
 }
 
-/* place[i]: how many rows y_i depends on, less one. */
+/* place[i]: how many features y_i depends on, less one. */
 static void places(const nf_flow *f, size_t k, nf_direction d, size_t place[DIM])
 {
     bool depends[DIM][DIM];
@@ -326,8 +326,8 @@ Test(recipes, orders_change_between_layers)
             places(f, k, d, place[k]);
             places(none, k, d, other);
             for (size_t i = 0; i < DIM; i++) {
-                cr_assert_eq(place[k][i], k % 2 ? DIM - 1 - i : i, "%s, layer %zu, row %zu", r->name, k, i);
-                cr_assert_eq(other[i], i, "%s, layer %zu, row %zu", r->name, k, i);
+                cr_assert_eq(place[k][i], k % 2 ? DIM - 1 - i : i, "%s, layer %zu, feature %zu", r->name, k, i);
+                cr_assert_eq(other[i], i, "%s, layer %zu, feature %zu", r->name, k, i);
             }
         }
         nf_flow_free(f);
@@ -348,7 +348,7 @@ Test(recipes, orders_change_between_layers)
     }
 }
 
-/* Rows that layer k of a chain of couplings transforms. */
+/* Features that layer k of a chain of couplings transforms. */
 static void transformed(const nf_flow *f, size_t k, bool rows[DIM])
 {
     bool depends[DIM][DIM];
@@ -735,7 +735,7 @@ Test(recipes, learn_a_density, .disabled = NFLOW_THIN)
     }
 }
 
-/* One row given two: x = sin(2 c_0) + c_1 + 0.2 e. What the context says is log(sd(x) / 0.2) nats, about 2. */
+/* One feature given two: x = sin(2 c_0) + c_1 + 0.2 e. What the context says is log(sd(x) / 0.2) nats, about 2. */
 Test(recipes, learn_from_the_context, .disabled = NFLOW_THIN)
 {
     nf_real e[ROWS], x[ROWS], ctx[2 * ROWS];

@@ -235,7 +235,7 @@ static int says(void *user, size_t d, const double *x, double *log_p, double *gr
     if (grad)
         grad[0] = 0;
     if (x[0] > 5)
-        return nf_error(NF_ETARGET, "x = %g is fatal", x[0]);
+        return (int)nf_error(NF_ETARGET, "x = %g is fatal", x[0]);
     return 0;
 }
 

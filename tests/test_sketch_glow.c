@@ -1,6 +1,6 @@
 /* A sketch of Glow (Kingma & Dhariwal 2018, table 1) by the public contracts: a user's flow type, written here, makes
-   layers of channels into layers of images. An image's rows are in the order [C][H][W], so that a tile [C H W x ld] is
-   a tile of C rows whose samples are the pixels, [C x (H W ld)]:
+   layers of channels into layers of images. An image's features are in the order [C][H][W], so that a tile [C H W x ld]
+   is a tile of C features whose samples are the pixels, [C x (H W ld)]:
 
        y[c, p, s] = f(x[., p, s])[c] for each pixel p and sample s,   log|det dy/dx| = sum over p of log|det df|.
 
@@ -24,8 +24,8 @@ typedef struct image {
     size_t channels, pixels;
 } image;
 
-/* The child's pass over all pixels. The padding of each pixel's row is among the samples: it repeats the last one, and
-   its cotangents are 0. */
+/* The child's pass over all pixels. The padding of each pixel's feature is among the samples: it repeats the last one,
+   and its cotangents are 0. */
 static nf_pass pass_of_pixels(const nf_object *o, const nf_pass *p)
 {
     const image *m = nf_self(o);
@@ -108,7 +108,7 @@ static const nf_flow_type pixelwise_type = {
     .solve_jt = solve_jt,
 };
 
-/* f of `channels` rows without context and state, for each of `pixels` pixels. */
+/* f of `channels` features without context and state, for each of `pixels` pixels. */
 static nf_flow *pixelwise(nf_flow *f, size_t pixels)
 {
     const size_t channels = nf_flow_shape(f)->dim_in;

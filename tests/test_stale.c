@@ -299,7 +299,7 @@ Test(stale, is_counted_from_the_end_of_the_preparation)
     begin(&f);
     for (int k = 0; k < 3; k++) {
         cr_assert_eq(nf_model_update(f.net, NF_TRAIN), NF_OK);
-        cr_assert_eq(nf_model_state(f.net)[0], k + 1);
+        cr_assert_eq(nf_model_state(f.net)[0], (nf_real)(k + 1));
         cr_assert_eq(evaluate(&f), NF_OK, "%s", nf_error_message());
         cr_assert_eq(f.y[0], f.x[0] + f.net->theta[0] + (nf_real)(k + 1));
     }
@@ -414,8 +414,8 @@ Test(stale, is_not_asked_while_a_fit_runs)
     end(&f);
 }
 
-/* A validation whose model is another one, over the same numbers, would evaluate old ones. */
-Test(stale, is_a_validation_model_that_nobody_prepares)
+/* A validation whose model is another one, over the same numbers, would evaluate old ones: it is refused. */
+Test(stale, no_validation_of_a_model_that_nobody_prepares)
 {
     fixture f;
     begin(&f);
@@ -423,7 +423,7 @@ Test(stale, is_a_validation_model_that_nobody_prepares)
     nf_model *shadow = made(nf_model_of_dist(nf_pushforward(nf_normal(D), nf_lu_linear(D, 1)), &same));
     nf_objective *validation = nf_maximum_likelihood(shadow, &f.data, NULL);
     const nf_fit_options options = {.steps = 4, .threads = 1, .validation = validation, .validate_every = 2};
-    expect(nf_fit(f.likelihood, &options, NULL), NF_ESTALE, "nf_objective_value");
+    expect(nf_fit(f.likelihood, &options, NULL), NF_EARG, "`options->validation` is of another model");
     cr_assert_eq(log_prob(&f), NF_OK, "the fit's own model is prepared: %s", nf_error_message());
     nf_objective_free(validation);
     nf_model_free(shadow);

@@ -96,7 +96,7 @@ Test(sylvester, is_the_papers_formula)
         cr_assert_eq(nf_model_shape(model)->n_params, n_reflections(o) * DIM + m * (m - 1) + 3 * m);
         cr_assert_eq(nf_transform(model, NULL, NULL, NF_FORWARD, 1, x, NULL, y, &log_det), NF_OK);
         for (size_t k = 0; k < DIM; k++)
-            cr_assert_float_eq(y[k], expected[k], 60 * rounding, "kind %zu, row %zu: %.17g, %.17g", kind, k,
+            cr_assert_float_eq(y[k], expected[k], 60 * rounding, "kind %zu, feature %zu: %.17g, %.17g", kind, k,
                                (double)y[k], expected[k]);
         cr_assert_float_eq(log_det, log_expected, 60 * rounding, "kind %zu: %.17g, %.17g", kind, log_det, log_expected);
         nf_model_free(model);
@@ -194,7 +194,7 @@ Test(sylvester, gradients_are_finite_for_all_parameters)
             }
 }
 
-/* Q the reversal: the flow of the reversed rows, reversed. */
+/* Q the reversal: the flow of the reversed features, reversed. */
 Test(sylvester, reversed_is_between_two_reversals)
 {
     enum { DIM = 5 };

@@ -27,12 +27,12 @@ typedef enum subject_kind {
     AFFINE, /* no hidden layers, here and below */
     ONE_LAYER,
     MASKED_AFFINE,
-    CONTEXT_ALONE, /* no rows of x */
+    CONTEXT_ALONE, /* no features of x */
     N_SUBJECTS
 } subject_kind;
 static const char *const subject_names[N_SUBJECTS] = {
-    "mlp",    "gated mlp", "maxout mlp",    "residual mlp",    "masked net", "residual masked net",
-    "affine", "one layer", "masked affine", "no rows of input"};
+    "mlp",    "gated mlp", "maxout mlp",    "residual mlp",        "masked net", "residual masked net",
+    "affine", "one layer", "masked affine", "no features of input"};
 
 /* Kinds of hidden units that a net is tested with. */
 static int n_units(subject_kind kind)
@@ -97,8 +97,8 @@ typedef struct tangent {
 static const char *title(const tangent *t)
 {
     static char text[120];
-    snprintf(text, sizeof text, "%s, unit %d, %zu rows of context, dropout %g, %zu directions", subject_names[t->kind],
-             (int)t->unit, t->n_ctx, t->dropout, t->k);
+    snprintf(text, sizeof text, "%s, unit %d, %zu features of context, dropout %g, %zu directions",
+             subject_names[t->kind], (int)t->unit, t->n_ctx, t->dropout, t->k);
     return text;
 }
 
@@ -290,7 +290,7 @@ Test(tangent, is_the_transpose_of_the_product)
 
 /* ---- its product ---- */
 
-/* A random direction of norm 1 in input i, which has [rows x ld] numbers; returns the derivative along it. */
+/* A random direction of norm 1 in input i, which has [features x ld] numbers; returns the derivative along it. */
 static double along(tangent *t, int i, const nf_real *gradient, size_t rows, size_t n, size_t ld, moved *v)
 {
     nf_real *e = fixture_draw(&t->f, rows, n, ld, 41 + (uint64_t)i);

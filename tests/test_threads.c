@@ -44,7 +44,7 @@ static nf_net *watcher(void)
     return nf_net_new(&type, &(nf_shape){.dim_in = D, .dim_out = D}, NULL, NULL, 0);
 }
 
-/* A translation by the context: D rows of watcher(ctx) are m, with unit scales. */
+/* A translation by the context: D features of watcher(ctx) are m, with unit scales. */
 static nf_status shift(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {

@@ -205,7 +205,7 @@ Test(transforms, a_shift_shifts)
         for (int i = 0; i < 2; i++) {
             cr_expect_eq(y[i], x[i] + sign * theta[i]);
             cr_expect_eq(gx[i], gy[i]);
-            cr_expect_eq(g_theta[i], sign * gy[i], "direction %d, row %d: %.17g, not %.17g", (int)d, i,
+            cr_expect_eq(g_theta[i], sign * gy[i], "direction %d, feature %d: %.17g, not %.17g", (int)d, i,
                          (double)g_theta[i], (double)(sign * gy[i]));
         }
     }

@@ -468,16 +468,16 @@ Test(vae, parts_that_do_not_fit_are_refused)
 {
     size_t before = alloc_live();
     refused(nf_mlp(9, 5, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EDIM,
-            "gives 5 rows, but the posterior takes 4");
+            "gives 5 features, but the posterior takes 4");
     refused(nf_mlp(9, 4, 0, NULL), nf_diagonal_posterior(2), nf_mlp(3, 9, 0, NULL), NF_BERNOULLI, NF_EDIM,
-            "gives 2 rows, but the decoder takes 3");
+            "gives 2 features, but the decoder takes 3");
     refused(nf_mlp(9, 4, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 18, 0, NULL), NF_BERNOULLI, NF_EDIM,
             "has 9 parameters, but the decoder gives 18");
     refused(nf_mlp(9, 4, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), NF_GAUSSIAN, NF_EDIM,
             "has 18 parameters, but the decoder gives 9");
     refused(nf_mlp(9, 4, 3, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EDIM,
-            "encoder reads 3 rows of context");
-    refused(nf_mlp(9, 4, 0, NULL), nf_normal(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EDIM, "takes 0 rows");
+            "encoder reads 3 features of context");
+    refused(nf_mlp(9, 4, 0, NULL), nf_normal(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EDIM, "takes 0 features");
     refused(nf_mlp(9, 4, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), (nf_likelihood)7, NF_EARG,
             "7 is not a likelihood");
     refused(nf_mlp(4, 0, 0, NULL), nf_diagonal_posterior(2), nf_mlp(2, 9, 0, NULL), NF_BERNOULLI, NF_EARG, "nf_mlp");

@@ -51,9 +51,9 @@ NF_API nf_flow *nf_upper(size_t dim, double b);
  */
 NF_API nf_flow *nf_interval(size_t dim, double a, double b);
 /**
- * Each row has its own bounds: lower[i] < y[i] < upper[i]. The maps are the four above.
- * @param lower [dim], copied; -INFINITY: this row has no lower bound. NULL: no row has one
- * @param upper [dim], copied; INFINITY: this row has no upper bound. NULL: no row has one
+ * Each feature has its own bounds: lower[i] < y[i] < upper[i]. The maps are the four above.
+ * @param lower [dim], copied; -INFINITY: this feature has no lower bound. NULL: no feature has one
+ * @param upper [dim], copied; INFINITY: this feature has no upper bound. NULL: no feature has one
  * @return NULL on NF_EARG (dim 0, bounds that are NaN, that cross or whose difference is not finite), NF_ENOMEM.
  */
 NF_API nf_flow *nf_bounds(size_t dim, const double *lower, const double *upper);
@@ -67,27 +67,27 @@ NF_API nf_flow *nf_offset_multiplier(size_t dim, const double *offset, const dou
 
 /* ---- vectors ---- */
 
-/** y[0] = x[0], y[k] = y[k-1] + exp(x[k]), K rows. Chart: all entries; log-det: sum of x[1..]. K >= 1. */
+/** y[0] = x[0], y[k] = y[k-1] + exp(x[k]), K features. Chart: all entries; log-det: sum of x[1..]. K >= 1. */
 NF_API nf_flow *nf_ordered(size_t K);
 /** The same with y[0] = exp(x[0]): 0 < y[0] < y[1] < ... log-det: sum of x. K >= 1. */
 NF_API nf_flow *nf_positive_ordered(size_t K);
 /**
- * K - 1 rows to the simplex (K positive entries whose sum is 1) by breaking a stick (Stan up to 2.36). y[k] is the
+ * K - 1 features to the simplex (K positive entries whose sum is 1) by breaking a stick (Stan up to 2.36). y[k] is the
  * fraction sigmoid(x[k] - log(K - 1 - k)) of what y[0..k-1] leave of 1, and y[K-1] is the rest. x = 0 is the centre.
  * Chart: y[0..K-2]; log-det: sum of the K log y. The inverse reads the ratios of all entries. K >= 2.
  */
 NF_API nf_flow *nf_simplex_stick(size_t K);
 /**
- * K - 1 rows to the simplex by the isometric log-ratio (Egozcue et al. 2003; Stan from 2.37): the softmax of the result
- * of nf_sum_to_zero. Chart: y[0..K-2]; log-det: sum of the K log y, plus log(K) / 2. The inverse reads the ratios of
- * all entries. K >= 2.
+ * K - 1 features to the simplex by the isometric log-ratio (Egozcue et al. 2003; Stan from 2.37): the softmax of the
+ * result of nf_sum_to_zero. Chart: y[0..K-2]; log-det: sum of the K log y, plus log(K) / 2. The inverse reads the
+ * ratios of all entries. K >= 2.
  */
 NF_API nf_flow *nf_simplex_ilr(size_t K);
 /**
- * K - 1 rows to K entries whose sum is 0: y = V x. The columns of V are orthonormal: V[i][k] = 1 / sqrt((k + 1) (k +
- * 2)) for i <= k, and -(k + 1) times that for i = k + 1. Chart: the hyperplane with its own area, so the log-det is 0.
- * (As a density of the first K - 1 entries, a density is sqrt(K) times as large.) The inverse V^T y reads all entries.
- * K >= 2.
+ * K - 1 features to K entries whose sum is 0: y = V x. The columns of V are orthonormal: V[i][k] = 1 / sqrt((k + 1) (k
+ * + 2)) for i <= k, and -(k + 1) times that for i = k + 1. Chart: the hyperplane with its own area, so the log-det is
+ * 0. (As a density of the first K - 1 entries, a density is sqrt(K) times as large.) The inverse V^T y reads all
+ * entries. K >= 2.
  */
 NF_API nf_flow *nf_sum_to_zero(size_t K);
 
@@ -110,31 +110,31 @@ NF_API nf_flow *nf_column_stochastic(size_t rows, size_t cols, nf_simplex_form f
  */
 NF_API nf_flow *nf_row_stochastic(size_t rows, size_t cols, nf_simplex_form form);
 /**
- * K (K - 1) / 2 rows to the Cholesky factor L of a correlation matrix: lower triangular, with rows of length 1 and a
- * positive diagonal. x fills the strict lower triangle row by row. With z = tanh(x), L[i][j] = z[i][j] sqrt(1 - sum of
- * L[i][0..j-1]^2). Chart: the strict lower triangle; log-det: sum of log(1 - z^2) + half of the sum over j > 0 of log(1
- * - sum of L[i][0..j-1]^2). dim_out: K^2. The inverse reads ratios of the lower triangle's entries within a row. K >=
- * 2.
+ * K (K - 1) / 2 features to the Cholesky factor L of a correlation matrix: lower triangular, with rows of length 1 and
+ * a positive diagonal. x fills the strict lower triangle row by row. With z = tanh(x), L[i][j] = z[i][j] sqrt(1 - sum
+ * of L[i][0..j-1]^2). Chart: the strict lower triangle; log-det: sum of log(1 - z^2) + half of the sum over j > 0 of
+ * log(1 - sum of L[i][0..j-1]^2). dim_out: K^2. The inverse reads ratios of the lower triangle's entries within a row.
+ * K >= 2.
  */
 NF_API nf_flow *nf_cholesky_corr(size_t K);
 /**
- * K (K - 1) / 2 rows to a correlation matrix L L^T. L is that of nf_cholesky_corr, but x fills it column by column:
+ * K (K - 1) / 2 features to a correlation matrix L L^T. L is that of nf_cholesky_corr, but x fills it column by column:
  * Stan's two orders differ, too. Chart: the strict lower triangle; log-det: sum over i > j of (1 + (K - 2 - j) / 2)
  * log(1 - z[i][j]^2), j from 0. dim_out: K^2. The inverse reads the strict lower triangle. It is as badly conditioned
  * as the matrix, whose condition number is the square of L's. K >= 2.
  */
 NF_API nf_flow *nf_corr_matrix(size_t K);
 /**
- * N (N + 1) / 2 + (M - N) N rows to the [M x N] Cholesky factor of a covariance matrix: x fills the lower triangle row
- * by row, and the diagonal is exp(x). Chart: the lower triangle; log-det: sum of the diagonal's x. dim_out: M N. The
- * inverse reads the lower triangle. M >= N >= 1.
+ * N (N + 1) / 2 + (M - N) N features to the [M x N] Cholesky factor of a covariance matrix: x fills the lower triangle
+ * row by row, and the diagonal is exp(x). Chart: the lower triangle; log-det: sum of the diagonal's x. dim_out: M N.
+ * The inverse reads the lower triangle. M >= N >= 1.
  */
 NF_API nf_flow *nf_cholesky_cov(size_t M, size_t N);
 /**
- * K (K + 1) / 2 rows to a covariance matrix L L^T, L = nf_cholesky_cov(K, K). Chart: the lower triangle; log-det: K log
- * 2 + sum over k of (K + 1 - k) x[k][k], k from 0. dim_out: K^2. The inverse reads the lower triangle. It is as badly
- * conditioned as the matrix, whose condition number is the square of L's. Entries of L beyond 1e150 (float: 1e18) count
- * as this bound. K >= 1.
+ * K (K + 1) / 2 features to a covariance matrix L L^T, L = nf_cholesky_cov(K, K). Chart: the lower triangle; log-det: K
+ * log 2 + sum over k of (K + 1 - k) x[k][k], k from 0. dim_out: K^2. The inverse reads the lower triangle. It is as
+ * badly conditioned as the matrix, whose condition number is the square of L's. Entries of L beyond 1e150 (float: 1e18)
+ * count as this bound. K >= 1.
  */
 NF_API nf_flow *nf_cov_matrix(size_t K);
 

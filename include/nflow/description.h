@@ -7,9 +7,9 @@
  *
  *     kind       "net", "flow", "dist" or "vae"
  *     type       the type's name
- *     dim_in     rows of x, as in nf_shape
- *     dim_out    rows of y
- *     n_ctx      rows of context
+ *     dim_in     features of x, as in nf_shape
+ *     dim_out    features of y
+ *     n_ctx      features of context
  *     fields     an object: what the type's `describe` hook has written
  *     children   an array of descriptions
  *
@@ -76,9 +76,9 @@ NF_API NF_CHECKED nf_status nf_read_integers(nf_reader *r, const char *name, siz
 /** Reads exactly n real numbers back; NF_EFORMAT if there are not n. */
 NF_API NF_CHECKED nf_status nf_read_numbers(nf_reader *r, const char *name, size_t n, double *values);
 /**
- * nf_read_dim_in(), nf_read_dim_out() and nf_read_n_ctx() give the base-side and target-side dimensions and the rows of
- * context as the file has them. They have not been checked. 0 if they are left out. Of a flow or a distribution, if
- * only one of dim_in and dim_out is given, it serves for both.
+ * nf_read_dim_in(), nf_read_dim_out() and nf_read_n_ctx() give the base-side and target-side dimensions and the
+ * number of features of context as the file has them. They have not been checked. 0 if they are left out. Of a flow or
+ * a distribution, if only one of dim_in and dim_out is given, it serves for both.
  */
 NF_API size_t nf_read_dim_in(nf_reader *r);
 /** See nf_read_dim_in(). */

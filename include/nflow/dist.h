@@ -87,7 +87,7 @@ NF_API nf_dist *nf_diagonal_normal(size_t dim);
  */
 NF_API nf_dist *nf_full_normal(size_t dim);
 /**
- * A diagonal normal whose mean [dim] and log-scale [dim] are the 2 dim rows of head(context), in this order:
+ * A diagonal normal whose mean [dim] and log-scale [dim] are the 2 dim features of head(context), in this order:
  * nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head)).
  */
 NF_API nf_dist *nf_conditional_normal(size_t dim, nf_net *head);
@@ -137,12 +137,12 @@ NF_API nf_dist *nf_mixture(size_t dim, size_t n_components);
 NF_API nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow);
 /**
  * The posterior of a VAE over z in R^dim. It is a diagonal normal pushed through `flow`. The normal's mean [dim] and
- * log-scale [dim] are the first rows of the context, and `flow` reads the remaining rows. Context: 2 dim + flow's n_ctx
- * rows.
- * @return NULL on NF_EARG (dim 0), NF_EDIM (a flow that does not start from dim rows), NF_ENOMEM.
+ * log-scale [dim] are the first features of the context, and `flow` reads the remaining features. Context: 2 dim +
+ * flow's n_ctx features.
+ * @return NULL on NF_EARG (dim 0), NF_EDIM (a flow that does not start from dim features), NF_ENOMEM.
  */
 NF_API nf_dist *nf_posterior(size_t dim, nf_flow *flow);
-/** The same without a flow: mean [dim] and log-scale [dim] are the 2 dim rows of the context. */
+/** The same without a flow: mean [dim] and log-scale [dim] are the 2 dim features of the context. */
 NF_API nf_dist *nf_diagonal_posterior(size_t dim);
 
 NF_END_DECLS

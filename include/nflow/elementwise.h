@@ -14,19 +14,19 @@ NF_BEGIN_DECLS
  *
  * Overflow: exp(s) alone may overflow even if y does not. A y beyond the largest number becomes infinite, with its
  * sign. Its log-det is exact nevertheless, so a log-density there is finite or -infinity. Elementwise layers, couplings
- * and autoregressive flows make no NaN from an infinite row: values remain numbers or infinite. But the gradients of a
- * sample that has overflowed can be infinite or NaN, and then so are the sums over samples. nf_fit leaves out a sample
- * whose loss is not finite, and skips a step whose gradient is not finite. In y, an |s| above 1416 (float: 173) counts
- * as 1416 (173).
+ * and autoregressive flows make no NaN from an infinite feature: values remain numbers or infinite. But the gradients
+ * of a sample that has overflowed can be infinite or NaN, and then so are the sums over samples. nf_fit leaves out a
+ * sample whose loss is not finite, and skips a step whose gradient is not finite. In y, an |s| above 1416 (float: 173)
+ * counts as 1416 (173).
  */
 NF_API nf_flow *nf_affine(size_t dim);
 /**
  * Activation normalisation (Kingma & Dhariwal 2018, section 3.1): y = x exp(s) + m, elementwise. m and s come from the
- * initial batch (nf_model_init): each row (feature) of the batch, in the direction in which it goes through, gets mean
- * 0 and standard deviation 1. After that m and s are parameters like any others. If the deviation of a row is not above
- * the rounding of its numbers (a constant, or a batch of one sample), the row is only centred. Without a batch the
- * layer starts as the identity. theta: m [dim], s [dim]. A loaded model has the numbers of its file and is never
- * initialised. Not for amortisation, because amortised parameters do not begin from data.
+ * initial batch (nf_model_init): each feature of the batch, in the direction in which it goes through, gets mean
+ * 0 and standard deviation 1. After that m and s are parameters like any others. If the deviation of a feature is not
+ * above the rounding of its numbers (a constant, or a batch of one sample), the feature is only centred. Without a
+ * batch the layer starts as the identity. theta: m [dim], s [dim]. A loaded model has the numbers of its file and is
+ * never initialised. Not for amortisation, because amortised parameters do not begin from data.
  * @return NULL on NF_EARG (dim 0), NF_ENOMEM. Initialisation fails with NF_ENOTFINITE if data are not finite.
  */
 NF_API nf_flow *nf_actnorm(size_t dim);
@@ -54,9 +54,9 @@ typedef struct nf_batch_norm_options {
  * B). State: mean [dim], variance [dim], number of steps. The batches of the first steps have equal weights until the
  * weight of the past reaches r. An initial batch that goes in inverse (nf_model_init) sets mean and variance. Without
  * one, the first step computes the identity (up to eps); if data lie 1e8 deviations (float: 1e4) or more from 0, their
- * variance is at first lost in rounding. A row whose sum is not finite keeps its statistics. Variances are at most the
- * largest number of nf_real (float: 3.4e38, a deviation of 1.8e19). nf_fit and nf_objective_gradient move the state.
- * The layer cannot be amortised.
+ * variance is at first lost in rounding. A feature whose sum is not finite keeps its statistics. Variances are at most
+ * the largest number of nf_real (float: 3.4e38, a deviation of 1.8e19). nf_fit and nf_objective_gradient move the
+ * state. The layer cannot be amortised.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a decay not in [0, 1), an eps not between 0 and 1), NF_ENOMEM. Initialisation fails
  * with NF_ENOTFINITE if data are not finite.

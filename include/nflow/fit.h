@@ -76,14 +76,15 @@ typedef struct nf_fit_options {
     const nf_optimizer_type *optimizer; /**< NULL: nf_adam() */
     nf_optimizer_options coefficients;  /**< of the optimizer */
     double rate;                        /**< learning rate, 0: 0.001 */
-    nf_schedule schedule;               /**< a factor of rate */
-    double clip_norm;                   /**< a gradient whose norm is larger is scaled to this norm; 0: never */
-    size_t max_bad_steps;               /**< so many bad steps in a row end the fit; 0: 100 */
-    double max_failed; /**< share of a step's samples that may fail, in (0, 1]; with more the step is bad. 0: 3/4;
-                          NF_ZERO: none may */
-    nf_objective *validation; /**< evaluated every `validate_every` steps, borrowed; NULL: none */
+    nf_schedule schedule; /**< a factor of rate, not negative. NF_LINEAR and NF_COSINE may leave out `steps` */
+    double clip_norm;     /**< a gradient whose norm is larger is scaled to this norm; 0: never */
+    size_t max_bad_steps; /**< so many bad steps in a row end the fit; 0: 100 */
+    double max_failed;    /**< share of a step's samples that may fail, in (0, 1]; with more the step is bad. 0: 3/4;
+                             NF_ZERO: none may */
+    nf_objective *validation; /**< of the same model; evaluated every `validate_every` steps, borrowed; NULL: none */
     uint64_t validate_every;  /**< 0: 1000; NF_NONE: only when a run ends */
-    /** The fit stops after so many evaluations in a row that are not better than the best one; 0: never. */
+    /** The fit stops after so many evaluations in a row that are not better than the best one; 0: never. Needs
+     *  `validation`. */
     size_t patience;
     /**
      * Called after every step. If it returns anything but 0, the run stops and keeps its results. It may call

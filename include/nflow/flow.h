@@ -23,10 +23,10 @@ typedef struct nf_flow_type {
     size_t abi;   /**< sizeof(nf_flow_type); see nf_part */
     nf_part part; /**< name and common hooks */
     /**
-     * y = f(x) for NF_FORWARD, y = f^-1(x) for NF_INVERSE. x has the rows of the side where the direction starts.
+     * y = f(x) for NF_FORWARD, y = f^-1(x) for NF_INVERSE. x has the features of the side where the direction starts.
      * log_det[s] += log|det dy/dx| of the direction taken. *saved becomes what vjp needs beside x and y, which the
      * caller keeps. It is allocated on p->tape; where p->tape is NULL, *saved is not changed. x and y do not overlap.
-     * If a sample cannot be computed, its rows of y and its log_det become NaN; the other samples are not affected.
+     * If a sample cannot be computed, its features of y and its log_det become NaN; the other samples are not affected.
      */
     nf_status (*apply)(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved);

@@ -75,7 +75,7 @@ NF_API NF_CHECKED nf_status nf_model_init(nf_model *m, uint64_t seed, size_t n, 
  * Every function that uses prepared numbers compares theta and state with what they were here, and returns NF_ESTALE if
  * they have changed, or if this function has failed. The message names that function. It does not prepare them itself,
  * since other threads may read the model at the same time. Compared are fingerprints of the bits, and only of those
- * numbers of which a layer has prepared others (nf_part.prepare): for an nf_lu_linear of 784 rows it adds a quarter
+ * numbers of which a layer has prepared others (nf_part.prepare): for an nf_lu_linear of 784 features it adds a quarter
  * to the time of scoring one row, whatever the number of rows in the call; for models that prepare nothing it takes no
  * time, and they need no nf_model_update(). While a fit runs, it prepares the model after each step, and nothing is
  * compared: its callback may use the model, but should not change it.
@@ -121,7 +121,7 @@ NF_API size_t nf_workspace_threads(const nf_workspace *ws);
 /** Bytes that it holds now. It keeps its memory, so this is also the most that it has held. */
 NF_API size_t nf_workspace_bytes(const nf_workspace *ws);
 /**
- * How many rows (samples) of the last batch call with this workspace have no result: a layer could not compute them (an
+ * How many rows of the last batch call with this workspace have no result: a layer could not compute them (an
  * iteration did not converge, say), or a NaN came in. Such a row is NaN in all its numbers, also in its log-density or
  * log-det. The call returns NF_OK nevertheless, and the other rows are what they would be without the failed one. Batch
  * calls are those below, nf_vae_encode(), nf_vae_decode() and nf_posterior_forward().
@@ -195,7 +195,7 @@ typedef struct nf_types {
  * The structure of an object, without its numbers, as indented JSON text. nflow/description.h says what the text
  * contains. nf_save() writes the same architecture.
  * @return the text, to be released by nf_text_free(). NULL on NF_EARG (`o` NULL), NF_ENOMEM, NF_EUNSUPPORTED (more
- * nested objects or more rows than a description can hold; a build without Jansson), or the error that a `describe`
+ * nested objects or more features than a description can hold; a build without Jansson), or the error that a `describe`
  * hook returned.
  */
 NF_API char *nf_describe(const nf_object *o);
@@ -204,9 +204,9 @@ NF_API char *nf_describe(const nf_object *o);
  * out. The object is of the kind that the description says, so nf_model_of_object() binds it. Two objects of equal
  * descriptions have equal initial parameters for equal seeds.
  *
- * Only the structure is built. Its memory grows with the text and with the numbers of rows and of units of masked nets,
- * both of which are bounded. No file confirms how many parameters a text asks for. More than 2^36 are refused. For
- * fewer, nf_object_shape() tells how many there are before a model, and memory for them, is made.
+ * Only the structure is built. Its memory grows with the text and with the numbers of features and of units of masked
+ * nets, both of which are bounded. No file confirms how many parameters a text asks for. More than 2^36 are refused.
+ * For fewer, nf_object_shape() tells how many there are before a model, and memory for them, is made.
  * @param types users' own types, or NULL
  * @return a new reference. NULL on NF_EARG (`json` NULL), NF_EFORMAT (the message has line and column, or the place in
  * the tree: "child 1.0" is the first child of the root's second child), NF_ENOMEM, NF_EUNSUPPORTED (no Jansson).

@@ -34,8 +34,8 @@ typedef struct nf_feature {
     size_t ld;           /**< samples, a multiple of 16. Formulas compute the padding of a tile like any other sample */
     size_t theta_stride; /**< as in nf_pass: 0 or 1 */
     const nf_real *theta; /**< [n_params], or [n_params x ld] if theta_stride is 1; nf_feature_param() reads it */
-    const nf_real *ctx;   /**< [n_ctx / dim x ld], the feature's rows of the flow's context; NULL if it reads none */
-    nf_real *g_ctx;       /**< in `vjp`: the gradient in these rows, to be added to. NULL: not wanted */
+    const nf_real *ctx;   /**< [n_ctx / dim x ld], the feature's part of the flow's context; NULL if it reads none */
+    nf_real *g_ctx;       /**< in `vjp`: the gradient in this part, to be added to. NULL: not wanted */
     const nf_pass *pass;  /**< the flow's pass: its scratch memory, and what children need */
     const nf_grad *grad;  /**< in `vjp`: the flow's gradients, for those of children. Else NULL */
 } nf_feature;
@@ -77,7 +77,7 @@ typedef struct nf_formula {
  * @param formula  must outlive the flow
  * @param own      the layer's own shape. dim_in, and n_params as a multiple of dim_in; NF_PER_SAMPLE if the formula
  *                 reads its parameters by nf_feature_param(); n_ctx, a multiple of dim_in, if it reads context,
- *                 which has the rows of feature 0, then those of feature 1, ... dim_out and the flags of implicit
+ *                 which has the part of feature 0, then that of feature 1, ... dim_out and the flags of implicit
  *                 directions are filled in
  * @param options  `size` bytes, copied: what the formula needs beside its parameters. NULL with size 0: nothing. They
  *                 must not contain pointers to memory of their own

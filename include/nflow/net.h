@@ -41,7 +41,7 @@ typedef struct nf_net_type {
      * constant. x, y and `saved` are those of an apply with a tape. p is the pass of that apply, but may have another
      * tape. The hook changes none of these, so any number of tangents may be computed at one point.
      *
-     * A tile of directions has the rows of x or y, each k ld long: direction j of sample s in row r is at
+     * A tile of directions has the features of x or y, each k ld long: direction j of sample s in feature r is at
      * [(r k + j) ld + s]. dx [dim_in x k ld] must be finite in the padding, s >= n; then dy [dim_out x k ld] is finite
      * there, too. *saved_tangent becomes what tangent_vjp needs. It is allocated on p->tape as by apply; where p->tape
      * is NULL, no gradient will be computed and *saved_tangent is not changed. The hook may be NULL: the net has no
@@ -156,12 +156,12 @@ typedef struct nf_mlp_options {
 } nf_mlp_options;
 
 /**
- * A multilayer perceptron x, context -> y. The first layer reads x's rows and then the context's.
- * @param in   rows of x; if both in and n_ctx are 0, the first layer has only biases
- * @param out  rows of y, >= 1
- * @param n_ctx rows of context, 0 for none
+ * A multilayer perceptron x, context -> y. The first layer reads x's features and then the context's.
+ * @param in   features of x; if both in and n_ctx are 0, the first layer has only biases
+ * @param out  features of y, >= 1
+ * @param n_ctx features of context, 0 for none
  * @param options NULL: an affine map
- * Parameters, layer by layer: W [out x in], row-major, over x's rows, then the context's; b [out]; then, of hidden
+ * Parameters, layer by layer: W [out x in], row-major, over x's features, then the context's; b [out]; then, of hidden
  * layers with NF_SWISH or NF_LIPSWISH, beta.
  * In NF_TRAIN with dropout, hidden units are multiplied by 0 or 1 / (1 - dropout). The mask is noise of the pass, and
  * the gradient uses the same mask.

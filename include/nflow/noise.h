@@ -3,8 +3,8 @@
  * Counter-based noise: a number is a function of its name, not of the order in which numbers are drawn.
  *
  * Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers, SC 2011). A number's name is (seed, step, sample,
- * site, row). The same name gives the same number for any number of threads, for any tiling, in both precisions (up to
- * rounding), and again in a backward pass.
+ * site, feature). The same name gives the same number for any number of threads, for any tiling, in both precisions (up
+ * to rounding), and again in a backward pass.
  */
 #ifndef NFLOW_NOISE_H
 #define NFLOW_NOISE_H
@@ -12,8 +12,8 @@
 NF_BEGIN_DECLS
 
 /**
- * Which noise: the name of a tile's numbers, except for the row. nf_philox's callers combine these fields into a key
- * and a counter.
+ * Which noise: the name of a tile's numbers, except for the feature. nf_philox's callers combine these fields into a
+ * key and a counter.
  */
 typedef struct nf_noise {
     uint64_t seed;         /**< chosen by the user */
@@ -37,8 +37,8 @@ static inline uint64_t nf_noise_sample(const nf_noise *noise, size_t s)
 NF_API void nf_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /**
- * Writes standard normals to out[row * ld + s] for row < dim, s < ld; columns n..ld-1 repeat column n-1 (padding).
- * Box-Muller on 53-bit uniforms, computed in double and rounded. n >= 1, ld >= n.
+ * Writes standard normals to out[feature * ld + s] for feature < dim, s < ld; columns n..ld-1 repeat column n-1
+ * (padding). Box-Muller on 53-bit uniforms, computed in double and rounded. n >= 1, ld >= n.
  */
 NF_API void nf_noise_normal(const nf_noise *noise, size_t dim, size_t n, size_t ld, nf_real *out);
 

@@ -49,9 +49,9 @@ enum {
  * children.
  */
 typedef struct nf_shape {
-    size_t dim_in;    /**< rows of x. Of a flow: its base side. A distribution does not use it */
-    size_t dim_out;   /**< rows of y. Of a flow: its target side. Of a distribution: its dimension */
-    size_t n_ctx;     /**< rows of context that are read; 0: none */
+    size_t dim_in;    /**< features of x. Of a flow: its base side. A distribution does not use it */
+    size_t dim_out;   /**< features of y. Of a flow: its target side. Of a distribution: its dimension */
+    size_t n_ctx;     /**< features of context that are read; 0: none */
     size_t n_params;  /**< trainable numbers (theta) */
     size_t n_state;   /**< buffers that training changes and optimizers do not (running statistics) */
     size_t n_prep;    /**< numbers computed from theta and state once a step; 0: kernels read theta */
@@ -61,14 +61,14 @@ typedef struct nf_shape {
 } nf_shape;
 
 /**
- * One pass over one tile of samples. Every array is feature-major, [rows x ld]: row (feature) r of sample s is at
+ * One pass over one tile of samples. Every array is feature-major, [features x ld]: feature r of sample s is at
  * [r * ld + s]. ld is a multiple of 16. Columns n..ld-1 are padding: inputs repeat column n-1 there, and cotangents are
  * 0 there. A kernel may compute the padding like any other column. Where column n-1 of an output is finite, the
  * output's padding must be finite too.
  */
 typedef struct nf_pass {
     size_t n;              /**< samples in the tile, >= 1 */
-    size_t ld;             /**< row stride, a multiple of 16, >= n */
+    size_t ld;             /**< numbers from one feature to the next, a multiple of 16, >= n */
     const nf_real *theta;  /**< this object's parameters */
     const nf_real *state;  /**< this object's buffers */
     const nf_real *prep;   /**< this object's prepared numbers */
@@ -89,7 +89,7 @@ typedef struct nf_pass {
     /**
      * [n] or NULL. For objectives: failed[s] = 1 means that sample s has no result and is to be left out of the step;
      * see nf_leave_out(). Layers do not touch this array. A layer that cannot compute a sample (an iteration does not
-     * converge, or an integration runs out of steps) writes NaN to that sample's rows of y and to its log-det, and
+     * converge, or an integration runs out of steps) writes NaN to that sample's features of y and to its log-det, and
      * continues with the other samples.
      */
     unsigned char *failed;
@@ -111,10 +111,10 @@ typedef struct nf_grad {
 /** Data with which an object is initialised: one big tile, feature-major. */
 typedef struct nf_batch {
     size_t n;               /**< samples */
-    size_t ld;              /**< row stride */
+    size_t ld;              /**< numbers from one feature to the next */
     nf_direction direction; /**< the direction in which x goes through, and in which the object will be used */
-    const nf_real *x;   /**< [rows of the side where x enters x ld]; NULL: a distribution going forward, which draws */
-    const nf_real *ctx; /**< [n_ctx x ld] or NULL */
+    const nf_real *x;       /**< [features where x enters x ld]; NULL: a distribution going forward, which draws */
+    const nf_real *ctx;     /**< [n_ctx x ld] or NULL */
 } nf_batch;
 
 /**
@@ -163,7 +163,7 @@ typedef struct nf_part {
     nf_status (*init)(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state);
     /**
      * Writes the context at which the object starts well (see nf_start_context). ctx [n_ctx] is all zeros when the hook
-     * is called. NULL: each child that reads as many rows of context as the object writes its own.
+     * is called. NULL: each child that reads as many features of context as the object writes its own.
      */
     nf_status (*start_context)(const nf_object *o, const nf_noise *noise, nf_real *ctx);
     /**
@@ -237,10 +237,10 @@ typedef struct nf_mark {
 
 /** Takes `bytes` bytes, aligned to 64. NULL (with a message) when out of memory. They cannot be freed one by one. */
 NF_API void *nf_arena_alloc(nf_arena *a, size_t bytes);
-/** An array [rows x ld] of reals, not initialised; NULL when out of memory. */
-static inline nf_real *nf_arena_reals(nf_arena *a, size_t rows, size_t ld)
+/** An array [features x ld] of reals, not initialised; NULL when out of memory. */
+static inline nf_real *nf_arena_reals(nf_arena *a, size_t features, size_t ld)
 {
-    return (nf_real *)nf_arena_alloc(a, rows * ld * sizeof(nf_real));
+    return (nf_real *)nf_arena_alloc(a, features * ld * sizeof(nf_real));
 }
 /** The present end of the arena. */
 NF_API nf_mark nf_arena_mark(const nf_arena *a);

@@ -12,8 +12,8 @@ NF_BEGIN_DECLS
 /** What is done between two layers, so that a dimension does not have the same role in all layers. */
 typedef enum nf_mixing {
     NF_MIX_DEFAULT, /**< the recipe's own */
-    NF_MIX_NONE,    /**< nothing; couplings nevertheless transform complementary rows in turn */
-    NF_MIX_REVERSE, /**< every other layer takes the rows in reverse order; for autoregressive recipes */
+    NF_MIX_NONE,    /**< nothing; couplings nevertheless transform complementary features in turn */
+    NF_MIX_REVERSE, /**< every other layer takes the features in reverse order; for autoregressive recipes */
     NF_MIX_PERMUTE, /**< each layer has its own order (each pair of couplings its own mask), drawn from `seed` */
     NF_MIX_LU /**< before each layer and after the last one: a fixed permutation, drawn from `seed` (the last one undoes
                  the others), and an nf_lu_linear that starts as the identity */
@@ -47,7 +47,7 @@ typedef enum nf_parallel {
  * If `seed` and the options are equal, the flows are equal. What `scale`, `spline` and `hidden` point to is copied.
  */
 typedef struct nf_recipe_options {
-    size_t n_ctx;         /**< rows of context, which every layer's net reads; 0: none */
+    size_t n_ctx;         /**< features of context, which every layer's net reads; 0: none */
     size_t n_layers;      /**< couplings or autoregressive flows */
     const size_t *hidden; /**< [n_hidden] widths of the nets' hidden layers */
     size_t
@@ -64,21 +64,22 @@ typedef struct nf_recipe_options {
 } nf_recipe_options;
 
 /**
- * NICE (Dinh, Krueger & Bengio 2014): additive couplings, which change one half of the rows and the other half in turn.
- * At the base there is a diagonal scaling (with a shift: nf_affine), which alone changes volumes.
- * @param dim     rows, >= 1. If there is one row, couplings shift it by what their nets compute from the context
+ * NICE (Dinh, Krueger & Bengio 2014): additive couplings, which change one half of the features and the other half in
+ * turn. At the base there is a diagonal scaling (with a shift: nf_affine), which alone changes volumes.
+ * @param dim     features, >= 1. If there is one feature, couplings shift it by what their nets compute from the
+ * context
  * @param options NULL: the paper's
  * @return NULL on NF_EARG (the message has the recipe and the option), NF_ENOMEM. This holds for all recipes.
  */
 NF_API nf_flow *nf_nice(size_t dim, const nf_recipe_options *options);
 /**
  * Real NVP (Dinh, Sohl-Dickstein & Bengio 2017) on vectors, in the form of Papamakarios et al. (2017): affine couplings
- * of alternating rows.
+ * of alternating features.
  */
 NF_API nf_flow *nf_realnvp(size_t dim, const nf_recipe_options *options);
 /**
- * A Gaussian MADE (Germain et al. 2015; Papamakarios et al. 2017, section 2.2): each row has a normal distribution
- * given the rows before it.
+ * A Gaussian MADE (Germain et al. 2015; Papamakarios et al. 2017, section 2.2): each feature has a normal distribution
+ * given the features before it.
  */
 NF_API nf_flow *nf_made(size_t dim, const nf_recipe_options *options);
 /**
@@ -92,7 +93,7 @@ NF_API nf_flow *nf_maf(size_t dim, const nf_recipe_options *options);
  * nearer to the identity.
  */
 NF_API nf_flow *nf_iaf(size_t dim, const nf_recipe_options *options);
-/** Neural spline flow with couplings (Durkan et al. 2019, RQ-NSF (C)) of alternating rows. */
+/** Neural spline flow with couplings (Durkan et al. 2019, RQ-NSF (C)) of alternating features. */
 NF_API nf_flow *nf_nsf_coupling(size_t dim, const nf_recipe_options *options);
 /** Neural spline flow, autoregressive (Durkan et al. 2019, RQ-NSF (AR)). */
 NF_API nf_flow *nf_nsf_autoregressive(size_t dim, const nf_recipe_options *options);

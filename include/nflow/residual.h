@@ -25,7 +25,7 @@ NF_API nf_flow *nf_radial(size_t dim);
 typedef enum nf_sylvester_kind {
     NF_SYLVESTER_ORTHOGONAL,  /**< [dim x columns], by as many reflections; the default */
     NF_SYLVESTER_HOUSEHOLDER, /**< [dim x dim], by `reflections` reflections */
-    NF_SYLVESTER_TRIANGULAR   /**< the identity, or the rows in reverse order */
+    NF_SYLVESTER_TRIANGULAR   /**< the identity, or the features in reverse order */
 } nf_sylvester_kind;
 
 /** Options of nf_sylvester; zero means the default. */
@@ -33,7 +33,7 @@ typedef struct nf_sylvester_options {
     nf_sylvester_kind kind; /**< what Q is */
     size_t columns;         /**< M of the orthogonal kind, at most dim; by default 8, or dim if that is less */
     size_t reflections;     /**< of the Householder kind; by default 8, or dim if that is less */
-    bool reversed;          /**< of the triangular kind: Q reverses the order of rows; set it in every other layer */
+    bool reversed; /**< of the triangular kind: Q reverses the order of features; set it in every other layer */
 } nf_sylvester_options;
 
 /**
@@ -46,8 +46,8 @@ typedef struct nf_sylvester_options {
  * is M in the orthogonal kind; there the paper makes a matrix of as many numbers orthogonal by an iteration. n is 0 in
  * the triangular kind.
  *
- * The inverse solves one monotone equation for each row of Q^T x, to rounding. Starts near the identity, with Q drawn
- * at random.
+ * The inverse solves one monotone equation for each feature of Q^T x, to rounding. Starts near the identity, with Q
+ * drawn at random.
  * @param options NULL: orthogonal, M = 8
  * @return NULL on NF_EARG (dim 0, more columns than rows, an option of another kind, overflow), NF_ENOMEM.
  */

@@ -22,7 +22,7 @@ typedef struct nf_schedule {
     nf_schedule_kind kind; /**< shape */
     double from;           /**< a value, see the kinds */
     double to;             /**< a value, see the kinds */
-    uint64_t steps;        /**< length, see the kinds */
+    uint64_t steps;        /**< length, see the kinds; 0 in nf_fit_options: up to the fit's last step */
     uint64_t warmup;       /**< before all that, so many steps of a linear rise, from v(0) / warmup to v(0) */
     double (*call)(void *user, uint64_t step); /**< for NF_CUSTOM */
     void *user;                                /**< passed to call */

@@ -21,7 +21,7 @@ NF_BEGIN_DECLS
  * the samples in `stats`. NF_EVAL: neither, so z is what nf_sample() draws
  * @param mean, log_scale [n x d].  @param ctx [n x n_ctx of the flow], NULL if that is 0
  * @param z     [n x d], written.   @param log_q [n], log q(z), written
- * @return NF_EARG (NULL where something is needed, n 0, no such mode), NF_EDIM (a model of fewer than 2 d rows of
+ * @return NF_EARG (NULL where something is needed, n 0, no such mode), NF_EDIM (a model of fewer than 2 d features of
  * context), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what users' own hooks return.
  */
 NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode,
@@ -48,8 +48,8 @@ NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspac
 
 /** What p(x | z) is. */
 typedef enum nf_likelihood {
-    NF_BERNOULLI, /**< the decoder's rows are logits */
-    NF_GAUSSIAN   /**< the decoder's rows are the means, then the log-scales: 2 x_dim rows */
+    NF_BERNOULLI, /**< the decoder's features are logits */
+    NF_GAUSSIAN   /**< the decoder's features are the means, then the log-scales: 2 x_dim features */
 } nf_likelihood;
 
 /**
@@ -80,7 +80,7 @@ typedef struct nf_vae_options {
  * `data` points to. The data may have no context, and with NF_BERNOULLI an array x must be in [0, 1]. A source that
  * fails ends the step, see nf_source.
  * @return NULL on NF_EARG (NULL, a model of no VAE, data that nf_minibatches_new() refuses), NF_EDIM (a number of
- * columns that is not the encoder's number of rows), NF_ENOMEM.
+ * columns that is not the encoder's number of features), NF_ENOMEM.
  */
 NF_API nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_options *options);
 
@@ -99,9 +99,9 @@ typedef struct nf_vae_scores {
  * does not grow with the number of draws.
  * @param progress called from the calling thread with the number of rows done so far; NULL: no calls. If it returns
  * anything but 0, scoring stops: NF_ESTOP
- * @return NF_EARG (also samples 0), NF_EDIM (a number of columns that is not the encoder's number of rows), NF_ESTALE
- * (see nf_model_update()), NF_ESTOP, NF_ENOMEM; what users' own hooks and a source of the data return. `scores` is
- * written on NF_OK only.
+ * @return NF_EARG (also samples 0), NF_EDIM (a number of columns that is not the encoder's number of features),
+ * NF_ESTALE (see nf_model_update()), NF_ESTOP, NF_ENOMEM; what users' own hooks and a source of the data return.
+ * `scores` is written on NF_OK only.
  */
 NF_API NF_CHECKED nf_status nf_vae_score(const nf_model *m, nf_workspace *ws, const nf_data *data, size_t samples,
                                          uint64_t seed, int (*progress)(void *user, size_t done), void *user,

@@ -195,7 +195,7 @@ nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow)
             nf_error(NF_EDIM, "nf_pushforward: the base has dimension %zu, but the flow starts from %zu", b->dim_out,
                      f->dim_in);
         else if (b->n_ctx && f->n_ctx && b->n_ctx != f->n_ctx)
-            nf_error(NF_EDIM, "nf_pushforward: the base reads %zu rows of context, but the flow %zu", b->n_ctx,
+            nf_error(NF_EDIM, "nf_pushforward: the base reads %zu features of context, but the flow %zu", b->n_ctx,
                      f->n_ctx);
         else {
             own = (nf_shape){.dim_in = f->dim_in,

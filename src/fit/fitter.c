@@ -90,8 +90,9 @@ nf_status nfi_fit_show(nf_fitter *f, const nf_real *theta, const nf_real *state)
 
 /* ---- new and free ---- */
 
-/* Makes a constant of the default schedule. `to`, which a constant does not read, becomes 1, so that in checkpoints
-   every constant differs from what earlier versions wrote for the default: from 0 to 0. */
+/* Makes a constant of the default schedule. `to`, which a
+   constant does not read, becomes 1, so that in checkpoints every constant differs from what earlier versions wrote for
+   the default: from 0 to 0. */
 static void settle_schedule(nf_schedule *s)
 {
     if (s->kind == NF_SCHEDULE_DEFAULT)
@@ -112,6 +113,10 @@ static void fill_defaults(nf_fit_options *o)
         o->max_failed = 0;
     o->validate_every = o->validate_every ? o->validate_every : 1000;
     o->checkpoint_every = o->checkpoint_every ? o->checkpoint_every : o->validate_every;
+    nf_schedule *s = &o->schedule;
+    const uint64_t end = o->first_step + o->steps;
+    if (s->steps == 0 && (s->kind == NF_LINEAR || s->kind == NF_COSINE) && end > s->warmup)
+        s->steps = end - s->warmup;
 }
 
 nf_status nfi_fit_check(const nf_fit_options *options, const char *who)
@@ -124,9 +129,21 @@ nf_status nfi_fit_check(const nf_fit_options *options, const char *who)
         return nf_error(NF_EARG, "%s: `options->clip_norm` is %g", who, options->clip_norm);
     if (nfi_check_schedule(who, "options->schedule", &options->schedule) != NF_OK)
         return nf_error_status();
+    if (options->schedule.from < 0 || options->schedule.to < 0)
+        return nf_error(NF_EARG, "%s: `options->schedule` goes from %g to %g, but is a factor of the learning rate",
+                        who, options->schedule.from, options->schedule.to);
     if (!(options->average >= 0 && options->average < 1))
         return nf_error(NF_EARG, "%s: `options->average` is %g, but a decay is from 0 to below 1", who,
                         options->average);
+    return NF_OK;
+}
+
+static nf_status check_validation(const nf_objective *o, const nf_fit_options *options, const char *who)
+{
+    if (options->validation && options->validation->model != o->model)
+        return nf_error(NF_EARG, "%s: `options->validation` is of another model, which the fit does not change", who);
+    if (options->patience && !options->validation)
+        return nf_error(NF_EARG, "%s: `options->patience` is %zu, but there is no validation", who, options->patience);
     return NF_OK;
 }
 
@@ -139,17 +156,17 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
         return NULL;
     }
     nf_optimizer_type type;
-    if (nfi_fit_check(&all, who) != NF_OK || nfi_check_optimizer(who, all.optimizer, &type) != NF_OK ||
-        nfi_check_ready(o->model, who) != NF_OK)
+    if (nfi_fit_check(&all, who) != NF_OK || check_validation(o, &all, who) != NF_OK ||
+        nfi_check_optimizer(who, all.optimizer, &type) != NF_OK || nfi_check_ready(o->model, who) != NF_OK)
         return NULL;
     nf_fitter *f = nfi_calloc(1, sizeof *f);
     if (!f)
         return NULL;
     f->type = type;
+    settle_schedule(&all.schedule);
     all.optimizer = &f->type;
     f->o = o;
     f->m = o->model;
-    settle_schedule(&all.schedule);
     f->options = all;
     f->rule = nfi_resolve(all.optimizer, &all.coefficients);
     f->now.report.best = INFINITY;

@@ -48,5 +48,14 @@ nf_status nfi_check_schedule(const char *who, const char *name, const nf_schedul
     if (s->kind == NF_SCHEDULE_DEFAULT && (s->from != 0 || s->to != 0))
         return nf_error(NF_EARG, "%s: `%s` goes from %g to %g, but has no kind: for a constant take NF_CONSTANT", who,
                         name, s->from, s->to);
+    if (!isfinite(s->from) || !isfinite(s->to))
+        return nf_error(NF_EARG, "%s: `%s` goes from %g to %g, but both must be finite", who, name, s->from, s->to);
+    const bool moves = s->kind == NF_LINEAR || s->kind == NF_COSINE;
+    if (s->steps == 0 && (moves || s->kind == NF_STAIRS))
+        return nf_error(NF_EARG, "%s: `%s.steps` is 0, but this schedule has a length", who, name);
+    if (moves && s->from == 0 && s->to == 0)
+        return nf_error(NF_EARG, "%s: `%s` goes from 0 to 0", who, name);
+    if (s->kind == NF_CUSTOM && !s->call)
+        return nf_error(NF_EARG, "%s: `%s` is NF_CUSTOM, but `call` is NULL", who, name);
     return NF_OK;
 }

@@ -12,8 +12,8 @@ static nf_status link_flow(const char *type, const char *part, nfi_link_fn *link
     if (status != NF_OK)
         return status;
     if (s->n_ctx && own->n_ctx && s->n_ctx != own->n_ctx)
-        return nf_error(NF_EDIM, "nf_%s: %s %zu reads %zu rows of context, but an earlier one reads %zu", type, part, i,
-                        s->n_ctx, own->n_ctx);
+        return nf_error(NF_EDIM, "nf_%s: %s %zu reads %zu features of context, but an earlier one reads %zu", type,
+                        part, i, s->n_ctx, own->n_ctx);
     own->n_ctx = s->n_ctx ? s->n_ctx : own->n_ctx;
     own->flags = (own->flags & s->flags & NF_PER_SAMPLE) | NFI_WRITES_GRADIENT;
     return NF_OK;

@@ -8,7 +8,7 @@ static inline nf_direction nfi_opposite(nf_direction d)
     return d == NF_FORWARD ? NF_INVERSE : NF_FORWARD;
 }
 
-/* Numbers of rows that enter and that leave a flow in direction d. */
+/* Numbers of features that enter and that leave a flow in direction d. */
 static inline size_t nfi_rows_in(const nf_object *flow, nf_direction d)
 {
     return d == NF_FORWARD ? flow->total.dim_in : flow->total.dim_out;

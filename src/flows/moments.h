@@ -1,4 +1,4 @@
-/* Means and variances of a tile's rows, in double. */
+/* Means and variances of a tile's features, in double. */
 #ifndef NFI_MOMENTS_H
 #define NFI_MOMENTS_H
 #include <nflow/object.h>

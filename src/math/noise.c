@@ -37,7 +37,7 @@ void nfi_noise_block(const nf_noise *noise, uint64_t sample, uint32_t block, uin
     counter[3] = (uint32_t)noise->step;
 }
 
-/* Turns the two 64-bit numbers of each sample's block into two rows of values. */
+/* Turns the two 64-bit numbers of each sample's block into the values of two features. */
 typedef void pair_fn(size_t n, const uint64_t *a, const uint64_t *b, void *first, void *second);
 
 /* Fills out [dim x ld] with numbers of `size` bytes. It works by chunks of samples, so that all arrays fit into the

@@ -1,5 +1,5 @@
-/* Products of weights with tiles. Both are read where they are: a row of a tile is a run of whole vectors, and weights
-   are read one at a time. A block of R rows x V vectors of the result stays in registers:
+/* Products of weights with tiles. Both are read where they are: a feature of a tile is a run of whole vectors, and
+   weights are read one at a time. A block of R rows x V vectors of the result stays in registers:
 
        for k:  load V vectors of x[k, :];  for r < R:  sum[r, :] += W[r, k] * them.
 
@@ -43,7 +43,7 @@ NFI_INLINE void store_sums(const size_t R, const size_t V, const bool Q, const s
         store_quarters(R, &s->last, ld, y + V * VEC);
 }
 
-/* For the rows from <= r < to: adds the weight w[r][k] times the row of the tile at x to the sums. */
+/* For the rows from <= r < to: adds the weight w[r][k] times the feature of the tile at x to the sums. */
 NFI_INLINE void add_rows(const size_t from, const size_t to, const size_t V, const bool Q, const nf_real *const *w,
                          size_t k, const nf_real *x, sums *s)
 {

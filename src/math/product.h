@@ -1,4 +1,4 @@
-/* Products of weights with tiles. A row of a tile is already a run of whole vectors, so nothing is packed. */
+/* Products of weights with tiles. A feature of a tile is already a run of whole vectors, so nothing is packed. */
 #ifndef NFI_PRODUCT_H
 #define NFI_PRODUCT_H
 #include "base/kernel.h"

@@ -16,7 +16,8 @@ nf_status nfi_check_batch(const char *who, const nf_model *m, nfi_kind kind, siz
     if (!x)
         return nf_error(NF_EARG, "%s: `x` is NULL", who);
     if (m->o->total.n_ctx && !ctx)
-        return nf_error(NF_EARG, "%s: `ctx` is NULL, but the model reads %zu rows of context", who, m->o->total.n_ctx);
+        return nf_error(NF_EARG, "%s: `ctx` is NULL, but the model reads %zu features of context", who,
+                        m->o->total.n_ctx);
     return NF_OK;
 }
 

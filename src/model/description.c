@@ -2,7 +2,7 @@
  * Architectures as JSON. One walk goes down the tree and writes; another one rebuilds objects, children first.
  *
  * Rebuilding trusts nothing. An object is structure only, and its claims are checked before its numbers are allocated:
- * rows are bounded, and objects with parameters of their own cannot have more of them than the file holds.
+ * features are bounded, and objects with parameters of their own cannot have more of them than the file holds.
  */
 #include "model/description.h"
 #include "model/types.h"
@@ -57,8 +57,8 @@ static json_t *describe(const nf_object *o, size_t depth, const char *who)
     const nf_shape *s = &o->total;
     if (depth >= NFI_MAX_DEPTH || s->dim_in > NFI_MAX_ROWS || s->dim_out > NFI_MAX_ROWS || s->n_ctx > NFI_MAX_ROWS) {
         nf_error(NF_EUNSUPPORTED,
-                 "%s: %s: descriptions hold at most %d objects inside one another and %d rows, this is "
-                 "object %zu with %zu -> %zu rows and %zu rows of context",
+                 "%s: %s: descriptions hold at most %d objects inside one another and %d features, this is "
+                 "object %zu with %zu -> %zu features and %zu features of context",
                  who, o->part->name, NFI_MAX_DEPTH, NFI_MAX_ROWS, depth + 1, s->dim_in, s->dim_out, s->n_ctx);
         return NULL;
     }
@@ -127,7 +127,7 @@ __attribute__((format(printf, 4, 5))) static nf_status fail(nf_status status, co
                     at->parent ? "child " : "", where, at->parent ? ": " : "", text);
 }
 
-/* Reads a number of rows. False only if the member is there, but is not a valid number of rows. */
+/* Reads a number of features. False only if the member is there, but is not a valid number of features. */
 static bool read_rows(const json_t *node, const char *key, nfi_rows_read *rows, size_t *n_members)
 {
     const json_t *value = json_object_get(node, key);
@@ -187,11 +187,12 @@ static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, rebuildin
         return fail(NF_EFORMAT, b, at, "the %s '%s' with %zu children was rebuilt as %s '%s' with %zu", r->kind,
                     r->type, r->n_children, nfi_kind_name(o->kind), o->part->name, o->n_children);
     if (differs(&r->dim_in, s->dim_in) || differs(&r->dim_out, s->dim_out) || differs(&r->n_ctx, s->n_ctx))
-        return fail(NF_EFORMAT, b, at,
-                    "the %s '%s' is %zu -> %zu with %zu rows of context, but the description says %zu -> %zu with %zu",
-                    r->kind, r->type, s->dim_in, s->dim_out, s->n_ctx, r->dim_in.n, r->dim_out.n, r->n_ctx.n);
+        return fail(
+            NF_EFORMAT, b, at,
+            "the %s '%s' is %zu -> %zu with %zu features of context, but the description says %zu -> %zu with %zu",
+            r->kind, r->type, s->dim_in, s->dim_out, s->n_ctx, r->dim_in.n, r->dim_out.n, r->n_ctx.n);
     if (s->dim_in > NFI_MAX_ROWS || s->dim_out > NFI_MAX_ROWS || s->n_ctx > NFI_MAX_ROWS)
-        return fail(NF_EFORMAT, b, at, "the %s '%s' is %zu -> %zu with %zu rows of context, more than %d", r->kind,
+        return fail(NF_EFORMAT, b, at, "the %s '%s' is %zu -> %zu with %zu features of context, more than %d", r->kind,
                     r->type, s->dim_in, s->dim_out, s->n_ctx, NFI_MAX_ROWS);
     const char *unknown = json_object_iter_key(json_object_iter(r->unread));
     if (unknown)

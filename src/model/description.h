@@ -8,7 +8,7 @@
 
 struct json_t; /* Jansson's, which only .c files include */
 
-/* Limits of a description, in writing and in reading: objects inside one another, and rows of x, y or context. */
+/* Limits of a description, in writing and in reading: objects inside one another, and features of x, y or context. */
 enum { NFI_MAX_DEPTH = 64, NFI_MAX_ROWS = 1 << 22 };
 
 struct nf_writer {
@@ -46,8 +46,8 @@ nf_status nfi_find_field(nf_reader *r, const char *function, const char *name, c
 const struct json_t *nfi_find_array(nf_reader *r, const char *function, const char *name, size_t n, const void *values,
                                     const char *of);
 
-/* The description, a new reference. NULL on NF_ENOMEM, on NF_EUNSUPPORTED (too deep or too many rows), or on an error
-   of a describe hook. `who` is for messages. */
+/* The description, a new reference. NULL on NF_ENOMEM, on NF_EUNSUPPORTED (too deep or too many features), or on an
+   error of a describe hook. `who` is for messages. */
 struct json_t *nfi_describe(const nf_object *o, const char *who);
 
 /* Where a description comes from, and how much memory its objects may claim. */

@@ -2,7 +2,7 @@
  * Descriptions as text: what nf_describe gives and nf_rebuild takes.
  *
  * A bare description has no file of numbers, whose size would bound what the description may claim. The memory for its
- * structure is bounded nonetheless: rows by NFI_MAX_ROWS, units that have tables by N_UNITS, and all parameters by
+ * structure is bounded nonetheless: features by NFI_MAX_ROWS, units that have tables by N_UNITS, and all parameters by
  * MOST_NUMBERS (a matrix of d x d parameters has structures of length d). Everything else is bounded by the length of
  * the text.
  */

@@ -34,7 +34,7 @@ static nf_status check_batch(const nf_model *m, size_t n, const nf_real *x, cons
         return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `x` is NULL, and a %s has no draws of its own", n,
                         m->o->part->name);
     if (n && !ctx && m->o->total.n_ctx)
-        return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `ctx` is NULL, and the %s reads %zu rows of it", n,
+        return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `ctx` is NULL, and the %s reads %zu features of it", n,
                         m->o->part->name, m->o->total.n_ctx);
     return NF_OK;
 }

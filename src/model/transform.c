@@ -13,7 +13,7 @@ typedef struct job {
     const nf_object *flow;
     const nf_noise *noise;
     nf_direction direction;
-    size_t rows_in, rows_out; /* rows of x and of y, which depend on the direction */
+    size_t rows_in, rows_out; /* features of x and of y, which depend on the direction */
     const nf_real *x, *ctx;
     nf_real *y;
     double *log_det;
@@ -89,7 +89,7 @@ static nf_status begin(job *j, size_t n)
     if (!j->x)
         return nf_error(NF_EARG, "%s: `x` is NULL", j->who);
     if (j->flow->total.n_ctx && !j->ctx)
-        return nf_error(NF_EARG, "%s: `ctx` is NULL, but the flow reads %zu rows of context", j->who,
+        return nf_error(NF_EARG, "%s: `ctx` is NULL, but the flow reads %zu features of context", j->who,
                         j->flow->total.n_ctx);
     const nf_shape *s = &j->flow->total;
     j->rows_in = j->direction == NF_FORWARD ? s->dim_in : s->dim_out;

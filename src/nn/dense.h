@@ -8,7 +8,7 @@
 #include <nflow/net.h>
 
 typedef struct nfi_dense {
-    size_t in, n_ctx, out; /* rows of x and rows of context; either may be 0 */
+    size_t in, n_ctx, out; /* features of x and features of context; either may be 0 */
     size_t betas;          /* parameters of the units, after the biases: 0 or 1 */
 } nfi_dense;
 

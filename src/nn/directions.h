@@ -1,6 +1,6 @@
-/* Kernels for tangents: k directions at once. A tile of directions has the same rows as the tile that it displaces, but
-   each row is k ld long: direction j of sample s in row r stands at [(r k + j) ld + s]. So a product with weights is
-   one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row. */
+/* Kernels for tangents: k directions at once. A tile of directions has the same features as the tile that it displaces,
+   but each feature is k ld long: direction j of sample s in feature r stands at [(r k + j) ld + s]. So a product with
+   weights is one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row. */
 #ifndef NFI_DIRECTIONS_H
 #define NFI_DIRECTIONS_H
 #include "base/kernel.h"

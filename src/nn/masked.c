@@ -6,9 +6,9 @@
    Without context they add t to s; with context they add t sigmoid(Wc context + bc) (Dauphin et al. 2017, eq. 1). At
    the end y = W_L s + b_L.
 
-   A unit of degree t sees x_0 .. x_(t-1) and, in the layer below, the units of degree <= t. The output rows
+   A unit of degree t sees x_0 .. x_(t-1) and, in the layer below, the units of degree <= t. The output features
    t P .. t P + P - 1 see the units of degree <= t. Since units are sorted by degree, every unit sees the first so many
-   rows of the layer below. So the matrices are ragged, only weights that are not masked are stored and multiplied, and
+   units of the layer below. So the matrices are ragged, only weights that are not masked are stored and multiplied, and
    the units of degree t can be computed when x_(t-1) becomes known. */
 #include "nn/masked.h"
 #include "math/rows.h"

@@ -11,9 +11,10 @@ nf_status nfi_points_run(const nf_object *o, size_t child, const nf_pass *p, siz
 {
     const nf_object *net = nf_child(o, child);
     const size_t ld = p->ld, n = n_nodes * ld, n_ctx = nf_object_shape(net)->n_ctx;
-    nf_real *t = nf_arena_reals(p->scratch, 4 + n_ctx, n), *wide = t + 4 * n;
+    nf_real *t = nf_arena_reals(p->scratch, 4 + n_ctx, n);
     if (!t)
         return NF_ENOMEM;
+    nf_real *wide = t + 4 * n;
     *r =
         (nfi_points){.n = n, .t = t, .y = t + n, .dy = t + 2 * n, .one = t + 3 * n, .pass = nf_child_pass(o, child, p)};
     for (size_t i = 0; i < n; i++) {
@@ -38,9 +39,10 @@ nf_status nfi_points_vjp(const nf_object *o, size_t child, const nf_pass *p, con
 {
     const nf_object *net = nf_child(o, child);
     const size_t ld = p->ld, n = r->n, n_ctx = g_ctx ? nf_object_shape(net)->n_ctx : 0;
-    nf_real *gt = nf_arena_reals(p->scratch, 1 + n_ctx, n), *wide = gt + n;
+    nf_real *gt = nf_arena_reals(p->scratch, 1 + n_ctx, n);
     if (!gt)
         return NF_ENOMEM;
+    nf_real *wide = gt + n;
     memset(wide, 0, n_ctx * n * sizeof *wide);
     nf_grad inner = nf_child_grad(o, child, p, g);
     inner.ctx = n_ctx ? wide : NULL;

@@ -11,9 +11,9 @@ void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *r
    columns back to those samples. */
 void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_real *tile);
 void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch);
-/* Repeats column n-1 in the columns n..ld-1 of `rows` rows. */
+/* Repeats column n-1 in the columns n..ld-1 of `rows` features. */
 void nfi_pad(size_t rows, size_t n, size_t ld, nf_real *tile);
-/* Sets the columns n..ld-1 of `rows` rows to 0, as cotangents have them. */
+/* Sets the columns n..ld-1 of `rows` features to 0, as cotangents have them. */
 void nfi_pad_zero(size_t rows, size_t n, size_t ld, nf_real *tile);
 /* Sets the samples first .. first + n - 1 of a batch [n x dim] to `value`. Does nothing if the batch is NULL. */
 void nfi_fill_rows(size_t first, size_t n, size_t dim, nf_real value, nf_real *batch);

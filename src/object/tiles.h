@@ -3,7 +3,7 @@
 #define NFI_TILES_H
 #include "object/workspace.h"
 
-/* n samples in n_tiles equal tiles (their sizes differ by at most one), each stored with row stride ld. The tiling
+/* n samples in n_tiles equal tiles (their sizes differ by at most one), each stored with stride ld. The tiling
    follows from n and the object's size alone. */
 typedef struct nfi_tiling {
     size_t n, n_tiles, ld;

@@ -5,7 +5,7 @@
 #include "base/kernel.h"
 #include <nflow/vae.h>
 
-/* The number of rows of a for dim rows of x. */
+/* The number of features of a for dim features of x. */
 size_t nfi_likelihood_rows(nf_likelihood kind, size_t dim);
 /* log_p[s] = log p(x_s | a_s). If g is not NULL, it is overwritten with the gradient of <weight, log_p> in a, which
    is 0 in the padding. */

@@ -25,10 +25,11 @@ static nf_status check_model(const nf_model *m, const nf_workspace *ws, const ch
         return nf_error(NF_EARG, "%s: the model is of `%s`, not of a posterior", who, nf_object_name(m->o));
     size_t dim = m->o->total.dim_out, n_ctx = m->o->total.n_ctx;
     if (n_ctx < 2 * dim)
-        return nf_error(NF_EDIM,
-                        "%s: the model is of `%s` over %zu dimensions with %zu rows of context, but a posterior takes "
-                        "%zu for its means and log-scales",
-                        who, nf_object_name(m->o), dim, n_ctx, 2 * dim);
+        return nf_error(
+            NF_EDIM,
+            "%s: the model is of `%s` over %zu dimensions with %zu features of context, but a posterior takes "
+            "%zu for its means and log-scales",
+            who, nf_object_name(m->o), dim, n_ctx, 2 * dim);
     return NF_OK;
 }
 
@@ -144,7 +145,8 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode
         return nf_error(NF_EARG, "nf_posterior_forward: `n` is 0");
     size_t n_flow = m->o->total.n_ctx - 2 * m->o->total.dim_out;
     if (n_flow && !ctx)
-        return nf_error(NF_EARG, "nf_posterior_forward: `ctx` is NULL, but the flow takes %zu rows of context", n_flow);
+        return nf_error(NF_EARG, "nf_posterior_forward: `ctx` is NULL, but the flow takes %zu features of context",
+                        n_flow);
     status = nfi_check_ready(m, "nf_posterior_forward");
     if (status != NF_OK)
         return status;

@@ -69,18 +69,19 @@ static nf_status check_parts(nf_net *encoder, nf_dist *posterior, nf_net *decode
     if (likelihood != NF_BERNOULLI && likelihood != NF_GAUSSIAN)
         return nf_error(NF_EARG, "nf_vae_new: %d is not a likelihood", (int)likelihood);
     if (e->n_ctx || d->n_ctx)
-        return nf_error(NF_EDIM, "nf_vae_new: the %s reads %zu rows of context, but there is none",
+        return nf_error(NF_EDIM, "nf_vae_new: the %s reads %zu features of context, but there is none",
                         e->n_ctx ? "encoder" : "decoder", e->n_ctx ? e->n_ctx : d->n_ctx);
     if (e->dim_out != q->n_ctx)
-        return nf_error(NF_EDIM, "nf_vae_new: the encoder gives %zu rows, but the posterior takes %zu rows of context",
+        return nf_error(NF_EDIM,
+                        "nf_vae_new: the encoder gives %zu features, but the posterior takes %zu features of context",
                         e->dim_out, q->n_ctx);
     if (d->dim_in != q->dim_out)
-        return nf_error(NF_EDIM, "nf_vae_new: the posterior gives %zu rows, but the decoder takes %zu", q->dim_out,
+        return nf_error(NF_EDIM, "nf_vae_new: the posterior gives %zu features, but the decoder takes %zu", q->dim_out,
                         d->dim_in);
     if (d->dim_out != nfi_likelihood_rows(likelihood, e->dim_in))
         return nf_error(NF_EDIM,
-                        "nf_vae_new: the encoder takes %zu rows, whose %s likelihood has %zu parameters, but "
-                        "the decoder gives %zu rows",
+                        "nf_vae_new: the encoder takes %zu features, whose %s likelihood has %zu parameters, but "
+                        "the decoder gives %zu features",
                         e->dim_in, likelihood == NF_BERNOULLI ? "Bernoulli" : "Gaussian",
                         nfi_likelihood_rows(likelihood, e->dim_in), d->dim_out);
     return NF_OK;
@@ -109,7 +110,7 @@ nf_minibatches *nfi_vae_rows(const nf_object *vae, const nf_data *data, size_t b
         return NULL;
     nf_status status = NF_OK;
     if (data->dim != vae->total.dim_in)
-        status = nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu rows", who, data->dim,
+        status = nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu features", who, data->dim,
                           vae->total.dim_in);
     else if (data->weight)
         status = nf_error(NF_EARG, "%s: the data have weights, which a VAE does not read", who);

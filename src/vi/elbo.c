@@ -130,7 +130,7 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
         return NULL;
     }
     if (shape->n_ctx != 0) {
-        nf_error(NF_EDIM, "nf_elbo: the model reads a context of %zu rows, but must read 0", shape->n_ctx);
+        nf_error(NF_EDIM, "nf_elbo: the model reads a context of %zu features, but must read 0", shape->n_ctx);
         return NULL;
     }
     if (options && (unsigned)options->gradient > NF_GRADIENT_SCORE) {

@@ -48,7 +48,7 @@ COUPLING(planar_on_alternating, ALTERNATING, 0, planar, perceptron)
 COUPLING(chain_on_halves, HALVES, 1, per_sample_chain, perceptron)
 COUPLING(tanh_by_residual, HALVES, 1, scale_tanh, residual)
 
-/* A flow that reads 3 rows of context and has numbers of its own, some of them prepared: what a net may steer by
+/* A flow that reads 3 features of context and has numbers of its own, some of them prepared: what a net may steer by
  * context.
  */
 enum { READ = 3 };
@@ -125,22 +125,22 @@ static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
                     6);
 }
 
-#define TWO_ROWS(transform, name, rough, parallel)                        \
-    {"coupling, " name, build_coupled_##transform, 0.15, 1, true, rough}, \
+#define TWO_ROWS(transform, name, rough, parallel)                                      \
+    {"coupling, " name, build_coupled_##transform, 0.15, (rough) ? 2 : 1, true, rough}, \
         {"autoregressive, " name, build_autoregressive_##transform, 0.1, 10, true, rough},
-#define CONDITIONED_ROWS                                                                             \
-    {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, false},                    \
-        {"coupling of alternating rows, affine", build_affine_on_alternating, 0.15, 1, true, false}, \
-        {"coupling of random rows, affine", build_affine_on_random, 0.15, 1, true, false},           \
-        {"coupling, planar", build_planar_on_alternating, 0.1, 3, true, false},                      \
-        {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, false},                 \
-        {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, false},     \
-        {"coupling by context", build_coupling_by_context, 0.1, 10, true, false},                    \
-        {"autoregressive by context", build_autoregressive_by_context, 0.1, 10, true, false},        \
-        {"context net", build_context_net, 0.1, 10, true, false},                                    \
-        {"monotone net", build_monotone_net, 0.1, 10, true, false},                                  \
-        {"coupling, monotone net", build_coupled_monotone_net, 0.1, 10, true, false},                \
-        {"autoregressive, monotone net", build_autoregressive_monotone_net, 0.1, 10, true, false},   \
+#define CONDITIONED_ROWS                                                                                 \
+    {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, false},                        \
+        {"coupling of alternating features, affine", build_affine_on_alternating, 0.15, 1, true, false}, \
+        {"coupling of random features, affine", build_affine_on_random, 0.15, 1, true, false},           \
+        {"coupling, planar", build_planar_on_alternating, 0.1, 3, true, false},                          \
+        {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, false},                     \
+        {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, false},         \
+        {"coupling by context", build_coupling_by_context, 0.1, 10, true, false},                        \
+        {"autoregressive by context", build_autoregressive_by_context, 0.1, 10, true, false},            \
+        {"context net", build_context_net, 0.1, 10, true, false},                                        \
+        {"monotone net", build_monotone_net, 0.1, 10, true, false},                                      \
+        {"coupling, monotone net", build_coupled_monotone_net, 0.1, 10, true, false},                    \
+        {"autoregressive, monotone net", build_autoregressive_monotone_net, 0.1, 10, true, false},       \
         CONDITIONED_TRANSFORMS(TWO_ROWS){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
 
 #endif

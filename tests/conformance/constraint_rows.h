@@ -5,7 +5,7 @@
 #include "conditioned_rows.h"
 #include <math.h>
 
-/* The row has so many unconstrained rows (in) and constrained ones (out). */
+/* The row has so many unconstrained features (in) and constrained ones (out). */
 typedef struct chart {
     builder *build; /* the row's */
     double scale;   /* of unconstrained points */

@@ -3,7 +3,7 @@
 #define CONFORMANCE_ORTHOGONAL_ROWS_H
 #include <nflow/nflow.h>
 
-/* An odd number of reflections, more of them than rows where there are few. */
+/* An odd number of reflections, more of them than features where there are few. */
 static inline nf_flow *build_householder(size_t dim, size_t n_ctx)
 {
     (void)n_ctx;

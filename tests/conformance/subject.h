@@ -132,7 +132,7 @@ static inline bool make_subject(subject *s, const row *r, size_t dim, guise g, s
     return true;
 }
 
-/* Rows that leave in direction d. */
+/* Features that leave in direction d. */
 static inline size_t rows_out(const subject *s, nf_direction d)
 {
     return s->rows[d == NF_FORWARD ? NF_INVERSE : NF_FORWARD];

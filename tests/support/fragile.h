@@ -37,7 +37,7 @@ static inline nf_status fragile_apply(const nf_object *o, nf_direction d, const 
         const double base = (double)(d == NF_FORWARD ? x : y)[s];
         if (!(base > f->limit) && !(f->rate > 0 && fragile_fails(&p->noise, f->rate, column)))
             continue;
-        y[(f->dim - 1) * p->ld + s] = NAN; /* one row has to be enough */
+        y[(f->dim - 1) * p->ld + s] = NAN; /* one feature has to be enough */
         log_det[s] = NAN;
     }
     return NF_OK;

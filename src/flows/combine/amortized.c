@@ -131,8 +131,9 @@ static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
 static nf_status check_input(const nf_shape *net, const char *who, const char *name)
 {
     if (net->dim_in == 0 || net->n_ctx)
-        return nf_error(NF_EDIM, "%s: the %s must read the context as its input, but takes %zu rows and %zu of context",
-                        who, name, net->dim_in, net->n_ctx);
+        return nf_error(NF_EDIM,
+                        "%s: the %s must read the context as its input, but takes %zu features and %zu of context", who,
+                        name, net->dim_in, net->n_ctx);
     return NF_OK;
 }
 
@@ -141,7 +142,8 @@ static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
     if (nfi_check_reader(s, "nf_context_net") != NF_OK)
         return nf_error_status();
     if (net->dim_out != s->n_ctx)
-        return nf_error(NF_EDIM, "nf_context_net: the net gives %zu rows, but the flow reads %zu rows of context",
+        return nf_error(NF_EDIM,
+                        "nf_context_net: the net gives %zu features, but the flow reads %zu features of context",
                         net->dim_out, s->n_ctx);
     return check_input(net, "nf_context_net", "net");
 }
@@ -162,8 +164,8 @@ nf_flow *nf_context_net(nf_flow *f, nf_net *net)
 static nf_status check_head(const nf_shape *s, const nf_shape *h)
 {
     if (h->dim_out != s->n_params)
-        return nf_error(NF_EDIM, "nf_amortized: the head gives %zu rows, but the flow has %zu parameters", h->dim_out,
-                        s->n_params);
+        return nf_error(NF_EDIM, "nf_amortized: the head gives %zu features, but the flow has %zu parameters",
+                        h->dim_out, s->n_params);
     return check_input(h, "nf_amortized", "head");
 }
 

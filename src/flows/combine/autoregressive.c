@@ -18,7 +18,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return nfi_conditioned_init_net(o, noise, a->dim, theta, state);
 }
 
-/* Puts the samples of all dimensions one after the other, as the one-dimensional transform reads them. The row of a
+/* Puts the samples of all dimensions one after the other, as the one-dimensional transform reads them. The feature of a
    tile [dim x ld] that is t-th in the order becomes the numbers t n .. (t + 1) n - 1. */
 static void side_by_side(const nfi_autoregressive *a, const nf_batch *batch, nf_real *x)
 {
@@ -28,8 +28,8 @@ static void side_by_side(const nfi_autoregressive *a, const nf_batch *batch, nf_
 
 /* All dimensions share one transform, which is therefore initialised from the samples of all of them. Its context is
    taken to be the one at which the net's output starts, where the transform starts well. The net's real output could
-   not always be computed: if data come against the parallel direction, it depends on rows that only the transform can
-   give. */
+   not always be computed: if data come against the parallel direction, it depends on features that only the transform
+   can give. */
 static nf_status init_by_context(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                  nf_real *state)
 {
@@ -134,8 +134,9 @@ static nf_status check(const nf_shape *t, const nf_object *net, nf_direction par
     if (!nfi_is_masked(net))
         return nf_error(NF_EARG, "%s: the net is a %s, but must be a masked net", who, nf_object_name(net));
     if (net->total.dim_out != net->total.dim_in * per_dim)
-        return nf_error(NF_EDIM, "%s: the net gives %zu rows for %zu dimensions, but the transform has %zu %s", who,
-                        net->total.dim_out, net->total.dim_in, per_dim, by_context ? "rows of context" : "parameters");
+        return nf_error(NF_EDIM, "%s: the net gives %zu features for %zu dimensions, but the transform has %zu %s", who,
+                        net->total.dim_out, net->total.dim_in, per_dim,
+                        by_context ? "features of context" : "parameters");
     if (parallel != NF_FORWARD && parallel != NF_INVERSE)
         return nf_error(NF_EARG, "%s: `parallel` is %d", who, (int)parallel);
     return NF_OK;
@@ -146,7 +147,7 @@ static nfi_autoregressive *new_autoregressive(size_t dim, size_t per_dim, const 
                                               const char *who)
 {
     nfi_autoregressive *a = nfi_calloc(1, sizeof *a + dim * sizeof *a->order); /* no overflow: dim is the number of
-                                                                                  rows of an existing net */
+                                                                                  features of an existing net */
     unsigned char *seen = nfi_calloc(dim, 1);
     bool valid = true;
     for (size_t t = 0; a && seen && t < dim; t++) {

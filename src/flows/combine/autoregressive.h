@@ -5,9 +5,9 @@
 
 /* The layer's self. Child NFI_TRANSFORM has one dimension; child NFI_CONDITIONER is a masked net. */
 typedef struct nfi_autoregressive {
-    size_t dim, per_dim; /* per_dim: rows that the net gives for each dimension */
+    size_t dim, per_dim; /* per_dim: features that the net gives for each dimension */
     nf_direction parallel;
-    size_t order[]; /* [dim]: the row of the dimension that is t-th in the order */
+    size_t order[]; /* [dim]: the feature of the dimension that is t-th in the order */
 } nfi_autoregressive;
 
 /* The hooks of the type: see nf_flow_type. */

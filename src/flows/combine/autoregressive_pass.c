@@ -33,7 +33,7 @@ static const nf_object *net_of(const nf_object *o)
 
 /* ---- one dimension ---- */
 
-/* The row of a tile that is t-th in the order. */
+/* The feature of a tile that is t-th in the order. */
 static const nf_real *row_of(const nfi_autoregressive *a, size_t t, size_t ld, const nf_real *tile)
 {
     return tile + a->order[t] * ld;
@@ -52,7 +52,7 @@ static nf_status transform_apply(const nf_object *o, nf_direction d, const nf_pa
                          &r->transform[t]);
 }
 
-/* gx [ld] is overwritten. g_given [dim P x ld] is added to, in the rows of t. g has the layer's gradients, for a
+/* gx [ld] is overwritten. g_given [dim P x ld] is added to, in the features of t. g has the layer's gradients, for a
    transform with numbers of its own. */
 static nf_status transform_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const record *r, size_t t,
                                const nf_real *x, const nf_real *y, const nf_real *gy, const nf_real *g_log_det,
@@ -75,7 +75,7 @@ static nf_status transform_solve(const nf_object *o, nf_direction d, const nf_pa
                             r->transform[t], gx, gy);
 }
 
-/* The rows of a tile in the flow's order, as the net reads them, on scratch. NULL if there is no memory. */
+/* The features of a tile in the flow's order, as the net reads them, on scratch. NULL if there is no memory. */
 static const nf_real *in_order(const nfi_autoregressive *a, const nf_pass *p, const nf_real *tile)
 {
     nf_real *u = nf_arena_reals(p->scratch, a->dim, p->ld);
@@ -186,7 +186,7 @@ static void net_back_input(const nf_object *o, const nf_pass *p, const back *b, 
     nfi_masked_back_input(net_of(o), &net, first, last, m->n_layers > 1 ? b->g : b->g_given, b->gu);
 }
 
-/* Adds sign gu, whose rows are in the flow's order, to the rows of `to`. */
+/* Adds sign gu, whose features are in the flow's order, to the features of `to`. */
 static void add_in_order(const nfi_autoregressive *a, size_t ld, nf_real sign, const nf_real *gu, nf_real *to)
 {
     for (size_t t = 0; t < a->dim; t++)

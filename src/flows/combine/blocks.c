@@ -1,14 +1,14 @@
-/* Flows side by side: block i takes its own rows and gives its own rows,
+/* Flows side by side: block i takes its own features and gives its own features,
 
        y = (f[0](x_0), ..., f[n-1](x_{n-1})),   log|det| = the blocks' sum,   J block diagonal.
 
-   The rows of a block are consecutive, so that its part of a tile is given by a pointer. */
+   The features of a block are consecutive, so that its part of a tile is given by a pointer. */
 #include "base/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"
 #include <nflow/combine.h>
 
-/* The first row of a block, among those that enter and among those that leave. */
+/* The first feature of a block, among those that enter and among those that leave. */
 typedef struct place {
     size_t in, out;
 } place;
@@ -71,7 +71,7 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return status;
 }
 
-/* Each block gets its own rows of the data. */
+/* Each block gets its own features of the data. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     nf_status status = NF_OK;

@@ -157,7 +157,7 @@ static nf_status link_flow(nf_shape *own, const nf_shape *s, size_t i)
     if (i == 0)
         own->dim_in = s->dim_in;
     else if (s->dim_in != own->dim_out)
-        return nf_error(NF_EDIM, "nf_chain: flow %zu takes %zu rows, but flow %zu gives %zu", i, s->dim_in, i - 1,
+        return nf_error(NF_EDIM, "nf_chain: flow %zu takes %zu features, but flow %zu gives %zu", i, s->dim_in, i - 1,
                         own->dim_out);
     else if (!nfi_add(own->n_saved, s->dim_in, &own->n_saved))
         return nf_error(NF_EARG, "nf_chain: the sizes overflow at flow %zu", i);

@@ -1,5 +1,5 @@
 /* y = T(x; theta), theta = net(in, context), or y = T(x; theta, c), c = net(in, context). The transform's gradient in
-   what the net gives [rows x ld] is the cotangent of the net's output,
+   what the net gives [features x ld] is the cotangent of the net's output,
 
        g_in = (d theta / d in)^T g_theta,   g_theta = (dT/dtheta)^T gy + g_log_det d(log_det)/dtheta,
 
@@ -30,7 +30,8 @@ nf_status nfi_check_transform(const nf_shape *s, const char *who)
     if (!(s->flags & NF_PER_SAMPLE))
         return nf_error(NF_EUNSUPPORTED, "%s: the flow cannot take its parameters per sample (NF_PER_SAMPLE)", who);
     if (s->n_ctx)
-        return nf_error(NF_EDIM, "%s: the flow reads %zu rows of context of its own, but may read none", who, s->n_ctx);
+        return nf_error(NF_EDIM, "%s: the flow reads %zu features of context of its own, but may read none", who,
+                        s->n_ctx);
     if (s->n_params == 0)
         return nf_error(NF_EARG, "%s: the flow has no parameters", who);
     if (s->n_state)

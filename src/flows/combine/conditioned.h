@@ -18,7 +18,7 @@ enum { NFI_TRANSFORM, NFI_CONDITIONER };
 nf_status nfi_check_transform(const nf_shape *transform, const char *who);
 /* Checks that a flow can be a transform of the second way: it reads context. */
 nf_status nfi_check_reader(const nf_shape *transform, const char *who);
-/* The number of rows that the net gives: the transform's parameters or its context. */
+/* The number of features that the net gives: the transform's parameters or its context. */
 size_t nfi_steering_rows(const nf_object *o);
 /* The transform's pass. `given` [nfi_steering_rows x ld] is the output of the net. */
 nf_pass nfi_transform_pass(const nf_object *o, const nf_pass *p, const nf_real *given);
@@ -36,7 +36,7 @@ nf_status nfi_conditioned_init_net(const nf_object *o, const nf_noise *noise, si
                                    nf_real *state);
 nf_status nfi_conditioned_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                nf_real *state);
-/* Sets the transform's initial numbers in the second way, after the net's. batch has the rows that enter the
+/* Sets the transform's initial numbers in the second way, after the net's. batch has the features that enter the
    transform and the context of the net; `in` is what enters the net. */
 nf_status nfi_init_steered(const nf_object *o, const nf_noise *noise, const nf_batch *batch, const nf_real *in,
                            nf_real *theta, nf_real *state);
@@ -49,8 +49,8 @@ void nfi_readable(size_t count, const nf_real *x, nf_real *to);
 /* nf_flow_type.apply of the transform; `net` is the net's pass. *saved is written only if p->tape is not NULL. */
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
                                 const nf_real *in, const nf_real *x, nf_real *y, double *log_det, void **saved);
-/* nf_flow_type.vjp. g_in [rows of in x ld] is overwritten (NULL: not wanted). g has the node's gradients, g_net those
-   of the net among them. */
+/* nf_flow_type.vjp. g_in [features of in x ld] is overwritten (NULL: not wanted). g has the node's gradients, g_net
+   those of the net among them. */
 nf_status nfi_conditioned_vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
                               const nf_real *in, const nf_real *x, const nf_real *y, void *saved, const nf_real *gy,
                               const nf_real *g_log_det, nf_real *gx, nf_real *g_in, const nf_grad *g,

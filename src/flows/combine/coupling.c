@@ -74,7 +74,7 @@ typedef struct way {
 } way;
 static const way by_parameters = {"nf_coupling", &nfi_coupling_type, nfi_check_transform, 1, "parameters"};
 static const way by_context = {"nf_coupling_by_context", &nfi_coupling_by_context_type, nfi_check_reader, 0,
-                               "rows of context"};
+                               "features of context"};
 
 static size_t wanted_rows(const way *w, const nf_shape *t)
 {
@@ -84,22 +84,22 @@ static size_t wanted_rows(const way *w, const nf_shape *t)
 static nf_status check(const way *w, size_t dim, size_t n_b, const nf_shape *t, const nf_shape *net)
 {
     if (n_b == 0)
-        return nf_error(NF_EARG, "%s: the mask transforms none of the %zu rows", w->who, dim);
+        return nf_error(NF_EARG, "%s: the mask transforms none of the %zu features", w->who, dim);
     if (w->check(t, w->who) != NF_OK)
         return nf_error_status();
     if (t->dim_in != n_b || t->dim_out != n_b)
-        return nf_error(NF_EDIM, "%s: the mask transforms %zu rows, but the flow takes %zu and gives %zu", w->who, n_b,
-                        t->dim_in, t->dim_out);
+        return nf_error(NF_EDIM, "%s: the mask transforms %zu features, but the flow takes %zu and gives %zu", w->who,
+                        n_b, t->dim_in, t->dim_out);
     if (net->dim_in != dim - n_b)
-        return nf_error(NF_EDIM, "%s: the mask passes %zu of %zu rows, but the net takes %zu", w->who, dim - n_b, dim,
-                        net->dim_in);
+        return nf_error(NF_EDIM, "%s: the mask passes %zu of %zu features, but the net takes %zu", w->who, dim - n_b,
+                        dim, net->dim_in);
     if (net->dim_out != wanted_rows(w, t))
-        return nf_error(NF_EDIM, "%s: the net gives %zu rows, but the flow has %zu %s", w->who, net->dim_out,
+        return nf_error(NF_EDIM, "%s: the net gives %zu features, but the flow has %zu %s", w->who, net->dim_out,
                         wanted_rows(w, t), w->given);
     return NF_OK;
 }
 
-/* The rows number[0 .. n-1], which are ascending. */
+/* The features number[0 .. n-1], which are ascending. */
 static nfi_rows rows_from(const size_t *number, size_t n)
 {
     return (nfi_rows){.n = n, .row = number, .consecutive = n == 0 || number[n - 1] - number[0] == n - 1};

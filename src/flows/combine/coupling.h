@@ -3,7 +3,7 @@
 #define NFI_COUPLING_H
 #include "flows/combine/conditioned.h"
 
-/* Some of the rows of a tile, in ascending order. If they are consecutive, a pointer serves as well as a copy. */
+/* Some of the features of a tile, in ascending order. If they are consecutive, a pointer serves as well as a copy. */
 typedef struct nfi_rows {
     size_t n;
     const size_t *row; /* [n] */
@@ -14,7 +14,7 @@ typedef struct nfi_rows {
 typedef struct nfi_coupling {
     size_t dim;
     nfi_rows a, b;
-    size_t number[]; /* [dim]: the rows of a, then those of b; [dim]: the mask */
+    size_t number[]; /* [dim]: the features of a, then those of b; [dim]: the mask */
 } nfi_coupling;
 
 /* The hooks of the types: see nf_flow_type and nf_part. The last one is for a coupling by context, whose transform has

@@ -1,5 +1,5 @@
-/* Coupling layer (Dinh et al. 2014, eq. 7; 2017, eqs. 4-8; Durkan et al. 2019, sec. 3). Some of the rows, a, pass
-   unchanged and determine how the other rows, b, are transformed:
+/* Coupling layer (Dinh et al. 2014, eq. 7; 2017, eqs. 4-8; Durkan et al. 2019, sec. 3). Some of the features, a, pass
+   unchanged and determine how the other features, b, are transformed:
 
        y_a = x_a,   y_b = T(x_b; theta),   theta = net(x_a, context),   log|det dy/dx| = log|det dT/dx_b|.
 
@@ -7,7 +7,8 @@
 
        gx_b = T_b^T gy_b + g_log_det d(log_det)/dx_b,   gx_a = gy_a + (d theta / d x_a)^T g_theta.
 
-   J = [1 0; T_a T_b] is block triangular. So J^-T u has v = T_b^-T u_b in the rows b, and u_a - T_a^T v in the rows a.
+   J = [1 0; T_a T_b] is block triangular. So J^-T u has v = T_b^-T u_b in the features b, and u_a - T_a^T v in the
+   features a.
 
    The net may give the transform's context instead of its parameters, which are then among the tree's numbers
    (flows/combine/conditioned.h). */
@@ -21,7 +22,7 @@ static void copy_rows(const nfi_rows *r, size_t ld, const nf_real *from, nf_real
         memcpy(to + r->row[i] * ld, from + r->row[i] * ld, ld * sizeof *to);
 }
 
-/* Memory for the rows: in `tile` itself, or on scratch until put_rows copies them. NULL if there is no memory. */
+/* Memory for the features: in `tile` itself, or on scratch until put_rows copies them. NULL if there is no memory. */
 static nf_real *place_rows(const nfi_rows *r, const nf_pass *p, nf_real *tile)
 {
     if (r->consecutive)
@@ -35,7 +36,7 @@ static void put_rows(const nfi_rows *r, const nf_pass *p, const nf_real *packed,
         memcpy(tile + r->row[i] * p->ld, packed + i * p->ld, p->ld * sizeof *tile);
 }
 
-/* The rows of `tile`, one after the other [n x ld]. */
+/* The features of `tile`, one after the other [n x ld]. */
 static const nf_real *get_rows(const nfi_rows *r, const nf_pass *p, const nf_real *tile)
 {
     if (r->consecutive)
@@ -46,7 +47,7 @@ static const nf_real *get_rows(const nfi_rows *r, const nf_pass *p, const nf_rea
     return packed;
 }
 
-/* The rows of `tile` as the net reads them [n x ld], on scratch. NULL if there is no memory. */
+/* The features of `tile` as the net reads them [n x ld], on scratch. NULL if there is no memory. */
 static const nf_real *read_rows(const nfi_rows *r, const nf_pass *p, const nf_real *tile)
 {
     nf_real *packed = nf_arena_reals(p->scratch, r->n, p->ld);
@@ -88,7 +89,7 @@ static nf_status pull_back(const nf_object *o, nf_direction d, const nf_pass *p,
                                &g_net);
 }
 
-/* In the rows a: gx = gy + sign g_a. */
+/* In the features a: gx = gy + sign g_a. */
 static void add_to_passed(const nfi_rows *a, size_t ld, nf_real sign, const nf_real *g_a, const nf_real *gy,
                           nf_real *gx)
 {
@@ -137,7 +138,7 @@ nf_status nfi_coupling_solve_jt(const nf_object *o, nf_direction d, const nf_pas
     return status;
 }
 
-/* The transform gets the rows that it is to transform. */
+/* The transform gets the features that it is to transform. */
 nf_status nfi_coupling_init_by_context(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                        nf_real *state)
 {

@@ -1,5 +1,5 @@
-/* Masks for couplings: which rows are transformed. Layers k and k + 1 (k even) transform complementary rows, so that
-   two such layers together transform every row. If there is only one row, every layer transforms it. */
+/* Masks for couplings: which features are transformed. Layers k and k + 1 (k even) transform complementary features, so
+   that two such layers together transform every feature. If there is only one feature, every layer transforms it. */
 #include <nflow/combine.h>
 
 static size_t check(size_t dim, const unsigned char *mask, const char *who)
@@ -28,8 +28,8 @@ size_t nf_mask_alternating(size_t dim, size_t k, unsigned char *mask)
     return count;
 }
 
-/* Knuth's algorithm S (The Art of Computer Programming 2, 3.4.2): each row is chosen with probability (rows still
-   wanted) / (rows still to come). */
+/* Knuth's algorithm S (The Art of Computer Programming 2, 3.4.2): each feature is chosen with probability (features
+   still wanted) / (features still to come). */
 size_t nf_mask_random(size_t dim, size_t k, uint64_t seed, unsigned char *mask)
 {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};

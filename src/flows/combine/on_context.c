@@ -1,4 +1,4 @@
-/* A flow that reads some consecutive rows of a longer context. */
+/* A flow that reads some consecutive features of a longer context. */
 #include "base/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"
@@ -89,8 +89,8 @@ nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first)
         return NULL;
     const nf_shape *s = nf_flow_shape(f);
     if (n_ctx == 0 || first > n_ctx || s->n_ctx > n_ctx - first) {
-        nf_error(NF_EDIM, "nf_on_context: the flow reads %zu rows from row %zu, but the context has %zu", s->n_ctx,
-                 first, n_ctx);
+        nf_error(NF_EDIM, "nf_on_context: the flow reads %zu features from feature %zu, but the context has %zu",
+                 s->n_ctx, first, n_ctx);
         nf_flow_free(f);
         return NULL;
     }

@@ -1,4 +1,4 @@
-/* The flows of papers, made of the layers of flow.h. A recipe is one entry of data: how the rows are split (by
+/* The flows of papers, made of the layers of flow.h. A recipe is one entry of data: how the features are split (by
    couplings or in an order), what is done to each, and the options for those that are not given. From the base on, a
    recipe makes
 
@@ -28,7 +28,7 @@ static const char *const parallels[] = {[NF_PARALLEL_FORWARD] = "forward", [NF_P
 static const nf_choices mixing_choices = NFI_CHOICES("mixing", mixings);
 static const nf_choices parallel_choices = NFI_CHOICES("direction", parallels);
 static const nf_option options_of_all[] = {
-    {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_ctx), .help = "rows of context"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_ctx), .help = "features of context"},
     {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_layers), .least = 1, .help = "couplings or autoregressive flows"},
     {NFI_HIDDEN_OPTION(nf_recipe_options)},
     {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_blocks), .help = "residual blocks"},
@@ -188,8 +188,8 @@ static nf_flow *autoregressive(const nf_recipe_options *q, size_t dim, size_t k)
     return f;
 }
 
-/* The k-th permutation; the last one undoes the others. rows [dim]: for each present row, which row of the first
-   layer's input it is. */
+/* The k-th permutation; the last one undoes the others. rows [dim]: for each present feature, which feature of the
+   first layer's input it is. */
 static nf_flow *permutation(const nf_recipe_options *q, size_t dim, size_t k, size_t *rows)
 {
     const nf_noise noise = order_noise(q, k);

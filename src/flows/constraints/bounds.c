@@ -1,5 +1,5 @@
-/* Elementwise constraints, of a kind of its own for each row (Stan Reference Manual, "Constraint Transforms"): none,
-   a lower or an upper bound, both, or offset and multiplier. The formulas are in bounds_maps.h. */
+/* Elementwise constraints, of a kind of its own for each feature (Stan Reference Manual, "Constraint Transforms"):
+   none, a lower or an upper bound, both, or offset and multiplier. The formulas are in bounds_maps.h. */
 #include "object/options.h"
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
@@ -71,7 +71,8 @@ static nf_status describe(const nf_object *o, nf_writer *w)
     return status;
 }
 
-/* Fills a row, with its numbers also in the library's precision. Returns whether the numbers are valid. */
+/* Sets the map of one feature, with its numbers also in the library's precision. Returns whether the numbers are valid.
+ */
 static bool set_row(row *r, nfi_bound_kind is, double first, double second)
 {
     *r = (row){.is = is, .first = first, .second = second};
@@ -116,7 +117,7 @@ static nf_flow *rebuild(nf_reader *r)
                 nf_read_numbers(r, "second", dim, number + dim) == NF_OK;
     for (size_t i = 0; i < dim && good; i++)
         if (!set_row(&b->row[i], (nfi_bound_kind)is[i], number[i], number[dim + i])) {
-            nf_error(NF_EFORMAT, "bounds: row %zu is none", i);
+            nf_error(NF_EFORMAT, "bounds: feature %zu is none", i);
             good = false;
         }
     nfi_free(is);
@@ -136,7 +137,7 @@ const nf_flow_type nfi_bounds_type = {
     .rebuild = rebuild,
 };
 
-/* Makes bounds for each row (stride 1), or one pair of bounds for all rows (stride 0). */
+/* Makes bounds for each feature (stride 1), or one pair of bounds for all features (stride 0). */
 static nf_flow *make_bounds(const char *who, size_t dim, size_t stride, const double *lower, const double *upper)
 {
     bounds *b = new_bounds(dim, who);
@@ -145,7 +146,7 @@ static nf_flow *make_bounds(const char *who, size_t dim, size_t stride, const do
         const bool below = low > -(double)INFINITY, above = high < (double)INFINITY;
         const nfi_bound_kind is = below && above ? NFI_INTERVAL : below ? NFI_LOWER : above ? NFI_UPPER : NFI_IDENTITY;
         if (!(low < high) || !set_row(&b->row[i], is, below ? low : 0, above ? high : 0)) {
-            nf_error(NF_EARG, "%s: row %zu is to be between %g and %g", who, i, low, high);
+            nf_error(NF_EARG, "%s: feature %zu is to be between %g and %g", who, i, low, high);
             nfi_free(b);
             return NULL;
         }
@@ -163,7 +164,7 @@ nf_flow *nf_identity(size_t dim)
     return make_bounds("nf_identity", dim, 0, NULL, NULL);
 }
 
-/* For the constructors whose bounds are the same for all rows: each bound that is given must be finite. */
+/* For the constructors whose bounds are the same for all features: each bound that is given must be finite. */
 static nf_flow *make_bounded(const char *who, size_t dim, const double *lower, const double *upper)
 {
     if ((!lower || isfinite(*lower)) && (!upper || isfinite(*upper)))
@@ -193,7 +194,7 @@ nf_flow *nf_offset_multiplier(size_t dim, const double *offset, const double *mu
     for (size_t i = 0; b && i < dim; i++) {
         const double m = offset ? offset[i] : 0, s = multiplier ? multiplier[i] : 1;
         if (!set_row(&b->row[i], NFI_SCALED, m, s)) {
-            nf_error(NF_EARG, "nf_offset_multiplier: row %zu has offset %g and multiplier %g", i, m, s);
+            nf_error(NF_EARG, "nf_offset_multiplier: feature %zu has offset %g and multiplier %g", i, m, s);
             nfi_free(b);
             return NULL;
         }

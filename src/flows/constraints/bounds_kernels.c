@@ -1,4 +1,4 @@
-/* The rows of bounds.c, by the formulas of bounds_maps.h. */
+/* The maps of single features in bounds.c, by the formulas of bounds_maps.h. */
 #include "flows/constraints/bounds_maps.h"
 
 NFI_INLINE void apply_row(nfi_bound_kind is, nf_direction d, nfi_bound q, size_t ld, const nf_real *restrict x,

@@ -1,5 +1,5 @@
 /* The Cholesky factor L [M x N] of a covariance matrix (Stan Reference Manual): x fills the lower triangle row by
-   row; the diagonal is e^x. log-det = sum of the diagonal's x. Entry (i, j) is in row j M + i of y. */
+   row; the diagonal is e^x. log-det = sum of the diagonal's x. Entry (i, j) is in feature j M + i of y. */
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"

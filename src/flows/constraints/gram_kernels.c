@@ -10,7 +10,7 @@
    backwards (Murray 2016, arXiv:1602.07527, section 3.2).
 
    In products and in the log-det, entries of L beyond +-NFI_MOST are replaced by that limit. If a pivot is negative, S
-   is outside the set. If a pivot is not above NFI_LEAST, the column below it becomes 0. Entry (i, j) is in row
+   is outside the set. If a pivot is not above NFI_LEAST, the column below it becomes 0. Entry (i, j) is in feature
    j K + i. */
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
@@ -25,7 +25,7 @@ NFI_INLINE nf_real limited(nf_real x)
     return least > NFI_MOST ? NFI_MOST : least;
 }
 
-/* to += sign a b, for rows of a tile. */
+/* to += sign a b, for features of a tile. */
 NFI_INLINE void add_product(size_t ld, nf_real sign, const nf_real *a, const nf_real *b, nf_real *restrict to)
 {
     NFI_SIMD

@@ -1,4 +1,4 @@
-/* The kernels of the constraints, on the rows of a tile. x is what the forward direction takes and y what it gives.
+/* The kernels of the constraints, on the features of a tile. x is what the forward direction takes and y what it gives.
    The log-det of the kernel's direction is added to log_det [ld]. gl [ld] is the cotangent of the log-det, gx and gy
    are those of x and y. A vector-Jacobian product overwrites the cotangent of the direction's input: gx forward, gy
    in the inverse direction. */
@@ -7,7 +7,7 @@
 #include "base/kernel.h"
 #include <nflow/flow.h>
 
-/* ---- bounds: one row; `from` enters in direction d, `to` leaves ---- */
+/* ---- bounds: one feature; `from` enters in direction d, `to` leaves ---- */
 
 typedef enum nfi_bound_kind {
     NFI_IDENTITY,
@@ -64,8 +64,8 @@ NFI_KERNEL void nfi_simplex_ilr_inverse_vjp(size_t K, size_t step, size_t ld, co
 
 /* ---- products with Helmert's matrix V [K x (K-1)] (helmert.c) ---- */
 
-/* y [K] = V x. Row i of x is at [i * step_x], row i of y at [i * step_y]. Both steps are multiples of ld: the rows
-   may be those of a matrix, which are not always consecutive. */
+/* y [K] = V x. Feature i of x is at [i * step_x], feature i of y at [i * step_y]. Both steps are multiples of ld: the
+   numbers may be those of a row of a matrix, which are not always consecutive. */
 NFI_KERNEL void nfi_helmert(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *x, nf_real *y);
 /* x [K - 1] = V^T y; sum [ld] is scratch. */
 NFI_KERNEL void nfi_helmert_transposed(size_t K, size_t ld, size_t step_x, size_t step_y, const nf_real *y, nf_real *x,
@@ -87,7 +87,7 @@ NFI_KERNEL void nfi_cholesky_corr_forward_vjp(size_t i, size_t step, size_t ld, 
 NFI_KERNEL void nfi_cholesky_corr_inverse_vjp(size_t i, size_t step, size_t ld, const nf_real *L, const nf_real *gx,
                                               const nf_real *gl, nf_real *gL, nf_real *b);
 
-/* ---- the diagonal of a covariance matrix's Cholesky factor: y = e^x, one row ---- */
+/* ---- the diagonal of a covariance matrix's Cholesky factor: y = e^x, one feature ---- */
 
 NFI_KERNEL void nfi_cholesky_cov_exp(size_t ld, const nf_real *x, nf_real *y, double *log_det);
 NFI_KERNEL void nfi_cholesky_cov_log(size_t ld, const nf_real *y, nf_real *x, double *log_det);

@@ -7,7 +7,7 @@
 #include "flows/constraints/constraint.h"
 #include "flows/constraints/kernels.h"
 
-/* One row of each map. `before` is the previous row, which the first row does not read. `exponent`: whether x is an
+/* One feature of each map. `before` is the previous feature, which the first does not read. `exponent`: whether x is an
    exponent. */
 NFI_INLINE void forward_row(bool first, bool exponent, size_t ld, const nf_real *restrict x, const nf_real *before,
                             nf_real *restrict y, double *restrict log_det)
@@ -20,7 +20,7 @@ NFI_INLINE void forward_row(bool first, bool exponent, size_t ld, const nf_real 
     }
 }
 
-/* tail [ld]: the sum of gy from this row on. */
+/* tail [ld]: the sum of gy from this feature on. */
 NFI_INLINE void forward_row_vjp(bool last, bool exponent, size_t ld, const nf_real *restrict x,
                                 const nf_real *restrict gy, const nf_real *restrict gl, nf_real *restrict gx,
                                 nf_real *restrict tail)

@@ -1,7 +1,7 @@
 /* Simplexes: one, or the columns or the rows of a matrix. Simplex j of n has K entries:
 
-       one, or columns: entry i is in row j K + i of y and row j (K - 1) + i of x;
-       rows of a matrix: entry i is in row i n + j of both. */
+       one, or columns: entry i is in feature j K + i of y and feature j (K - 1) + i of x;
+       rows of a matrix: entry i is in feature i n + j of both. */
 #include "object/options.h"
 #include "base/memory.h"
 #include "flows/constraints/constraint.h"
@@ -29,7 +29,7 @@ static const kernels *kernels_of(const simplex *q)
     return q->form == NF_SIMPLEX_STICK ? &stick : &ilr;
 }
 
-/* The row of simplex j's first entry, on a side where each simplex has `entries` entries. */
+/* The feature of simplex j's first entry, on a side where each simplex has `entries` entries. */
 static size_t first_row(const simplex *q, size_t j, size_t entries)
 {
     return q->by_row ? j : j * entries;

@@ -1,13 +1,14 @@
 /* Activation normalisation (Kingma & Dhariwal 2018, sec. 3.1): the affine flow y = x exp(s) + m, initialised from data.
 
-   Let mean and sd be those of a row of the batch that enters (1 / n in the variance). Every row leaves with mean 0 and
-   standard deviation 1, in the direction in which the batch goes:
+   Let mean and sd be those of a feature of the batch that enters (1 / n in the variance). Every feature leaves with
+   mean 0 and standard deviation 1, in the direction in which the batch goes:
 
        forward:  y = (x - mean) / sd,   s = -log sd,   m = -mean / sd
        inverse:  x = (y - mean) / sd,   s = log sd,    m = mean.
 
-   A row whose sd is not above the rounding of its numbers (a constant column, a batch of one sample) is only centred:
-   to divide by sd would magnify rounding, or give infinities. Without a batch the flow starts as the identity. */
+   A feature whose sd is not above the rounding of its numbers (a constant column, a batch of one sample) is only
+   centred: to divide by sd would magnify rounding, or give infinities. Without a batch the flow starts as the identity.
+ */
 #include "flows/elementwise/affine.h"
 #include "flows/moments.h"
 #include "flows/param.h"
@@ -26,8 +27,8 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
         theta[dim + i] = (nf_real)(forward ? -log_sd : log_sd);
         theta[i] = (nf_real)(forward ? -at.mean * exp((double)theta[dim + i]) : at.mean);
         if (!isfinite(theta[i]) || !isfinite(at.variance))
-            return nf_error(NF_ENOTFINITE, "nf_actnorm: row %zu of the initial batch has mean %g and variance %g", i,
-                            at.mean, at.variance);
+            return nf_error(NF_ENOTFINITE, "nf_actnorm: feature %zu of the initial batch has mean %g and variance %g",
+                            i, at.mean, at.variance);
     }
     return NF_OK;
 }

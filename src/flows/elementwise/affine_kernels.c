@@ -4,7 +4,7 @@
        gx = gy e^-s,  gm -= gx,   gs -= gy y + g_log_det                 (inverse; y is on the base's side)
 
    e^s x is computed as (e^(s/2) x) e^(s/2), see root_scale.h.
-   A row of the tile needs only m and s, shared or one for each sample (theta_stride 1: the amortised posterior of a
+   A feature of the tile needs only m and s, shared or one for each sample (theta_stride 1: the amortised posterior of a
    VAE). Conditioning: both directions are exact to rounding of x e^s and m. */
 #include "flows/elementwise/affine.h"
 #include "flows/elementwise/root_scale.h"

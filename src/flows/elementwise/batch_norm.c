@@ -92,7 +92,7 @@ static nf_real representable(double variance)
 }
 
 /* state: mean [dim], variance [dim], t. The number of samples is read from stats: inverse passes may have seen fewer
-   than the n of the step, or none (in forward steps). A row with a sum that is not finite keeps its statistics; a
+   than the n of the step, or none (in forward steps). A feature with a sum that is not finite keeps its statistics; a
    rejected draw may have any values. */
 static nf_status end_step(const nf_object *o, const double *stats, size_t n, nf_real *state)
 {
@@ -129,8 +129,9 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
         state[i] = (nf_real)at.mean;
         state[dim + i] = representable(at.variance);
         if (!isfinite(state[i]) || !isfinite(at.variance))
-            return nf_error(NF_ENOTFINITE, "nf_batch_norm: row %zu of the initial batch has mean %g and variance %g", i,
-                            at.mean, at.variance);
+            return nf_error(NF_ENOTFINITE,
+                            "nf_batch_norm: feature %zu of the initial batch has mean %g and variance %g", i, at.mean,
+                            at.variance);
     }
     state[2 * dim] = data ? (nf_real)(1 / (1 - q->decay)) : 0;
     return NF_OK;

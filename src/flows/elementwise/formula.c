@@ -31,7 +31,7 @@ static nf_feature feature(const nf_object *o, const nf_pass *p, size_t i, const 
 {
     const own *q = own_of(o);
     const nf_shape *s = nf_object_shape(o);
-    const size_t context = i * (s->n_ctx / s->dim_in) * p->ld; /* where its rows begin */
+    const size_t context = i * (s->n_ctx / s->dim_in) * p->ld; /* where its part begins */
     return (nf_feature){.flow = o,
                         .options = nf_self(o),
                         .index = i,
@@ -164,7 +164,7 @@ static nf_status check(const nf_flow_type *type, const nf_formula *formula, cons
     if (!formula->forward || !formula->vjp)
         return nf_error(NF_EARG, "%s: the formula of %s lacks `forward` or `vjp`", who, type->part.name);
     if (shape->dim_in == 0 || shape->n_params % shape->dim_in != 0 || shape->n_ctx % shape->dim_in != 0)
-        return nf_error(NF_EARG, "%s: %s has %zu features, %zu parameters and %zu rows of context", who,
+        return nf_error(NF_EARG, "%s: %s has %zu features, %zu parameters and %zu features of context", who,
                         type->part.name, shape->dim_in, shape->n_params, shape->n_ctx);
     return NF_OK;
 }

@@ -125,7 +125,7 @@ nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options 
     own q = {.options = {.nodes = 0}};
     const bool settled = net && nf_options_settle(&table, options, &q.options) == NF_OK;
     if (settled && (s->dim_in != 1 || s->dim_out != 1 || s->n_ctx > SIZE_MAX / (dim + 1) - 1))
-        nf_error(NF_EDIM, "nf_monotone_net: the net takes %zu rows, gives %zu, not 1", s->dim_in, s->dim_out);
+        nf_error(NF_EDIM, "nf_monotone_net: the net takes %zu features, gives %zu, not 1", s->dim_in, s->dim_out);
     else if (settled && s->flags & NF_STOCHASTIC)
         nf_error(NF_EUNSUPPORTED, "nf_monotone_net: the net draws noise");
     else if (settled) {

@@ -16,18 +16,15 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return NF_OK;
 }
 
-static const nf_option options_of_type[] = {
-    {NF_OPTION(NF_OPTION_SIZE, nf_sos_polynomial_options, polynomials), .least = 1, .most = 4096, .help = "K, squares"},
-    {NF_OPTION(NF_OPTION_SIZE, nf_sos_polynomial_options, degree), .least = 1, .most = 31,
-     .help = "of each polynomial"},
-    {NF_OPTION(NF_OPTION_REAL, nf_sos_polynomial_options, box), .least = 1e-15, .most = 1e15,
-     .help = "B: a polynomial on [-B, B], straight outside"},
-    {NF_OPTION(NF_OPTION_REAL, nf_sos_polynomial_options, min_slope), .least = 1e-6, .most = 1, .help = "least slope"}};
-static const nf_sos_polynomial_options defaults = {.polynomials = 3, .degree = 4, .box = 10, .min_slope = 1e-3};
-static const nf_option_table table =
-    NF_OPTION_TABLE("nf_sos_polynomial", nf_sos_polynomial_options, options_of_type, &defaults);
-NFI_REBUILD(flow, nf_sos_polynomial_options, nf_sos_polynomial(nf_read_dim_in(r), q))
-
+typedef nf_sos_polynomial_options sos;
+static const nf_option rows[] = {
+    {NF_OPTION(NF_OPTION_SIZE, sos, polynomials), .least = 1, .most = 4096, .help = "K, squares"},
+    {NF_OPTION(NF_OPTION_SIZE, sos, degree), .least = 1, .most = 31, .help = "of each polynomial"},
+    {NF_OPTION(NF_OPTION_REAL, sos, box), .least = 1e-15, .most = 1e15, .help = "B: straight outside [-B, B]"},
+    {NF_OPTION(NF_OPTION_REAL, sos, min_slope), .least = 1e-6, .most = 1, .help = "least slope"}};
+static const sos defaults = {.polynomials = 3, .degree = 4, .box = 10, .min_slope = 1e-3};
+static const nf_option_table table = NF_OPTION_TABLE("nf_sos_polynomial", sos, rows, &defaults);
+NFI_REBUILD(flow, sos, nf_sos_polynomial(nf_read_dim_in(r), q))
 static const nf_formula formula = {
     .abi = sizeof(nf_formula), .parameters = "a_c", .forward = nfi_sos_forward, .vjp = nfi_sos_vjp};
 const nf_flow_type nfi_sos_polynomial_type = {NF_FORMULA_HOOKS, .part.name = "sos_polynomial", .part.init = init,
@@ -35,7 +32,7 @@ const nf_flow_type nfi_sos_polynomial_type = {NF_FORMULA_HOOKS, .part.name = "so
 
 nf_flow *nf_sos_polynomial(size_t dim, const nf_sos_polynomial_options *options)
 {
-    nf_sos_polynomial_options f;
+    sos f;
     if (nf_options_settle(&table, options, &f) != NF_OK)
         return NULL;
     if (dim > SIZE_MAX / 4096 / NFI_SOS_MOST) {

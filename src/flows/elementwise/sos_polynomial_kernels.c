@@ -3,9 +3,8 @@
        g(v) = 1/K sum_k p_k(v)^2 + m,   p_k(v) = 1 + sum_j a_kj v^j   (j = 0 .. n - 1),
        y = c + B integral_0^v g + (x - B v) g(v),   dy/dx = g(v).
 
-   The integral is v sum_i w_i g(v t_i), by Gauss-Legendre quadrature with n nodes: exact, since g has degree 2 n - 2,
-   and free of cancellation, since all terms are positive. With t_n = 1, D = g_log_slope / g(v), W_i = gy B v w_i and
-   W_n = gy (x - B v) + D,
+   The integral is v sum_i w_i g(v t_i), by Gauss-Legendre quadrature with n nodes, exact for g's degree 2 n - 2 and
+   without cancellation. With t_n = 1, D = g_log_slope / g(v), W_i = gy B v w_i and W_n = gy (x - B v) + D,
 
        ga_kj = sum_i W_i 2/K p_k(v t_i) (v t_i)^j,   gc = gy,   gx = gy g(v) + D g'(v) / B, the last inside the box. */
 #include "flows/elementwise/sos_polynomial.h"
@@ -32,8 +31,7 @@ NFI_INLINE nfi_vec squares(size_t stride, const nf_feature *f, size_t s, nfi_vec
     nfi_vec sum = {0}, sum_slope = {0}, d;
     for (size_t k = 0; k < q->K; k++) {
         const nfi_vec p = polynomial(stride, f, k, s, u, &d);
-        sum += p * p;
-        sum_slope += p * d;
+        sum += p * p, sum_slope += p * d;
     }
     *slope = 2 * sum_slope / (nf_real)q->K;
     return sum / (nf_real)q->K + q->min_slope;

@@ -19,8 +19,8 @@ NFI_INLINE size_t lower_at(size_t dim, size_t i, size_t j)
     return 2 * dim + i * (i - 1) / 2 + j;
 }
 
-/* So many vectors of a row are summed side by side: processors overlap the sums, and a shared parameter is read once
-   for all. */
+/* So many vectors of a feature are summed side by side: processors overlap the sums, and a shared parameter is read
+   once for all. */
 enum { AT_ONCE = NFI_LANES / NFI_WIDTH };
 
 /* root: e^(s/2); for the two solves e^(-s/2). */

@@ -128,7 +128,7 @@ NFI_INLINE void project(size_t stride, nfi_low_rank n, size_t ld, const nf_real 
         }
 }
 
-/* row = in + sign (W t)_i, where `in` is row i. row may be in. */
+/* row = in + sign (W t)_i, where `in` is feature i. row may be in. */
 NFI_INLINE void expand(size_t stride, nf_real sign, nfi_low_rank n, size_t ld, size_t i, const nf_real *W,
                        const nf_real *t, const nf_real *in, nf_real *row)
 {

@@ -3,7 +3,7 @@
 
    M, M^-1 and sum s are prepared once a step (lu_factors.c). Tiles then need one product in either direction, and add
    to the gradients in M or M^-1. P needs no product: the rows of W are those of M in another order; and x = M^-1 u,
-   where u has the rows of y - b in the order of M. */
+   where u has the features of y - b in the order of M. */
 #include "flows/linear/lu_linear.h"
 #include "base/memory.h"
 #include "math/product.h"
@@ -28,7 +28,7 @@ static nfi_matrix inverse_of(const nfi_lu_linear *q)
     return (nfi_matrix){.n_rows = q->dim, .width = q->dim, .stride = nfi_lu_stride(q->dim)};
 }
 
-/* u = P^T (x - b) on scratch: the rows of x - b in the order of M. NULL if there is no memory. */
+/* u = P^T (x - b) on scratch: the features of x - b in the order of M. NULL if there is no memory. */
 static const nf_real *in_order_of_m(const nfi_lu_linear *q, const nf_pass *p, const nf_real *x)
 {
     const nf_real *b = p->theta + nfi_lu_bias_at(q->dim);

@@ -6,9 +6,9 @@
 
        x = y - tau a v,   gx = gy - tau b v,   gv = tau (a gy - b y),
 
-   since v.x = -a and d tau / dv = -tau^2 v. A block of NFI_SUMS samples, 64 bytes of every row, goes through the
-   whole chain while its rows are in the cache. A dot product has one sum for the even rows and one for the odd rows, so
-   that fewer additions wait for the one before. */
+   since v.x = -a and d tau / dv = -tau^2 v. A block of NFI_SUMS samples, 64 bytes of every feature, goes through the
+   whole chain while its features are in the cache. A dot product has one sum for the even and one for the odd features,
+   so that fewer additions wait for the one before. */
 #include "flows/linear/reflections.h"
 #include "flows/lane_sums.h"
 
@@ -55,7 +55,7 @@ NFI_INLINE size_t on_the_way(nf_direction d, size_t n, size_t k)
     return d == NF_FORWARD ? k : n - 1 - k;
 }
 
-/* Copies the samples from s on of `rows` rows into work [dim x NFI_SUMS]; the other rows become zeros. */
+/* Copies the samples from s on of `rows` features into work [dim x NFI_SUMS]; the other features become zeros. */
 NFI_INLINE void load(size_t rows, size_t dim, size_t ld, const nf_real *x, size_t s, nf_real *restrict work)
 {
     for (size_t i = 0; i < rows; i++)

@@ -14,12 +14,13 @@ typedef struct nfi_reflections {
 /* Computes tau. If |v|^2 is below the normal numbers, tau is 0, so that such a v reflects nothing. */
 NFI_KERNEL void nfi_reflection_scales(size_t stride, size_t n, size_t dim, size_t ld, const nf_real *v, nf_real *tau);
 
-/* Gives the first rows_out rows of y. x has rows_in rows; the others are zeros. y may be x. work [dim x NFI_SUMS]. */
+/* Gives the first rows_out features of y. x has rows_in features; the others are zeros. y may be x. work [dim x
+ * NFI_SUMS]. */
 NFI_KERNEL void nfi_reflect(const nfi_reflections *q, nf_direction d, size_t rows_in, const nf_real *x, size_t rows_out,
                             nf_real *y, nf_real *work);
 
-/* Gives the first rows_out rows of x's cotangent in gx. gy has rows_in rows; the others are zeros. Adds to g_v. y
-   [dim x ld] is what nfi_reflect gave in direction d. g_v [n x dim] has a column for each sample if stride is 1, else
+/* Gives the first rows_out features of x's cotangent in gx. gy has rows_in features; the others are zeros. Adds to g_v.
+   y [dim x ld] is what nfi_reflect gave in direction d. g_v [n x dim] has a column for each sample if stride is 1, else
    NFI_SUMS columns, whose sum is the gradient. work [2 dim x NFI_SUMS]. */
 NFI_KERNEL void nfi_reflect_vjp(const nfi_reflections *q, nf_direction d, const nf_real *y, size_t rows_in,
                                 const nf_real *gy, size_t rows_out, nf_real *gx, nf_real *g_v, nf_real *work);

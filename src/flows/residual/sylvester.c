@@ -77,7 +77,7 @@ static const nf_option options_of_type[] = {
      .help = "of Q, if it is orthogonal: 8, at most dim"},
     {NF_OPTION(NF_OPTION_SIZE, nf_sylvester_options, reflections), .least = 1, .flags = NF_OPTION_DEPENDS,
      .help = "whose product is Q, of kind householder: 8, at most dim"},
-    {NF_OPTION(NF_OPTION_BOOL, nf_sylvester_options, reversed), .help = "Q reverses the rows, if triangular"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_sylvester_options, reversed), .help = "Q reverses the features, if triangular"},
 };
 static const nf_option_table table = NF_OPTION_TABLE("nf_sylvester", nf_sylvester_options, options_of_type, NULL);
 

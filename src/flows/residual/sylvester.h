@@ -1,5 +1,5 @@
-/* Sylvester flows: their structure, their passes, and the map u -> u + R tanh(R~ u + b) of M rows, which is what the
-   flow does between Q^T and Q. */
+/* Sylvester flows: their structure, their passes, and the map u -> u + R tanh(R~ u + b) of M features, which is what
+   the flow does between Q^T and Q. */
 #ifndef NFI_SYLVESTER_H
 #define NFI_SYLVESTER_H
 #include "base/kernel.h"

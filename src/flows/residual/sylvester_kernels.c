@@ -9,16 +9,16 @@
        sp = 2 (A + B) / ((1 + A) (1 + B))     if they do not:
    positive for all parameters, without cancellation.
 
-   Inverse: rows are solved from the last one upwards. What is known of later rows is in k_i = u'_i - sum R_ij h_j and
-   c_i = b_i + sum R~_ij u_j. Row i is then u_i + r_i tanh(r~_i u_i + c_i) = k_i. For a_i = r~_i u_i + c_i this is the
-   equation of planar flows, a_i + (sp_i - 1) tanh a_i = r~_i k_i + c_i, monotone for all parameters; then
+   Inverse: features are solved from the last one upwards. What is known of later features is in k_i = u'_i - sum R_ij
+   h_j and c_i = b_i + sum R~_ij u_j. Feature i is then u_i + r_i tanh(r~_i u_i + c_i) = k_i. For a_i = r~_i u_i + c_i
+   this is the equation of planar flows, a_i + (sp_i - 1) tanh a_i = r~_i k_i + c_i, monotone for all parameters; then
    u_i = k_i - r_i tanh a_i.
 
    VJP: gh = R^T gw, g_det = g_log_det / det,
        ga = (1 - h^2) (gh - 2 h (sp - 1) g_det),   gu = R~^T ga,   gR = gw h^T,   gR~ = ga u^T,   gb = ga,
    and to the diagonals are added gr += (1 - h^2) g_det r~, gr~ += (1 - h^2) g_det r. J^-T g: see solve_jt.
 
-   Loops over rows take a block of NFI_SUMS samples at a time; these are 64 bytes of each row. */
+   Loops over features take a block of NFI_SUMS samples at a time; these are 64 bytes of each feature. */
 #include "flows/lane_sums.h"
 #include "flows/residual/planar.h"
 #include "flows/residual/sylvester.h"
@@ -107,7 +107,7 @@ NFI_INLINE void multiply_vjp(size_t stride, size_t m, size_t ld, const nf_real *
 
 /* ---- forward ---- */
 
-/* Adds the logarithm of one row's factor of the determinant. */
+/* Adds the logarithm of one feature's factor of the determinant. */
 NFI_INLINE void add_log_det(size_t stride, size_t ld, nf_real sign, const nf_real *restrict h,
                             const nf_real *restrict sp, double *restrict log_det)
 {
@@ -132,7 +132,7 @@ NFI_INLINE void forward(size_t stride, size_t m, size_t ld, const nf_real *restr
 
 /* ---- inverse ---- */
 
-/* Sets up the equation of row i: k into u_i, r~ k + c into a. u and h of later rows are known. */
+/* Sets up the equation of feature i: k into u_i, r~ k + c into a. u and h of later features are known. */
 NFI_INLINE void equation(size_t stride, size_t m, size_t ld, size_t i, const nf_real *restrict theta,
                          const nf_real *restrict coef, const nf_real *restrict u_to, nf_real *u, const nf_real *h,
                          nf_real *restrict a)
@@ -155,7 +155,7 @@ NFI_INLINE void equation(size_t stride, size_t m, size_t ld, size_t i, const nf_
     }
 }
 
-/* After row i is solved: u_i = k - r h, and subtracts the row's log-det. */
+/* After feature i is solved: u_i = k - r h, and subtracts the feature's log-det. */
 NFI_INLINE void solution(size_t stride, size_t m, size_t ld, size_t i, const nf_real *restrict coef,
                          nf_real *restrict u, const nf_real *restrict h, double *restrict log_det)
 {
@@ -220,8 +220,8 @@ NFI_INLINE void vjp(size_t stride, size_t m, size_t ld, const nf_real *restrict 
                  g ? g + strict(m) * g_ld : NULL);
 }
 
-/* Solves (I + R~^T D R^T) v = g row by row, D = diag(1 - h^2). With t = D R^T v, v_i det_i = g_i - e_i - r~_i
-   (1 - h_i^2) c_i, where c = sum R_ki v_k and e = sum R~_ki t_k are over the rows before. gw = v - g = -R~^T t. */
+/* Solves (I + R~^T D R^T) v = g feature by feature, D = diag(1 - h^2). With t = D R^T v, v_i det_i = g_i - e_i - r~_i
+   (1 - h_i^2) c_i, where c = sum R_ki v_k and e = sum R~_ki t_k are over the features before. gw = v - g = -R~^T t. */
 NFI_INLINE void solve_jt(size_t stride, size_t m, size_t ld, const nf_real *restrict theta,
                          const nf_real *restrict coef, const nf_real *restrict h, const nf_real *restrict gu,
                          nf_real *restrict gw, nf_real *restrict work)

@@ -10,7 +10,7 @@
 /* What a pass saves for its VJP. */
 typedef struct record {
     nf_real *coef, *tau; /* coefficients of the triangles; scales of the reflections */
-    nf_real *u, *h;      /* u [dim x ld]: Q^T x, with reflections also the rows below it; h [M x ld] */
+    nf_real *u, *h;      /* u [dim x ld]: Q^T x, with reflections also the features below it; h [M x ld] */
     nf_real *shift;      /* Q w [dim x ld] */
 } record;
 
@@ -43,7 +43,7 @@ static void permute(bool reversed, size_t dim, size_t ld, const nf_real *x, nf_r
             y[i * ld + s] = x[(reversed ? dim - 1 - i : i) * ld + s];
 }
 
-/* u = Q^T x; with reflections also the rows that follow, so that u has `rows` rows. work [dim x NFI_LANES] */
+/* u = Q^T x; with reflections also the features that follow, so that u has `rows` features. work [dim x NFI_LANES] */
 static void take_off(const nf_object *o, const nf_pass *p, const record *r, const nf_real *x, size_t rows, nf_real *u,
                      nf_real *work)
 {
