@@ -561,14 +561,14 @@ Test(constraints, refusals)
     no_flow(nf_offset_multiplier(1, &inf, NULL), NF_EARG, "offset inf");
     no_flow(nf_ordered(0), NF_EARG, "nf_ordered: `K` is 0");
     no_flow(nf_positive_ordered(0), NF_EARG, "nf_positive_ordered");
-    no_flow(nf_simplex_stick(1), NF_EARG, "nf_simplex_stick: 1 simplexes of 1 entries");
+    no_flow(nf_simplex_stick(0), NF_EARG, "nf_simplex_stick: 1 simplexes of 0 entries");
     no_flow(nf_simplex_ilr(0), NF_EARG, "nf_simplex_ilr");
     no_flow(nf_row_stochastic(0, 3, NF_SIMPLEX_STICK), NF_EARG, "nf_row_stochastic: 0 simplexes of 3 entries");
     no_flow(nf_column_stochastic(SIZE_MAX / 2, 3, NF_SIMPLEX_ILR), NF_EARG, "nf_column_stochastic");
     no_flow(nf_column_stochastic(2, 3, (nf_simplex_form)7), NF_EARG, "in form 7");
-    no_flow(nf_sum_to_zero(1), NF_EARG, "nf_sum_to_zero: `K` is 1");
-    no_flow(nf_cholesky_corr(1), NF_EARG, "nf_cholesky_corr: `K` is 1");
-    no_flow(nf_corr_matrix(1), NF_EARG, "`K` is 1");
+    no_flow(nf_sum_to_zero(0), NF_EARG, "nf_sum_to_zero: `K` is 0");
+    no_flow(nf_cholesky_corr(0), NF_EARG, "nf_cholesky_corr: `K` is 0");
+    no_flow(nf_corr_matrix(0), NF_EARG, "`K` is 0");
     no_flow(nf_cholesky_cov(2, 3), NF_EARG, "2 rows and 3 columns");
     no_flow(nf_cov_matrix(0), NF_EARG, "0 rows and 0 columns");
     no_flow(nf_blocks(NULL, 2), NF_EARG, "nf_blocks: `f` is NULL");

@@ -150,6 +150,22 @@ NF_API NF_CHECKED nf_status nf_sample(const nf_model *m, nf_workspace *ws, const
 NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                         const nf_real *x, const nf_real *ctx, double *log_p);
 /**
+ * Scores a batch as nf_log_prob() does, and gives the gradients of each row's log-density: gx[i] = d log q(x_i) / dx_i
+ * and g_ctx[i] = d log q(x_i) / d ctx_i. With it a fitted density can be a prior, or can be sampled by Hamiltonian
+ * Monte Carlo; nf_target_of_model() makes an nf_target of it. A row without a result is NaN in all three arrays and is
+ * counted (nf_workspace_failed()). Where the density is 0, log_p is -infinity and the gradients are zeros.
+ * @param noise as in nf_log_prob(); if the score is drawn, the gradient is that of the score with this noise
+ * @param x     [n x dim].  @param ctx [n x n_ctx], NULL if n_ctx is 0
+ * @param log_p [n], written; NULL: not wanted
+ * @param gx    [n x dim], written; NULL: not wanted
+ * @param g_ctx [n x n_ctx], written; NULL: not wanted. Not touched if n_ctx is 0
+ * @return as nf_log_prob(); NF_EARG also if `gx` and `g_ctx` are both NULL; NF_EUNSUPPORTED also if the distribution
+ * gives no gradients of scores, or a type in it leaves this direction's gradient to the library but has no solve_jt.
+ */
+NF_API NF_CHECKED nf_status nf_log_prob_gradient(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
+                                                 const nf_real *x, const nf_real *ctx, double *log_p, nf_real *gx,
+                                                 nf_real *g_ctx);
+/**
  * Pushes a batch through a model of a flow (or through the flow of a model of a pushforward).
  * @param noise as in nf_log_prob(); with the same noise both directions are each other's inverse
  * @param x [n x dim_in] for NF_FORWARD, [n x dim_out] for NF_INVERSE

@@ -152,7 +152,7 @@ static nf_model *bind(nfi_container *c, nf_object *o)
     nf_real *state = nfi_calloc(o->total.n_state, sizeof(nf_real));
     nf_model *m = NULL;
     if (theta && state && take_numbers(c, o, theta, state) == NF_OK)
-        m = nfi_model_bind(nf_object_ref(o), &(nf_model_options){.theta = theta, .state = state}, "nf_load");
+        m = nfi_model_bind(nf_object_ref(o), &(nf_model_options){.theta = theta, .state = state}, "nf_load", "o");
     nf_object_free(o);
     if (!m) {
         nfi_free(theta);
