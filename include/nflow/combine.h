@@ -3,7 +3,7 @@
  * Flows that are made of flows and nets: chains, blocks, amortised flows, couplings and autoregressive flows.
  *
  * Constructors return NULL on failure; nf_error_message() says why. A constructor that takes objects consumes a
- * reference to each, also on failure.
+ * reference to each, also on failure (nf_object_ref()).
  */
 #ifndef NFLOW_COMBINE_H
 #define NFLOW_COMBINE_H
