@@ -196,7 +196,7 @@ Test(parts, a_net_in_two_couplings)
     cr_assert_not_null(second);
     nf_flow_free(first);
     nf_model *m = nf_model_of_flow(second, NULL);
-    nf_real x[] = {0.3, 0.7}, y[2];
+    nf_real x[] = {NF_R(0.3), NF_R(0.7)}, y[2];
     cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
     nf_model_free(m);
     cr_assert_eq(alloc_live(), before);
