@@ -135,11 +135,14 @@ static nf_status pull_gradient(fixture *f)
 }
 static nf_status posterior_forward(fixture *f)
 {
-    return nf_posterior_forward(f->posterior, f->ws, NF_TRAIN, &noise, N, f->x, f->x, NULL, f->y, f->log);
+    return nf_posterior_forward(
+        f->posterior, f->ws, NF_TRAIN, &noise,
+        &(nf_posterior_rows){.n = N, .mean = f->x, .log_scale = f->x, .z = f->y, .log_q = f->log});
 }
 static nf_status posterior_backward(fixture *f)
 {
-    return nf_posterior_backward(f->posterior, f->ws, f->x, f->x, f->y, NULL, NULL, f->g, NULL);
+    return nf_posterior_backward(
+        f->posterior, f->ws, &(nf_posterior_gradients){.n = N, .gz = f->x, .g_log_q = f->log, .g_mean = f->y, .g = f->g});
 }
 static nf_status vae_encode(fixture *f)
 {
