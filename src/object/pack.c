@@ -22,11 +22,6 @@ void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t l
     nfi_pad(dim, n, ld, tile);
 }
 
-static inline size_t row_of(const nf_pass *p, size_t first, size_t s)
-{
-    return first + (p->noise.column ? p->noise.column[s] : s);
-}
-
 void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, size_t stride, nf_real *tile)
 {
     if (!p->noise.column) {
@@ -35,7 +30,7 @@ void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *ba
     }
     for (size_t s = 0; s < p->n; s++)
         for (size_t r = 0; r < dim; r++)
-            tile[r * p->ld + s] = batch[row_of(p, first, s) * stride + r];
+            tile[r * p->ld + s] = batch[nfi_sample_left(p, first, s) * stride + r];
     nfi_pad(dim, p->n, p->ld, tile);
 }
 
@@ -47,7 +42,7 @@ void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *
     }
     for (size_t s = 0; s < p->n; s++)
         for (size_t r = 0; r < dim; r++)
-            batch[row_of(p, first, s) * stride + r] = tile[r * p->ld + s];
+            batch[nfi_sample_left(p, first, s) * stride + r] = tile[r * p->ld + s];
 }
 
 void nfi_add_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch, size_t stride)
@@ -56,7 +51,7 @@ void nfi_add_left(const nf_pass *p, size_t first, size_t dim, const nf_real *til
     for (size_t s0 = 0; s0 < p->n; s0 += AT_ONCE)
         for (size_t r = 0; r < dim; r++)
             for (size_t s = s0; s < p->n && s < s0 + AT_ONCE; s++)
-                batch[row_of(p, first, s) * stride + r] += tile[r * p->ld + s];
+                batch[nfi_sample_left(p, first, s) * stride + r] += tile[r * p->ld + s];
 }
 
 void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *rows, size_t stride)

@@ -84,12 +84,13 @@ static nf_status draw_rows(const forward_call *c, size_t first, const nf_pass *p
    `failed` [n], too, unless it is NULL. */
 static size_t give(const forward_call *c, size_t first, nfi_draw *draw, unsigned char *failed)
 {
+    const size_t n_ctx = c->m->o->total.n_ctx, dim = c->z.dim;
     const nf_pass *p = &draw->pass;
-    const nfi_flow_of_tile io = {.n_ctx = c->m->o->total.n_ctx, .n_y = c->z.dim, .y = draw->z, .log = draw->log_q};
-    const size_t n_failed = nfi_spoil(p, &io, failed);
-    nfi_unpack_left(p, first, c->z.dim, draw->z, c->z.out, c->z.stride);
+    const size_t n_failed =
+        nfi_spoil(p, &(nfi_flow_of_tile){.n_ctx = n_ctx, .n_y = dim, .y = draw->z, .log = draw->log_q}, failed);
+    nfi_unpack_left(p, first, dim, draw->z, c->z.out, c->z.stride);
     for (size_t s = 0; c->log_q && s < p->n; s++)
-        c->log_q[first + (p->noise.column ? p->noise.column[s] : s)] = draw->log_q[s];
+        c->log_q[nfi_sample_left(p, first, s)] = draw->log_q[s];
     return n_failed;
 }
 
@@ -244,7 +245,7 @@ static nf_status backward_tile(const backward_call *c, size_t tile)
     nfi_pack_left(p, first, dim, c->gz.in, c->gz.stride, gz);
     nfi_pad_zero(dim, p->n, ld, gz);
     for (size_t s = 0; s < ld; s++)
-        g_log_q[s] = s < p->n ? (nf_real)c->g_log_q[first + (p->noise.column ? p->noise.column[s] : s)] : 0;
+        g_log_q[s] = s < p->n ? (nf_real)c->g_log_q[nfi_sample_left(p, first, s)] : 0;
     const nf_status status = nfi_draw_vjp(&draw, c->m->o, gz, g_log_q, g_ctx, &c->grad);
     size_t feature = 0;
     for (const array *a = c->part; a < c->part + PARTS && status == NF_OK; feature += a++->dim)
