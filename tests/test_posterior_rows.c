@@ -410,6 +410,28 @@ Test(posterior_rows, other_numbers_are_stale)
     free(array), free(in), free(r), free(fresh);
 }
 
+/* Tapes belong to the parameters that the draws were made with. */
+Test(posterior_rows, a_tape_belongs_to_its_parameters)
+{
+    nf_model *m = new_model();
+    nf_workspace *ws = nf_workspace_new(1);
+    inputs *in = new_inputs(17);
+    results *r = calloc(1, sizeof *r);
+    const nf_posterior_gradients gradients = gradients_of(in, 9, r);
+    forward(m, ws, in, 9, r);
+    cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK); /* to the same numbers */
+    cr_assert_eq(nf_posterior_backward(m, ws, &gradients), NF_OK, "%s", nf_error_message());
+    nf_model_theta(m)[1] += NF_R(0.25);
+    expect(nf_posterior_backward(m, ws, &gradients), NF_ESTALE, "since the last nf_model_update()");
+    cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
+    expect(nf_posterior_backward(m, ws, &gradients), NF_ESTALE, "for other numbers since nf_posterior_forward");
+    forward(m, ws, in, 9, r);
+    cr_assert_eq(nf_posterior_backward(m, ws, &gradients), NF_OK);
+    nf_workspace_free(ws);
+    nf_model_free(m);
+    free(in), free(r);
+}
+
 /* The buffers move alone or with the parameters, and stay where they are if none are given. */
 Test(posterior_rows, state_may_move)
 {

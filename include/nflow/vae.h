@@ -17,7 +17,8 @@ NF_BEGIN_DECLS
  *     encoder: x -> mean, log_scale, ctx       nf_posterior_forward: -> z, log q(z)       decoder: z -> loss
  *     encoder <- g_mean, g_log_scale, g_ctx    nf_posterior_backward: <- gz, g_log_q      decoder: gz
  *
- * Sums of log-densities are double in both precisions, and so are log q and its cotangent.
+ * A workspace keeps the tape of its last forward call, so a program with two posteriors under one loss has two
+ * workspaces. Sums of log-densities are double in both precisions, and so are log q and its cotangent.
  *
  * Threads that share a batch each call with a workspace of their own, and share the model. Noise is named by the
  * number of a row, not by the call: a thread whose first row is row k of the batch gives the batch's noise with
@@ -33,7 +34,7 @@ NF_BEGIN_DECLS
  *     {.n = n, .mean = a, .log_scale = a + d, .ctx = a + 2 * d,
  *      .mean_stride = w, .log_scale_stride = w, .ctx_stride = w, .z = z, .log_q = log_q}
  *
- * n may change from call to call: memory is taken for the largest and kept.
+ * n may change from call to call: memory is taken for the largest and kept. z and log_q may not overlap what is read.
  */
 typedef struct nf_posterior_rows {
     size_t n;                 /**< rows, at least 1 */
@@ -101,9 +102,10 @@ typedef struct nf_posterior_gradients {
  * add nothing to g and stats. The call may be made more than once for the same tape.
  * @param gradients what is read and where results go; not kept. The arrays may not overlap those that are read
  * @return NF_EARG (NULL where something is needed; the workspace's last forward call has failed, was in NF_EVAL or of
- * another model), NF_EDIM (another n, a stride less than the numbers of a row), NF_ESTALE, NF_EUNSUPPORTED (a mixture),
- * NF_ENOMEM; what users' own hooks return. NF_EARG, NF_EDIM and NF_ESTALE leave the gradients as they were; after
- * other errors they are not to be used.
+ * another model), NF_EDIM (another n, a stride less than the numbers of a row), NF_ESTALE (the model's numbers have
+ * changed since the forward call or since nf_model_update()), NF_EUNSUPPORTED (a mixture), NF_ENOMEM; what users' own
+ * hooks return. NF_EARG, NF_EDIM and NF_ESTALE leave the gradients as they were; after other errors they are not to be
+ * used.
  */
 NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws,
                                                   const nf_posterior_gradients *gradients);

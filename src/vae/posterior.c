@@ -12,19 +12,21 @@
 /* What a forward call leaves in the workspace. All of it is in ws->plugin_tape. */
 struct nfi_plugin {
     const nf_model *model;
+    uint64_t fingerprint; /* the model's, of the numbers that the tapes belong to */
     nfi_tiling tiling;
     nfi_draw *draw; /* [n_tiles]; each has the samples with a result, as draw.pass lists them. NULL in evaluation */
 };
 
 /* One of the caller's arrays: rows of `dim` numbers, `stride` apart. */
-typedef struct array {
+typedef struct block {
     const char *name;
     size_t dim, stride;
     const nf_real *in; /* what is read, or */
     nf_real *out;      /* what is written */
-} array;
+} block;
 
-enum { MEAN, LOG_SCALE, CTX, PARTS }; /* of the posterior's context, in this order */
+/* The parts of the posterior's context, in their order, and z or its cotangent. */
+enum { MEAN, LOG_SCALE, CTX, PARTS, Z = PARTS, ARRAYS };
 
 static nf_status check_model(const nf_model *m, const nf_workspace *ws, const char *who)
 {
@@ -42,17 +44,20 @@ static nf_status check_model(const nf_model *m, const nf_workspace *ws, const ch
     return NF_OK;
 }
 
-/* Checks an array and gives it the stride that 0 stands for. */
-static nf_status settle(array *a, bool needed, const char *who)
+/* Checks the arrays and gives each the stride that 0 stands for. */
+static nf_status settle(block array[ARRAYS], bool parts_needed, const char *who)
 {
-    const bool given = a->in || a->out;
-    if (needed && !given && a->dim)
-        return nf_error(NF_EARG, "%s: `%s` is NULL, but its rows have %zu numbers", who, a->name, a->dim);
-    if (given && a->stride && a->stride < a->dim)
-        return nf_error(NF_EDIM, "%s: `%s_stride` is %zu, but rows of `%s` have %zu numbers", who, a->name, a->stride,
-                        a->name, a->dim);
-    if (a->stride == 0)
-        a->stride = a->dim;
+    for (size_t i = 0; i < ARRAYS; i++) {
+        const bool given = array[i].in || array[i].out, needed = i == Z || parts_needed;
+        const size_t dim = array[i].dim, stride = array[i].stride;
+        const char *name = array[i].name;
+        if (needed && !given && dim)
+            return nf_error(NF_EARG, "%s: `%s` is NULL, but its rows have %zu numbers", who, name, dim);
+        if (given && stride && stride < dim)
+            return nf_error(NF_EDIM, "%s: `%s_stride` is %zu, but rows of `%s` have %zu numbers", who, name, stride,
+                            name, dim);
+        array[i].stride = stride ? stride : dim;
+    }
     return NF_OK;
 }
 
@@ -63,7 +68,7 @@ typedef struct forward_call {
     nf_workspace *ws;
     nf_mode mode;
     const nf_noise *noise;
-    array part[PARTS], z;
+    block array[ARRAYS];
     double *log_q; /* [n] or NULL */
     nf_status status;
 } forward_call;
@@ -74,7 +79,7 @@ static nf_status draw_rows(const forward_call *c, size_t first, const nf_pass *p
     nf_real *ctx = nf_arena_reals(memory, c->m->o->total.n_ctx, p->ld), *part = ctx;
     if (!ctx)
         return NF_ENOMEM;
-    for (const array *a = c->part; a < c->part + PARTS; part += a++->dim * p->ld)
+    for (const block *a = c->array; a < c->array + PARTS; part += a++->dim * p->ld)
         if (a->dim)
             nfi_pack_left(p, first, a->dim, a->in, a->stride, part);
     return nfi_draw_sample(draw, c->m->o, p, ctx, memory);
@@ -84,11 +89,11 @@ static nf_status draw_rows(const forward_call *c, size_t first, const nf_pass *p
    `failed` [n], too, unless it is NULL. */
 static size_t give(const forward_call *c, size_t first, nfi_draw *draw, unsigned char *failed)
 {
-    const size_t n_ctx = c->m->o->total.n_ctx, dim = c->z.dim;
+    const size_t n_ctx = c->m->o->total.n_ctx, dim = c->array[Z].dim;
     const nf_pass *p = &draw->pass;
     const size_t n_failed =
         nfi_spoil(p, &(nfi_flow_of_tile){.n_ctx = n_ctx, .n_y = dim, .y = draw->z, .log = draw->log_q}, failed);
-    nfi_unpack_left(p, first, dim, draw->z, c->z.out, c->z.stride);
+    nfi_unpack_left(p, first, dim, draw->z, c->array[Z].out, c->array[Z].stride);
     for (size_t s = 0; c->log_q && s < p->n; s++)
         c->log_q[nfi_sample_left(p, first, s)] = draw->log_q[s];
     return n_failed;
@@ -146,7 +151,8 @@ static nf_status start(const nf_model *m, nf_workspace *ws, nf_mode mode, size_t
     struct nfi_plugin *plugin = nf_arena_alloc(&ws->plugin_tape, sizeof *plugin);
     if (!plugin)
         return NF_ENOMEM;
-    *plugin = (struct nfi_plugin){.model = m, .tiling = nfi_tile_batch(n, m->o->total.n_saved)};
+    *plugin = (struct nfi_plugin){
+        .model = m, .fingerprint = m->fingerprint, .tiling = nfi_tile_batch(n, m->o->total.n_saved)};
     ws->plugin = plugin;
     if (mode == NF_EVAL)
         return NF_OK;
@@ -179,15 +185,12 @@ static nf_status check_forward(forward_call *c, const nf_posterior_rows *rows, c
     if (!rows->log_q && c->mode == NF_TRAIN)
         return nf_error(NF_EARG, "%s: `log_q` is NULL, but the mode is NF_TRAIN", who);
     const size_t dim = c->m->o->total.dim_out, n_flow = c->m->o->total.n_ctx - 2 * dim;
-    c->part[MEAN] = (array){"mean", dim, rows->mean_stride, rows->mean, NULL};
-    c->part[LOG_SCALE] = (array){"log_scale", dim, rows->log_scale_stride, rows->log_scale, NULL};
-    c->part[CTX] = (array){"ctx", n_flow, rows->ctx_stride, rows->ctx, NULL};
-    c->z = (array){"z", dim, rows->z_stride, NULL, rows->z};
+    c->array[MEAN] = (block){"mean", dim, rows->mean_stride, rows->mean, NULL};
+    c->array[LOG_SCALE] = (block){"log_scale", dim, rows->log_scale_stride, rows->log_scale, NULL};
+    c->array[CTX] = (block){"ctx", n_flow, rows->ctx_stride, rows->ctx, NULL};
+    c->array[Z] = (block){"z", dim, rows->z_stride, NULL, rows->z};
     c->log_q = rows->log_q;
-    for (size_t i = 0; i < PARTS && status == NF_OK; i++)
-        status = settle(&c->part[i], true, who);
-    if (status == NF_OK)
-        status = settle(&c->z, true, who);
+    status = settle(c->array, true, who);
     return status == NF_OK ? nfi_check_ready(c->m, who) : status;
 }
 
@@ -197,9 +200,9 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode
     if (ws)
         ws->plugin = NULL; /* from here on the tape of the last call is not valid, also if this call fails */
     forward_call c = {.m = m, .ws = ws, .mode = mode, .noise = noise};
-    nf_status status = check_forward(&c, rows, "nf_posterior_forward");
-    if (status != NF_OK)
-        return status;
+    c.status = check_forward(&c, rows, "nf_posterior_forward");
+    if (c.status != NF_OK)
+        return c.status;
     nfi_failures_begin(ws);
     c.status = start(m, ws, mode, rows->n);
     if (c.status == NF_OK)
@@ -214,7 +217,7 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode
 typedef struct backward_call {
     const nf_model *m;
     nf_workspace *ws;
-    array gz, part[PARTS];
+    block array[ARRAYS];
     const double *g_log_q;
     nf_grad grad;
     bool add; /* to the parts */
@@ -228,10 +231,10 @@ static nf_status backward_tile(const backward_call *c, size_t tile)
     const nf_pass *p = &draw.pass;
     draw.pass.theta = c->m->theta; /* which nf_model_rebind may have moved since */
     draw.pass.state = c->m->state;
-    const size_t dim = c->gz.dim, ld = p->ld;
+    const size_t dim = c->array[Z].dim, ld = p->ld;
     const size_t first = nfi_tile_first(&plugin->tiling, tile), n = nfi_tile_first(&plugin->tiling, tile + 1) - first;
     bool want_ctx = false;
-    for (const array *a = c->part; a < c->part + PARTS; a++) {
+    for (const block *a = c->array; a < c->array + PARTS; a++) {
         want_ctx |= a->out != NULL;
         if (p->n < n && !c->add)
             nfi_fill_rows(first, n, a->dim, 0, a->out, a->stride);
@@ -242,13 +245,13 @@ static nf_status backward_tile(const backward_call *c, size_t tile)
     nf_real *g_ctx = want_ctx ? nf_arena_reals(p->scratch, c->m->o->total.n_ctx, ld) : NULL;
     if (!gz || !g_log_q || (want_ctx && !g_ctx))
         return NF_ENOMEM;
-    nfi_pack_left(p, first, dim, c->gz.in, c->gz.stride, gz);
+    nfi_pack_left(p, first, dim, c->array[Z].in, c->array[Z].stride, gz);
     nfi_pad_zero(dim, p->n, ld, gz);
     for (size_t s = 0; s < ld; s++)
         g_log_q[s] = s < p->n ? (nf_real)c->g_log_q[nfi_sample_left(p, first, s)] : 0;
     const nf_status status = nfi_draw_vjp(&draw, c->m->o, gz, g_log_q, g_ctx, &c->grad);
     size_t feature = 0;
-    for (const array *a = c->part; a < c->part + PARTS && status == NF_OK; feature += a++->dim)
+    for (const block *a = c->array; a < c->array + PARTS && status == NF_OK; feature += a++->dim)
         if (a->out && a->dim)
             (c->add ? nfi_add_left : nfi_unpack_left)(p, first, a->dim, g_ctx + feature * ld, a->out, a->stride);
     return status;
@@ -285,17 +288,19 @@ static nf_status check_backward(backward_call *c, const nf_posterior_gradients *
         return nf_error(NF_EDIM, "%s: `n` is %zu, but this workspace's last nf_posterior_forward had %zu rows", who,
                         r->n, plugin->tiling.n);
     const size_t dim = c->m->o->total.dim_out, n_flow = c->m->o->total.n_ctx - 2 * dim;
-    c->gz = (array){"gz", dim, r->gz_stride, r->gz, NULL};
-    c->part[MEAN] = (array){"g_mean", dim, r->g_mean_stride, NULL, r->g_mean};
-    c->part[LOG_SCALE] = (array){"g_log_scale", dim, r->g_log_scale_stride, NULL, r->g_log_scale};
-    c->part[CTX] = (array){"g_ctx", n_flow, r->g_ctx_stride, NULL, r->g_ctx};
+    c->array[MEAN] = (block){"g_mean", dim, r->g_mean_stride, NULL, r->g_mean};
+    c->array[LOG_SCALE] = (block){"g_log_scale", dim, r->g_log_scale_stride, NULL, r->g_log_scale};
+    c->array[CTX] = (block){"g_ctx", n_flow, r->g_ctx_stride, NULL, r->g_ctx};
+    c->array[Z] = (block){"gz", dim, r->gz_stride, r->gz, NULL};
     c->g_log_q = r->g_log_q;
     c->add = r->accumulate == NF_ADD_TO_ALL;
     c->grad = (nf_grad){.theta = r->g, .prep = r->g ? r->g + c->m->o->total.n_params : NULL, .stats = r->stats};
-    status = settle(&c->gz, true, who);
-    for (size_t i = 0; i < PARTS && status == NF_OK; i++)
-        status = settle(&c->part[i], false, who);
-    return status == NF_OK ? nfi_check_ready(c->m, who) : status;
+    status = settle(c->array, false, who);
+    if (status == NF_OK)
+        status = nfi_check_ready(c->m, who);
+    if (status == NF_OK && plugin->fingerprint != c->m->fingerprint)
+        return nf_error(NF_ESTALE, "%s: the model was prepared for other numbers since nf_posterior_forward", who);
+    return status;
 }
 
 nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_posterior_gradients *gradients)
