@@ -1,6 +1,21 @@
 /**
  * @file vae.h
  * Flow-VAEs, and the posterior plug-in for other people's VAEs.
+ *
+ * The plug-in is two calls between somebody else's encoder and decoder, and a workspace that keeps the tape between
+ * them; examples/posterior_operator.c is an operator to copy:
+ *
+ *     encoder: x -> mean, log_scale, ctx       nf_posterior_forward: -> z, log q(z)    decoder: z -> loss
+ *     encoder <- g_mean, g_log_scale, g_ctx    nf_posterior_backward: <- gz, g_log_q   decoder: gz
+ *
+ * A workspace keeps the tape of its last forward call, so a program with two posteriors under one loss has two
+ * workspaces. Sums of log-densities are double in both precisions, and so are log q and its cotangent. A program that
+ * keeps the parameters in an array of its own says by nf_model_rebind() where they are.
+ *
+ * Threads that share a batch each call with a workspace of their own, and share the model. Noise is named by the
+ * number of a row, not by the call: a thread whose first row is row k of the batch adds k to nf_noise.first_sample.
+ * Draws and rows of gradients are then equal bit for bit to those of one call for all rows. Each thread has a `g` and
+ * `stats` of its own, which the caller adds up before nf_model_pull_gradient() and nf_model_end_step().
  */
 #ifndef NFLOW_VAE_H
 #define NFLOW_VAE_H
@@ -9,22 +24,7 @@
 #include <nflow/schedule.h>
 NF_BEGIN_DECLS
 
-/*
- * ---- the plug-in ----
- *
- * Two calls, and a workspace that keeps the tape between them:
- *
- *     encoder: x -> mean, log_scale, ctx       nf_posterior_forward: -> z, log q(z)       decoder: z -> loss
- *     encoder <- g_mean, g_log_scale, g_ctx    nf_posterior_backward: <- gz, g_log_q      decoder: gz
- *
- * A workspace keeps the tape of its last forward call, so a program with two posteriors under one loss has two
- * workspaces. Sums of log-densities are double in both precisions, and so are log q and its cotangent.
- *
- * Threads that share a batch each call with a workspace of their own, and share the model. Noise is named by the
- * number of a row, not by the call: a thread whose first row is row k of the batch gives the batch's noise with
- * first_sample = k. Draws and rows of gradients are then equal bit for bit to those of one call for all rows. Each
- * thread adds to a `g` and `stats` of its own, and the caller adds these up.
- */
+/* ---- the plug-in ---- */
 
 /**
  * What nf_posterior_forward() reads and writes. Row i of an array begins i times its stride after the pointer, counted
