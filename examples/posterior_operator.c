@@ -4,8 +4,8 @@
  * in another, to which every operator adds. The program trains a small VAE, evaluates it, and checks its gradient. It
  * needs nothing but nflow, in double or in float:
  *
- *     cc posterior_operator.c $(pkg-config --cflags --libs nflow) -lm
- *     cc posterior_operator.c $(pkg-config --cflags --libs nflowf) -lm
+ *     cc posterior_operator.c $(pkg-config --cflags --libs nflow)
+ *     cc posterior_operator.c $(pkg-config --cflags --libs nflowf)
  */
 #include <math.h>
 #include <nflow/nflow.h>
