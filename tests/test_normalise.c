@@ -76,12 +76,13 @@ Test(actnorm, the_first_batch_leaves_with_mean_0_and_deviation_1_either_way)
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
         push(m, NF_INVERSE, N, x, NULL, y, NULL);
         is_standard(N, DIM, y, 100, turned ? "forward" : "inverse");
-        const nf_real *theta = nf_model_theta(m);
+        const nf_real *theta = nf_model_theta(m), *state = nf_model_state(m);
+        cr_assert_eq(state[2 * DIM], (nf_real)turned);
         for (size_t k = 0; k < DIM; k++) {
-            const double mean = column_mean(N, DIM, x, k), sd = column_sd(N, DIM, x, k);
-            const double m_k = turned ? -mean / sd : mean, s_k = turned ? -log(sd) : log(sd);
-            cr_assert_float_eq(theta[k], m_k, 100 * rounding * (1 + fabs(m_k)));
-            cr_assert_float_eq(theta[DIM + k], s_k, 20 * rounding * (1 + fabs(s_k)));
+            const double mean = column_mean(N, DIM, x, k), log_sd = log(column_sd(N, DIM, x, k));
+            cr_assert(theta[k] == 0 && theta[DIM + k] == 0);
+            cr_assert_float_eq(state[k], mean, 100 * rounding * (1 + fabs(mean)));
+            cr_assert_float_eq(state[DIM + k], log_sd, 20 * rounding * (1 + fabs(log_sd)));
         }
         nf_model_free(m);
     }
@@ -108,8 +109,8 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
     for (int turned = 0; turned < 2; turned++) {
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
         push(m, NF_INVERSE, N, x, NULL, y, NULL);
-        cr_assert_eq(nf_model_theta(m)[DIM], 0);
-        cr_assert_eq(nf_model_theta(m)[DIM + 1], 0);
+        cr_assert_eq(nf_model_state(m)[DIM], 0);
+        cr_assert_eq(nf_model_state(m)[DIM + 1], 0);
         for (size_t i = 0; i < N; i++) {
             cr_assert_eq(y[i * DIM], 0);
             cr_assert_leq(fabs((double)y[i * DIM + 1]), 8 * rounding * 7e8);
@@ -119,7 +120,7 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
         m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), 1, x, NULL);
         push(m, NF_INVERSE, 1, x, NULL, y, NULL);
         for (size_t k = 0; k < DIM; k++)
-            cr_assert(y[k] == 0 && nf_model_theta(m)[DIM + k] == 0);
+            cr_assert(y[k] == 0 && nf_model_state(m)[DIM + k] == 0);
         nf_model_free(m);
     }
 }
@@ -196,6 +197,7 @@ Test(actnorm, data_reach_the_base)
     nf_model *one = nf_model_of_dist(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){near, far}, 2)), &data);
     cr_assert(m && one, "%s", nf_error_message());
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(one), nf_model_shape(m)->n_params * sizeof(nf_real));
+    cr_assert_arr_eq(nf_model_state(m), nf_model_state(one), nf_model_shape(m)->n_state * sizeof(nf_real));
     nf_real y[N * DIM];
     push(one, NF_INVERSE, N, x, NULL, y, NULL);
     is_standard(N, DIM, y, 1000, "the base's side");
@@ -281,6 +283,7 @@ Test(actnorm, a_loaded_model_is_not_initialised_again)
         cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
     }
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(again), nf_model_shape(m)->n_params * sizeof(nf_real));
+    cr_assert_arr_eq(nf_model_state(m), nf_model_state(again), nf_model_shape(m)->n_state * sizeof(nf_real));
     nf_model_free(again);
     nf_model_free(m);
     remove(path);

@@ -115,11 +115,12 @@ NF_API nf_flow *nf_autoregressive(nf_flow *transform, nf_net *masked, const size
  * transform with parameters theta serves all dimensions: y_t = transform(x_t; theta, c_t), c_t = net_t(x_<t, context).
  * The transform's layers that begin from data get the samples of all dimensions, at the context at which the transform
  * starts well. Everything else is as in nf_autoregressive().
- * @param transform of one dimension, reads n_ctx >= 1 features of context, has no state; its parameters are shared
+ * @param transform of one dimension, reads n_ctx >= 1 features of context; its parameters are shared. Training may not
+ * move its state (as that of nf_batch_norm())
  * @param masked    an nf_masked_net whose n_per_dim is the transform's n_ctx; its inputs are the features in order
  * @param order     [dim]: the feature that comes t-th; copied. NULL: ascending
  * theta: the transform's, then the net's.
- * @return NULL on NF_EUNSUPPORTED (a transform with state), NF_EDIM, NF_EARG, NF_ENOMEM.
+ * @return NULL on NF_EUNSUPPORTED (a transform whose state training moves), NF_EDIM, NF_EARG, NF_ENOMEM.
  */
 NF_API nf_flow *nf_autoregressive_by_context(nf_flow *transform, nf_net *masked, const size_t *order,
                                              nf_direction parallel);
