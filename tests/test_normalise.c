@@ -125,6 +125,60 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
     }
 }
 
+/* Both sides of the data, at parameters that are not 0: inverses, log-dets and gradients. */
+Test(actnorm, its_derivatives_with_data_on_either_side)
+{
+    nf_real x[N * DIM];
+    for (size_t i = 0; i < N * DIM; i++)
+        x[i] = (nf_real)(0.7 + 1.9 * sin(2.385 * (double)(i * i % 997)));
+    for (int turned = 0; turned < 2; turned++) {
+        nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
+        nf_check_report r;
+        cr_assert_eq(nf_check_flow(m, &(nf_check_options){.seed = 5, .theta_scale = 0.3}, &r), NF_OK, "%s",
+                     nf_error_message());
+        for (int d = 0; d < 2; d++) {
+            cr_assert_lt(r.inverse_error[d], 100 * rounding);
+            cr_assert_lt(r.log_det_error[d], 100 * rounding);
+            cr_assert_lt(r.x_error[d], sizeof(nf_real) == sizeof(double) ? 1e-8 : 1e-3, "%g", r.x_error[d]);
+            cr_assert_lt(r.theta_error[d], sizeof(nf_real) == sizeof(double) ? 1e-8 : 1e-3, "%g", r.theta_error[d]);
+        }
+        nf_model_free(m);
+    }
+}
+
+#ifdef NFI_JANSSON
+/* A text without the field "relative" means the layer of today; that of older files, which begins from data as it did,
+   is the affine flow at the same numbers. */
+Test(actnorm, the_layer_of_older_files_is_an_affine_flow)
+{
+    const char *now = "{\"kind\": \"flow\", \"type\": \"actnorm\", \"dim_in\": 3}";
+#define THEN "{\"kind\": \"flow\", \"type\": \"actnorm\", \"dim_in\": 3, \"fields\": {\"relative\": false}}"
+    const char *then[] = {THEN, "{\"kind\": \"flow\", \"type\": \"invert\", \"children\": [" THEN "]}"};
+    nf_object *o = nf_rebuild(now, NULL);
+    cr_assert_not_null(o, "%s", nf_error_message());
+    cr_assert_eq(nf_object_shape(o)->n_state, 2 * DIM + 1);
+    nf_object_free(o);
+    nf_real *x = make_data(N, DIM), y[2][N * DIM];
+    double log_det[2][N];
+    for (int turned = 0; turned < 2; turned++) {
+        nf_model *m = nf_model_of_object(nf_rebuild(then[turned], NULL), &(nf_model_options){.n_init = N, .init_x = x});
+        cr_assert_not_null(m, "%s", nf_error_message());
+        cr_assert_eq(nf_model_shape(m)->n_state, 0);
+        nf_flow *affine = nf_affine(DIM);
+        nf_model *same =
+            nf_model_of_flow(turned ? nf_invert(affine) : affine, &(nf_model_options){.theta = nf_model_theta(m)});
+        push(m, NF_INVERSE, N, x, NULL, y[0], log_det[0]);
+        push(same, NF_INVERSE, N, x, NULL, y[1], log_det[1]);
+        cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
+        cr_assert_arr_eq(log_det[0], log_det[1], sizeof log_det[0]);
+        is_standard(N, DIM, y[0], 100, "the data");
+        nf_model_free(same);
+        nf_model_free(m);
+    }
+    free(x);
+}
+#endif
+
 /* ---- compositions: the layer nearest the end of the data's way standardises only if all the others handed on what
    they made of the data ---- */
 

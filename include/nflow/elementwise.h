@@ -10,7 +10,9 @@
 NF_BEGIN_DECLS
 
 /**
- * y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity.
+ * y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity. m is in the units of y, so a step of
+ * training moves it by the same number whatever the deviation of y is: where y are data, put nf_actnorm() next to them,
+ * or standardise them.
  *
  * Overflow: exp(s) alone may overflow even if y does not. A y beyond the largest number becomes infinite, with its
  * sign. Its log-det is exact nevertheless, so a log-density there is finite or -infinity. Elementwise layers, couplings
@@ -21,12 +23,23 @@ NF_BEGIN_DECLS
  */
 NF_API nf_flow *nf_affine(size_t dim);
 /**
- * Activation normalisation (Kingma & Dhariwal 2018, section 3.1): y = x exp(s) + m, elementwise. m and s come from the
- * initial batch (nf_model_init): each feature of the batch, in the direction in which it goes through, gets mean
- * 0 and standard deviation 1. After that m and s are parameters like any others. If the deviation of a feature is not
- * above the rounding of its numbers (a constant, or a batch of one sample), the feature is only centred. Without a
- * batch the layer starts as the identity. theta: m [dim], s [dim]. A loaded model has the numbers of its file and is
- * never initialised. Not for amortisation, because amortised parameters do not begin from data.
+ * Activation normalisation (Kingma & Dhariwal 2018, section 3.1), an elementwise affine map that begins from data. The
+ * initial batch (nf_model_init) gives each feature's mean M and the logarithm S of its deviation, which stay in the
+ * state. Of the standardised data u, the layer is y = u exp(s) + m with the parameters m and s, which are 0 after the
+ * initial batch. If the batch comes from the target's side (densities), data are y exp(S) + M, with y = x exp(s) + m;
+ * if it comes from the base's side (nf_invert(nf_actnorm(dim)), posteriors), u = (x - M) exp(-S). In either case each
+ * feature of the batch leaves with mean 0 and standard deviation 1.
+ *
+ * A fit therefore makes the same steps in every unit of the data: this is the layer to put next to data that are not
+ * standardised. (In the paper, M and S are the initial values of m and s. A step of 0.001 is then 1000 deviations of
+ * data whose deviation is 1e-6.)
+ *
+ * If the deviation of a feature is not above the rounding of its numbers (a constant, or a batch of one sample), the
+ * feature is only centred. Without a batch M and S are 0, and the layer starts as the identity. theta: m [dim], s
+ * [dim]. State: M [dim], S [dim], and 1 if the data are on the base's side, else 0. Training does not move it. A loaded
+ * model has the numbers of its file and is never initialised. Files of an older form have no state: there the data's
+ * mean and deviation are in m and s, and the layer is nf_affine. Not for amortisation, because amortised parameters do
+ * not begin from data.
  * @return NULL on NF_EARG (dim 0), NF_ENOMEM. Initialisation fails with NF_ENOTFINITE if data are not finite.
  */
 NF_API nf_flow *nf_actnorm(size_t dim);
@@ -63,7 +76,10 @@ typedef struct nf_batch_norm_options {
  */
 NF_API nf_flow *nf_batch_norm(size_t dim, const nf_batch_norm_options *options);
 
-/** y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. */
+/**
+ * y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. m is
+ * in the units of the data, see nf_affine().
+ */
 NF_API nf_flow *nf_shift(size_t dim);
 
 /**
@@ -95,7 +111,8 @@ typedef struct nf_scaled_affine_options {
 /**
  * y = s x + m, elementwise, with a scale that can be bounded. theta, dimension by dimension: m_i, a_i. With zero
  * parameters this is the identity, except with sigmoid (then s = sigmoid(bias) + floor) and softplus (then
- * s = log(1 + exp(bias)) + floor). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old versions
+ * s = log(1 + exp(bias)) + floor). m is in the units of y, see nf_affine(), and a bounded scale reaches data of any
+ * deviation only behind nf_actnorm(). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old versions
  * it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
  * @param options NULL: NF_SCALE_EXP
  * @return NULL on NF_EARG (dim 0, a limit that is negative, above 700 or not for this scale, `gated` without sigmoid),
@@ -124,6 +141,9 @@ typedef struct nf_spline_options {
  * min_slope + log(1 + exp(d + c)). With c = log(exp(1 - min_slope) - 1), zero parameters give the identity. The paper's
  * code has no c. To use numbers that were trained there, subtract c from d, and (where a net computes them) divide w
  * and h by the number by which that code divides them.
+ *
+ * B is in the units of x and y: data far outside the box are not changed, and data far smaller than a bin see one slope.
+ * Put nf_actnorm() between the data and the spline, or standardise them.
  *
  * Values are finite for all finite x and parameters. A slope above 1e15 (double: 1e140) times its piece's mean slope
  * counts as this bound.
