@@ -112,8 +112,8 @@ typedef struct nf_scaled_affine_options {
  * y = s x + m, elementwise, with a scale that can be bounded. theta, dimension by dimension: m_i, a_i. With zero
  * parameters this is the identity, except with sigmoid (then s = sigmoid(bias) + floor) and softplus (then
  * s = log(1 + exp(bias)) + floor). m is in the units of y, see nf_affine(), and a bounded scale reaches data of any
- * deviation only behind nf_actnorm(). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old versions
- * it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
+ * deviation only behind nf_actnorm(). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old
+ * versions it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
  * @param options NULL: NF_SCALE_EXP
  * @return NULL on NF_EARG (dim 0, a limit that is negative, above 700 or not for this scale, `gated` without sigmoid),
  * NF_ENOMEM.
@@ -142,8 +142,8 @@ typedef struct nf_spline_options {
  * code has no c. To use numbers that were trained there, subtract c from d, and (where a net computes them) divide w
  * and h by the number by which that code divides them.
  *
- * B is in the units of x and y: data far outside the box are not changed, and data far smaller than a bin see one slope.
- * Put nf_actnorm() between the data and the spline, or standardise them.
+ * B is in the units of x and y: data far outside the box are not changed, and data far smaller than a bin see one
+ * slope. Put nf_actnorm() between the data and the spline, or standardise them.
  *
  * Values are finite for all finite x and parameters. A slope above 1e15 (double: 1e140) times its piece's mean slope
  * counts as this bound.
@@ -164,7 +164,7 @@ typedef struct nf_soft_log_options {
  * before a last nf_affine, which gives the target's location and scale. The inverse is the exponential. Its value grows
  * to 2^1000 (float: 2^120) and no further, because the layers below would make NaN of infinity; its log-det is exact
  * everywhere. So a density far out is 0 (-infinity as a logarithm). With nf_invert it is the forward direction. No
- * parameters.
+ * parameters. t is in the units of x, the base's side.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a threshold that is not above 0 or is above 1e15), NF_ENOMEM.
  */
@@ -186,7 +186,8 @@ typedef struct nf_sos_polynomial_options {
  * The integral is exact. Outside [-B, B] the slope stays what it is at the end of the box, so that every finite x has a
  * finite image and the inverse of a large y is found at once. Inside the box this is the transform of the package zuko,
  * with the same numbers. theta, feature by feature: a [K x (L + 1)], c. With zero parameters y = (1 + m) x; the layer
- * starts near that, with small random a, because equal polynomials would stay equal. The inverse is iterated
+ * starts near that, with small random a, because equal polynomials would stay equal. B and c are in the units of x and
+ * y: put nf_actnorm() between data and the layer, or standardise them. The inverse is iterated
  * (nf_monotone_solve()); if the density is what you need, take nf_invert(nf_sos_polynomial(...)).
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a degree above 31, a box not in 1e-15..1e15, a least slope not in 1e-6..1),
@@ -215,7 +216,8 @@ typedef struct nf_monotone_net_options {
  * nf_autoregressive_by_context() and nf_context_net(). theta: the net's, shared by features and samples.
  *
  * The net runs on all nodes at once; nothing is kept for gradients, but computed again. Dropout in the net is not used.
- * It begins where its output gives a slope of 1, if its last weights are small (last_scale). The inverse is iterated
+ * It begins where its output gives a slope of 1, if its last weights are small (last_scale). The net reads x as it is:
+ * put nf_actnorm() between data and the layer, or standardise them. The inverse is iterated
  * (nf_monotone_solve()).
  * @param net     one input, one output, any context; consumed. Its type must have a tangent (all nets of the library
  * do): else calls give NF_EUNSUPPORTED
