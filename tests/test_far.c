@@ -55,6 +55,38 @@ Test(far, radial_near_the_largest_number)
     nf_model_free(m);
 }
 
+/* At its centre the flow stretches by k = softplus(b) / e^a in every direction: log-det = dim log k, whose gradients in
+   a and b are -dim and dim, also where the cotangent divided by k would overflow. */
+Test(far, radial_gradients_at_a_narrow_centre)
+{
+    const bool single = sizeof(nf_real) == sizeof(float);
+    const double cotangent = single ? 1e5 : 1e12;
+    nf_real theta[] = {1, NF_R(-0.4), single ? 40 : 340, single ? -41 : -345}; /* log k = -81, -685 */
+    nf_model *m = nf_model_of_flow(nf_radial(2), &(nf_model_options){.theta = theta});
+    const nf_real gy[] = {0, 0}, g_log_det[] = {(nf_real)cotangent};
+    nf_real gx[2], g[4] = {0};
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, theta, NULL, gy, g_log_det, gx, NULL, g), NF_OK);
+    cr_assert_float_eq(g[2], -2 * cotangent, rounding * cotangent, "%g", (double)g[2]);
+    cr_assert_float_eq(g[3], 2 * cotangent, 10 * rounding * cotangent, "%g", (double)g[3]);
+    for (int i = 0; i < 2; i++)
+        cr_assert(gx[i] == 0 && g[i] == 0, "%g, %g", (double)gx[i], (double)g[i]);
+    nf_model_free(m);
+}
+
+/* Far from its centre y is x + beta e: the gradients are those of beta, softplus(b) - e^a. */
+Test(far, radial_gradients_near_the_largest_number)
+{
+    nf_real theta[] = {0, 0, NF_R(0.3), NF_R(0.2)};
+    nf_model *m = nf_model_of_flow(nf_radial(2), &(nf_model_options){.theta = theta});
+    const nf_real x[] = {(nf_real)(0.7 * largest), 0}, gy[] = {NF_R(5.), NF_R(-2.)}, g_log_det[] = {1};
+    nf_real gx[2], g[4] = {0};
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, NULL, gy, g_log_det, gx, NULL, g), NF_OK);
+    cr_assert_float_eq(g[2], -5 * exp(0.3), 10 * rounding, "%g", (double)g[2]);
+    cr_assert_float_eq(g[3], 5 / (1 + exp(-0.2)), 10 * rounding, "%g", (double)g[3]);
+    cr_assert(gx[0] == gy[0] && gx[1] == gy[1], "%g, %g", (double)gx[0], (double)gx[1]);
+    nf_model_free(m);
+}
+
 /* Scored where its inverse overflows, a soft-log layer above others gives density 0; nearer, the right number. */
 Test(far, soft_log_above_other_layers)
 {
