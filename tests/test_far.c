@@ -4,6 +4,7 @@
 #include <float.h>
 #include <math.h>
 #include <nflow/nflow.h>
+#include <stdlib.h>
 
 #ifdef NF_SINGLE
 static const double rounding = 2e-6, largest = FLT_MAX, smallest = FLT_MIN;
@@ -214,4 +215,102 @@ Test(far, batch_norm_of_huge_data)
     cr_assert_float_eq(nf_model_state(m)[1], 4, 1e-2, "variance %g", (double)nf_model_state(m)[1]);
     nf_objective_free(o);
     nf_model_free(m);
+}
+
+/* ---- contexts ---- */
+
+enum { CTX = 3, WIDE = 8 };
+static const nf_recipe_options small = {
+    .n_ctx = CTX, .n_layers = 2, .hidden = (size_t[]){6}, .n_hidden = 1, .last_scale = 1};
+
+static nf_net *head(size_t out)
+{
+    return nf_mlp(CTX, out, 0, &(nf_mlp_options){.hidden = (size_t[]){6}, .n_hidden = 1, .last_scale = 1});
+}
+static nf_flow *gated(void)
+{
+    const unsigned char mask[] = {1, 0};
+    return nf_coupling(2, mask, nf_spline(1, NULL),
+                       nf_residual_mlp(1, 23, CTX, &(nf_residual_mlp_options){.width = 6, .last_scale = 1}));
+}
+static nf_flow *by_context(void)
+{
+    return nf_context_net(nf_amortized_by_context(nf_affine(2)), head(4));
+}
+
+/* A context beyond what nets read counts as that limit: scores are those at the limit, numbers or -infinity. */
+Test(far, contexts_of_nets)
+{
+    const double limit = sizeof(nf_real) == sizeof(float) ? 0x1p60 : 0x1p500;
+    nf_flow *const flows[] = {nf_realnvp(2, &small),
+                              nf_maf(2, &small),
+                              nf_iaf(2, &small),
+                              nf_nsf_autoregressive(2, &small),
+                              gated(),
+                              by_context(),
+                              nf_amortized(nf_full_affine(2), head(5)),
+                              nf_coupling_by_context(2, (const unsigned char[]){0, 1},
+                                                     nf_amortized_by_context(nf_planar(1)), nf_mlp(1, 3, CTX, NULL))};
+    for (size_t k = 0; k < sizeof flows / sizeof *flows; k++) {
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), flows[k]), &(nf_model_options){.seed = 6});
+        cr_assert_not_null(m, "flow %zu: %s", k, nf_error_message());
+        for (int signs = 0; signs < 1 << CTX; signs++) {
+            const nf_real x[] = {NF_R(0.4), NF_R(-0.7), NF_R(0.4), NF_R(-0.7)};
+            nf_real ctx[2 * CTX], y[2][4];
+            double log_p[2], log_det[2];
+            for (int i = 0; i < CTX; i++) {
+                ctx[i] = (nf_real)(signs >> i & 1 ? -limit : limit);
+                ctx[CTX + i] = (nf_real)(signs >> i & 1 ? -largest : largest);
+            }
+            cr_assert_eq(nf_log_prob(m, NULL, NULL, 2, x, ctx, log_p), NF_OK, "%s", nf_error_message());
+            cr_assert(log_p[0] == log_p[1] && log_p[1] < INFINITY, "flow %zu, %d: %g, %g", k, signs, log_p[0],
+                      log_p[1]);
+            for (int d = 0; d < 2; d++) {
+                cr_assert_eq(nf_transform(m, NULL, NULL, (nf_direction)d, 2, x, ctx, y[d], log_det), NF_OK);
+                cr_assert(isfinite(log_det[1]) && log_det[0] == log_det[1], "flow %zu, %d: log-det %g", k, d,
+                          log_det[1]);
+                for (int i = 0; i < 2; i++)
+                    cr_assert(y[d][i] == y[d][2 + i], "flow %zu, %d: %g, %g", k, d, (double)y[d][i],
+                              (double)y[d][2 + i]);
+            }
+        }
+        nf_model_free(m);
+    }
+}
+
+/* Where the context gives the parameters themselves of a layer that forms no products of them, too: never NaN, and no
+   density above all numbers. */
+Test(far, contexts_that_are_parameters)
+{
+    nf_flow *const flows[] = {nf_affine(2),
+                              nf_shift(2),
+                              nf_spline(2, NULL),
+                              nf_full_affine(2),
+                              nf_radial(2),
+                              nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH}),
+                              nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SIGMOID}),
+                              nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SOFTPLUS})};
+    for (size_t k = 0; k < sizeof flows / sizeof *flows; k++) {
+        const size_t n = nf_flow_shape(flows[k])->n_params;
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), nf_amortized_by_context(flows[k])), NULL);
+        nf_real *ctx = calloc(n, sizeof *ctx);
+        for (unsigned draw = 0; draw < 200; draw++) {
+            const nf_real x[] = {NF_R(0.4), NF_R(-0.7)};
+            nf_real y[2];
+            double log_p, log_det;
+            for (size_t i = 0; i < n; i++) {
+                const unsigned h = (unsigned)(i + n * draw) * 2654435761u >> 13;
+                ctx[i] = (nf_real)(h % 3 == 0 ? 0.3 * largest : h % 3 == 1 ? -0.3 * largest : 0.3);
+            }
+            cr_expect_eq(nf_log_prob(m, NULL, NULL, 1, x, ctx, &log_p), NF_OK, "%s", nf_error_message());
+            cr_expect(log_p < INFINITY, "flow %zu, draw %u: %g", k, draw, log_p);
+            for (int d = 0; d < 2; d++) {
+                cr_expect_eq(nf_transform(m, NULL, NULL, (nf_direction)d, 1, x, ctx, y, &log_det), NF_OK);
+                cr_expect(!isnan(log_det) && !isnan(y[0]) && !isnan(y[1]), "flow %zu, %d: (%g, %g), %g", k, d,
+                          (double)y[0], (double)y[1], log_det);
+            }
+        }
+        free(ctx);
+        nf_model_free(m);
+    }
 }

@@ -186,9 +186,9 @@ typedef struct nf_sos_polynomial_options {
  * The integral is exact. Outside [-B, B] the slope stays what it is at the end of the box, so that every finite x has a
  * finite image and the inverse of a large y is found at once. Inside the box this is the transform of the package zuko,
  * with the same numbers. theta, feature by feature: a [K x (L + 1)], c. With zero parameters y = (1 + m) x; the layer
- * starts near that, with small random a, because equal polynomials would stay equal. B and c are in the units of x and
- * y: put nf_actnorm() between data and the layer, or standardise them. The inverse is iterated
- * (nf_monotone_solve()); if the density is what you need, take nf_invert(nf_sos_polynomial(...)).
+ * starts near that, with small random a, because equal polynomials would stay equal. Squares of a must not overflow. B
+ * and c are in the units of x and y: put nf_actnorm() between data and the layer, or standardise them. The inverse is
+ * iterated (nf_monotone_solve()); if the density is what you need, take nf_invert(nf_sos_polynomial(...)).
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a degree above 31, a box not in 1e-15..1e15, a least slope not in 1e-6..1),
  * NF_ENOMEM.

@@ -49,7 +49,8 @@ typedef struct nf_sylvester_options {
  * the triangular kind.
  *
  * The inverse solves one monotone equation for each feature of Q^T x, to rounding. Starts near the identity, with Q
- * drawn at random. tanh bends where x is of order 1: put nf_actnorm() between the layer and data.
+ * drawn at random. Products of two parameters, and of a parameter and x, must not overflow. tanh bends where x is of
+ * order 1: put nf_actnorm() between the layer and data.
  * @param options NULL: orthogonal, M = 8
  * @return NULL on NF_EARG (dim 0, more columns than rows, an option of another kind, overflow), NF_ENOMEM.
  */
