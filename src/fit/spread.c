@@ -42,6 +42,6 @@ void nfi_report_spread(const nf_spread *s, nf_step_report *report)
     const double own = e * e * (s->n / others), spread = fmax(s->squares - s->n * mean * mean, own);
     const bool huge = !isfinite(spread); /* squares overflow: nothing that is not far out has such a loss */
     report->worst_share = huge ? others / s->n : spread > 0 ? e * e / spread : 0;
-    report->dominated = e > 0.01 * others &&
-                        (huge || (e * e > 0.5 * spread && e * (s->n / others) > 20 * sqrt((spread - own) / others)));
+    const bool far = e * (s->n / others) > 20 * sqrt((spread - own) / others);
+    report->dominated = e > 0.01 * others && (huge || (far && e * e > 0.5 * spread));
 }
