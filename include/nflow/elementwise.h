@@ -51,7 +51,7 @@ typedef struct nf_batch_norm_options {
      * statistics are those of the last step's batch.
      */
     double decay;
-    double eps; /**< added to the variance; 1e-5 */
+    double eps; /**< added to the variance, in the square of the data's unit; 1e-5 */
 } nf_batch_norm_options;
 
 /**
@@ -62,6 +62,9 @@ typedef struct nf_batch_norm_options {
  * of each training step then move them: mean += (1 - r) (batch's mean - mean). The variance is moved likewise, to that
  * of the past and the batch taken together. Forward passes undo the normalisation and do not move the statistics. For a
  * posterior take nf_invert(nf_batch_norm(...)).
+ *
+ * The statistics follow the data's unit, but eps does not: of data whose deviation is below 0.03, it is more than 1 %
+ * of the variance. Such data need a smaller eps, or nf_actnorm() between the layer and them.
  *
  * The layer has no parameters: put nf_affine after it for a learnt scale and shift (Papamakarios et al. 2017, appendix
  * B). State: mean [dim], variance [dim], number of steps. The batches of the first steps have equal weights until the
