@@ -348,7 +348,8 @@ static nf_flow *my_layer(size_t dim, const all_kinds *options)
     last = self->options;
     last_width = last.n_widths ? last.widths[0] : 0;
     static size_t width[2]; /* the lists are the caller's */
-    memcpy(width, last.widths, (last.n_widths < 2 ? last.n_widths : 2) * sizeof *width);
+    for (size_t i = 0; i < last.n_widths && i < 2; i++)
+        width[i] = last.widths[i];
     self->options.widths = width;
     self->options.points = last.n_points ? (const double[]){0} : NULL;
     self->options.n_points = 0;
