@@ -118,6 +118,7 @@ void nf_model_free(nf_model *m)
         nfi_free(m->state);
     nfi_free(m->prep);
     nfi_preparation_clear(&m->preparation);
+    nfi_notes_free(&m->notes);
     nf_object_free(m->o);
     nfi_free(m);
 }
