@@ -369,6 +369,9 @@ Test(checkpoint, of_another_fit_is_refused)
                              {"\\\"moves\\\":45", "\\\"mooes\\\":45", "moves"},
                              {"\\\"average\\\":0.0", "\\\"average\\\":1.0", "average"},
                              {"\\\"average\\\":0.0", "\\\"average\\\":0.5", "average"},
+                             {"\\\"running_failed\\\":0.0", "\\\"running_failed\\\":-7 ", "no number of samples"},
+                             {"\\\"running_rejected\\\":0.0,\\\"running_failed\\\":0.0",
+                              "\\\"running_rejected\\\":1e99,\\\"running_failed\\\":0 ", "no number of samples"},
                              {"\"format\":\"nflow checkpoint\"", "\"format\":\"nflow checkpainT\"", "format"},
                              {"\"format_version\":\"1\"", "\"format_version\":\"7\"", "version '7'"},
                              {"\"best.state\"", "\"best.stale\"", "best.state"}};

@@ -34,7 +34,7 @@ static size_t make_header(uint8_t *file, size_t n, fuzz_random *r)
     memcpy(file, (uint8_t[]){0, 0, type[k], (uint8_t)rank}, 4);
     for (size_t i = 0; i < rank; i++) {
         size_t extent = i + 1 == rank ? left : 1 + fuzz_below(r, 3);
-        if (left % extent)
+        if (extent && left % extent)
             extent = 1;
         if (extent)
             left /= extent;
