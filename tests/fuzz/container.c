@@ -52,16 +52,18 @@ static void resize(fuzz_container *c, size_t n)
     c->n_data = n;
 }
 
-void fuzz_settle(fuzz_container *c)
+void fuzz_settle(fuzz_container *c, fuzz_random *r)
 {
+    const size_t n = json_object_size(c->header), liar = fuzz_below(r, 8) ? n : fuzz_below(r, n + 1);
     const char *name;
     json_t *entry;
-    size_t at = 0;
+    size_t at = 0, i = 0;
     json_object_foreach(c->header, name, entry)
     {
+        const bool lies = i++ == liar;
         if (strcmp(name, NFI_METADATA_KEY) == 0 || !json_is_object(entry))
             continue;
-        const size_t end = at + bytes_of(entry);
+        const size_t bytes = bytes_of(entry), end = at + (lies ? fuzz_below(r, 2 * bytes + 9) : bytes);
         json_object_set_new(entry, "data_offsets", json_pack("[I, I]", (json_int_t)at, (json_int_t)end));
         at = end;
     }

@@ -71,8 +71,8 @@ typedef struct fuzz_container {
 /* false, with nothing to free, if the bytes are no such file. */
 bool fuzz_take_apart(const uint8_t *file, size_t size, fuzz_container *c);
 /* Gives every entry of the header the place in the data that its dtype and shape ask for, one after the other; data
-   are repeated or cut to fit. */
-void fuzz_settle(fuzz_container *c);
+   are repeated or cut to fit. Sometimes one entry has another number of bytes. */
+void fuzz_settle(fuzz_container *c, fuzz_random *r);
 /* Replaces the tensors by those that the architecture in the header asks for, if it is sound and small. */
 void fuzz_fit_tensors(fuzz_container *c, fuzz_random *r);
 /* Mutates the JSON that a string of the metadata holds. */

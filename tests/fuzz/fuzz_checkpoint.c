@@ -99,7 +99,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     else
         fuzz_numbers(&c, &r);
     if (how != 1)
-        fuzz_settle(&c);
+        fuzz_settle(&c, &r);
     const size_t n = fuzz_put_together(&c, data, max_size);
     if (!n)
         return LLVMFuzzerMutate(data, size, max_size);

@@ -2,7 +2,7 @@
 #include "fuzz.h"
 #include <ctype.h>
 
-enum { LONG_NUMBER = 5, MOST_LONG_NUMBERS = 2 };
+enum { LONG_NUMBER = 5, MOST_LONG_NUMBERS = 1 };
 
 /* Memory may grow with the number of features and the length of the text (model.h): numbers of features above 9999 are
    few here, so that what exceeds the limit of memory is a finding. */

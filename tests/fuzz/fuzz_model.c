@@ -54,7 +54,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     if (how >= 3 && how < 10 && fuzz_below(&r, 8))
         fuzz_fit_tensors(&c, &r);
     if (how != 1)
-        fuzz_settle(&c);
+        fuzz_settle(&c, &r);
     const size_t n = fuzz_put_together(&c, data, max_size);
     return n ? n : LLVMFuzzerMutate(data, size, max_size);
 }
