@@ -47,8 +47,6 @@ static inline size_t fuzz_below(fuzz_random *r, size_t n)
 struct json_t;
 /* Changes one or two values somewhere in *root: numbers, words, members, items, whole subtrees. */
 void fuzz_json(struct json_t **root, fuzz_random *r);
-/* Mutates a text: as JSON if it is some, otherwise, and one time in eight, as bytes. */
-size_t fuzz_json_text(uint8_t *data, size_t size, size_t max_size, fuzz_random *r);
 /* An object that has been rebuilt: its description must rebuild to an object of the same description. */
 void fuzz_describes_itself(const nf_object *o, const nf_types *types);
 

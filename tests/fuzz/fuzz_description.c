@@ -30,8 +30,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     nf_object_free(o);
     return 0;
 }
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
-{
-    return fuzz_json_text(data, size, max_size, &(fuzz_random){seed});
-}

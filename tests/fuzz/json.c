@@ -122,16 +122,6 @@ void fuzz_json(json_t **root, fuzz_random *r)
         change(*root, r);
 }
 
-size_t fuzz_json_text(uint8_t *data, size_t size, size_t max_size, fuzz_random *r)
-{
-    json_t *root = fuzz_below(r, 8) ? json_loadb((const char *)data, size, 0, NULL) : NULL;
-    if (root)
-        fuzz_json(&root, r);
-    const size_t n = root ? json_dumpb(root, (char *)data, max_size, JSON_COMPACT) : 0;
-    json_decref(root);
-    return n && n <= max_size ? n : LLVMFuzzerMutate(data, n > max_size ? max_size : size, max_size);
-}
-
 void fuzz_describes_itself(const nf_object *o, const nf_types *types)
 {
     char *text = nf_describe(o);
