@@ -101,6 +101,60 @@ Test(interval, the_edges_have_their_own_slopes)
     nf_model_free(m);
 }
 
+/* ---- Taylor: between knots the log-density is smooth in x and theta, and its remainder shrinks by 4 ---- */
+
+Test(interval, taylor, .disabled = sizeof(nf_real) < sizeof(double))
+{
+    enum { N = 50, P = 3 * 6 + 1, STEPS = 6 };
+    nf_real x[N], e[N + P], theta[P], g[P] = {0}, gx[N], ones[N], none[N] = {0};
+    nf_model *m = model_of(1, &unit, nf_invert(nf_spline(1, &unit))); /* its log-det is the log-density */
+    scatter(m, 0.5);
+    memcpy(theta, nf_model_theta(m), sizeof theta);
+    draw(5, N + P, 1, e);
+    for (int i = 0; i < N; i++) {
+        x[i] = (nf_real)((i + 0.37) / N);
+        ones[i] = 1;
+        e[i] *= x[i] * (1 - x[i]); /* stays in the box */
+    }
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_INVERSE, N, x, NULL, none, ones, gx, NULL, g), NF_OK);
+    double per_x[N], value[2 * STEPS + 1][N];
+    for (int k = 0; k <= 2 * STEPS; k++) {
+        const double h = k == 2 * STEPS ? 0 : (k % 2 ? -2e-3 : 2e-3) / (1 << k / 2);
+        nf_real at[N];
+        for (int i = 0; i < N; i++)
+            at[i] = x[i] + (nf_real)h * e[i];
+        for (int i = 0; i < P; i++)
+            nf_model_theta(m)[i] = theta[i] + (nf_real)h * e[N + i];
+        cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+        cr_assert_eq(nf_log_prob(m, NULL, NULL, N, at, NULL, value[k]), NF_OK);
+    }
+    memcpy(nf_model_theta(m), theta, sizeof theta);
+    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+    double all = 0;
+    size_t smooth = 0;
+    for (int i = 0; i < N; i++) { /* each row's own gradient in theta, since knots spoil some rows */
+        nf_real one[P] = {0}, of_x;
+        cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_INVERSE, 1, x + i, NULL, none, ones, &of_x, NULL, one), NF_OK);
+        per_x[i] = (double)(of_x * e[i]) + dot(P, one, e + N);
+        all += dot(P, one, e + N);
+        bool shrinks = true;
+        for (int k = 0; k + 1 < STEPS && shrinks; k++) {
+            double r[2];
+            for (int j = 0; j < 2; j++) {
+                const double h = 2e-3 / (1 << (k + j)), *up = value[2 * (k + j)], *down = up + N;
+                r[j] = (fabs(up[i] - value[2 * STEPS][i] - h * per_x[i]) +
+                        fabs(down[i] - value[2 * STEPS][i] + h * per_x[i])) /
+                       2;
+            }
+            shrinks = r[1] < 1e-12 || fabs(log2(r[0] / r[1]) - 2) < 0.1;
+        }
+        smooth += shrinks;
+    }
+    cr_assert_float_eq(all, dot(P, g, e + N), 1e-12 * N);
+    cr_assert_geq(smooth, N - 5, "%zu of %d", smooth, N); /* a knot each side of it may come in between */
+    nf_model_free(m);
+}
+
 /* ---- recipes: the cube is mapped onto itself; outside in one feature, the density is 0 ---- */
 
 typedef nf_flow *recipe(size_t dim, const nf_recipe_options *options);

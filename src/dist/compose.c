@@ -1,5 +1,6 @@
 /* Distributions that are compositions. A learnt or conditional normal is the standard normal pushed through an affine
-   flow. A VAE's posterior is a conditional normal followed by a flow that reads the rest of the context. */
+   flow. A conditional mixture is a mixture whose parameters come from a net. A VAE's posterior is a conditional normal
+   followed by a flow that reads the rest of the context. */
 #include <nflow/linear.h>
 #include <nflow/elementwise.h>
 #include <nflow/combine.h>
@@ -34,6 +35,11 @@ nf_dist *nf_conditional_normal(size_t dim, nf_net *head)
         return NULL;
     }
     return nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head));
+}
+
+nf_dist *nf_conditional_mixture(size_t dim, size_t n_components, nf_net *head)
+{
+    return nf_amortized_dist(head ? nf_mixture(dim, n_components) : NULL, head);
 }
 
 nf_dist *nf_diagonal_posterior(size_t dim)

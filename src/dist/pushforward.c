@@ -201,7 +201,7 @@ nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow)
             own = (nf_shape){.dim_in = f->dim_in,
                              .dim_out = f->dim_out,
                              .n_saved = f->dim_in + f->dim_out,
-                             .flags = NFI_WRITES_GRADIENT};
+                             .flags = NFI_WRITES_GRADIENT | (b->flags & f->flags & NF_PER_SAMPLE)};
             own.n_ctx = b->n_ctx ? b->n_ctx : f->n_ctx;
             return nf_dist_new(&nfi_pushforward_type, &own, NULL, parts, 2);
         }

@@ -16,6 +16,13 @@ enum { NFI_TRANSFORM, NFI_CONDITIONER };
 /* Checks that a flow can be a transform of the first way: it has NF_PER_SAMPLE and parameters, and neither context
    nor state. */
 nf_status nfi_check_transform(const nf_shape *transform, const char *who);
+/* The same for what need not be a flow; `what` names it. */
+nf_status nfi_check_amortised(const nf_shape *s, const char *who, const char *what);
+/* Checks that a net gives the parameters of what has shape s, and that it takes the context as its input and nothing
+   beside it. */
+nf_status nfi_check_head(const nf_shape *s, const nf_shape *head, const char *who, const char *what);
+/* The second of the two alone; messages call the net `name`. */
+nf_status nfi_check_input(const nf_shape *net, const char *who, const char *name);
 /* Checks that a flow can be a transform of the second way: it reads context. */
 nf_status nfi_check_reader(const nf_shape *transform, const char *who);
 /* The number of features that the net gives: the transform's parameters or its context. */

@@ -108,9 +108,12 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_slope), .least = 1e-6, .most = 1, .flags = NF_OPTION_BELOW,
      .help = "least slope at a knot"},
     {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, circular), .help = "periodic, a map of the circle"},
-    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, low), .least = -DBL_MAX, .help = "the box's lower edge, if not -B"},
-    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, high), .least = -DBL_MAX, .help = "the box's upper edge, if not B"},
-    {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, free_ends), .help = "slopes at the box's edges are parameters"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, low), .least = -DBL_MAX, .flags = NF_OPTION_ADDED,
+     .help = "the box's lower edge, if not -B"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, high), .least = -DBL_MAX, .flags = NF_OPTION_ADDED,
+     .help = "the box's upper edge, if not B"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, free_ends), .flags = NF_OPTION_ADDED,
+     .help = "slopes at the box's edges are parameters"},
 };
 static const nf_spline_options defaults = {.bins = 8, .min_width = 1e-3, .min_height = 1e-3, .min_slope = 1e-3};
 static const nf_option_table table = NF_OPTION_TABLE("nf_spline", nf_spline_options, options_of_type, &defaults);
@@ -153,7 +156,7 @@ static nf_status settle_box(nf_spline_options *f, nf_real edge[2])
                         "nf_spline: `low` is %g and `high` %g, but they must be in this order, far enough apart, and "
                         "between -1e15 and 1e15",
                         f->low, f->high);
-    if (f->box != 0 && f->box != half)
+    if (f->box != 0 && fabs(f->box - half) > 1e-9 * half)
         return nf_error(NF_EARG, "nf_spline: `box` is %g, but [%g, %g] has half the size %g", f->box, f->low, f->high,
                         half);
     if (f->circular && f->free_ends)
