@@ -102,7 +102,7 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
 static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_SIZE, nf_spline_options, bins), .least = 1, .help = "pieces"},
     {NF_OPTION(NF_OPTION_REAL, nf_spline_options, box), .least = 1e-15, .most = 1e15,
-     .flags = NF_OPTION_ABOVE | NF_OPTION_BELOW | NF_OPTION_DEPENDS, .help = "B: the spline maps [-B, B] onto itself"},
+     .flags = NF_OPTION_ABOVE | NF_OPTION_BELOW, .help = "B: the spline maps [-B, B] onto itself"},
     {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_width), .least = 1e-6, .help = "least width / (2 B)"},
     {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_height), .least = 1e-6, .help = "least height / (2 B)"},
     {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_slope), .least = 1e-6, .most = 1, .flags = NF_OPTION_BELOW,
@@ -115,7 +115,8 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, free_ends), .flags = NF_OPTION_ADDED,
      .help = "slopes at the box's edges are parameters"},
 };
-static const nf_spline_options defaults = {.bins = 8, .min_width = 1e-3, .min_height = 1e-3, .min_slope = 1e-3};
+static const nf_spline_options defaults = {
+    .bins = 8, .box = 3, .min_width = 1e-3, .min_height = 1e-3, .min_slope = 1e-3};
 static const nf_option_table table = NF_OPTION_TABLE("nf_spline", nf_spline_options, options_of_type, &defaults);
 
 NFI_REBUILD(flow, nf_spline_options, nf_spline(nf_read_dim_in(r), q))
@@ -144,11 +145,11 @@ static nf_status check_least(const char *name, double least, size_t bins)
     return NF_OK;
 }
 
-/* Settles the box: half its size, and its two edges. */
-static nf_status settle_box(nf_spline_options *f, nf_real edge[2])
+/* Settles the box: half its size, and its two edges. `asked` is the half that the caller gave, or 0. */
+static nf_status settle_box(double asked, nf_spline_options *f, nf_real edge[2])
 {
     const bool given = f->low != 0 || f->high != 0;
-    const double half = given ? (f->high - f->low) / 2 : f->box != 0 ? f->box : 3, most = 1e15;
+    const double half = given ? (f->high - f->low) / 2 : f->box, most = 1e15;
     edge[0] = (nf_real)(given ? f->low : -half);
     edge[1] = (nf_real)(given ? f->high : half);
     if (!(half > 1 / most && edge[0] < edge[1] && edge[0] >= -(nf_real)most && edge[1] <= (nf_real)most))
@@ -156,7 +157,7 @@ static nf_status settle_box(nf_spline_options *f, nf_real edge[2])
                         "nf_spline: `low` is %g and `high` %g, but they must be in this order, far enough apart, and "
                         "between -1e15 and 1e15",
                         f->low, f->high);
-    if (f->box != 0 && fabs(f->box - half) > 1e-9 * half)
+    if (asked != 0 && fabs(asked - half) > 1e-9 * half)
         return nf_error(NF_EARG, "nf_spline: `box` is %g, but [%g, %g] has half the size %g", f->box, f->low, f->high,
                         half);
     if (f->circular && f->free_ends)
@@ -171,7 +172,7 @@ nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
     nf_spline_options f;
     nf_real edge[2];
     size_t numbers;
-    if (nf_options_settle(&table, options, &f) != NF_OK || settle_box(&f, edge) != NF_OK)
+    if (nf_options_settle(&table, options, &f) != NF_OK || settle_box(options ? options->box : 0, &f, edge) != NF_OK)
         return NULL;
     const nf_real low = edge[0], high = edge[1];
     if (dim == 0 || !nfi_mul(f.bins, 3, &numbers) || !nfi_add(numbers, 1, &numbers) ||
