@@ -7,7 +7,7 @@
 
 /* If several threads report errors, the error of the lowest tile counts. */
 typedef struct nfi_team {
-    nf_status status;
+    _Atomic nf_status status; /* also read while others may still report */
     size_t tile;
     char message[512];
     pthread_mutex_t lock;
