@@ -312,7 +312,7 @@ static double fitted(nf_dist *q)
     return sum;
 }
 
-static nf_net *curve(size_t out)
+static nf_net *smooth_head(size_t out)
 {
     return nf_mlp(
         1, out, 0,
@@ -324,8 +324,8 @@ Test(conditional_mixture, inverse_problem, .disabled = NFLOW_THIN)
     double exact, best_normal;
     bounds(&exact, &best_normal);
     cr_assert_gt(exact, best_normal + 0.5, "%g and %g", exact, best_normal);
-    const double mixture = fitted(nf_conditional_mixture(1, 5, curve(15)));
-    const double normal = fitted(nf_conditional_normal(1, curve(2)));
+    const double mixture = fitted(nf_conditional_mixture(1, 5, smooth_head(15)));
+    const double normal = fitted(nf_conditional_normal(1, smooth_head(2)));
     const double error = 4 / sqrt(ROWS); /* log densities vary by less than 1 */
     cr_assert_lt(normal, best_normal + error, "%g, but %g is the most", normal, best_normal);
     cr_assert_lt(mixture, exact + error, "%g, but %g is the most", mixture, exact);

@@ -3,6 +3,7 @@
  */
 #include "support/numbers.h"
 #include "expect.h"
+#include "score.h"
 #include <criterion/criterion.h>
 #include <gsl/gsl_integration.h>
 #include <nflow/nflow.h>
@@ -32,13 +33,6 @@ static void scatter(nf_model *m, double scale)
         nf_model_theta(m)[i] += more[i];
     free(more);
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-}
-
-static double score(nf_model *m, const nf_real *x)
-{
-    double log_p;
-    cr_assert_eq(nf_log_prob(m, NULL, NULL, 1, x, NULL, &log_p), NF_OK, "%s", nf_error_message());
-    return log_p;
 }
 
 /* ---- the integral is 1: Gauss-Legendre between the knots, where the density is a rational function ---- */

@@ -15,13 +15,6 @@ typedef struct record {
     void *dist, *head;   /* what q and the head saved */
 } record;
 
-static nf_pass head_pass(const nf_object *o, const nf_pass *p)
-{
-    nf_pass c = nf_child_pass(o, NFI_CONDITIONER, p);
-    c.ctx = NULL; /* the head reads the context as its input */
-    return c;
-}
-
 /* Draws to `drawn`, or scores x if `drawn` is NULL. */
 static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const nf_real *x, double *log_q,
                      void **saved)
@@ -34,7 +27,7 @@ static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const
     nf_real *given = nf_arena_reals(memory, nfi_steering_rows(o), p->ld);
     nf_status status = r && in && given ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
-        const nf_pass h = head_pass(o, p);
+        const nf_pass h = nfi_head_pass(o, p);
         *r = (record){.in = in, .given = given};
         nfi_readable(o->own.n_ctx * p->ld, p->ctx, in);
         status = nf_net_apply(head, &h, in, given, &r->head);
@@ -63,7 +56,7 @@ static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, d
 static nf_status pull_back(const nf_object *o, const nf_pass *p, const record *r, const nf_real *g_given,
                            const nf_grad *g)
 {
-    const nf_pass h = head_pass(o, p);
+    const nf_pass h = nfi_head_pass(o, p);
     const size_t n_ctx = o->own.n_ctx;
     nf_grad gh = nf_child_grad(o, NFI_CONDITIONER, p, g);
     gh.ctx = NULL;

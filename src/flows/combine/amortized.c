@@ -16,18 +16,11 @@ static bool has_head(const nf_object *o)
     return o->n_children > NFI_CONDITIONER;
 }
 
-static nf_pass head_pass(const nf_object *o, const nf_pass *p)
-{
-    nf_pass c = nf_child_pass(o, NFI_CONDITIONER, p);
-    c.ctx = NULL; /* the head reads the context as its input */
-    return c;
-}
-
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
     if (has_head(o)) {
-        const nf_pass h = head_pass(o, p);
+        const nf_pass h = nfi_head_pass(o, p);
         return nfi_conditioned_apply(o, d, p, &h, p->ctx, x, y, log_det, saved);
     }
     const nf_pass c = nfi_transform_pass(o, p, p->ctx);
@@ -44,7 +37,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     }
     const size_t size = o->own.n_ctx * p->ld;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const nf_pass h = head_pass(o, p);
+    const nf_pass h = nfi_head_pass(o, p);
     nf_grad gh = nf_child_grad(o, NFI_CONDITIONER, p, g);
     gh.ctx = NULL;
     nf_real *g_ctx = NULL;

@@ -85,6 +85,13 @@ nf_pass nfi_transform_pass(const nf_object *o, const nf_pass *p, const nf_real *
     return c;
 }
 
+nf_pass nfi_head_pass(const nf_object *o, const nf_pass *p)
+{
+    nf_pass c = nf_child_pass(o, NFI_CONDITIONER, p);
+    c.ctx = NULL;
+    return c;
+}
+
 nf_grad nfi_transform_grad(const nf_object *o, const nf_pass *p, const nf_grad *g, nf_real *g_given)
 {
     if (gives_parameters(o))

@@ -29,6 +29,8 @@ nf_status nfi_check_reader(const nf_shape *transform, const char *who);
 size_t nfi_steering_rows(const nf_object *o);
 /* The transform's pass. `given` [nfi_steering_rows x ld] is the output of the net. */
 nf_pass nfi_transform_pass(const nf_object *o, const nf_pass *p, const nf_real *given);
+/* The pass of a net that reads the node's context as its input. */
+nf_pass nfi_head_pass(const nf_object *o, const nf_pass *p);
 /* Where the transform's gradients go. g is the node's; the gradient in `given` goes to g_given [nfi_steering_rows x
    ld] (NULL: not wanted). */
 nf_grad nfi_transform_grad(const nf_object *o, const nf_pass *p, const nf_grad *g, nf_real *g_given);
