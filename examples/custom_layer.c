@@ -9,9 +9,10 @@
  *
  * The posterior: two counts, k1 ~ Poisson(exp x1) and k2 ~ Poisson(exp(x1 + x2)), seen under a flat prior, with
  * log evidence lgamma(k1) + lgamma(k2). A normal fit must fall short of it.
+ *
+ *     cc custom_layer.c $(pkg-config --cflags --libs nflow)
+ *     ./a.out [STEPS [THREADS]]
  */
-#include "common/cli.h"
-#include "common/output.h"
 #include <math.h>
 #include <nflow/nflow.h>
 #include <stdio.h>
@@ -91,49 +92,40 @@ static int log_posterior(void *user, size_t d, const double *x, double *log_p, d
     return 0;
 }
 
-static size_t threads = 0, steps = 4000;
-static uint64_t seed = 1;
-static const char *json = NULL;
-
-static int on_step(void *user, const nf_progress *p)
+/* Ends the program with the library's message unless all went well. */
+static void require(bool well)
 {
-    cli_progress(user, (double)p->step, (double)p->steps, "loss %.4f", p->loss);
-    return cli_interrupted;
+    if (!well) {
+        fprintf(stderr, "custom_layer: %s\n", nf_error_message());
+        exit(1);
+    }
 }
 
 /* Fits a flow and prints the Kullback-Leibler divergence that is left, by 100000 draws. */
-static double fit(const char *what, nf_flow *flow, const nf_target *target)
+static void fit(const char *what, nf_flow *flow, const nf_target *target, uint64_t steps, size_t threads)
 {
-    char note[32];
-    snprintf(note, sizeof note, "%s", what);
-    nf_model *q = cli_made(nf_model_of_dist(nf_pushforward(nf_normal(2), flow), &(nf_model_options){.seed = seed}));
-    nf_objective *elbo = cli_made(nf_elbo(q, target, &(nf_elbo_options){.draws = 200}));
-    cli_ok(nf_fit(elbo,
-                  &(nf_fit_options){.steps = steps,
-                                    .seed = seed,
+    nf_model *q = nf_model_of_dist(nf_pushforward(nf_normal(2), flow), &(nf_model_options){.seed = 1});
+    nf_objective *elbo = nf_elbo(q, target, &(nf_elbo_options){.draws = 200});
+    nf_objective *many = nf_elbo(q, target, &(nf_elbo_options){.draws = 100000});
+    require(elbo && many);
+    const nf_fit_options options = {.steps = steps,
+                                    .seed = 1,
                                     .threads = threads,
                                     .rate = 0.01,
-                                    .schedule = {.kind = NF_COSINE, .from = 1, .to = 0.01, .steps = steps},
-                                    .callback = on_step,
-                                    .user = note},
-                  NULL));
-    cli_progress_clear();
-    nf_objective *many = cli_made(nf_elbo(q, target, &(nf_elbo_options){.draws = 100000}));
+                                    .schedule = {.kind = NF_COSINE, .from = 1, .to = 0.01}};
     nf_step_report step;
-    cli_ok(nf_objective_value(many, NULL, seed + 1, 0, &step));
-    const double kl = step.loss + lgamma(counts[0]) + lgamma(counts[1]);
-    printf("%-26s KL(q || p) = %.4f nats\n", what, kl);
+    require(nf_fit(elbo, &options, NULL) == NF_OK && nf_objective_value(many, NULL, 2, 0, &step) == NF_OK);
+    printf("%-26s KL(q || p) = %.4f nats\n", what, step.loss + lgamma(counts[0]) + lgamma(counts[1]));
     nf_objective_free(many);
     nf_objective_free(elbo);
     nf_model_free(q);
-    return kl;
 }
 
 static void check(void)
 {
-    nf_model *m = cli_made(nf_model_of_flow(sinh_arcsinh(3), &(nf_model_options){.seed = seed}));
+    nf_model *m = nf_model_of_flow(sinh_arcsinh(3), &(nf_model_options){.seed = 1});
     nf_check_report r;
-    cli_ok(nf_check_flow(m, &(nf_check_options){.seed = seed, .theta_scale = 0.5}, &r));
+    require(m && nf_check_flow(m, &(nf_check_options){.seed = 1, .theta_scale = 0.5}, &r) == NF_OK);
     for (int d = 0; d < 2; d++)
         printf("%s: worst errors: round trip %.1e, log-det %.1e, gradients %.1e (x) %.1e (theta)\n",
                d ? "inverse" : "forward", r.inverse_error[d], r.log_det_error[d], r.x_error[d], r.theta_error[d]);
@@ -142,27 +134,18 @@ static void check(void)
 
 int main(int argc, char **argv)
 {
-    static const cli_option options[] = {
-        {"steps", "N", "steps of each fit", .size = &steps, .min = 1},
-        {"seed", "S", "of parameters and draws", .seed = &seed},
-        {"threads", "T", "0: all processors", .size = &threads, .max = 1024},
-        {"json", "FILE", "the figures, for machines", .text = &json},
-        {0},
-    };
-    cli_parse(argc, argv, "A layer of one's own: sinh-arcsinh, checked and trained in a chain.", options);
-    cli_writable(json);
-    cli_catch_interrupt();
+    const long steps = argc > 1 ? atol(argv[1]) : 4000, threads = argc > 2 ? atol(argv[2]) : 0;
+    if (argc > 3 || steps < 1 || threads < 0) {
+        fprintf(stderr, "usage: custom_layer [STEPS [THREADS]]   (0 threads: all processors)\n");
+        return 2;
+    }
     check();
-    nf_target *target = cli_made(nf_target_point_callback(2, log_posterior, NULL, NF_THREADSAFE));
-    nf_flow *gaussian = nf_chain((nf_flow *[]){nf_affine(2), nf_lu_linear(2, seed)}, 2);
-    nf_flow *skewed = nf_chain((nf_flow *[]){sinh_arcsinh(2), nf_affine(2), nf_lu_linear(2, seed), sinh_arcsinh(2)}, 4);
-    const double without = fit("a normal", gaussian, target), with = fit("with sinh-arcsinh layers", skewed, target);
-    js_file *j = js_open(json);
-    js_begin(j, NULL, '{');
-    js_number(j, "kl_normal", without);
-    js_number(j, "kl_sinh_arcsinh", with);
-    js_end(j);
-    js_close(j);
+    nf_target *target = nf_target_point_callback(2, log_posterior, NULL, NF_THREADSAFE);
+    require(target);
+    nf_flow *normal = nf_chain((nf_flow *[]){nf_affine(2), nf_lu_linear(2, 1)}, 2);
+    nf_flow *skewed = nf_chain((nf_flow *[]){sinh_arcsinh(2), nf_affine(2), nf_lu_linear(2, 1), sinh_arcsinh(2)}, 4);
+    fit("a normal", normal, target, (uint64_t)steps, (size_t)threads);
+    fit("with sinh-arcsinh layers", skewed, target, (uint64_t)steps, (size_t)threads);
     nf_target_free(target);
     return 0;
 }

@@ -242,9 +242,14 @@ static nf_status drawn(size_t dim, nf_flow *flow)
     double log_q[2];
     nf_noise noise = {.seed = 1};
     if (status == NF_OK)
-        status = nf_posterior_forward(m, ws, NF_TRAIN, &noise, 2, rows, rows, rows, z, log_q);
+        status = nf_posterior_forward(
+            m, ws, NF_TRAIN, &noise,
+            &(nf_posterior_rows){.n = 2, .mean = rows, .log_scale = rows, .ctx = rows, .z = z, .log_q = log_q});
     if (status == NF_OK)
-        status = nf_posterior_backward(m, ws, z, z, g, g, g, g_model, NULL);
+        status = nf_posterior_backward(
+            m, ws,
+            &(nf_posterior_gradients){
+                .n = 2, .gz = z, .g_log_q = log_q, .g_mean = g, .g_log_scale = g, .g_ctx = g, .g = g_model});
     nf_workspace_free(ws);
     nf_model_free(m);
     return status;

@@ -237,9 +237,10 @@ Test(conditional_mixture, no_gradient_through_a_random_choice)
     const nf_real rows[2 * CTX] = {NF_R(0.1), NF_R(-0.2), NF_R(0.3), NF_R(0.7)};
     nf_real z[2], g_rows[2 * CTX];
     double log_q[2];
-    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &(nf_noise){.seed = 1}, 2, rows, rows, NULL, z, log_q), NF_OK,
-                 "%s", nf_error_message());
-    expect(nf_posterior_backward(q, ws, z, z, g_rows, g_rows, NULL, NULL, NULL), NF_EUNSUPPORTED, "at random");
+    const nf_posterior_rows in = {.n = 2, .mean = rows, .log_scale = rows, .z = z, .log_q = log_q};
+    const nf_posterior_gradients out = {.n = 2, .gz = z, .g_log_q = log_q, .g_mean = g_rows, .g_log_scale = g_rows};
+    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &(nf_noise){.seed = 1}, &in), NF_OK, "%s", nf_error_message());
+    expect(nf_posterior_backward(q, ws, &out), NF_EUNSUPPORTED, "at random");
     nf_workspace_free(ws);
     nf_model_free(q);
 }

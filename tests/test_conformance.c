@@ -103,7 +103,7 @@ static void threads(const subject *s, nf_direction d)
     }
     free(gy), free(g_l), free(nan), free(spare), free(first), free(first_l);
 }
-PROPERTY(threads, 5, NFLOW_THIN > 1 ? 200 : 700)
+PROPERTY(threads, 5, NFLOW_THIN ? 200 : 700)
 
 /* ---- a sample does not depend on its neighbours or on padding ---- */
 
@@ -125,7 +125,7 @@ static void padding(const subject *s, nf_direction d)
     }
     free(all), free(some), free(l), free(l_some);
 }
-PROPERTY(padding, NFLOW_THIN > 1 ? 21 : 64, 70)
+PROPERTY(padding, NFLOW_THIN ? 21 : 64, 70)
 
 #ifdef NFI_JANSSON
 /* ---- a flow comes back from a model file, bit for bit ---- */

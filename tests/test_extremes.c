@@ -184,11 +184,11 @@ static void run(const nf_model *m, nf_direction d, size_t n, batch *b)
     const size_t n_params = nf_model_shape(m)->n_params, n_ctx = nf_model_shape(m)->n_ctx,
                  dim = nf_model_shape(m)->dim_out;
     const nf_real *ctx = n_ctx ? b->ctx : NULL;
-    nf_real *gy = reals(n * dim), *g_l = reals(n); /* g_l: about 34, at which no gradient overflows in float */
+    nf_real *gy = reals(n * dim), *g_l = reals(n); /* g_l: some 1e5, which makes gradients overflow if any may */
     nf_noise_normal(&(nf_noise){.seed = 5, .site = 7}, n * dim, 1, 1, gy);
     nf_noise_normal(&(nf_noise){.seed = 6, .site = 7}, n, 1, 1, g_l);
     for (size_t i = 0; i < n; i++)
-        g_l[i] *= 100;
+        g_l[i] *= NF_R(1e6);
     free(b->g_theta);
     b->g_theta = reals(n_params);
     cr_assert_eq(nf_transform(m, b->ws, NULL, d, n, b->x, ctx, b->y, b->log_det), NF_OK);

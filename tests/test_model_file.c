@@ -1074,6 +1074,7 @@ Test(model_file, bad_calls)
     cr_assert_eq(nf_read_length(NULL, "a"), 0);
     cr_assert_eq(nf_read_n_children(NULL), 0);
     cr_assert_eq(nf_read_n_numbers(NULL), 0);
+    cr_assert_not(nf_read_is_file(NULL));
     cr_assert_null(nf_read_child(NULL, 0));
     nf_model_free(m);
 }

@@ -107,12 +107,14 @@ static void vae(rank *me)
     const size_t hidden[] = {7};
     nf_mlp_options o = {.hidden = hidden, .n_hidden = 1};
     nf_flow *flow = nf_amortized_by_context(nf_planar(2));
-    const size_t rows = 4 + nf_flow_shape(flow)->n_ctx;
-    me->m = nf_model_of_vae(
-        nf_vae_new(nf_mlp(FIT_DIM, rows, 0, &o), nf_posterior(2, flow), nf_mlp(2, FIT_DIM, 0, &o), NF_BERNOULLI), NULL);
+    const size_t from_encoder = 4 + nf_flow_shape(flow)->n_ctx;
+    me->m = nf_model_of_vae(nf_vae_new(nf_mlp(FIT_DIM, from_encoder, 0, &o), nf_posterior(2, flow),
+                                       nf_mlp(2, FIT_DIM, 0, &o), NF_BERNOULLI),
+                            NULL);
     static nf_real x[FIT_ROWS * FIT_DIM]; /* the same in every rank */
+    const nf_real *rows = fit_rows(0);
     for (size_t i = 0; i < FIT_ROWS * FIT_DIM; i++)
-        x[i] = (nf_real)fabs(sin((double)fit_rows(0)[i]));
+        x[i] = (nf_real)fabs(sin((double)rows[i]));
     const nf_data data = {.n = FIT_ROWS, .dim = FIT_DIM, .x = x, .binarise = NF_BINARISE_DYNAMIC};
     me->o = nf_vae_elbo(me->m, &data, &(nf_vae_options){.batch = 530});
 }

@@ -44,6 +44,22 @@ NF_API nf_model *nf_model_of_object(nf_object *o, const nf_model_options *option
 /** Releases the model, but not the caller's arrays. NULL is allowed. */
 NF_API void nf_model_free(nf_model *m);
 
+/**
+ * Binds a model to parameters that are elsewhere now: a program that keeps all its weights in one array, and has moved
+ * it by realloc(), calls this with the new address of the model's part. A model that was made with parameters of its
+ * own, initialised, gets a place in such an array likewise: copy nf_model_theta() there first. From then on the array
+ * is borrowed, as nf_model_options.theta is; parameters of the model's own are released, so pointers that
+ * nf_model_theta() has returned are no longer valid.
+ *
+ * Nothing is prepared. If theta has the numbers that the model was prepared for, it remains prepared, and a tape
+ * between nf_posterior_forward() and nf_posterior_backward() remains valid. If it has others, the next call returns
+ * NF_ESTALE until nf_model_update(). The old array is not read and may already be released. No other thread may use the
+ * model at the same time.
+ * @param theta [n_params], borrowed; NULL is allowed only if n_params is 0
+ * @param state [n_state], borrowed, likewise; NULL: the buffers stay where they are
+ * @return NF_EARG (`m` or `theta` NULL; a callback of a fit that trains the model). The model is then as before.
+ */
+NF_API NF_CHECKED nf_status nf_model_rebind(nf_model *m, nf_real *theta, nf_real *state);
 /** The object that is bound, borrowed. */
 NF_API nf_object *nf_model_object(const nf_model *m);
 /** The object's shape. */

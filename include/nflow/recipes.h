@@ -2,6 +2,9 @@
  * @file recipes.h
  * The flows of papers: chains of couplings or of autoregressive flows with the nets of the authors. Each is an ordinary
  * nf_flow, which is made of the layers in flow.h and starts as the identity or near it.
+ *
+ * Their nets read data as they are, and their scales may be bounded. Data whose deviations are not near 1 need
+ * nf_actnorm() next to them, nf_chain((nf_flow *[]){nf_maf(dim, NULL), nf_actnorm(dim)}, 2), or must be standardised.
  */
 #ifndef NFLOW_RECIPES_H
 #define NFLOW_RECIPES_H

@@ -21,9 +21,9 @@ typedef struct likelihood {
     double mean_weight;
 } likelihood;
 
-static double weight_of(const likelihood *l, const nf_pass *p, size_t first, size_t s)
+static double weight_of(const likelihood *l, size_t sample)
 {
-    return l->weight ? l->weight[nf_minibatches_row(l->rows, first + (p->noise.column ? p->noise.column[s] : s))] : 1;
+    return l->weight ? l->weight[nf_minibatches_row(l->rows, sample)] : 1;
 }
 
 static nf_status begin(void *self, const nf_step *step)
@@ -56,7 +56,10 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
     for (size_t s = 0; s < n; s++) {
         double size = fabs(log_det[s]);
         sums->worst_log_det = size > sums->worst_log_det ? size : sums->worst_log_det;
-        const double w = weight_of(l, p, first, s);
+        const size_t sample = first + (p->noise.column ? p->noise.column[s] : s);
+        const double w = weight_of(l, sample);
+        if (w > 0)
+            nf_add_to_spread(&sums->spread, sample, -log_p[s]);
         sums->loss -= w * log_p[s];
         sums->term[0] += w * log_p[s];
         g_log_p[s] = (nf_real)-w;
@@ -80,6 +83,7 @@ static double means(void *self, const nf_step *step, const nf_sums *sums, nf_ste
     const double divisor = ((double)step->total - sums->failed) * l->mean_weight;
     report->loss = sums->loss / divisor;
     report->term[0] = sums->term[0] / divisor;
+    report->worst_row = nf_minibatches_row(l->rows, report->worst_row);
     return divisor;
 }
 

@@ -4,15 +4,15 @@
 
    With a mixture of normals this is a mixture density network (Bishop 1994). The gradient of q in theta is the
    cotangent of the head's output. Child 0 is q, which is detached; child 1 is the head. The head reads the context with
-   its far numbers clipped (nfi_readable), so that sums in the head are finite. */
+   its far numbers clipped (nfi_read_rows), so that sums in the head are finite. */
 #include "base/memory.h"
 #include "dist/types.h"
 #include "flows/combine/conditioned.h"
 
 /* What a pass leaves on the tape. */
 typedef struct record {
-    nf_real *in, *given; /* what the head reads [n_ctx x ld] and gives [parameters x ld] */
-    void *dist, *head;   /* what q and the head saved */
+    nf_real *given;    /* what the head gives [parameters x ld] */
+    void *dist, *head; /* what q and the head saved */
 } record;
 
 /* Draws to `drawn`, or scores x if `drawn` is NULL. */
@@ -23,13 +23,12 @@ static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_arena *memory = nfi_saving_arena(p);
     record *r = nf_arena_alloc(memory, sizeof *r);
-    nf_real *in = nf_arena_reals(memory, o->own.n_ctx, p->ld);
+    const nf_real *in = nfi_read_rows(p, o->own.n_ctx, p->ctx);
     nf_real *given = nf_arena_reals(memory, nfi_steering_rows(o), p->ld);
     nf_status status = r && in && given ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
         const nf_pass h = nfi_head_pass(o, p);
-        *r = (record){.in = in, .given = given};
-        nfi_readable(o->own.n_ctx * p->ld, p->ctx, in);
+        *r = (record){.given = given};
         status = nf_net_apply(head, &h, in, given, &r->head);
     }
     if (status == NF_OK) {
@@ -60,10 +59,11 @@ static nf_status pull_back(const nf_object *o, const nf_pass *p, const record *r
     const size_t n_ctx = o->own.n_ctx;
     nf_grad gh = nf_child_grad(o, NFI_CONDITIONER, p, g);
     gh.ctx = NULL;
+    const nf_real *in = nfi_read_rows(p, n_ctx, p->ctx);
     nf_real *g_in = g->ctx ? nf_arena_reals(p->scratch, n_ctx, p->ld) : NULL;
-    if (g->ctx && !g_in)
+    if (!in || (g->ctx && !g_in))
         return NF_ENOMEM;
-    const nf_status status = nf_net_vjp(o->children[NFI_CONDITIONER], &h, r->in, r->given, r->head, g_given, g_in, &gh);
+    const nf_status status = nf_net_vjp(o->children[NFI_CONDITIONER], &h, in, r->given, r->head, g_given, g_in, &gh);
     for (size_t i = 0; g_in && status == NF_OK && i < n_ctx * p->ld; i++)
         g->ctx[i] += g_in[i];
     return status;

@@ -30,7 +30,10 @@ enum { TEXT = 256 };
     X("evaluated", now.evaluated)                  \
     X("mean_count", now.mean_count)                \
     X("bad_in_a_row", now.bad_in_a_row)            \
-    X("not_better", now.not_better)
+    X("not_better", now.not_better)                \
+    X("dominated", now.dominated)                  \
+    X("noted", now.noted)                          \
+    X("worst_row", now.report.worst_row)
 #define NUMBERS(X)                                 \
     X("momentum", rule.momentum)                   \
     X("beta1", rule.beta1)                         \
@@ -53,6 +56,8 @@ enum { TEXT = 256 };
     X("running_rejected", now.sums.rejected)       \
     X("running_failed", now.sums.failed)           \
     X("worst_log_det", now.report.worst_log_det)   \
+    X("worst_loss", now.report.worst_loss)         \
+    X("worst_share", now.report.worst_share)       \
     X("validation", now.validation)                \
     X("seconds", now.report.seconds)
 /* clang-format on */

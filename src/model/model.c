@@ -122,6 +122,28 @@ void nf_model_free(nf_model *m)
     nfi_free(m);
 }
 
+/* Lets *at be the caller's array, if there is one. */
+static void rebind(nf_real **at, bool *own, nf_real *array)
+{
+    if (!array || array == *at)
+        return;
+    if (*own)
+        nfi_free(*at);
+    *at = array;
+    *own = false;
+}
+
+nf_status nf_model_rebind(nf_model *m, nf_real *theta, nf_real *state)
+{
+    if (!m || (!theta && m->o->total.n_params))
+        return nf_error(NF_EARG, "nf_model_rebind: `%s` is NULL", m ? "theta" : "m");
+    if (m->readiness == NFI_FITTING)
+        return nf_error(NF_EARG, "nf_model_rebind: a fit of the model is running");
+    rebind(&m->theta, &m->own_theta, theta);
+    rebind(&m->state, &m->own_state, state);
+    return NF_OK;
+}
+
 nf_object *nf_model_object(const nf_model *m)
 {
     return m ? m->o : NULL;

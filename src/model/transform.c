@@ -144,8 +144,8 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     nf_status status = apply_left(j, first, memory, &live, &t);
     memory->failed += live.n_failed;
     if (status == NF_OK && live.n_failed) {
-        nfi_fill_rows(first, n, j->rows_in, NAN, j->gx);
-        nfi_fill_rows(first, n, flow->n_ctx, NAN, j->g_ctx);
+        nfi_fill_rows(first, n, j->rows_in, NAN, j->gx, j->rows_in);
+        nfi_fill_rows(first, n, flow->n_ctx, NAN, j->g_ctx, flow->n_ctx);
     }
     if (status == NF_OK && t.p.n == 0 && fresh && whole && j->g_theta)
         memset(g, 0, model->n_params * sizeof *g);
@@ -165,9 +165,9 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     }
     status = nf_flow_vjp(j->flow, j->direction, &t.p, t.x, t.y, t.saved, gy, g_log_det, gx, &grad);
     if (status == NF_OK && j->gx)
-        nfi_unpack_left(&t.p, first, j->rows_in, gx, j->gx);
+        nfi_unpack_left(&t.p, first, j->rows_in, gx, j->gx, j->rows_in);
     if (status == NF_OK && g_ctx)
-        nfi_unpack_left(&t.p, first, flow->n_ctx, g_ctx, j->g_ctx);
+        nfi_unpack_left(&t.p, first, flow->n_ctx, g_ctx, j->g_ctx, flow->n_ctx);
     return status;
 }
 

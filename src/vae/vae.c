@@ -2,7 +2,6 @@
    N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). This file only checks that the
    parts fit together and initialises them; elbo.c and score.c compute with them. */
 #include "vae/vae.h"
-#include "data/data.h"
 #include "data/minibatch.h"
 #include "object/options.h"
 #include "base/memory.h"
@@ -103,25 +102,25 @@ nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_like
     return (nf_vae *)nfi_object_new(NFI_VAE, &vae_part, NULL, &own, self, parts, 3, 0, "nf_vae_new");
 }
 
+/* What can be said of the data without looking at their numbers. */
+static nf_status check_data(const nf_object *vae, const nf_data *data, const char *who)
+{
+    if (data->dim != vae->total.dim_in)
+        return nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu features", who, data->dim,
+                        vae->total.dim_in);
+    if (data->weight)
+        return nf_error(NF_EARG, "%s: the data have weights, which a VAE does not read", who);
+    if (data->n_ctx)
+        return nf_error(NF_EDIM, "%s: the data have %zu columns of context, but a VAE reads none", who, data->n_ctx);
+    return NF_OK;
+}
+
 nf_minibatches *nfi_vae_rows(const nf_object *vae, const nf_data *data, size_t batch, const char *who)
 {
-    nf_minibatches *rows = nfi_minibatches_new(data, batch, who);
-    if (!rows)
+    if (data && check_data(vae, data, who) != NF_OK)
         return NULL;
-    nf_status status = NF_OK;
-    if (data->dim != vae->total.dim_in)
-        status = nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu features", who, data->dim,
-                          vae->total.dim_in);
-    else if (data->weight)
-        status = nf_error(NF_EARG, "%s: the data have weights, which a VAE does not read", who);
-    else if (data->n_ctx)
-        status = nf_error(NF_EDIM, "%s: the data have %zu columns of context, but a VAE reads none", who, data->n_ctx);
-    else if (data->x && nfi_vae_likelihood(vae) == NF_BERNOULLI)
-        status = nfi_data_check(data->n, data->dim, data->x, true, "x", who);
-    if (status == NF_OK)
-        return rows;
-    nf_minibatches_free(rows);
-    return NULL;
+    return nfi_vae_likelihood(vae) == NF_BERNOULLI ? nfi_minibatches_of_probabilities(data, batch, who)
+                                                   : nfi_minibatches_new(data, batch, who);
 }
 
 nf_vae *nfi_vae_rebuild(nf_reader *r)

@@ -20,8 +20,12 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
                        double *log_det, void **saved)
 {
     if (has_head(o)) {
+        const nf_mark mark = nf_arena_mark(p->scratch);
         const nf_pass h = nfi_head_pass(o, p);
-        return nfi_conditioned_apply(o, d, p, &h, p->ctx, x, y, log_det, saved);
+        const nf_real *ctx = nfi_read_rows(p, o->own.n_ctx, p->ctx);
+        const nf_status status = ctx ? nfi_conditioned_apply(o, d, p, &h, ctx, x, y, log_det, saved) : NF_ENOMEM;
+        nf_arena_rewind(p->scratch, mark);
+        return status;
     }
     const nf_pass c = nfi_transform_pass(o, p, p->ctx);
     return nf_flow_apply(o->children[NFI_TRANSFORM], d, &c, x, y, log_det, saved);
@@ -41,9 +45,10 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     nf_grad gh = nf_child_grad(o, NFI_CONDITIONER, p, g);
     gh.ctx = NULL;
     nf_real *g_ctx = NULL;
-    if (g->ctx && !(g_ctx = nf_arena_reals(p->scratch, o->own.n_ctx, p->ld)))
+    const nf_real *ctx = nfi_read_rows(p, o->own.n_ctx, p->ctx);
+    if (!ctx || (g->ctx && !(g_ctx = nf_arena_reals(p->scratch, o->own.n_ctx, p->ld))))
         return NF_ENOMEM;
-    nf_status status = nfi_conditioned_vjp(o, d, p, &h, p->ctx, x, y, saved, gy, g_log_det, gx, g_ctx, g, &gh);
+    nf_status status = nfi_conditioned_vjp(o, d, p, &h, ctx, x, y, saved, gy, g_log_det, gx, g_ctx, g, &gh);
     for (size_t i = 0; g_ctx && status == NF_OK && i < size; i++)
         g->ctx[i] += g_ctx[i];
     nf_arena_rewind(p->scratch, mark);

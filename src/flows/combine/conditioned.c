@@ -164,6 +164,23 @@ void nfi_readable(size_t count, const nf_real *x, nf_real *to)
     nfi_clip(count, most_read, x, to);
 }
 
+const nf_real *nfi_read_rows(const nf_pass *p, size_t rows, const nf_real *x)
+{
+    nf_real *copy = nf_arena_reals(p->scratch, rows, p->ld);
+    if (copy)
+        nfi_readable(rows * p->ld, x, copy);
+    return copy;
+}
+
+nf_status nfi_conditioner_pass(const nf_object *o, const nf_pass *p, nf_pass *net)
+{
+    const size_t n_ctx = o->children[NFI_CONDITIONER]->total.n_ctx;
+    *net = nf_child_pass(o, NFI_CONDITIONER, p);
+    if (n_ctx)
+        net->ctx = nfi_read_rows(p, n_ctx, p->ctx);
+    return n_ctx && !net->ctx ? NF_ENOMEM : NF_OK;
+}
+
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
                                 const nf_real *in, const nf_real *x, nf_real *y, double *log_det, void **saved)
 {

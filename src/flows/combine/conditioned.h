@@ -55,6 +55,10 @@ nf_status nfi_conditioned_start_context(const nf_object *o, const nf_noise *nois
 /* Copies x to `to`, `count` numbers, as nets read them: what is beyond +-2^500 (float: 2^60) is replaced by that
    limit, also infinities, so that sums in the net are finite. NaN stays NaN. */
 void nfi_readable(size_t count, const nf_real *x, nf_real *to);
+/* Such a copy of x [rows x ld] on scratch. NULL if there is no memory. */
+const nf_real *nfi_read_rows(const nf_pass *p, size_t rows, const nf_real *x);
+/* The net's pass, with such a copy of the context. */
+nf_status nfi_conditioner_pass(const nf_object *o, const nf_pass *p, nf_pass *net);
 /* nf_flow_type.apply of the transform; `net` is the net's pass. *saved is written only if p->tape is not NULL. */
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
                                 const nf_real *in, const nf_real *x, nf_real *y, double *log_det, void **saved);
