@@ -3,7 +3,7 @@
  * Flows that are made of flows and nets: chains, blocks, amortised flows, couplings and autoregressive flows.
  *
  * Constructors return NULL on failure; nf_error_message() says why. A constructor that takes objects consumes a
- * reference to each, also on failure.
+ * reference to each, also on failure (nf_object_ref()).
  *
  * A net that steers a flow reads numbers beyond +-2^500 (float: 2^60) as +-2^500 (2^60): those of features, also of
  * features that have overflowed and are infinite, and those of the context. NaN stays NaN.

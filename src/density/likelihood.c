@@ -6,6 +6,7 @@
  *     -sum_i w_i log q(x_i) / (b w),   whose mean over batches is -sum_i w_i log q(x_i) / sum_i w_i over all rows.
  */
 #include "base/memory.h"
+#include "base/status.h"
 #include "object/pack.h"
 #include "object/tree.h"
 #include "data/minibatch.h"
@@ -126,7 +127,7 @@ nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const 
 {
     const char *who = "nf_maximum_likelihood";
     if (!model) {
-        nf_error(NF_EARG, "%s: model is NULL", who);
+        nfi_missing(who, "`model`");
         return NULL;
     }
     nf_object *o = nf_model_object(model);

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "dist/types.h"
 #include "flows/combine/conditioned.h"
+#include "object/parts.h"
 
 /* What a pass leaves on the tape. */
 typedef struct record {
@@ -125,14 +126,16 @@ nf_dist *nf_amortized_dist(nf_dist *q, nf_net *head)
 {
     static const char who[] = "nf_amortized_dist", what[] = "distribution";
     const nf_shape *s = nf_dist_shape(q), *h = nf_object_shape(nf_net_object(head));
-    if (q && head && nfi_check_amortised(s, who, what) == NF_OK && nfi_check_head(s, h, who, what) == NF_OK) {
+    nf_object *const part[] = {nf_dist_object(q), nf_net_object(head)};
+    if (!nfi_parts_given(who, 2, part, (const char *const[]){"q", "head"}))
+        return NULL;
+    if (nfi_check_amortised(s, who, what) == NF_OK && nfi_check_head(s, h, who, what) == NF_OK) {
         const nf_shape own = {.dim_in = s->dim_in,
                               .dim_out = s->dim_out,
                               .n_ctx = h->dim_in,
                               .n_saved = s->n_params + h->dim_in,
                               .flags = NFI_WRITES_GRADIENT};
-        return nfi_dist_new_detached(&nfi_amortized_dist_type, &own, NULL,
-                                     (nf_object *[]){nf_dist_object(q), nf_net_object(head)}, 2, 1);
+        return nfi_dist_new_detached(&nfi_amortized_dist_type, &own, NULL, part, 2, 1);
     }
     nf_dist_free(q);
     nf_net_free(head);

@@ -7,6 +7,7 @@
    as if that evaluation had not been made. */
 #include "fit/fitter.h"
 #include "base/memory.h"
+#include "base/status.h"
 #include "fit/optimizers.h"
 #include "fit/schedule.h"
 #include <math.h>
@@ -152,7 +153,7 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
     nf_fit_options all = options ? *options : (nf_fit_options){.steps = 0};
     fill_defaults(&all);
     if (!o) {
-        nf_error(NF_EARG, "%s: `o` is NULL", who);
+        nfi_missing(who, "`o`");
         return NULL;
     }
     nf_optimizer_type type;

@@ -61,7 +61,8 @@ static nf_status read_list(nf_reader *r, const nf_option_table *table, const nf_
     void *list = nf_arena_alloc(&r->memory, (n + 1) * sizeof(double));
     if (!list)
         return NF_ENOMEM;
-    memcpy(nfi_option_at(o->offset, options), &list, sizeof list);
+    if (n > 0)
+        memcpy(nfi_option_at(o->offset, options), &list, sizeof list);
     *(size_t *)nfi_option_at(o->length, options) = n || !nfi_option_has_default(table, o) ? n : NF_NONE;
     return o->kind == NF_OPTION_SIZES ? nf_read_integers(r, name, n, list) : nf_read_numbers(r, name, n, list);
 }

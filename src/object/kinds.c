@@ -1,6 +1,6 @@
 /* The kinds of objects: constructors from the tables of types, which begin with their sizes (table.h), and conversions
    between a kind and the node that it begins with. */
-#include "object/tree.h"
+#include "object/parts.h"
 #include "base/memory.h"
 #include "object/table.h"
 
@@ -70,8 +70,8 @@ static nf_object *new_of_kind(const table *t, const void *type, const nf_shape *
             nfi_free(copy);
         return o;
     }
-    for (size_t i = 0; children && i < n_children; i++)
-        nf_object_free(children[i]);
+    if (children)
+        nfi_parts_release(n_children, children);
     if (type && self && nfi_table_reaches(*(const size_t *)type, t->part + sizeof(nf_part))) {
         const nf_part *part = (const nf_part *)((const char *)type + t->part);
         if (part->destroy)

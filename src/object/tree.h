@@ -26,7 +26,7 @@ typedef struct nfi_place {
 } nfi_place;
 
 struct nf_object {
-    atomic_uint refs;
+    atomic_uint_least64_t refs; /* see parts.h */
     nfi_kind kind;
     const nf_part *part; /* the type's hooks */
     const void *type;    /* nf_flow_type, nf_net_type ..., in this library's size */
@@ -51,7 +51,7 @@ struct nf_vae {
 };
 
 /* Makes a node. It consumes the children and self, also on failure. The first n_detached children are detached. `who`
-   names the constructor in messages. */
+   names the constructor in messages; constructors whose children have names call nfi_parts_given before. */
 nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, const nf_shape *own, void *self,
                           nf_object *const *children, size_t n_children, size_t n_detached, const char *who);
 /* A composite flow or distribution whose first n_detached children are detached. */

@@ -4,7 +4,9 @@
 #include "vae/vae.h"
 #include "data/minibatch.h"
 #include "object/options.h"
+#include "object/parts.h"
 #include "base/memory.h"
+#include "base/status.h"
 
 /* Initialises the posterior. If there is a batch, the posterior gets its own draws, given the context that the
    encoder computes from the data. */
@@ -90,11 +92,12 @@ nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_like
 {
     nf_object *parts[] = {nf_net_object(encoder), nf_dist_object(posterior), nf_net_object(decoder)};
     nf_likelihood *self = NULL;
-    if (encoder && posterior && decoder && check_parts(encoder, posterior, decoder, likelihood) == NF_OK)
+    if (!nfi_parts_given("nf_vae_new", 3, parts, (const char *const[]){"encoder", "posterior", "decoder"}))
+        return NULL;
+    if (check_parts(encoder, posterior, decoder, likelihood) == NF_OK)
         self = nfi_calloc(1, sizeof *self);
     if (!self) {
-        for (size_t i = 0; i < 3; i++)
-            nf_object_free(parts[i]);
+        nfi_parts_release(3, parts);
         return NULL;
     }
     *self = likelihood;
@@ -145,7 +148,7 @@ nf_vae *nfi_vae_rebuild(nf_reader *r)
 const nf_object *nfi_model_vae(const nf_model *m, const char *who)
 {
     if (!m) {
-        nf_error(NF_EARG, "%s: `m` is NULL", who);
+        nfi_missing(who, "`m`");
         return NULL;
     }
     if (m->o->kind != NFI_VAE) {

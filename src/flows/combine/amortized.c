@@ -8,6 +8,7 @@
    straight into that of the context. */
 #include "flows/combine/conditioned.h"
 #include "flows/types.h"
+#include "object/parts.h"
 #include <nflow/combine.h>
 
 /* Child 0 is f; it is detached unless the net gives its context. Child 1 is the head or the net, if there is one. */
@@ -139,10 +140,12 @@ static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
 nf_flow *nf_context_net(nf_flow *f, nf_net *net)
 {
     const nf_shape *s = nf_flow_shape(f), *n = nf_object_shape(nf_net_object(net));
-    if (f && net && check_context_net(s, n) == NF_OK) {
+    nf_object *const part[] = {nf_flow_object(f), nf_net_object(net)};
+    if (!nfi_parts_given("nf_context_net", 2, part, (const char *const[]){"f", "net"}))
+        return NULL;
+    if (check_context_net(s, n) == NF_OK) {
         const nf_shape own = amortized_shape(s, n->dim_in, s->n_ctx);
-        return nf_flow_new(&nfi_context_net_type, &own, NULL, (nf_object *[]){nf_flow_object(f), nf_net_object(net)},
-                           2);
+        return nf_flow_new(&nfi_context_net_type, &own, NULL, part, 2);
     }
     nf_flow_free(f);
     nf_net_free(net);
@@ -152,11 +155,12 @@ nf_flow *nf_context_net(nf_flow *f, nf_net *net)
 nf_flow *nf_amortized(nf_flow *f, nf_net *head)
 {
     const nf_shape *s = nf_flow_shape(f), *h = nf_object_shape(nf_net_object(head));
-    if (f && head && nfi_check_transform(s, "nf_amortized") == NF_OK &&
-        nfi_check_head(s, h, "nf_amortized", "flow") == NF_OK) {
+    nf_object *const part[] = {nf_flow_object(f), nf_net_object(head)};
+    if (!nfi_parts_given("nf_amortized", 2, part, (const char *const[]){"f", "head"}))
+        return NULL;
+    if (nfi_check_transform(s, "nf_amortized") == NF_OK && nfi_check_head(s, h, "nf_amortized", "flow") == NF_OK) {
         const nf_shape own = amortized_shape(s, h->dim_in, s->n_params);
-        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL,
-                                     (nf_object *[]){nf_flow_object(f), nf_net_object(head)}, 2, 1);
+        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL, part, 2, 1);
     }
     nf_flow_free(f);
     nf_net_free(head);
@@ -166,9 +170,12 @@ nf_flow *nf_amortized(nf_flow *f, nf_net *head)
 nf_flow *nf_amortized_by_context(nf_flow *f)
 {
     const nf_shape *s = nf_flow_shape(f);
-    if (f && nfi_check_transform(s, "nf_amortized_by_context") == NF_OK) {
+    nf_object *const part[] = {nf_flow_object(f)};
+    if (!nfi_parts_given("nf_amortized_by_context", 1, part, (const char *const[]){"f"}))
+        return NULL;
+    if (nfi_check_transform(s, "nf_amortized_by_context") == NF_OK) {
         const nf_shape own = amortized_shape(s, s->n_params, 0);
-        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL, (nf_object *[]){nf_flow_object(f)}, 1, 1);
+        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL, part, 1, 1);
     }
     nf_flow_free(f);
     return NULL;

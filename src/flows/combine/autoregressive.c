@@ -5,6 +5,7 @@
 #include "base/kernel.h"
 #include "base/memory.h"
 #include "object/pack.h"
+#include "object/parts.h"
 #include "flows/types.h"
 #include "nn/masked.h"
 #include <nflow/combine.h>
@@ -185,8 +186,11 @@ static nf_flow *build(nf_flow *transform, nf_net *net, const size_t *order, nf_d
 {
     const nf_shape *t = nf_flow_shape(transform), *n = nf_object_shape(nf_net_object(net));
     const size_t per_dim = by_context ? t->n_ctx : t->n_params;
+    nf_object *const part[] = {nf_flow_object(transform), nf_net_object(net)};
+    if (!nfi_parts_given(who, 2, part, (const char *const[]){"transform", "masked"}))
+        return NULL;
     nfi_autoregressive *a = NULL;
-    if (transform && net && check(nf_flow_object(transform), nf_net_object(net), parallel, by_context, who) == NF_OK)
+    if (check(nf_flow_object(transform), nf_net_object(net), parallel, by_context, who) == NF_OK)
         a = new_autoregressive(n->dim_in, per_dim, order, parallel, who);
     if (a) {
         const nf_shape own = {.dim_in = n->dim_in,
@@ -195,8 +199,7 @@ static nf_flow *build(nf_flow *transform, nf_net *net, const size_t *order, nf_d
                               .n_saved = n->dim_in * (per_dim + t->n_saved + 1),
                               .flags = NFI_WRITES_GRADIENT};
         return nfi_flow_new_detached(by_context ? &nfi_autoregressive_by_context_type : &nfi_autoregressive_type, &own,
-                                     a, (nf_object *[]){nf_flow_object(transform), nf_net_object(net)}, 2,
-                                     by_context ? 0 : 1);
+                                     a, part, 2, by_context ? 0 : 1);
     }
     nf_flow_free(transform);
     nf_net_free(net);
