@@ -58,14 +58,14 @@ static void put(const tile *t, size_t dim, nf_real *gx, size_t n_ctx, nf_real *g
 {
     const job *j = t->j;
     for (size_t s = 0; j->log_p && s < t->p.n; s++)
-        j->log_p[t->first + (t->p.noise.column ? t->p.noise.column[s] : s)] = t->log_p[s];
+        j->log_p[nfi_sample_left(&t->p, t->first, s)] = t->log_p[s];
     clear_outside(t, dim, gx);
     if (j->gx)
-        nfi_unpack_left(&t->p, t->first, dim, gx, j->gx);
+        nfi_unpack_left(&t->p, t->first, dim, gx, j->gx, dim);
     if (!g_ctx)
         return;
     clear_outside(t, n_ctx, g_ctx);
-    nfi_unpack_left(&t->p, t->first, n_ctx, g_ctx, j->g_ctx);
+    nfi_unpack_left(&t->p, t->first, n_ctx, g_ctx, j->g_ctx, n_ctx);
 }
 
 static nf_status gradient_tile(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)
@@ -79,8 +79,8 @@ static nf_status gradient_tile(void *user, size_t first, size_t n, size_t ld, nf
     nf_status status = nfi_live_run(&live, &p, memory, score, &t);
     memory->failed += live.n_failed;
     if (status == NF_OK && live.n_failed) {
-        nfi_fill_rows(first, n, dim, NAN, j->gx);
-        nfi_fill_rows(first, n, n_ctx, NAN, j->g_ctx);
+        nfi_fill_rows(first, n, dim, NAN, j->gx, dim);
+        nfi_fill_rows(first, n, n_ctx, NAN, j->g_ctx, n_ctx);
         for (size_t i = 0; j->log_p && i < n; i++)
             j->log_p[first + i] = NAN;
     }
