@@ -120,6 +120,12 @@ static nf_status check_optimizer(const nf_fitter *f, const json_t *progress, con
     return NF_OK;
 }
 
+/* Whether a running mean of counts can be one; counts are converted to integers. */
+static bool is_count(double mean)
+{
+    return mean >= 0 && mean <= 0x1p53;
+}
+
 static nf_status read_fields(nf_fitter *f, const json_t *from)
 {
     nf_reader r = {.fields = from};
@@ -145,6 +151,8 @@ static nf_status read_fields(nf_fitter *f, const json_t *from)
     if (schedule == NF_CONSTANT && f->options.schedule.from == 0 && f->options.schedule.to == 0)
         f->options.schedule.from = 1; /* the default, as versions before NF_SCHEDULE_DEFAULT wrote it */
     f->now.report.reason = (nf_stop_reason)reason;
+    if (!is_count(f->now.sums.rejected) || !is_count(f->now.sums.failed))
+        return nf_error(NF_EFORMAT, "the field 'running_rejected' or 'running_failed' is no number of samples");
     if (f->options.validate_every == 0 || f->options.max_bad_steps == 0)
         return nf_error(NF_EFORMAT, "the field 'validate_every' or 'max_bad_steps' is 0");
     status = nfi_fit_check(&f->options, "the progress");

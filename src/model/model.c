@@ -122,6 +122,7 @@ void nf_model_free(nf_model *m)
         nfi_free(m->state);
     nfi_free(m->prep);
     nfi_preparation_clear(&m->preparation);
+    nfi_notes_free(&m->notes);
     nfi_parts_drop(1, &m->o);
     nfi_free(m);
 }

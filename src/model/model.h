@@ -1,6 +1,7 @@
 /* Models from the inside: an object and its numbers. */
 #ifndef NFI_MODEL_H
 #define NFI_MODEL_H
+#include "model/notes.h"
 #include "object/prepare.h"
 #include "object/pack.h"
 #include "object/tiles.h"
@@ -19,6 +20,7 @@ struct nf_model {
     bool own_theta, own_state;
     nfi_preparation preparation; /* the nodes of o that are to be prepared */
     nfi_readiness readiness;
+    nfi_notes notes;
     uint64_t fingerprint; /* nfi_fingerprint_of() the numbers, taken when the model was last prepared outside a fit */
 };
 
