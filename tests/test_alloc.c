@@ -128,6 +128,25 @@ static nf_status mixture(void)
     return distribution(nf_mixture(3, 2));
 }
 
+/* Draws of it, and a fit. */
+static nf_status conditional_mixture(void)
+{
+    const nf_real ctx[4] = {NF_R(0.1), NF_R(0.2), NF_R(0.3), NF_R(0.4)};
+    nf_real x[6];
+    nf_model *q = nf_model_of_dist(nf_conditional_mixture(3, 2, nf_mlp(2, 14, 0, NULL)), NULL);
+    if (!q)
+        return failed_constructor();
+    nf_status status = nf_sample(q, NULL, &(nf_noise){.seed = 1}, 2, ctx, x, NULL);
+    if (status == NF_OK) {
+        const nf_data data = {.n = 2, .dim = 3, .x = x, .n_ctx = 2, .ctx = ctx};
+        nf_objective *o = nf_maximum_likelihood(q, &data, NULL);
+        status = o ? nf_fit(o, &(nf_fit_options){.steps = 3, .threads = 1}, NULL) : failed_constructor();
+        nf_objective_free(o);
+    }
+    nf_model_free(q);
+    return status;
+}
+
 static nf_status full_normal(void)
 {
     return distribution(nf_full_normal(3));
@@ -453,6 +472,7 @@ EACH(fit_serial)
 EACH(fitter)
 EACH(student_t)
 EACH(mixture)
+EACH(conditional_mixture)
 EACH(full_normal)
 EACH(logistic)
 EACH(uniform)

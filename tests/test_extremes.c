@@ -97,7 +97,8 @@ static nf_flow *autoregressive(nf_flow *transform, size_t n_ctx, nf_direction pa
     DO(softplus, SCALED(NF_SCALE_SOFTPLUS, .bias = 0), !is_double, true)                \
     DO(softplus_floor, SCALED(NF_SCALE_SOFTPLUS, .floor = 1e-3), !is_double, false)     \
     DO(spline, nf_spline(dim, NULL), false, false)                                      \
-    DO(circular, nf_spline(dim, &(nf_spline_options){.circular = true}), false, false)
+    DO(circular, nf_spline(dim, &(nf_spline_options){.circular = true}), false, false)  \
+    DO(free_ends, nf_spline(dim, &(nf_spline_options){.free_ends = true}), false, false)
 #define BUILDERS(name, transform, forward, inverse) CONDITIONED(name, transform)
 TRANSFORMS(BUILDERS)
 

@@ -48,6 +48,9 @@ static nf_flow *reader(void)
     X("nf_pushforward: `base`", nf_pushforward(NULL, nf_affine(2)))                                                \
     X("nf_pushforward: `flow`", nf_pushforward(nf_normal(2), NULL))                                                \
     X("nf_conditional_normal: `head`", nf_conditional_normal(2, NULL))                                             \
+    X("nf_conditional_mixture: `head`", nf_conditional_mixture(2, 3, NULL))                                        \
+    X("nf_amortized_dist: `q`", nf_amortized_dist(NULL, net(3, 4)))                                                \
+    X("nf_amortized_dist: `head`", nf_amortized_dist(nf_mixture(2, 3), NULL))                                      \
     X("nf_posterior: `flow`", nf_posterior(2, NULL))                                                               \
     X("nf_vae_new: `encoder`", nf_vae_new(NULL, nf_diagonal_posterior(2), net(2, 5), NF_BERNOULLI))                \
     X("nf_vae_new: `posterior`", nf_vae_new(net(5, 4), NULL, net(2, 5), NF_BERNOULLI))                             \
@@ -239,6 +242,9 @@ Test(parts, used_again)
     TRY("nf_pushforward: `base`", nf_pushforward(base, nf_affine(2)))
     TRY("nf_pushforward: `flow`", nf_pushforward(nf_normal(2), flow))
     TRY("nf_conditional_normal: `head`", nf_conditional_normal(2, head))
+    TRY("nf_conditional_mixture: `head`", nf_conditional_mixture(2, 3, head))
+    TRY("nf_amortized_dist: `q`", nf_amortized_dist(base, net(3, 4)))
+    TRY("nf_amortized_dist: `head`", nf_amortized_dist(nf_mixture(2, 3), head))
     TRY("nf_posterior: `flow`", nf_posterior(2, flow))
     TRY("nf_vae_new: `encoder`", nf_vae_new(encoder, nf_diagonal_posterior(2), net(2, 5), NF_BERNOULLI))
     TRY("nf_vae_new: `posterior`", nf_vae_new(net(5, 4), posterior, net(2, 5), NF_BERNOULLI))

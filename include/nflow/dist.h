@@ -134,6 +134,29 @@ NF_API nf_dist *nf_uniform(size_t dim, double low, double high);
  */
 NF_API nf_dist *nf_mixture(size_t dim, size_t n_components);
 /**
+ * A mixture whose weights, means and scales depend on the context: a mixture density network (Bishop 1994). It is
+ * nf_amortized_dist(nf_mixture(dim, n_components), head): the head's features are, for each sample, the parameters of
+ * nf_mixture() in the order given there. With a head that ends in small weights (last_scale of nf_mlp_options) it
+ * starts near a mixture with equal weights, scattered means and scales 1. What nf_mixture() says of draws and gradients
+ * holds here, too. As maximum likelihood favours a component that collapses on a single row, validate, or keep rows
+ * many and nets small.
+ * @param head the context in, n_components (1 + 2 dim) features out; consumed
+ * @return NULL on NF_EARG, NF_EDIM, NF_EUNSUPPORTED, NF_ENOMEM, as those two.
+ */
+NF_API nf_dist *nf_conditional_mixture(size_t dim, size_t n_components, nf_net *head);
+/**
+ * A distribution whose parameters are head(context), for each sample: q(x | context) = q(x; head(context)). As
+ * nf_amortized() does with flows, for distributions with NF_PER_SAMPLE: nf_mixture(), and nf_pushforward() of such a
+ * distribution, or of nf_normal(), nf_logistic() or nf_uniform(), by a flow with NF_PER_SAMPLE. The head's output
+ * begins at q's own initial parameters. The head reads numbers of the context beyond +-2^500 (float: 2^60) as that
+ * limit. If the parameters overflow nevertheless, the sample has no result (NaN).
+ * @param q    consumed; its own parameters are not among those of the new distribution
+ * @param head a net without context that takes the context as its input and gives q's parameters; consumed
+ * @return NULL on NF_EUNSUPPORTED (q without NF_PER_SAMPLE or with state), NF_EDIM (sizes that do not fit, a q with
+ * context), NF_EARG (q has no parameters), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_amortized_dist(nf_dist *q, nf_net *head);
+/**
  * The distribution of flow(z), z ~ base: log q(x) = log base(z) - log|det d flow/dz|. The n_ctx of base and flow must
  * be equal or 0.
  * @return NULL on NF_EDIM (dimensions or contexts that do not agree), NF_ENOMEM.

@@ -126,21 +126,36 @@ NF_API nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *opt
 /** Options of nf_spline; zero means the default. */
 typedef struct nf_spline_options {
     size_t bins;       /**< K, pieces of the spline; 8 */
-    double box;        /**< B: the spline maps [-B, B] onto itself; 3 */
-    double min_width;  /**< least width of a piece, in units of 2 B; 1e-3 */
+    double box;        /**< B: the spline maps the box [-B, B] onto itself; 3 */
+    double min_width;  /**< least width of a piece, in units of the box's size; 1e-3 */
     double min_height; /**< least height, likewise; 1e-3 */
     double min_slope;  /**< least slope at a knot; 1e-3 */
     bool circular;     /**< f(x + 2 B) = f(x) + 2 B, instead of the identity outside the box */
+    double low;        /**< if low and high are not both 0, the box is [low, high], rounded to nf_real ... */
+    double high;       /**< ... and `box` must be 0 or half its size. B is half its size below */
+    /** The slopes at both ends of the box are parameters, too, instead of 1. For densities on an interval, see below */
+    bool free_ends;
 } nf_spline_options;
 
 /**
  * Elementwise monotone rational-quadratic spline (Durkan et al. 2019). Its slope is 1 at both ends of the box, and
  * outside the box it is exactly the identity. Circular (Rezende et al. 2020): the spline is a map of the circle of
- * circumference 2 B that keeps -B fixed. It is computed as a map of the line with f(x + 2 B) = f(x) + 2 B, so y is in
- * the box if x is; wrap angles before or after.
+ * circumference 2 B that keeps the ends of the box fixed. It is computed as a map of the line with f(x + 2 B) = f(x) +
+ * 2 B, so y is in the box if x is; wrap angles before or after.
  *
- * theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K], d[0] at the ends). The widths are
- * 2 B (min_width + (1 - K min_width) softmax(w)), the heights likewise, and the slopes between pieces are
+ * Free ends (in other libraries "no tails", or unconstrained boundary slopes) are for densities on an interval, whose
+ * values at the interval's edges are then free:
+ *
+ *     nf_pushforward(nf_uniform(dim, 0, 1), nf_spline(dim, &(nf_spline_options){.high = 1, .free_ends = true}))
+ *
+ * With slopes of 1, this density would be 1 at both edges whatever the data. The box with its edges is mapped onto
+ * itself. Outside it the spline is still the identity, so the density of a uniform base on the box is 0 there
+ * (-infinity as a logarithm), however many layers there are. Between the layers use what keeps the box:
+ * couplings, autoregressive flows and permutations, but no linear layer. With another base than a uniform one the
+ * density has jumps at the edges.
+ *
+ * theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K], d[0] at the ends; free ends: d [K + 1]). The
+ * widths are 2 B (min_width + (1 - K min_width) softmax(w)), the heights likewise, and the slopes are
  * min_slope + log(1 + exp(d + c)). With c = log(exp(1 - min_slope) - 1), zero parameters give the identity. The paper's
  * code has no c. To use numbers that were trained there, subtract c from d, and (where a net computes them) divide w
  * and h by the number by which that code divides them.
@@ -151,8 +166,8 @@ typedef struct nf_spline_options {
  * Values are finite for all finite x and parameters. A slope above 1e15 (double: 1e140) times its piece's mean slope
  * counts as this bound.
  * @param options NULL: the defaults
- * @return NULL on NF_EARG (dim 0, a box not in 1e-15..1e15, a least share below 1e-6 or of 1 / K, a least slope not in
- * 1e-6..1), NF_ENOMEM.
+ * @return NULL on NF_EARG (dim 0, a box not in 1e-15..1e15, edges that are not in this order or not the box's, a least
+ * share below 1e-6 or of 1 / K, a least slope not in 1e-6..1, free ends of a circle), NF_ENOMEM.
  */
 NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
 /** Options of nf_soft_log; zero means the default. */

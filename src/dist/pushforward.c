@@ -203,7 +203,7 @@ nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow)
                               .dim_out = f->dim_out,
                               .n_ctx = b->n_ctx ? b->n_ctx : f->n_ctx,
                               .n_saved = f->dim_in + f->dim_out,
-                              .flags = NFI_WRITES_GRADIENT};
+                              .flags = NFI_WRITES_GRADIENT | (b->flags & f->flags & NF_PER_SAMPLE)};
         return nf_dist_new(&nfi_pushforward_type, &own, NULL, part, 2);
     }
     nf_dist_free(base);

@@ -98,10 +98,16 @@ nf_flow *nf_flow_new(const nf_flow_type *type, const nf_shape *own, void *self, 
     return nfi_flow_new_detached(type, own, self, children, n_children, 0);
 }
 
+nf_dist *nfi_dist_new_detached(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                               size_t n_children, size_t n_detached)
+{
+    return (nf_dist *)new_of_kind(&dist_table, type, own, self, children, n_children, n_detached);
+}
+
 nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,
                      size_t n_children)
 {
-    return (nf_dist *)new_of_kind(&dist_table, type, own, self, children, n_children, 0);
+    return nfi_dist_new_detached(type, own, self, children, n_children, 0);
 }
 
 /* For each kind, its node and its references; for those that are parts of others, also the kind of a node. */
