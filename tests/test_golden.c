@@ -163,6 +163,7 @@ static void save_again(const char *path, const char *text)
     for (int k = 0; k < 2; k++)
         n[k] = without_version(bytes[k], n[k]);
     n[0] = rename_field(bytes[0], n[0], "momentum\\\":", "decay\\\":");
+    n[1] = rename_field(bytes[1], n[1], "{\\\"relative\\\":false}", "{}"); /* actnorm's, which it did not have */
     cr_assert(n[0] == n[1] && memcmp(bytes[0], bytes[1], n[0]) == 0, "%s comes back with other bytes", path);
     free(bytes[0]);
     free(bytes[1]);
@@ -175,6 +176,6 @@ Test(golden, saving_again_gives_the_same_bytes)
     snprintf(copy_path, sizeof copy_path, "%s/again.safetensors", folder);
     for_files(save_again);
     cr_assert_geq(n_compared, sizeof(nf_real) == sizeof(float) ? 8 : 50);
-    cr_assert_eq(n_renamed, 1);
+    cr_assert_eq(n_renamed, sizeof(nf_real) == sizeof(float) ? 1 : 2);
     temp_remove(folder);
 }

@@ -164,6 +164,9 @@ Test(actnorm, the_layer_of_older_files_is_an_affine_flow)
         nf_model *m = nf_model_of_object(nf_rebuild(then[turned], NULL), &(nf_model_options){.n_init = N, .init_x = x});
         cr_assert_not_null(m, "%s", nf_error_message());
         cr_assert_eq(nf_model_shape(m)->n_state, 0);
+        char *text = nf_describe(nf_model_object(m)); /* says so itself */
+        cr_assert_not_null(strstr(text, "\"relative\": false"), "%s", text);
+        nf_text_free(text);
         nf_flow *affine = nf_affine(DIM);
         nf_model *same =
             nf_model_of_flow(turned ? nf_invert(affine) : affine, &(nf_model_options){.theta = nf_model_theta(m)});

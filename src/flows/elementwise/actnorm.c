@@ -12,7 +12,8 @@
    S = 0, it is only centred: to divide by it would magnify rounding, or give infinities. Without a batch M = S = 0, and
    the flow starts as the identity. state: M [dim], S [dim], and 1 if the data are on the base's side, else 0.
 
-   Older model files have no field "relative": their layer has no state and is the affine flow alone. */
+   Older model files have no field "relative": their layer has no state and is the affine flow alone. Saved again, and as
+   text, it says "relative": false. */
 #include "flows/elementwise/affine.h"
 #include "flows/compose.h"
 #include "flows/moments.h"
@@ -138,7 +139,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 static nf_status describe(const nf_object *o, nf_writer *w)
 {
-    return is_relative(o) ? nf_write_bool(w, "relative", true) : NF_OK;
+    return nf_write_bool(w, "relative", is_relative(o));
 }
 
 static nf_flow *make(size_t dim, bool relative)
