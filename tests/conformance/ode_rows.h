@@ -11,6 +11,12 @@ static inline nf_net *build_field(size_t dim, size_t n_ctx, nf_activation unit)
                   &(nf_mlp_options){.hidden = width, .n_hidden = 1, .activation = unit, .last_scale = 0.7});
 }
 
+static inline nf_net *build_squash(size_t dim, size_t n_ctx)
+{
+    static const size_t width[] = {5};
+    return nf_squash_mlp(dim + 1, dim, n_ctx, &(nf_mlp_options){.hidden = width, .n_hidden = 1});
+}
+
 /* build_continuous_<name>, with options. */
 #define CONTINUOUS(name, net, ...)                                                                                   \
     static inline nf_flow *build_continuous_##name(size_t dim, size_t n_ctx)                                         \
@@ -18,8 +24,8 @@ static inline nf_net *build_field(size_t dim, size_t n_ctx, nf_activation unit)
         return nf_continuous(net, &(nf_continuous_options){.rtol = 1e-11, .atol = 1e-11, .end = 0.25, __VA_ARGS__}); \
     }
 CONTINUOUS(steps, build_field(dim, n_ctx, NF_TANH), .solver = NF_DOPRI5)
-CONTINUOUS(adjoint, build_field(dim, n_ctx, NF_SOFTPLUS), .gradient = NF_ADJOINT)
-CONTINUOUS(rk4, build_field(dim, n_ctx, NF_SWISH), .solver = NF_RK4, .steps = 24)
+CONTINUOUS(adjoint, build_squash(dim, n_ctx), .gradient = NF_ADJOINT)
+CONTINUOUS(rk4, build_field(dim, n_ctx, NF_SWISH), .solver = NF_RK4, .steps = 64)
 #undef CONTINUOUS
 
 #define ODE_ROWS                                                                   \

@@ -88,11 +88,8 @@ nf_status nfi_adjoint(const nf_object *o, nf_direction d, const nf_pass *p, cons
         memcpy(u + size, y, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, NULL);
     }
-    if (status == NF_OK) {
-        memcpy(gx, u, size * sizeof *gx);
-        for (size_t i = 0; i < size; i++)
-            gx[i] = i % p->ld < p->n ? gx[i] : 0;
-    }
+    if (status == NF_OK)
+        memcpy(gx, u, size * sizeof *gx);          /* in the padding it is gy: 0 */
     if (status == NF_OK && ode.failed && g->theta) /* what is added up lacks these samples: a step must not use it */
         g->theta[0] = (nf_real)NAN;
     nf_arena_rewind(p->scratch, mark);
