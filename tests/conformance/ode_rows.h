@@ -25,7 +25,7 @@ static inline nf_net *build_squash(size_t dim, size_t n_ctx)
     }
 CONTINUOUS(steps, build_field(dim, n_ctx, NF_TANH), .solver = NF_DOPRI5)
 CONTINUOUS(adjoint, build_squash(dim, n_ctx), .gradient = NF_ADJOINT)
-CONTINUOUS(rk4, build_field(dim, n_ctx, NF_SWISH), .solver = NF_RK4, .steps = 64)
+CONTINUOUS(rk4, build_field(dim, n_ctx, NF_SWISH), .solver = NF_RK4, .steps = 48)
 #undef CONTINUOUS
 
 #define ODE_ROWS                                                                   \
