@@ -196,12 +196,13 @@ Test(ode, errors_fall_at_the_order_of_the_solver)
                                                 &steps);
             if (solver != NF_RK4)
                 cr_assert(error < 100 * tolerance, "solver %d: error %g at %g", solver, error, tolerance);
-            if (k > (solver == NF_RK4 ? 1 : 0) && is_double) {
+            if (k == 3) {
                 const double slope = log(before / error) / log(steps / steps_before);
                 cr_assert(slope > order[solver] - 0.7 && slope < order[solver] + 1.3,
                           "solver %d: order %g (error %g in %g steps)", solver, slope, error, steps);
             }
-            before = error, steps_before = steps;
+            if (k == (solver == NF_RK4 ? 1 : 0))
+                before = error, steps_before = steps;
         }
     }
 }
@@ -406,7 +407,7 @@ Test(ode, a_stiff_field)
     cr_assert_eq(nf_transform(m, ws, NULL, NF_FORWARD, 1, x, NULL, y, l), NF_OK);
     cr_assert(nf_workspace_failed(ws) == 1 && isnan(y[0]) && isnan(l[0]));
     const nf_ode_counts counts = nf_ode_count(nf_model_object(m));
-    cr_assert(counts.evaluations <= 2 + 6 * 100 && counts.evaluations > 100 && counts.failed == 1);
+    cr_assert(counts.evaluations == 2 + 6 * 100 && counts.failed == 1);
     nf_workspace_free(ws);
     nf_model_free(m);
 }
@@ -452,6 +453,38 @@ Test(ode, training)
     nf_flow_free(flow);
 }
 
+/* The recipe is its parts, starts near the identity, and becomes what it is fitted to. */
+Test(ode, ffjord)
+{
+    enum { N = 600 };
+    const size_t hidden[] = {16, 16};
+    const nf_recipe_options o = {.n_layers = 2, .hidden = hidden, .n_hidden = 2, .mixing = NF_MIX_LU};
+    nf_flow *flow = nf_ffjord(2, &o);
+    cr_assert_not_null(flow, "%s", nf_error_message());
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), flow), &(nf_model_options){.seed = 2});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    nf_real *x = normals(5, 2 * N, 1), *y = reals(2 * N);
+    double l[N], before, after;
+    transform(m, NF_FORWARD, 0, N, x, NULL, y, l);
+    for (size_t i = 0; i < 2 * N; i++)
+        cr_assert_float_eq(x[i], y[i], 0.3);
+    for (size_t i = 0; i < N; i++) /* a crescent */
+        y[2 * i + 1] = (nf_real)(0.3 * (double)x[2 * i + 1] + pow((double)x[2 * i], 2) - 1);
+    for (size_t i = 0; i < N; i++)
+        y[2 * i] = x[2 * i];
+    nf_objective *ml = nf_maximum_likelihood(m, &(nf_data){.n = N, .dim = 2, .x = y}, NULL);
+    nf_step_report r;
+    cr_assert_eq(nf_objective_value(ml, NULL, 1, 0, &r), NF_OK);
+    before = r.loss;
+    cr_assert_eq(nf_fit(ml, &(nf_fit_options){.steps = 60, .rate = 0.02}, NULL), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nf_objective_value(ml, NULL, 1, 0, &r), NF_OK);
+    after = r.loss;
+    cr_assert(after < before - 0.7, "the loss was %g and is %g", before, after);
+    nf_objective_free(ml);
+    nf_model_free(m);
+    free(x), free(y);
+}
+
 /* ---- refusals ---- */
 
 Test(ode, refusals)
@@ -482,6 +515,21 @@ Test(ode, refusals)
     expect(nf_error_status(), NF_EARG, "nf_squash_mlp: `in` is 0");
     cr_assert_null(nf_squash_mlp(3, 2, 0, &(nf_mlp_options){.dropout = 0.5}));
     expect(nf_error_status(), NF_EARG, "dropout");
+    const struct {
+        nf_recipe_options o;
+        const char *words;
+    } of_recipe[] = {
+        {{.parallel = NF_PARALLEL_FORWARD}, "nf_ffjord: `parallel`"},
+        {{.mixing = NF_MIX_REVERSE}, "nf_ffjord: `mixing`"},
+        {{.mixing = NF_MIX_PERMUTE}, "nf_ffjord: `mixing`"},
+        {{.n_blocks = 2}, "nf_ffjord: `n_blocks`"},
+        {{.dropout = 0.5}, "nf_ffjord: `dropout`"},
+        {{.spline = &(nf_spline_options){.bins = 4}}, "its layers are continuous"},
+        {{.ode = &(nf_continuous_options){.end = -1}}, "nf_continuous: `end`"},
+    };
+    for (size_t i = 0; i < sizeof of_recipe / sizeof *of_recipe; i++)
+        no_flow(nf_ffjord(2, &of_recipe[i].o), NF_EARG, of_recipe[i].words);
+    no_flow(nf_maf(2, &(nf_recipe_options){.ode = &(nf_continuous_options){.end = 2}}), NF_EARG, "nf_maf: `ode`");
     const nf_ode_counts none = nf_ode_count(NULL);
     cr_assert(none.solves == 0 && none.evaluations == 0);
 }

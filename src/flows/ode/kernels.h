@@ -29,7 +29,7 @@ enum {
 
 typedef struct nfi_ode_law {
     nf_real to, length;   /* where t ends; with its sign, how far away it was at first */
-    nf_real order, least; /* of the method; the shortest step */
+    nf_real order, least; /* of the method; the shortest step, in units of t (but of at least length / 1024) */
 } nfi_ode_law;
 
 /* Hairer, Norsett & Wanner 1993, II.4. From the squares of the norms of z and f: the length of a trial step. Then with

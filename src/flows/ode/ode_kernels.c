@@ -91,6 +91,7 @@ nf_real nfi_ode_control(size_t ld, const nfi_ode_law *law, const nf_real *square
     nf_real *step = work + NFI_ODE_STEP * ld, *taken = work + NFI_ODE_TAKEN * ld;
     nf_real *before = work + NFI_ODE_BEFORE * ld, *most = work + NFI_ODE_MOST * ld;
     nf_real *active = work + NFI_ODE_ACTIVE * ld, *failed = work + NFI_ODE_FAILED * ld;
+    const nf_real shortest = nfi_abs(law->length) / 1024;
     const nf_real beta = NF_R(0.2) / law->order, alpha = 1 / law->order - NF_R(0.75) * beta;
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
@@ -102,8 +103,9 @@ nf_real nfi_ode_control(size_t ld, const nfi_ode_law *law, const nf_real *square
         grow = grow < NF_R(0.2) ? NF_R(0.2) : grow;
         shrink = (shrink < NF_R(0.2)) & finite ? NF_R(0.2) : shrink;
         const nf_real want = step[s] * (good ? grow : shrink), left = law->to - (good ? t_next[s] : t[s]);
+        const nf_real here = nfi_abs(t[s]), least = law->least * (here > shortest ? here : shortest);
         const bool reaches = NF_R(1.01) * nfi_abs(want) >= nfi_abs(left), done = !(nfi_abs(left) > 0);
-        const bool fails = works & !done & !reaches & !(nfi_abs(want) >= law->least), goes_on = works & !done & !fails;
+        const bool fails = works & !done & !reaches & !(nfi_abs(want) >= least), goes_on = works & !done & !fails;
         taken[s] = good ? step[s] : 0;
         step[s] = !goes_on ? 0 : reaches ? left : want;
         before[s] = !good ? before[s] : error > NF_R(-9.210340371976182) ? error : NF_R(-9.210340371976182);

@@ -30,11 +30,7 @@ static bool begin(const nfi_ode *o, arrays *w)
     w->l_next = nf_arena_reals(a, 1, ld);
     w->norm = nf_arena_reals(a, 3, ld);
     w->work = nf_arena_reals(a, NFI_ODE_ROWS, ld);
-    const nf_real length = o->to - o->from;
-    w->law = (nfi_ode_law){.to = o->to,
-                           .length = length,
-                           .order = o->rule->order,
-                           .least = 4 * NFI_EPSILON * (nf_real)fabs((double)length)};
+    w->law = (nfi_ode_law){.to = o->to, .length = o->to - o->from, .order = o->rule->order, .least = 4 * NFI_EPSILON};
     return w->points && w->k && w->next && w->error && w->l_next && w->norm && w->work;
 }
 
