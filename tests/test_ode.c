@@ -207,6 +207,35 @@ Test(ode, errors_fall_at_the_order_of_the_solver)
     }
 }
 
+/* dz/dt = tanh(200 (t - c)), with 200 c in the context: steps that grew where nothing happens are rejected at t = c,
+   by each sample at its own c, and the derivative at their start is kept. z moves by 1 - 2 c to rounding. */
+Test(ode, rejected_steps)
+{
+    enum { N = 3 };
+    const nf_mlp_options net = {.hidden = (const size_t[]){1}, .n_hidden = 1, .activation = NF_TANH};
+    const nf_real numbers[] = {0, 200, -1, 0, 1, 0}, x[N] = {NF_R(0.7), NF_R(-1.2), 0}, ctx[N] = {120, 70, 93};
+    const double tolerance = is_double ? 1e-7 : 1e-5;
+    for (int solver = NF_DOPRI5; solver <= NF_BOSH3; solver++) {
+        nf_model *m =
+            model_of(nf_mlp(2, 1, 1, &net),
+                     &(nf_continuous_options){
+                         .solver = (nf_solver)solver, .rtol = tolerance, .atol = tolerance, .max_steps = 10000});
+        memcpy(nf_model_theta(m), numbers, sizeof numbers);
+        cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+        nf_real y[N];
+        double log_det[N];
+        transform(m, NF_FORWARD, 0, 1, x, ctx, y, log_det);
+        const nf_ode_counts alone = nf_ode_count(nf_model_object(m));
+        cr_assert(alone.rejected > 1 && alone.steps > alone.rejected);
+        transform(m, NF_FORWARD, 0, N, x, ctx, y, log_det);
+        for (size_t i = 0; i < N; i++) {
+            near((double)y[i], (double)x[i] + 1 - (double)ctx[i] / 100, 10 * tolerance, "y", i);
+            cr_assert_float_eq(log_det[i], 0, tolerance);
+        }
+        nf_model_free(m);
+    }
+}
+
 /* ---- a flow with everything: swish units, context ---- */
 
 enum { DIM = 3, CTX = 2 };
