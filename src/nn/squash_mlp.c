@@ -20,9 +20,8 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
         map.step++;
         nfi_dense_init(&l.gate, m->options.init, NF_SIGMOID, l.gate.out, 1, &map, theta + l.gate_at);
         map.step++;
-        /* The shift has no bias: what would be written there begins the next layer, which comes afterwards. */
-        nfi_dense shift = l.shift;
-        nfi_dense_init(&shift, m->options.init == NF_INIT_TORCH ? NF_INIT_LECUN : m->options.init, unit, l.shift.out,
+        /* The shift has no biases, which NF_INIT_TORCH would write. */
+        nfi_dense_init(&l.shift, m->options.init == NF_INIT_TORCH ? NF_INIT_LECUN : m->options.init, unit, l.shift.out,
                        factor, &map, theta + l.shift_at);
         map.step++;
         if (nfi_keeps_argument(unit))

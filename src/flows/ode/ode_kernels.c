@@ -32,7 +32,8 @@ void nfi_ode_time(size_t ld, nf_real c, nf_real to, const nf_real *h, const nf_r
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nf_real there = t[s] + c * h[s];
-        out[s] = whole & (nfi_abs(h[s]) >= nfi_abs(to - t[s])) ? to : there;
+        const bool ends = whole & (nfi_abs(h[s]) >= nfi_abs(to - t[s]));
+        out[s] = ends ? to : there;
     }
 }
 
@@ -101,7 +102,7 @@ nf_real nfi_ode_control(size_t ld, const nfi_ode_law *law, const nf_real *square
         nf_real shrink = finite ? NF_R(0.9) * nfi_exp(-error / law->order) : NF_R(0.1);
         grow = grow > most[s] ? most[s] : grow;
         grow = grow < NF_R(0.2) ? NF_R(0.2) : grow;
-        shrink = (shrink < NF_R(0.2)) & finite ? NF_R(0.2) : shrink;
+        shrink = ((shrink < NF_R(0.2)) & finite) ? NF_R(0.2) : shrink;
         const nf_real want = step[s] * (good ? grow : shrink), left = law->to - (good ? t_next[s] : t[s]);
         const nf_real here = nfi_abs(t[s]), least = law->least * (here > shortest ? here : shortest);
         const bool reaches = NF_R(1.01) * nfi_abs(want) >= nfi_abs(left), done = !(nfi_abs(left) > 0);
