@@ -16,7 +16,7 @@
 #include <nflow/nflow.h>
 
 enum { BATCH = 400, START_STEPS = 4000, JUDGING_DRAWS = 20000, MAX_LENGTH = 1000, FEW = 4 };
-enum { PLANAR, RADIAL, NICE, REALNVP, IAF, MAF, NSF_COUPLING, NSF_AUTOREGRESSIVE };
+enum { PLANAR, RADIAL, NICE, REALNVP, IAF, MAF, NSF_COUPLING, NSF_AUTOREGRESSIVE, FFJORD };
 
 /* A kind of layer: one that stands alone, or a recipe's, with perceptrons. */
 typedef struct kind {
@@ -24,6 +24,7 @@ typedef struct kind {
     nf_flow *(*alone)(size_t dim);
     nf_flow *(*recipe)(size_t dim, const nf_recipe_options *options);
     bool bounded, spline; /* other scales than the recipe's; splines in a box that holds all of p */
+    bool smooth;          /* units without kinks in the second derivative */
     nf_parallel parallel;
     cli_sizes lengths; /* by default */
 } kind;
@@ -40,6 +41,7 @@ static const kind kinds[] = {
                             .spline = true,
                             .parallel = NF_PARALLEL_FORWARD,
                             .lengths = {1, {4}}},
+    [FFJORD] = {.name = "ffjord", .recipe = nf_ffjord, .smooth = true, .lengths = {1, {1}}},
 };
 
 static size_t which = N_ENERGIES, flow = PLANAR, n_seeds = 1, steps, starts, draws = 1000000, threads = 1;
@@ -51,7 +53,8 @@ static bool beside; /* planar flows, then NICE, as in the paper's figure 3 */
 static const char *json_path, *png_path;
 static const cli_option options[] = {
     {"energy", "U1|U2|U3|U4|all", "what to fit", .choice = &which},
-    {"flow", "planar|radial|nice|realnvp|iaf|maf|nsf-coupling|nsf-autoregressive", "kind of layer", .choice = &flow},
+    {"flow", "planar|radial|nice|realnvp|iaf|maf|nsf-coupling|nsf-autoregressive|ffjord", "kind of layer",
+     .choice = &flow},
     {"length", "K,...", "layers, several lengths one after another; by kind, see docs/energies.md", .sizes = &lengths,
      .max = MAX_LENGTH},
     {"hidden", "N,...", "hidden layers of the nets that kinds from nice on have", .sizes = &hidden, .min = 1,
@@ -100,7 +103,7 @@ static nf_flow *new_flow(const kind *k, size_t length)
         nf_recipe_options o = {.n_layers = length,
                                .hidden = hidden.value,
                                .n_hidden = hidden.n,
-                               .activation = NF_ELU,
+                               .activation = k->smooth ? NF_TANH : NF_ELU,
                                .parallel = k->parallel,
                                .seed = first_seed};
         if (k->bounded) /* IAF's gate only shrinks, MAF's free scales may overflow */

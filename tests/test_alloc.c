@@ -296,6 +296,19 @@ static nf_status layers(void)
 
 static const size_t widths[] = {3, 4};
 
+static nf_flow *continuous_flow(nf_ode_gradient gradient)
+{
+    return nf_continuous(
+        nf_squash_mlp(4, 3, 2, &(nf_mlp_options){.hidden = widths, .n_hidden = 1, .activation = NF_SWISH}),
+        &(nf_continuous_options){.rtol = 0.5, .atol = 0.5, .gradient = gradient});
+}
+
+static nf_status continuous(void)
+{
+    const nf_status status = trained_both_ways(continuous_flow(NF_THROUGH_STEPS));
+    return status == NF_OK ? trained_both_ways(continuous_flow(NF_ADJOINT)) : status;
+}
+
 static nf_status autoregressive(nf_direction parallel, nf_flow *transform, size_t n_ctx, const nf_masked_options *net)
 {
     size_t n = transform ? nf_flow_shape(transform)->n_params : 1;
@@ -486,6 +499,7 @@ EACH(autoregressive_inverse)
 EACH(residual_autoregressive_forward)
 EACH(residual_autoregressive_inverse)
 EACH(couplings)
+EACH(continuous)
 EACH(likelihood)
 EACH(save_and_load)
 EACH(constraints)

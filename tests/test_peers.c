@@ -97,9 +97,11 @@ static nf_net *plain_net(const json_t *spec, size_t in, size_t out, size_t n_ctx
         nf_residual_mlp_options options = {.width = size_of(spec, "width"), .n_blocks = size_of(spec, "blocks")};
         return nf_residual_mlp(in, out, n_ctx, &options);
     }
-    cr_assert_str_eq(text_of(spec, "kind"), "mlp");
     size_t hidden[MOST];
     nf_mlp_options options = {.hidden = hidden, .n_hidden = sizes_of(spec, "hidden", hidden)};
+    if (strcmp(text_of(spec, "kind"), "squash") == 0)
+        return nf_squash_mlp(in, out, n_ctx, &options);
+    cr_assert_str_eq(text_of(spec, "kind"), "mlp");
     if (strcmp(text_of(spec, "activation"), "leaky_relu") == 0)
         options.activation = NF_LEAKY_RELU;
     if (strcmp(text_of(spec, "activation"), "tanh") == 0)
@@ -157,6 +159,9 @@ static nf_flow *layer_of(const json_t *layer, size_t dim, size_t n_ctx, turned t
         f = nf_monotone_net(
             dim, plain_net(json_object_get(layer, "net"), 1, 1, n_ctx / dim - 1),
             &(nf_monotone_net_options){.nodes = size_of(layer, "nodes"), .min_slope = number_of(layer, "min_slope")});
+    else if (strcmp(kind, "continuous") == 0)
+        f = nf_continuous(plain_net(json_object_get(layer, "net"), dim + 1, dim, n_ctx),
+                          &(nf_continuous_options){.rtol = 1e-12, .atol = 1e-12});
     else if (strcmp(kind, "spline") == 0 || strcmp(kind, "sos_polynomial") == 0)
         f = transform_of(json_object_get(layer, "transform"), dim);
     else if (strcmp(kind, "coupling") == 0)
@@ -278,6 +283,12 @@ Test(peers, monotone_transforms)
 {
     check("sos_polynomial-zuko", 10); /* zuko's inverse is bisected to 1e-13 */
     check("monotone_net-zuko", 10);   /* and its log-det is that of the integral, not of the sum */
+}
+
+Test(peers, ffjord)
+{
+    check("ffjord-torchdiffeq", 50); /* both solve to 1e-12 a step */
+    check("ffjord_concat-torchdiffeq", 50);
 }
 
 Test(peers, realnvp)

@@ -24,6 +24,7 @@ typedef enum subject_kind {
     RESIDUAL_NET,
     MASKED,
     MASKED_RESIDUAL,
+    SQUASH,
     AFFINE, /* no hidden layers, here and below */
     ONE_LAYER,
     MASKED_AFFINE,
@@ -31,13 +32,15 @@ typedef enum subject_kind {
     N_SUBJECTS
 } subject_kind;
 static const char *const subject_names[N_SUBJECTS] = {
-    "mlp",    "gated mlp", "maxout mlp",    "residual mlp",        "masked net", "residual masked net",
-    "affine", "one layer", "masked affine", "no features of input"};
+    "mlp",           "gated mlp", "maxout mlp", "residual mlp",  "masked net",          "residual masked net",
+    "gated by time", "affine",    "one layer",  "masked affine", "no features of input"};
 
 /* Kinds of hidden units that a net is tested with. */
 static int n_units(subject_kind kind)
 {
-    return kind == PERCEPTRON || kind == RESIDUAL_NET || kind == MASKED || kind == MASKED_RESIDUAL ? N_ACTIVATIONS : 1;
+    return kind == PERCEPTRON || kind == RESIDUAL_NET || kind == MASKED || kind == MASKED_RESIDUAL || kind == SQUASH
+               ? N_ACTIVATIONS
+               : 1;
 }
 
 static nf_net *masked_net(size_t n_hidden, size_t n_blocks, size_t n_ctx, nf_activation unit, double dropout)
@@ -66,6 +69,11 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
         return masked_net(2, 0, n_ctx, unit, dropout);
     case MASKED_RESIDUAL:
         return masked_net(1, 2, n_ctx, unit, dropout);
+    case SQUASH:
+        return nf_squash_mlp(
+            5, 3, n_ctx,
+            &(nf_mlp_options){
+                .hidden = (const size_t[]){7, 4}, .n_hidden = 2, .activation = unit, .output = NF_SOFTPLUS});
     case AFFINE:
         return nf_mlp(5, 3, n_ctx, NULL);
     case ONE_LAYER:

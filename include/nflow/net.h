@@ -224,6 +224,22 @@ typedef struct nf_residual_mlp_options {
  */
 NF_API nf_net *nf_residual_mlp(size_t in, size_t out, size_t n_ctx, const nf_residual_mlp_options *options);
 
+/**
+ * An MLP for continuous flows, gated by the time ("concatsquash" in the code of FFJORD, Grathwohl et al. 2019). With
+ * c = (t, context), each layer is
+ *
+ *     h' = f((W h + b) * sigmoid(G c + a) + U c).
+ *
+ * @param in   features of x, of which the last one is the time t; >= 1. The other ones enter the first layer
+ * @param out, n_ctx as in nf_mlp
+ * @param options as those of nf_mlp, but `activation` is tanh by default, and `dropout` must be 0. NULL: an affine map
+ * that is gated
+ * Parameters, layer by layer: W, b as in nf_mlp; G [out x (1 + n_ctx)], a [out]; U [out x (1 + n_ctx)]; then, of hidden
+ * layers with NF_SWISH or NF_LIPSWISH, beta.
+ * @return NULL on NF_EARG, NF_ENOMEM.
+ */
+NF_API nf_net *nf_squash_mlp(size_t in, size_t out, size_t n_ctx, const nf_mlp_options *options);
+
 /** Options of nf_masked_net; zero means the default. */
 typedef struct nf_masked_options {
     const size_t *hidden;     /**< [n_hidden] widths of the hidden layers; copied */

@@ -19,6 +19,7 @@
 #include <nflow/elementwise.h>
 #include <nflow/linear.h>
 #include <nflow/residual.h>
+#include <nflow/ode.h>
 #include <nflow/recipes.h>
 #include <nflow/constraints.h>
 #include <nflow/dist.h>

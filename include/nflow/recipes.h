@@ -10,6 +10,7 @@
 #define NFLOW_RECIPES_H
 #include <nflow/combine.h>
 #include <nflow/elementwise.h>
+#include <nflow/ode.h>
 NF_BEGIN_DECLS
 
 /** What is done between two layers, so that a dimension does not have the same role in all layers. */
@@ -42,6 +43,7 @@ typedef enum nf_parallel {
  * | nf_iaf                   |      8 | 2 x 320 |        | ELU   | reverse | forward  | gated, sigmoid(a + 2)      |
  * | nf_nsf_coupling          |     10 | 256     |      2 | ReLU  | LU      |          | spline, 8 bins in [-3, 3]  |
  * | nf_nsf_autoregressive    |     10 | 256     |      2 | ReLU  | LU      | inverse  | spline, 8 bins in [-3, 3]  |
+ * | nf_ffjord                |      1 | 3 x 64  |        | tanh  | none    |          | continuous                 |
  *
  * u is ln 1000, so the scales of nf_made and nf_maf are between 1/1000 and 1000. The papers have exp(a) instead, which
  * overflows to infinity already in some draws of an untrained flow. To get exp(a), set `scale` to
@@ -62,6 +64,7 @@ typedef struct nf_recipe_options {
     const nf_scaled_affine_options *scale; /**< of nf_realnvp, nf_made, nf_maf and nf_iaf */
     const nf_spline_options *spline;       /**< of the nf_nsf recipes. With free_ends the flow maps the cube of the box
                                               onto itself: `mixing` is by default NF_MIX_PERMUTE, and not NF_MIX_LU */
+    const nf_continuous_options *ode;      /**< of nf_ffjord; NULL: the defaults of nf_continuous() */
     nf_mixing mixing;                      /**< between layers */
     nf_parallel parallel;                  /**< of autoregressive recipes */
     uint64_t seed; /**< of permutations and random masks; initial weights come from the model's seed */
@@ -101,6 +104,12 @@ NF_API nf_flow *nf_iaf(size_t dim, const nf_recipe_options *options);
 NF_API nf_flow *nf_nsf_coupling(size_t dim, const nf_recipe_options *options);
 /** Neural spline flow, autoregressive (Durkan et al. 2019, RQ-NSF (AR)). */
 NF_API nf_flow *nf_nsf_autoregressive(size_t dim, const nf_recipe_options *options);
+/**
+ * FFJORD (Grathwohl et al. 2019): n_layers continuous flows (nf_continuous()), whose fields are nf_squash_mlp().
+ * Options that other recipes' layers have alone are refused: scale, spline, n_blocks, dropout, parallel, and of
+ * `mixing` all but NF_MIX_NONE and NF_MIX_LU.
+ */
+NF_API nf_flow *nf_ffjord(size_t dim, const nf_recipe_options *options);
 
 NF_END_DECLS
 #endif

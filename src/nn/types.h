@@ -4,6 +4,7 @@
 #include <nflow/net.h>
 
 extern const nf_net_type nfi_masked_net_type;
-extern const nf_net_type nfi_mlp_type, nfi_gated_mlp_type, nfi_maxout_mlp_type, nfi_residual_mlp_type;
+extern const nf_net_type nfi_mlp_type, nfi_gated_mlp_type, nfi_maxout_mlp_type, nfi_residual_mlp_type,
+    nfi_squash_mlp_type;
 
 #endif

@@ -43,6 +43,14 @@ static nf_object *make_residual_mlp(void)
         3, 2, 2, &(nf_residual_mlp_options){.width = 4, .activation = NF_ELU, .block_scale = 0.3, .dropout = 0.1}));
 }
 
+static nf_object *make_squash_mlp(void)
+{
+    return nf_net_object(nf_squash_mlp(
+        3, 2, 2,
+        &(nf_mlp_options){
+            .hidden = widths, .n_hidden = 2, .activation = NF_SWISH, .output = NF_TANH, .last_scale = 0.4}));
+}
+
 static nf_object *make_masked_net(void)
 {
     return nf_net_object(nf_masked_net(
@@ -101,6 +109,18 @@ static nf_object *make_every_sylvester(void)
                          nf_sylvester(4, &(nf_sylvester_options){.kind = NF_SYLVESTER_HOUSEHOLDER, .reflections = 3}),
                          nf_sylvester(4, &(nf_sylvester_options){.kind = NF_SYLVESTER_TRIANGULAR}),
                          nf_sylvester(4, &(nf_sylvester_options){.kind = NF_SYLVESTER_TRIANGULAR, .reversed = true})});
+}
+
+static nf_flow *continuous(nf_continuous_options options)
+{
+    return nf_continuous(perceptron(DIM + 1, DIM, 2, NF_TANH, NF_INIT_AUTO), &options);
+}
+
+static nf_object *make_continuous(void)
+{
+    return chain_of(3, (nf_flow *[]){continuous((nf_continuous_options){.rtol = 1e-6, .atol = 1e-7, .end = 0.75}),
+                                     continuous((nf_continuous_options){.solver = NF_BOSH3, .gradient = NF_ADJOINT}),
+                                     continuous((nf_continuous_options){.solver = NF_RK4, .steps = 7})});
 }
 
 /* A flow of one layer. */
@@ -190,6 +210,7 @@ RECIPE(maf, 2, .mixing = NF_MIX_PERMUTE)
 RECIPE(iaf, 2, .n_ctx = 1)
 RECIPE(nsf_coupling, 2, .n_blocks = 1)
 RECIPE(nsf_autoregressive, 2, .n_blocks = 1, .n_ctx = 1)
+RECIPE(ffjord, 1, .n_ctx = 1)
 
 /* ---- distributions and VAEs ---- */
 
@@ -312,6 +333,9 @@ static const golden corpus[] = {
     ROW(vae, true),
     ROW(gaussian_vae, false),
     ROW(batch_norm_decay, true),
+    ROW(squash_mlp, false),
+    ROW(continuous, true),
+    ROW(ffjord, false),
     ROW(conditional_mixture, true),
 };
 

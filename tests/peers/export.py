@@ -1,6 +1,6 @@
 """Writes the reference vectors beside this file: small flows of other packages, and what they compute.
 
-    python3 -m venv ~/nflow-peers && ~/nflow-peers/bin/pip install torch normflows zuko nflows flowjax
+    python3 -m venv ~/nflow-peers && ~/nflow-peers/bin/pip install torch normflows zuko nflows flowjax torchdiffeq
     ~/nflow-peers/bin/python tests/peers/export.py            (or with names of files to be written: spline-zuko)
 
 One JSON file a flow. Its layers are told as nflow builds them, from the base to the target, and `theta` is the whole
@@ -532,6 +532,60 @@ def zuko_monotone_net(dim, n_ctx):
                                                nodes=32, min_slope=MIN_SLOPE)], transform)
 
 
+class ConcatSquash(torch.nn.Module):
+    """A layer of the code of FFJORD (Grathwohl et al. 2019), whose gate and bias read the context as they read t."""
+
+    def __init__(self, inputs, outputs, n_ctx):
+        super().__init__()
+        self.value = torch.nn.Linear(inputs, outputs)
+        self.gate = torch.nn.Linear(1 + n_ctx, outputs)
+        self.shift = torch.nn.Linear(1 + n_ctx, outputs, bias=False)
+
+    def forward(self, h, c):
+        return self.value(h) * torch.sigmoid(self.gate(c)) + self.shift(c)
+
+    def theta(self):
+        return dense(self.value) + dense(self.gate) + [array(self.shift.weight).ravel()]
+
+
+def torchdiffeq_ffjord(dim, n_ctx, squash):
+    from torchdiffeq import odeint
+    if squash:
+        first, last = ConcatSquash(dim, 8, n_ctx), ConcatSquash(8, dim, n_ctx)
+        spec = {"kind": "squash", "hidden": [8]}
+    else:
+        first, last = torch.nn.Linear(dim + 1 + n_ctx, 8), torch.nn.Linear(8, dim)
+        spec = {"kind": "mlp", "hidden": [8], "activation": "tanh"}
+    randomise(first)
+    randomise(last)
+    theta = first.theta() + last.theta() if squash else mlp([first, last])
+
+    def field(z, c):
+        if squash:
+            return last(torch.tanh(first(z, c)), c)
+        return last(torch.tanh(first(torch.cat([z, c], dim=-1))))
+
+    def solve(x, ctx, times):
+        ctx = x.new_zeros(len(x), 0) if ctx is None else ctx
+
+        def derivatives(t, state):
+            c = torch.cat([t.expand(len(x), 1), ctx], dim=-1)
+            with torch.enable_grad():
+                z = state[0].detach().requires_grad_()
+                f = field(z, c)
+                trace = sum(torch.autograd.grad(f[:, i].sum(), z, retain_graph=True)[0][:, i] for i in range(dim))
+            return f.detach(), trace.detach()
+
+        z, l = odeint(derivatives, (x, x.new_zeros(len(x))), torch.tensor(times), rtol=1e-12, atol=1e-12, method="dopri5")
+        return z[-1], l[-1]
+
+    def log_prob(x, ctx):
+        z, l = solve(x, ctx, [1.0, 0.0])
+        return torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1) + l
+
+    return [layer("continuous", theta, net=spec)], log_prob, lambda z, ctx: solve(z, ctx, [0.0, 1.0])[0]
+
+
 def flowjax_planar(dim, n_ctx):
     """FlowJAX bounds w.u another way than the paper: handed over is the u that gives the same u^."""
     import jax
@@ -563,6 +617,8 @@ FLOWS = [  # package, family, dim, n_ctx, builder
     ("zuko", "spline", 3, 0, zuko_spline),
     ("zuko", "sos_polynomial", 3, 0, zuko_sos_polynomial),
     ("zuko", "monotone_net", 2, 6, zuko_monotone_net),
+    ("torchdiffeq", "ffjord", 3, 2, lambda d, c: torchdiffeq_ffjord(d, c, True)),
+    ("torchdiffeq", "ffjord_concat", 2, 0, lambda d, c: torchdiffeq_ffjord(d, c, False)),
     ("nflows", "realnvp", 5, 2, nflows_realnvp),
     ("zuko", "realnvp", 6, 3, zuko_realnvp),
     ("normflows", "realnvp", 4, 0, normflows_realnvp),

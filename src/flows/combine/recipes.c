@@ -5,8 +5,9 @@
        [mixing_0,] layer_0, [mixing_1,] layer_1, ..., layer_(K-1) [, mixing_K].
 
    NICE has its diagonal scaling before layer_0. Only NF_MIX_LU puts flows between the layers: reversed or random orders
-   belong to the autoregressive layers themselves, random masks to the couplings. */
+   belong to the autoregressive layers themselves, random masks to the couplings. FFJORD's layers are continuous. */
 #include <nflow/linear.h>
+#include <nflow/ode.h>
 #include <nflow/recipes.h>
 #include "base/memory.h"
 #include "flows/types.h"
@@ -19,6 +20,7 @@ typedef struct recipe {
     nf_option_table options; /* its defaults are `paper` */
     mask_fn *mask;           /* the mask of a coupling; NULL: the layers are autoregressive */
     bool scaling;            /* whether there is the diagonal scaling of NICE */
+    bool continuous;         /* the layers are continuous flows */
     nf_recipe_options paper;
 } recipe;
 
@@ -42,7 +44,7 @@ static const nf_option options_of_all[] = {
 };
 
 static const size_t nice_hidden[] = {1000, 1000, 1000, 1000, 1000}, made_hidden[] = {500}, nvp_hidden[] = {256, 256},
-                    maf_hidden[] = {512, 512}, iaf_hidden[] = {320, 320};
+                    maf_hidden[] = {512, 512}, iaf_hidden[] = {320, 320}, ode_hidden[] = {64, 64, 64};
 /* The papers' MADE and MAF scale by exp(a). The next dimension of a draw is scaled by what a net makes of the
    dimensions before, and so in each layer. Of an untrained MAF (10 dimensions, last_scale 0.25) some in a hundred
    draws overflow. The scale exp(u tanh(a / u)) with u = ln 1000 keeps each factor between 1/1000 and 1000. With it
@@ -71,6 +73,15 @@ RECIPE(nsf_coupling, nf_mask_alternating, false, NF_RELU, .n_layers = 10, .hidde
        .n_blocks = 2, .spline = &spline, .mixing = NF_MIX_LU);
 RECIPE(nsf_autoregressive, NULL, false, NF_RELU, .n_layers = 10, .hidden = nvp_hidden, .n_hidden = 1, .n_blocks = 2,
        .spline = &spline, .mixing = NF_MIX_LU, .parallel = NF_PARALLEL_INVERSE);
+/* FFJORD's toy models: one continuous flow, whose net is gated by the time. */
+static const recipe ffjord = {.options = NF_OPTION_TABLE("nf_ffjord", nf_recipe_options, options_of_all, &ffjord.paper),
+                              .continuous = true,
+                              .paper = {.activation = NF_TANH,
+                                        .last_scale = 0.01,
+                                        .n_layers = 1,
+                                        .hidden = ode_hidden,
+                                        .n_hidden = 3,
+                                        .mixing = NF_MIX_NONE}};
 
 /* ---- options ---- */
 
@@ -109,15 +120,31 @@ static nf_status check_transform(const char *who, const nf_recipe_options *q)
     return nf_error(nf_error_status(), "%s: `%s`: %s", who, q->spline ? "spline" : "scale", why);
 }
 
+static nf_status check_continuous(const char *who, const nf_recipe_options *given, const nf_recipe_options *q)
+{
+    if (q->n_blocks || q->dropout > 0)
+        return nf_error(NF_EARG, "%s: `%s` is given, but the net of a continuous flow has none", who,
+                        q->n_blocks ? "n_blocks" : "dropout");
+    if (given->parallel || (q->mixing != NF_MIX_NONE && q->mixing != NF_MIX_LU))
+        return nf_error(NF_EARG, "%s: `%s` is given, but continuous flows have no order", who,
+                        given->parallel ? "parallel" : "mixing");
+    return NF_OK;
+}
+
 static nf_status check(const recipe *r, const nf_recipe_options *given, const nf_recipe_options *q)
 {
     const char *who = r->options.function;
     const bool stray_scale = q->scale && !r->paper.scale, stray_spline = q->spline && !r->paper.spline;
     if (stray_scale || stray_spline)
         return nf_error(NF_EARG, "%s: `%s` is given, but its layers are %s", who, stray_scale ? "scale" : "spline",
-                        r->paper.spline  ? "splines"
-                        : r->paper.scale ? "affine"
-                                         : "shifts");
+                        r->continuous     ? "continuous"
+                        : r->paper.spline ? "splines"
+                        : r->paper.scale  ? "affine"
+                                          : "shifts");
+    if (r->continuous)
+        return check_continuous(who, given, q);
+    if (q->ode)
+        return nf_error(NF_EARG, "%s: `ode` is given, but its layers are not continuous", who);
     if (r->mask && q->mixing == NF_MIX_REVERSE)
         return nf_error(NF_EARG, "%s: `mixing` is NF_MIX_REVERSE, but couplings have no order", who);
     if (r->mask && given->parallel)
@@ -193,6 +220,18 @@ static nf_flow *autoregressive(const nf_recipe_options *q, size_t dim, size_t k)
     return f;
 }
 
+static nf_flow *continuous(const nf_recipe_options *q, size_t dim)
+{
+    const nf_mlp_options net = {
+        .hidden = q->hidden, .n_hidden = q->n_hidden, .activation = q->activation, .last_scale = q->last_scale};
+    return nf_continuous(nf_squash_mlp(dim + 1, dim, q->n_ctx, &net), q->ode);
+}
+
+static nf_flow *layer(const recipe *r, const nf_recipe_options *q, size_t dim, size_t k)
+{
+    return r->continuous ? continuous(q, dim) : r->mask ? coupling(r, q, dim, k) : autoregressive(q, dim, k);
+}
+
 /* The k-th permutation; the last one undoes the others. rows [dim]: for each present feature, which feature of the
    first layer's input it is. */
 static nf_flow *permutation(const nf_recipe_options *q, size_t dim, size_t k, size_t *rows)
@@ -248,7 +287,7 @@ static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *give
                 whole = whole && (f[n++] = nf_lu_linear(dim, NF_LU_IDENTITY)) != NULL;
             }
             if (k < q.n_layers && whole)
-                whole = (f[n++] = r->mask ? coupling(r, &q, dim, k) : autoregressive(&q, dim, k)) != NULL;
+                whole = (f[n++] = layer(r, &q, dim, k)) != NULL;
         }
         chain = nf_chain(f, n);
     }
@@ -259,7 +298,8 @@ static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *give
 
 const nf_option_table *nfi_recipe_options(size_t i)
 {
-    static const recipe *const all[] = {&nice, &realnvp, &made, &maf, &iaf, &nsf_coupling, &nsf_autoregressive};
+    static const recipe *const all[] = {&nice,  &realnvp, &made, &maf, &iaf, &nsf_coupling, &nsf_autoregressive,
+                                        &ffjord};
     return i < sizeof all / sizeof *all ? &all[i]->options : NULL;
 }
 
@@ -296,4 +336,9 @@ nf_flow *nf_nsf_coupling(size_t dim, const nf_recipe_options *options)
 nf_flow *nf_nsf_autoregressive(size_t dim, const nf_recipe_options *options)
 {
     return build(&nsf_autoregressive, dim, options);
+}
+
+nf_flow *nf_ffjord(size_t dim, const nf_recipe_options *options)
+{
+    return build(&ffjord, dim, options);
 }

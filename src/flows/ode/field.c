@@ -1,0 +1,117 @@
+/* See field.h. All directions are in one tile, so that a layer of the net is one product for all of them. */
+#include "flows/ode/field.h"
+#include "flows/compose.h"
+#include "flows/ode/kernels.h"
+#include "flows/param.h"
+#include <string.h>
+
+/* e, feature by feature k rows. */
+static void draw_directions(const nf_continuous_options *q, const nf_pass *p, nfi_field *f)
+{
+    const size_t ld = p->ld, size = f->dim * f->k * ld;
+    memset(f->e + size, 0, f->k * ld * sizeof *f->e);
+    if (q->trace == NF_TRACE_EXACT) {
+        for (size_t i = 0; i < size; i++)
+            f->e[i] = i / (f->k * ld) == i / ld % f->k;
+    } else if (q->trace == NF_TRACE_GAUSSIAN) {
+        nf_noise_normal(&p->noise, f->dim * f->k, p->n, ld, f->e);
+    } else {
+        nf_noise_uniform(&p->noise, f->dim * f->k, p->n, ld, f->e);
+        for (size_t i = 0; i < size; i++)
+            f->e[i] = f->e[i] < NF_R(0.5) ? -1 : 1;
+    }
+}
+
+nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nfi_field *f)
+{
+    const nfi_continuous *c = nf_self(o);
+    const size_t dim = o->own.dim_in;
+    *f = (nfi_field){.net = nf_child(o, 0), .pass = nf_child_pass(o, 0, p), .flow = c, .dim = dim, .weight = 1};
+    f->k = c->options.trace == NF_TRACE_EXACT ? dim : c->options.probes;
+    if (c->options.trace != NF_TRACE_EXACT)
+        f->weight = 1 / (nf_real)f->k;
+    f->e = nf_arena_reals(p->scratch, (dim + 1) * f->k, p->ld);
+    if (!f->e)
+        return NF_ENOMEM;
+    draw_directions(&c->options, p, f);
+    return NF_OK;
+}
+
+nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nfi_field_point *at)
+{
+    const size_t ld = f->pass.ld;
+    const nf_mark mark = nf_arena_mark(f->pass.scratch);
+    nfi_field_point here = {.u = u, .y = y, .has_trace = trace != NULL};
+    nf_pass q = f->pass;
+    q.tape = at || trace ? q.scratch : NULL; /* a tangent reads what `apply` keeps on a tape */
+    nf_status status = nf_net_apply(f->net, &q, u, y, &here.saved);
+    if (status == NF_OK && trace) {
+        q.tape = at ? q.scratch : NULL;
+        here.dy = nf_arena_reals(q.scratch, f->dim * f->k, ld);
+        status = here.dy ? nf_net_tangent(f->net, &q, u, y, here.saved, f->k, f->e, here.dy, &here.saved_tangent)
+                         : NF_ENOMEM;
+        if (status == NF_OK && f->flow->options.trace == NF_TRACE_EXACT)
+            nfi_ode_diagonal(f->dim, ld, here.dy, trace);
+        else if (status == NF_OK)
+            nfi_ode_trace(f->dim, f->k, ld, f->weight, f->e, here.dy, trace);
+    }
+    if (at)
+        *at = here;
+    else
+        nf_arena_rewind(f->pass.scratch, mark);
+    return status;
+}
+
+nf_status nfi_field_vjp(const nfi_field *f, const nfi_field_point *at, const nf_real *gy, const nf_real *g_trace,
+                        nf_real *gu, const nf_grad *g)
+{
+    const nf_mark mark = nf_arena_mark(f->pass.scratch);
+    const size_t ld = f->pass.ld;
+    nf_status status;
+    atomic_fetch_add_explicit(&f->flow->tally->gradients, 1, memory_order_relaxed);
+    if (!g_trace) {
+        status = nf_net_vjp(f->net, &f->pass, at->u, at->y, at->saved, gy, gu, g);
+    } else {
+        nf_real *gdy = nf_arena_reals(f->pass.scratch, f->dim * f->k, ld);
+        status = gdy ? NF_OK : NF_ENOMEM;
+        if (gdy)
+            nfi_ode_trace_vjp(f->dim, f->k, ld, f->weight, g_trace, f->e, gdy);
+        if (gdy)
+            status = nf_net_tangent_vjp(f->net, &f->pass, at->u, at->y, at->saved, f->k, f->e, at->dy,
+                                        at->saved_tangent, gy, gdy, gu, NULL, g);
+    }
+    nf_arena_rewind(f->pass.scratch, mark);
+    return status;
+}
+
+static nf_real tolerance(double asked)
+{
+    const nf_real least = 10 * NFI_EPSILON;
+    return (nf_real)asked > least ? (nf_real)asked : least;
+}
+
+nfi_ode nfi_continuous_ode(const nf_object *o, const nf_pass *p, nf_direction d)
+{
+    const nf_continuous_options *q = &((const nfi_continuous *)nf_self(o))->options;
+    const nf_real end = (nf_real)q->end;
+    return (nfi_ode){.pass = p,
+                     .rule = &nfi_rules[q->solver],
+                     .rtol = tolerance(q->rtol),
+                     .atol = tolerance(q->atol),
+                     .from = d == NF_FORWARD ? 0 : end,
+                     .to = d == NF_FORWARD ? end : 0,
+                     .most = nfi_rules[q->solver].adaptive ? q->max_steps : q->steps,
+                     .columns = p->ld};
+}
+
+nf_status nfi_continuous_solve(const nfi_continuous *c, nfi_ode *ode, nf_real *u, nf_real *l)
+{
+    nfi_ode_tally *t = c->tally;
+    const nf_status status = nfi_ode_solve(ode, u, l);
+    atomic_fetch_add_explicit(&t->solves, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->evaluations, ode->evaluations, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->steps, ode->taken, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->rejected, ode->rejected, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->failed, ode->failed, memory_order_relaxed);
+    return status;
+}
