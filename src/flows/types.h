@@ -31,7 +31,8 @@
     DO(planar)                    \
     DO(radial)                    \
     DO(householder)               \
-    DO(sylvester)
+    DO(sylvester)                 \
+    DO(residual)
 
 #define NFI_DECLARE(name) extern const nf_flow_type nfi_##name##_type;
 NFI_FLOW_TYPES(NFI_DECLARE)

@@ -80,6 +80,7 @@ static inline nf_flow *build_inverted_chain(size_t dim, size_t n_ctx)
 
 #include "conditioned_rows.h"
 #include "constraint_rows.h"
+#include "contraction_rows.h"
 #include "orthogonal_rows.h"
 
 static const row rows[] = {
@@ -96,7 +97,7 @@ static const row rows[] = {
     {"chain per sample", build_per_sample_chain, 0.3, 10, false, false},
     {"inverted planar", build_inverted_planar, 0.4, 1, false, false},
     {"inverted chain", build_inverted_chain, 0.15, 10, false, false},
-    TRANSFORM_ROWS CONDITIONED_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS CONSTRAINT_ROWS ORTHOGONAL_ROWS};
+    TRANSFORM_ROWS CONDITIONED_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS CONSTRAINT_ROWS ORTHOGONAL_ROWS CONTRACTION_ROWS};
 enum { N_ROWS = sizeof rows / sizeof *rows };
 
 #endif
