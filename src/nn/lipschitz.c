@@ -25,7 +25,7 @@
    value that has overtaken the others is found. */
 static const nf_real LOOSE = NF_R(1e-3), MIXED = NF_R(0.01);
 static const nf_real TIGHT = sizeof(nf_real) == sizeof(double) ? NF_R(1.5e-14) : NF_R(8e-6);
-static const double MARGIN = sizeof(nf_real) == sizeof(double) ? 1e-10 : 2e-5;
+static const double MARGIN = sizeof(nf_real) == sizeof(double) ? 1e-12 : 1e-5;
 enum { MOST_IN_TRAINING = 50, LEAST_OUTSIDE = 100, MOST_OUTSIDE = 4000, EFFORT = 1 << 23 };
 
 /* A layer: where its numbers begin in theta, in state (v) and in prep: s, sigma; u [out], v [in], spare [in]. */

@@ -30,9 +30,22 @@ static inline nf_flow *build_inverted_contractions(size_t dim, size_t n_ctx)
                               3));
 }
 
-#define CONTRACTION_ROWS                                                 \
-    {"residual, LipSwish", build_contraction, 0.3, 100, true, false},    \
-        {"residual, ELU", build_elu_contraction, 0.3, 100, false, true}, \
-        {"residual, inverted chain", build_inverted_contractions, 0.3, 100, true, false},
+static inline nf_flow *build_residual_recipe(size_t dim, size_t n_ctx)
+{
+    static const size_t width[] = {11};
+    return nf_residual(dim, &(nf_residual_options){.n_ctx = n_ctx,
+                                                   .n_layers = 2,
+                                                   .hidden = width,
+                                                   .n_hidden = 1,
+                                                   .last_scale = 1,
+                                                   .bound = 0.8,
+                                                   .block = &(nf_residual_flow_options){.log_det = NF_LOG_DET_EXACT}});
+}
+
+#define CONTRACTION_ROWS                                                                  \
+    {"residual, LipSwish", build_contraction, 0.3, 100, true, false},                     \
+        {"residual, ELU", build_elu_contraction, 0.3, 100, false, true},                  \
+        {"residual, inverted chain", build_inverted_contractions, 0.3, 100, true, false}, \
+        {"residual, recipe", build_residual_recipe, 0.2, 100, true, false},
 
 #endif
