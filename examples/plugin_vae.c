@@ -6,9 +6,10 @@
  *     nf_posterior_backward: d loss / d z, d loss / d log q  ->  those of mean, log_scale, ctx and the flow's
  * parameters
  *
- * The data are pictures of a disc somewhere in an 8 x 8 field. x -> 32 tanh units -> mean, log_scale, ctx; z in R^2
- * -> 32 tanh units -> logits. The flow: four planar layers whose parameters are ctx (amortised), then a linear layer
- * that all pictures share, whose parameters live in this program's own vector.
+ * The data are pictures of a disc somewhere in an 8 x 8 field. x -> 32 tanh units -> a head of mean, log_scale, ctx;
+ * z in R^2 -> 32 tanh units -> logits. The flow: four planar layers whose parameters are ctx (amortised), then a linear
+ * layer that all pictures share, whose parameters live in this program's own vector. (posterior_operator.c is shorter:
+ * the plug-in as an operator to copy.)
  */
 #include "common/cli.h"
 #include "common/output.h"
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIDE = 8, X = SIDE * SIDE, H = 32, Z = 2, K = 4, CTX = K * (2 * Z + 1), BATCH = 100 };
+enum { SIDE = 8, X = SIDE * SIDE, H = 32, Z = 2, K = 4, HEADS = 2 * Z + K * (2 * Z + 1), BATCH = 100 };
 
 /* y = W x + b on rows; w: W [out x in], then b [out], and its gradient g. */
 typedef struct layer {
@@ -66,9 +67,8 @@ static void tanh_back(size_t n, const double *h, double *g)
 
 /* ---- the model: one vector of parameters, the flow's at its end ---- */
 
-enum { HIDDEN, MEAN, LOG_SCALE, CONTEXT, DECODER_HIDDEN, LOGITS, LAYERS };
-static layer net[LAYERS] = {{.in = X, .out = H},   {.in = H, .out = Z}, {.in = H, .out = Z},
-                            {.in = H, .out = CTX}, {.in = Z, .out = H}, {.in = H, .out = X}};
+enum { HIDDEN, HEAD, DECODER_HIDDEN, LOGITS, LAYERS };
+static layer net[LAYERS] = {{.in = X, .out = H}, {.in = H, .out = HEADS}, {.in = Z, .out = H}, {.in = H, .out = X}};
 static size_t n_params, n_flow, n_nets;
 static double *theta, *gradient;
 static nf_model *posterior;
@@ -94,16 +94,15 @@ static void build(uint64_t seed, size_t threads)
     for (size_t i = 0; i < LAYERS; i++) {
         size_t weights = net[i].out * net[i].in;
         for (size_t j = 0; j < weights; j++)
-            w[j] *= (i == CONTEXT ? 0.1 : 1) / sqrt((double)net[i].in);
+            w[j] *= (i == HEAD && j / H >= 2 * Z ? 0.1 : 1) / sqrt((double)net[i].in);
         memset(w + weights, 0, net[i].out * sizeof *w);
         net[i].w = w;
         net[i].g = g;
         w += weights + net[i].out;
         g += weights + net[i].out;
     }
-    double start[2 * Z + CTX]; /* where the encoder's outputs had best start: the flow near the identity */
-    cli_ok(nf_start_context(nf_dist_object(q), &(nf_noise){.seed = seed}, start));
-    memcpy(net[CONTEXT].w + CTX * H, start + 2 * Z, CTX * sizeof *start);
+    /* The head's biases, where its outputs had best start: the flow near the identity. */
+    cli_ok(nf_start_context(nf_dist_object(q), &(nf_noise){.seed = seed}, net[HEAD].w + HEADS * H));
     posterior = cli_made(nf_model_of_dist(q, &(nf_model_options){.theta = w}));
     workspace = cli_made(nf_workspace_new(threads));
 }
@@ -111,10 +110,8 @@ static void build(uint64_t seed, size_t threads)
 /* Mean ELBO of BATCH pictures; the gradient of its negative into `gradient`. */
 static double elbo(const double *x, const nf_noise *noise)
 {
-    static double h[BATCH * H], mean[BATCH * Z], log_scale[BATCH * Z], ctx[BATCH * CTX], z[BATCH * Z], d[BATCH * H];
-    static double a[BATCH * X], ga[BATCH * X], gd[BATCH * H], gz[BATCH * Z], g_log_q[BATCH], gh[BATCH * H];
-    static double g_mean[BATCH * Z], g_log_scale[BATCH * Z], g_ctx[BATCH * CTX];
-    static double log_q[BATCH];
+    static double h[BATCH * H], head[BATCH * HEADS], z[BATCH * Z], d[BATCH * H], a[BATCH * X], log_q[BATCH];
+    static double gh[BATCH * H], g_head[BATCH * HEADS], gz[BATCH * Z], gd[BATCH * H], ga[BATCH * X], g_log_q[BATCH];
     cli_ok(nf_model_update(posterior, NF_TRAIN)); /* theta has changed */
     memset(gradient, 0, (n_nets + nf_model_gradient_size(posterior)) * sizeof *gradient);
     memset(gd, 0, sizeof gd);
@@ -123,10 +120,17 @@ static double elbo(const double *x, const nf_noise *noise)
 
     affine(&net[HIDDEN], BATCH, x, h);
     tanh_all(BATCH * H, h);
-    affine(&net[MEAN], BATCH, h, mean);
-    affine(&net[LOG_SCALE], BATCH, h, log_scale);
-    affine(&net[CONTEXT], BATCH, h, ctx);
-    cli_ok(nf_posterior_forward(posterior, workspace, NF_TRAIN, noise, BATCH, mean, log_scale, ctx, z, log_q));
+    affine(&net[HEAD], BATCH, h, head);
+    const nf_posterior_rows rows = {.n = BATCH,
+                                    .mean = head,
+                                    .log_scale = head + Z,
+                                    .ctx = head + 2 * Z,
+                                    .mean_stride = HEADS,
+                                    .log_scale_stride = HEADS,
+                                    .ctx_stride = HEADS,
+                                    .z = z,
+                                    .log_q = log_q};
+    cli_ok(nf_posterior_forward(posterior, workspace, NF_TRAIN, noise, &rows));
     affine(&net[DECODER_HIDDEN], BATCH, z, d);
     tanh_all(BATCH * H, d);
     affine(&net[LOGITS], BATCH, d, a);
@@ -149,11 +153,19 @@ static double elbo(const double *x, const nf_noise *noise)
     for (size_t j = 0; j < BATCH * Z; j++)
         gz[j] += z[j] / BATCH; /* of -log p(z) */
     double *g_flow = gradient + n_nets;
-    cli_ok(nf_posterior_backward(posterior, workspace, gz, g_log_q, g_mean, g_log_scale, g_ctx, g_flow, NULL));
+    const nf_posterior_gradients gradients = {.n = BATCH,
+                                              .gz = gz,
+                                              .g_log_q = g_log_q,
+                                              .g_mean = g_head,
+                                              .g_log_scale = g_head + Z,
+                                              .g_ctx = g_head + 2 * Z,
+                                              .g_mean_stride = HEADS,
+                                              .g_log_scale_stride = HEADS,
+                                              .g_ctx_stride = HEADS,
+                                              .g = g_flow};
+    cli_ok(nf_posterior_backward(posterior, workspace, &gradients));
     cli_ok(nf_model_pull_gradient(posterior, g_flow, g_flow));
-    affine_back(&net[MEAN], BATCH, h, g_mean, gh);
-    affine_back(&net[LOG_SCALE], BATCH, h, g_log_scale, gh);
-    affine_back(&net[CONTEXT], BATCH, h, g_ctx, gh);
+    affine_back(&net[HEAD], BATCH, h, g_head, gh);
     tanh_back(BATCH * H, h, gh);
     affine_back(&net[HIDDEN], BATCH, x, gh, NULL);
     return sum / BATCH;

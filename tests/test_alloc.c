@@ -128,6 +128,25 @@ static nf_status mixture(void)
     return distribution(nf_mixture(3, 2));
 }
 
+/* Draws of it, and a fit. */
+static nf_status conditional_mixture(void)
+{
+    const nf_real ctx[4] = {NF_R(0.1), NF_R(0.2), NF_R(0.3), NF_R(0.4)};
+    nf_real x[6];
+    nf_model *q = nf_model_of_dist(nf_conditional_mixture(3, 2, nf_mlp(2, 14, 0, NULL)), NULL);
+    if (!q)
+        return failed_constructor();
+    nf_status status = nf_sample(q, NULL, &(nf_noise){.seed = 1}, 2, ctx, x, NULL);
+    if (status == NF_OK) {
+        const nf_data data = {.n = 2, .dim = 3, .x = x, .n_ctx = 2, .ctx = ctx};
+        nf_objective *o = nf_maximum_likelihood(q, &data, NULL);
+        status = o ? nf_fit(o, &(nf_fit_options){.steps = 3, .threads = 1}, NULL) : failed_constructor();
+        nf_objective_free(o);
+    }
+    nf_model_free(q);
+    return status;
+}
+
 static nf_status full_normal(void)
 {
     return distribution(nf_full_normal(3));
@@ -223,9 +242,14 @@ static nf_status drawn(size_t dim, nf_flow *flow)
     double log_q[2];
     nf_noise noise = {.seed = 1};
     if (status == NF_OK)
-        status = nf_posterior_forward(m, ws, NF_TRAIN, &noise, 2, rows, rows, rows, z, log_q);
+        status = nf_posterior_forward(
+            m, ws, NF_TRAIN, &noise,
+            &(nf_posterior_rows){.n = 2, .mean = rows, .log_scale = rows, .ctx = rows, .z = z, .log_q = log_q});
     if (status == NF_OK)
-        status = nf_posterior_backward(m, ws, z, z, g, g, g, g_model, NULL);
+        status = nf_posterior_backward(
+            m, ws,
+            &(nf_posterior_gradients){
+                .n = 2, .gz = z, .g_log_q = log_q, .g_mean = g, .g_log_scale = g, .g_ctx = g, .g = g_model});
     nf_workspace_free(ws);
     nf_model_free(m);
     return status;
@@ -448,6 +472,7 @@ EACH(fit_serial)
 EACH(fitter)
 EACH(student_t)
 EACH(mixture)
+EACH(conditional_mixture)
 EACH(full_normal)
 EACH(logistic)
 EACH(uniform)

@@ -154,15 +154,3 @@ Test(arguments, no_dimension)
     refused(nf_posterior(0, nf_planar(2)), "nf_posterior: `dim` is 0");
     cr_assert_eq(alloc_live(), before);
 }
-
-/* What is handed a NULL object says nothing: the message is that of whoever gave the NULL. */
-Test(arguments, no_object)
-{
-    refused(nf_planar(0), "nf_planar");
-    refused(nf_posterior(2, NULL), "nf_planar");
-    refused(nf_conditional_normal(2, NULL), "nf_planar");
-    refused(nf_model_of_dist(NULL, NULL), "nf_planar");
-    refused(nf_model_of_flow(NULL, NULL), "nf_planar");
-    refused(nf_model_of_net(NULL, NULL), "nf_planar");
-    refused(nf_model_of_vae(NULL, NULL), "nf_planar");
-}

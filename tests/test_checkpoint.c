@@ -320,7 +320,7 @@ static void write_changed(const char *from, const char *to)
     memcpy(at, to, strlen(to));
     file_write(other, bytes, n);
     nfi_container c;
-    cr_assert_eq(nfi_container_open(&c, "test", other), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nfi_container_open(&c, "test", other, NULL), NF_OK, "%s", nf_error_message());
     cr_assert_eq(nfi_container_read_data(&c, "test"), NF_OK, "%s", nf_error_message());
     const size_t tail = 4 * sizeof(nf_real);
     const uint64_t sum = nfi_container_sum(&c, c.n_data - tail);
@@ -369,6 +369,9 @@ Test(checkpoint, of_another_fit_is_refused)
                              {"\\\"moves\\\":45", "\\\"mooes\\\":45", "moves"},
                              {"\\\"average\\\":0.0", "\\\"average\\\":1.0", "average"},
                              {"\\\"average\\\":0.0", "\\\"average\\\":0.5", "average"},
+                             {"\\\"running_failed\\\":0.0", "\\\"running_failed\\\":-7 ", "no number of samples"},
+                             {"\\\"running_rejected\\\":0.0,\\\"running_failed\\\":0.0",
+                              "\\\"running_rejected\\\":1e99,\\\"running_failed\\\":0 ", "no number of samples"},
                              {"\"format\":\"nflow checkpoint\"", "\"format\":\"nflow checkpainT\"", "format"},
                              {"\"format_version\":\"1\"", "\"format_version\":\"7\"", "version '7'"},
                              {"\"best.state\"", "\"best.stale\"", "best.state"}};
@@ -549,7 +552,7 @@ static uint64_t steps_on_disk(void)
     nf_fitter_free(f);
     fit_problem_free(&p);
     nfi_container c;
-    cr_assert_eq(nfi_container_open(&c, "test", path), NF_OK);
+    cr_assert_eq(nfi_container_open(&c, "test", path, NULL), NF_OK);
     cr_assert_eq(nfi_container_read_data(&c, "test"), NF_OK);
     const char *progress = nfi_container_metadata(&c, "progress"), *at = strstr(progress, "\"steps\":");
     cr_assert_not_null(at);

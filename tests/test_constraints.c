@@ -543,6 +543,100 @@ Test(constraints, posterior)
     }
 }
 
+/* ---- size 1 ---- */
+
+/* Each alone: a set of one point, which has no unconstrained numbers. */
+Test(constraints, size_one_alone)
+{
+    const struct {
+        nf_flow *f;
+        nf_real is;
+    } all[] = {{nf_simplex_stick(1), 1},
+               {nf_simplex_ilr(1), 1},
+               {nf_sum_to_zero(1), 0},
+               {nf_cholesky_corr(1), 1},
+               {nf_corr_matrix(1), 1},
+               {nf_column_stochastic(1, 3, NF_SIMPLEX_ILR), 1},
+               {nf_row_stochastic(3, 1, NF_SIMPLEX_STICK), 1}};
+    enum { POINTS = 300 };
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        nf_model *m = bind(all[k].f);
+        const size_t out = nf_model_shape(m)->dim_out;
+        cr_assert_eq(nf_model_shape(m)->dim_in, 0);
+        nf_real y[POINTS * 3], gy[POINTS * 3], g_log_det[POINTS];
+        double log_det[POINTS];
+        for (size_t i = 0; i < POINTS; i++)
+            log_det[i] = g_log_det[i] = NF_R(2.385);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, POINTS, NULL, NULL, y, log_det), NF_OK, "%s",
+                     nf_error_message());
+        for (size_t i = 0; i < POINTS * out; i++)
+            cr_assert_eq(y[i], all[k].is, "flow %zu: %g", k, (double)y[i]);
+        for (size_t i = 0; i < POINTS; i++)
+            cr_assert_eq(log_det[i], 0);
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, POINTS, y, NULL, NULL, log_det), NF_OK, "%s",
+                     nf_error_message());
+        for (size_t i = 0; i < POINTS; i++)
+            cr_assert_eq(log_det[i], 0, "flow %zu: %g", k, log_det[i]);
+        for (size_t i = 0; i < POINTS * 3; i++)
+            gy[i] = NF_R(0.7);
+        cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, POINTS, NULL, NULL, gy, g_log_det, NULL, NULL, NULL),
+                     NF_OK);
+        cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_INVERSE, POINTS, y, NULL, NULL, g_log_det, gy, NULL, NULL),
+                     NF_OK);
+        cr_assert(all_finite(POINTS * out, gy));
+        nf_check_report r;
+        cr_assert_eq(nf_check_flow(m, NULL, &r), NF_OK);
+        cr_assert_eq(r.log_det_max[NF_FORWARD], 0);
+        y[0] = -1;
+        cr_assert_eq(nf_transform(m, NULL, NULL, NF_INVERSE, 1, y, NULL, NULL, log_det), NF_OK);
+        cr_assert_eq(log_det[0], k < 2 || k > 4 ? -INFINITY : 0, "flow %zu: %g", k, log_det[0]);
+        nf_model_free(m);
+    }
+}
+
+/* A model whose simplex has K entries, K being data: 1 is as good as 3. */
+Test(constraints, size_one_beside_others)
+{
+    enum { POINTS = 50 };
+    for (size_t k = 0; k < 2; k++) {
+        const size_t K = k ? 3 : 1;
+        nf_flow *f[] = {nf_simplex_ilr(K), nf_lower(1, 0), nf_corr_matrix(K), nf_identity(1)};
+        nf_flow *blocks = nf_blocks(f, 4);
+        const size_t d = nf_flow_shape(blocks)->dim_in;
+        cr_assert_eq(d, K - 1 + 1 + K * (K - 1) / 2 + 1);
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_diagonal_normal(d), blocks), NULL);
+        const size_t out = nf_model_shape(m)->dim_out;
+        nf_real x[POINTS * 14], fixed[POINTS * 4];
+        double log_p[POINTS];
+        cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 8}, POINTS, NULL, x, log_p), NF_OK);
+        for (size_t i = 0; i < POINTS && K == 1; i++) { /* (1), exp z, [1], z' */
+            cr_assert(x[i * 4] == 1 && x[i * 4 + 1] > 0 && x[i * 4 + 2] == 1);
+            const double z = log((double)x[i * 4 + 1]), other = (double)x[i * 4 + 3];
+            near(log_p[i], -log(2 * acos(-1)) - z * z / 2 - other * other / 2 - z, 1e-5, "log p", i);
+        }
+        double again[POINTS];
+        cr_assert_eq(nf_log_prob(m, NULL, NULL, POINTS, x, NULL, again), NF_OK);
+        for (size_t i = 0; i < POINTS; i++)
+            near(again[i], log_p[i], is_double ? 1e-10 : 1e-3, "log p", i);
+        if (K == 1) { /* maximum likelihood of the two numbers that are free: mean and deviation of log x and of x */
+            for (size_t i = 0; i < POINTS; i++) {
+                fixed[i * 4] = fixed[i * 4 + 2] = 1;
+                fixed[i * 4 + 1] = (nf_real)exp(0.5 + 0.25 * (i % 2 ? 1 : -1));
+                fixed[i * 4 + 3] = NF_R(-2) + NF_R(0.5) * (nf_real)(i % 2 ? 1 : -1);
+            }
+            nf_data data = {.n = POINTS, .dim = out, .x = fixed};
+            nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = POINTS});
+            cr_assert_eq(nf_fit(o, &(nf_fit_options){.steps = 2000, .rate = 0.02}, NULL), NF_OK);
+            nf_objective_free(o);
+            near((double)nf_model_theta(m)[0], 0.5, 1e-2, "mean", 0);
+            near((double)nf_model_theta(m)[1], -2, 1e-2, "mean", 1);
+            near(exp((double)nf_model_theta(m)[2]), 0.25, 1e-2, "deviation", 0);
+            near(exp((double)nf_model_theta(m)[3]), 0.5, 1e-2, "deviation", 1);
+        }
+        nf_model_free(m);
+    }
+}
+
 /* ---- refusals ---- */
 
 Test(constraints, refusals)
@@ -561,14 +655,14 @@ Test(constraints, refusals)
     no_flow(nf_offset_multiplier(1, &inf, NULL), NF_EARG, "offset inf");
     no_flow(nf_ordered(0), NF_EARG, "nf_ordered: `K` is 0");
     no_flow(nf_positive_ordered(0), NF_EARG, "nf_positive_ordered");
-    no_flow(nf_simplex_stick(1), NF_EARG, "nf_simplex_stick: 1 simplexes of 1 entries");
+    no_flow(nf_simplex_stick(0), NF_EARG, "nf_simplex_stick: 1 simplexes of 0 entries");
     no_flow(nf_simplex_ilr(0), NF_EARG, "nf_simplex_ilr");
     no_flow(nf_row_stochastic(0, 3, NF_SIMPLEX_STICK), NF_EARG, "nf_row_stochastic: 0 simplexes of 3 entries");
     no_flow(nf_column_stochastic(SIZE_MAX / 2, 3, NF_SIMPLEX_ILR), NF_EARG, "nf_column_stochastic");
     no_flow(nf_column_stochastic(2, 3, (nf_simplex_form)7), NF_EARG, "in form 7");
-    no_flow(nf_sum_to_zero(1), NF_EARG, "nf_sum_to_zero: `K` is 1");
-    no_flow(nf_cholesky_corr(1), NF_EARG, "nf_cholesky_corr: `K` is 1");
-    no_flow(nf_corr_matrix(1), NF_EARG, "`K` is 1");
+    no_flow(nf_sum_to_zero(0), NF_EARG, "nf_sum_to_zero: `K` is 0");
+    no_flow(nf_cholesky_corr(0), NF_EARG, "nf_cholesky_corr: `K` is 0");
+    no_flow(nf_corr_matrix(0), NF_EARG, "`K` is 0");
     no_flow(nf_cholesky_cov(2, 3), NF_EARG, "2 rows and 3 columns");
     no_flow(nf_cov_matrix(0), NF_EARG, "0 rows and 0 columns");
     no_flow(nf_blocks(NULL, 2), NF_EARG, "nf_blocks: `f` is NULL");

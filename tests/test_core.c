@@ -182,7 +182,9 @@ Test(tree, failed_constructors_release_everything)
     nf_object *with_null[] = {nf_flow_object(leaf(1, 0, 0, 0)), NULL};
     cr_assert_null(nf_flow_new(&counted, &own, &self, with_null, 2));
     cr_assert_eq(destroyed, 2);
-    cr_assert_str_eq(nf_error_message(), "the child's own message");
+    cr_assert_str_eq(nf_error_message(),
+                     "nf_flow_new: part 1 is NULL (the last error before this call: the child's own message)");
+    cr_assert_eq(nf_error_status(), NF_ENOCONV);
 
     own = (nf_shape){.n_prep = 1, .flags = NF_PER_SAMPLE};
     cr_assert_null(nf_flow_new(&counted, &own, &self, NULL, 0));

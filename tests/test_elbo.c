@@ -547,9 +547,9 @@ Test(elbo, arguments)
     nf_model *m = layered(), *flow = nf_model_of_flow(nf_affine(2), NULL);
     nf_model *posterior = nf_model_of_dist(nf_diagonal_posterior(2), NULL);
     cr_assert_null(nf_elbo(NULL, t, NULL));
-    expect(nf_error_status(), NF_EARG, "model is NULL");
+    expect(nf_error_status(), NF_EARG, "nf_elbo: `model` is NULL");
     cr_assert_null(nf_elbo(m, NULL, NULL));
-    expect(nf_error_status(), NF_EARG, "target is NULL");
+    expect(nf_error_status(), NF_EARG, "nf_elbo: `target` is NULL");
     cr_assert_null(nf_elbo(m, three, NULL));
     expect(nf_error_status(), NF_EDIM, "the model has 2 dimensions, but the target 3");
     cr_assert_null(nf_elbo(flow, t, NULL));

@@ -485,7 +485,10 @@ Test(failures, rows_of_the_plug_in)
     nf_model *m = stir(nf_model_of_dist(nf_posterior(DIM, nf_amortized_by_context(nf_planar(DIM))), NULL), 0.3);
     const size_t n_flow = 2 * DIM + 1, n_g = nf_model_gradient_size(m);
     nf_real *mean = normals(N * DIM, 1), *scale = normals(N * DIM, 2), *ctx = normals(N * n_flow, 3);
-    nf_real *gz = normals(N * DIM, 4), *gq = normals(N, 5);
+    nf_real *gz = normals(N * DIM, 4);
+    double *gq = calloc(N, sizeof *gq);
+    for (size_t i = 0; i < N; i++)
+        gq[i] = 1.3 * cos(2.1 * (double)i);
     nf_real *z[2], *g_mean[2], *g_scale[2], *g_ctx[2], *g[2];
     double *log_q[2];
     nf_workspace *ws = nf_workspace_new(1);
@@ -501,10 +504,21 @@ Test(failures, rows_of_the_plug_in)
             ctx[0] = NAN;
             gz[ROW * DIM] = NAN; /* what a decoder may make of it is not read */
         }
-        cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 6}, N, mean, scale, ctx, z[k], log_q[k]),
+        cr_assert_eq(nf_posterior_forward(
+                         m, ws, NF_TRAIN, &(nf_noise){.seed = 6},
+                         &(nf_posterior_rows){
+                             .n = N, .mean = mean, .log_scale = scale, .ctx = ctx, .z = z[k], .log_q = log_q[k]}),
                      NF_OK);
         cr_assert_eq(nf_workspace_failed(ws), 2 * (size_t)k);
-        cr_assert_eq(nf_posterior_backward(m, ws, gz, gq, g_mean[k], g_scale[k], g_ctx[k], g[k], NULL), NF_OK);
+        cr_assert_eq(nf_posterior_backward(m, ws,
+                                           &(nf_posterior_gradients){.n = N,
+                                                                     .gz = gz,
+                                                                     .g_log_q = gq,
+                                                                     .g_mean = g_mean[k],
+                                                                     .g_log_scale = g_scale[k],
+                                                                     .g_ctx = g_ctx[k],
+                                                                     .g = g[k]}),
+                     NF_OK);
     }
     cr_assert_eq(compare_rows(N, DIM, z[1], z[0], log_q[1], log_q[0]), 2);
     for (size_t i = 0; i < N; i++)

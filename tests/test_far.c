@@ -1,9 +1,11 @@
 /* Points far out, at edges and at exact equality, whose right values are known: what was found by use. */
 #include "expect.h"
+#include "score.h"
 #include <fenv.h>
 #include <float.h>
 #include <math.h>
 #include <nflow/nflow.h>
+#include <stdlib.h>
 
 #ifdef NF_SINGLE
 static const double rounding = 2e-6, largest = FLT_MAX, smallest = FLT_MIN;
@@ -14,13 +16,6 @@ static const double rounding = 1e-13, largest = DBL_MAX, smallest = DBL_MIN;
 static void transform(nf_model *m, nf_direction d, const nf_real *x, nf_real *y, double *log_det)
 {
     cr_assert_eq(nf_transform(m, NULL, NULL, d, 1, x, NULL, y, log_det), NF_OK, "%s", nf_error_message());
-}
-
-static double score(nf_model *m, const nf_real *x)
-{
-    double log_p;
-    cr_assert_eq(nf_log_prob(m, NULL, NULL, 1, x, NULL, &log_p), NF_OK, "%s", nf_error_message());
-    return log_p;
 }
 
 /* Outside the set, a row with a diagonal that is not positive and entries of any size has density 0, not NaN. */
@@ -52,6 +47,38 @@ Test(far, radial_near_the_largest_number)
             cr_assert_float_eq(log_det, 0, 10 * rounding);
         }
     }
+    nf_model_free(m);
+}
+
+/* At its centre the flow stretches by k = softplus(b) / e^a in every direction: log-det = dim log k, whose gradients in
+   a and b are -dim and dim, also where the cotangent divided by k would overflow. */
+Test(far, radial_gradients_at_a_narrow_centre)
+{
+    const bool single = sizeof(nf_real) == sizeof(float);
+    const double cotangent = single ? 1e5 : 1e12;
+    nf_real theta[] = {1, NF_R(-0.4), single ? 40 : 340, single ? -41 : -345}; /* log k = -81, -685 */
+    nf_model *m = nf_model_of_flow(nf_radial(2), &(nf_model_options){.theta = theta});
+    const nf_real gy[] = {0, 0}, g_log_det[] = {(nf_real)cotangent};
+    nf_real gx[2], g[4] = {0};
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, theta, NULL, gy, g_log_det, gx, NULL, g), NF_OK);
+    cr_assert_float_eq(g[2], -2 * cotangent, rounding * cotangent, "%g", (double)g[2]);
+    cr_assert_float_eq(g[3], 2 * cotangent, 10 * rounding * cotangent, "%g", (double)g[3]);
+    for (int i = 0; i < 2; i++)
+        cr_assert(gx[i] == 0 && g[i] == 0, "%g, %g", (double)gx[i], (double)g[i]);
+    nf_model_free(m);
+}
+
+/* Far from its centre y is x + beta e: the gradients are those of beta, softplus(b) - e^a. */
+Test(far, radial_gradients_near_the_largest_number)
+{
+    nf_real theta[] = {0, 0, NF_R(0.3), NF_R(0.2)};
+    nf_model *m = nf_model_of_flow(nf_radial(2), &(nf_model_options){.theta = theta});
+    const nf_real x[] = {(nf_real)(0.7 * largest), 0}, gy[] = {NF_R(5.), NF_R(-2.)}, g_log_det[] = {1};
+    nf_real gx[2], g[4] = {0};
+    cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, NULL, gy, g_log_det, gx, NULL, g), NF_OK);
+    cr_assert_float_eq(g[2], -5 * exp(0.3), 10 * rounding, "%g", (double)g[2]);
+    cr_assert_float_eq(g[3], 5 / (1 + exp(-0.2)), 10 * rounding, "%g", (double)g[3]);
+    cr_assert(gx[0] == gy[0] && gx[1] == gy[1], "%g, %g", (double)gx[0], (double)gx[1]);
     nf_model_free(m);
 }
 
@@ -182,4 +209,102 @@ Test(far, batch_norm_of_huge_data)
     cr_assert_float_eq(nf_model_state(m)[1], 4, 1e-2, "variance %g", (double)nf_model_state(m)[1]);
     nf_objective_free(o);
     nf_model_free(m);
+}
+
+/* ---- contexts ---- */
+
+enum { CTX = 3, WIDE = 8 };
+static const nf_recipe_options small = {
+    .n_ctx = CTX, .n_layers = 2, .hidden = (size_t[]){6}, .n_hidden = 1, .last_scale = 1};
+
+static nf_net *head(size_t out)
+{
+    return nf_mlp(CTX, out, 0, &(nf_mlp_options){.hidden = (size_t[]){6}, .n_hidden = 1, .last_scale = 1});
+}
+static nf_flow *gated(void)
+{
+    const unsigned char mask[] = {1, 0};
+    return nf_coupling(2, mask, nf_spline(1, NULL),
+                       nf_residual_mlp(1, 23, CTX, &(nf_residual_mlp_options){.width = 6, .last_scale = 1}));
+}
+static nf_flow *by_context(void)
+{
+    return nf_context_net(nf_amortized_by_context(nf_affine(2)), head(4));
+}
+
+/* A context beyond what nets read counts as that limit: scores are those at the limit, numbers or -infinity. */
+Test(far, contexts_of_nets)
+{
+    const double limit = sizeof(nf_real) == sizeof(float) ? 0x1p60 : 0x1p500;
+    nf_flow *const flows[] = {nf_realnvp(2, &small),
+                              nf_maf(2, &small),
+                              nf_iaf(2, &small),
+                              nf_nsf_autoregressive(2, &small),
+                              gated(),
+                              by_context(),
+                              nf_amortized(nf_full_affine(2), head(5)),
+                              nf_coupling_by_context(2, (const unsigned char[]){0, 1},
+                                                     nf_amortized_by_context(nf_planar(1)), nf_mlp(1, 3, CTX, NULL))};
+    for (size_t k = 0; k < sizeof flows / sizeof *flows; k++) {
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), flows[k]), &(nf_model_options){.seed = 6});
+        cr_assert_not_null(m, "flow %zu: %s", k, nf_error_message());
+        for (int signs = 0; signs < 1 << CTX; signs++) {
+            const nf_real x[] = {NF_R(0.4), NF_R(-0.7), NF_R(0.4), NF_R(-0.7)};
+            nf_real ctx[2 * CTX], y[2][4];
+            double log_p[2], log_det[2];
+            for (int i = 0; i < CTX; i++) {
+                ctx[i] = (nf_real)(signs >> i & 1 ? -limit : limit);
+                ctx[CTX + i] = (nf_real)(signs >> i & 1 ? -largest : largest);
+            }
+            cr_assert_eq(nf_log_prob(m, NULL, NULL, 2, x, ctx, log_p), NF_OK, "%s", nf_error_message());
+            cr_assert(log_p[0] == log_p[1] && log_p[1] < INFINITY, "flow %zu, %d: %g, %g", k, signs, log_p[0],
+                      log_p[1]);
+            for (int d = 0; d < 2; d++) {
+                cr_assert_eq(nf_transform(m, NULL, NULL, (nf_direction)d, 2, x, ctx, y[d], log_det), NF_OK);
+                cr_assert(isfinite(log_det[1]) && log_det[0] == log_det[1], "flow %zu, %d: log-det %g", k, d,
+                          log_det[1]);
+                for (int i = 0; i < 2; i++)
+                    cr_assert(y[d][i] == y[d][2 + i], "flow %zu, %d: %g, %g", k, d, (double)y[d][i],
+                              (double)y[d][2 + i]);
+            }
+        }
+        nf_model_free(m);
+    }
+}
+
+/* Where the context gives the parameters themselves of a layer that forms no products of them, too: never NaN, and no
+   density above all numbers. */
+Test(far, contexts_that_are_parameters)
+{
+    nf_flow *const flows[] = {nf_affine(2),
+                              nf_shift(2),
+                              nf_spline(2, NULL),
+                              nf_full_affine(2),
+                              nf_radial(2),
+                              nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH}),
+                              nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SIGMOID}),
+                              nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SOFTPLUS})};
+    for (size_t k = 0; k < sizeof flows / sizeof *flows; k++) {
+        const size_t n = nf_flow_shape(flows[k])->n_params;
+        nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), nf_amortized_by_context(flows[k])), NULL);
+        nf_real *ctx = calloc(n, sizeof *ctx);
+        for (unsigned draw = 0; draw < 200; draw++) {
+            const nf_real x[] = {NF_R(0.4), NF_R(-0.7)};
+            nf_real y[2];
+            double log_p, log_det;
+            for (size_t i = 0; i < n; i++) {
+                const unsigned h = (unsigned)(i + n * draw) * 2654435761u >> 13;
+                ctx[i] = (nf_real)(h % 3 == 0 ? 0.3 * largest : h % 3 == 1 ? -0.3 * largest : 0.3);
+            }
+            cr_expect_eq(nf_log_prob(m, NULL, NULL, 1, x, ctx, &log_p), NF_OK, "%s", nf_error_message());
+            cr_expect(log_p < INFINITY, "flow %zu, draw %u: %g", k, draw, log_p);
+            for (int d = 0; d < 2; d++) {
+                cr_expect_eq(nf_transform(m, NULL, NULL, (nf_direction)d, 1, x, ctx, y, &log_det), NF_OK);
+                cr_expect(!isnan(log_det) && !isnan(y[0]) && !isnan(y[1]), "flow %zu, %d: (%g, %g), %g", k, d,
+                          (double)y[0], (double)y[1], log_det);
+            }
+        }
+        free(ctx);
+        nf_model_free(m);
+    }
 }

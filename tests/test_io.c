@@ -3,6 +3,7 @@
 #include "temp_files.h"
 #include <nflow/data.h>
 #include <criterion/criterion.h>
+#include <math.h>
 #include <zlib.h>
 
 static char folder[64], path[128], gz_path[128];
@@ -118,7 +119,9 @@ Test(io, idx_refuses)
         {8, 2, 16, {3, 5}, "left over"},
         {8, 3, 0, {0, 28, 28}, "no rows"},
         {8, 3, 0, {10, 28, 0}, "empty"},
-        {13, 2, 15, {3, 5}, "magic number 00000d02"},
+        {13, 2, 60, {3, 5}, "the elements are floats, not unsigned bytes; nf_load_idx_array()"},
+        {10, 2, 15, {3, 5}, "magic number 00000a02"},
+        {15, 2, 15, {3, 5}, "magic number 00000f02"},
         {8, 0, 15, {0}, "magic number 00000800"},
         {8, 4, 100, {0xffffffff, 0xffffffff, 0xffffffff, 0xfffffffb}, "impossible"},
         {8, 3, 100, {0xfffffff1, 0xffffffff, 3}, "impossible"},
@@ -143,6 +146,154 @@ Test(io, idx_refuses)
     expect(nf_load_idx(path, 0, &b), NF_EFORMAT, &b, path, "3 bytes are too few");
     file_write(path, cut, 0);
     expect(nf_load_idx(path, 0, &b), NF_EFORMAT, &b, path, "0 bytes are too few");
+}
+
+/* ---- numbers of every type ---- */
+
+/* Appends n big-endian bytes of `bits`. */
+static size_t append(unsigned char *file, size_t at, size_t n, uint64_t bits)
+{
+    for (size_t i = 0; i < n; i++)
+        file[at + i] = (unsigned char)(bits >> 8 * (n - 1 - i));
+    return at + n;
+}
+
+static uint64_t bits_of_float(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static uint64_t bits_of_double(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Whether the call failed as it should, and left nothing. */
+static void expect_no_array(nf_status status, nf_status wanted, const nf_array *a, const char *trouble)
+{
+    cr_assert_eq(status, wanted, "status %d (%s)", (int)status, nf_error_message());
+    cr_assert(strstr(nf_error_message(), "nf_load_idx_array") && strstr(nf_error_message(), trouble), "message: %s",
+              nf_error_message());
+    cr_assert(!a->data && !a->extent && !a->n && !a->dim && !a->rank);
+}
+
+Test(io, idx_of_every_type)
+{
+    static const double number[5][6] = {{0, 1, 127, 128, 200, 255},
+                                        {0, -1, 127, -128, 77, -56},
+                                        {0, -1, 32767, -32768, 258, -2385},
+                                        {0, -1, 2147483647, -2147483648.0, 16909060, -238500},
+                                        {0.5, -1.25, 3.4028234663852886e38, 1.401298464324817e-45, -INFINITY, 2.385f}};
+    static const unsigned char type[] = {8, 9, 11, 12, 13}, width[] = {1, 1, 2, 4, 4};
+    for (size_t k = 0; k < 5; k++) {
+        static const uint32_t extent[] = {3, 2, 1};
+        unsigned char file[80];
+        size_t length = make_idx(file, type[k], 3, extent, 0);
+        for (size_t i = 0; i < 6; i++)
+            length = append(file, length, width[k],
+                            type[k] == 13 ? bits_of_float((float)number[k][i]) : (uint64_t)(int64_t)number[k][i]);
+        file_write(path, file, length);
+        write_gz(file, length);
+        for (int gz = 0; gz < 2; gz++) {
+            nf_array a;
+            cr_assert_eq(nf_load_idx_array(gz ? gz_path : path, 0, &a), NF_OK, "%s", nf_error_message());
+            cr_assert(a.n == 3 && a.dim == 2 && a.rank == 3 && a.extent[0] == 3 && a.extent[1] == 2 &&
+                      a.extent[2] == 1);
+            for (size_t i = 0; i < 6; i++)
+                cr_assert_eq(a.data[i], (nf_real)number[k][i], "type %d, number %zu: %.17g", type[k], i,
+                             (double)a.data[i]);
+            nf_array_free(&a);
+            cr_assert(!a.data && !a.extent && !a.n && !a.rank);
+        }
+    }
+}
+
+Test(io, idx_of_doubles)
+{
+    const double number[] = {2.385, -0.0, NAN, INFINITY, 1.0 / 3, -7.3e30};
+    const bool single = sizeof(nf_real) == sizeof(float);
+    static const uint32_t extent[] = {2, 3};
+    unsigned char file[80];
+    size_t length = make_idx(file, 14, 2, extent, 0);
+    for (size_t i = 0; i < 6; i++)
+        length = append(file, length, 8, bits_of_double(number[i]));
+    file_write(path, file, length);
+    nf_array a;
+    cr_assert_eq(nf_load_idx_array(path, 0, &a), NF_OK, "%s", nf_error_message());
+    for (size_t i = 0; i < 6; i++) {
+        const nf_real wanted = (nf_real)number[i];
+        cr_assert(isnan(number[i]) ? isnan(a.data[i]) : memcmp(&a.data[i], &wanted, sizeof wanted) == 0, "number %zu",
+                  i);
+    }
+    nf_array_free(&a);
+    append(file, length - 8, 8, bits_of_double(-7.3e180));
+    file_write(path, file, length);
+    if (single)
+        expect_no_array(nf_load_idx_array(path, 0, &a), NF_EFORMAT, &a, "number 2 of row 1 is too large");
+    else {
+        cr_assert_eq(nf_load_idx_array(path, 0, &a), NF_OK);
+        cr_assert_eq((double)a.data[5], -7.3e180);
+        nf_array_free(&a);
+    }
+}
+
+Test(io, idx_array_refuses)
+{
+    static const uint32_t extent[] = {3, 5}, huge[] = {0xfffffff1, 0xffffffff, 3};
+    unsigned char file[300];
+    nf_array a;
+    const size_t length = make_idx(file, 12, 2, extent, 60);
+    for (size_t n = 0; n < length; n++) {
+        file_write(path, file, n);
+        expect_no_array(nf_load_idx_array(path, 0, &a), NF_EFORMAT, &a, path);
+    }
+    file_write(path, file, length + 1);
+    expect_no_array(nf_load_idx_array(path, 0, &a), NF_EFORMAT, &a, "left over");
+    file_write(path, file, length);
+    expect_no_array(nf_load_idx_array(path, 15 * sizeof(nf_real) - 1, &a), NF_EFORMAT, &a, "more than max_bytes");
+    cr_assert_eq(nf_load_idx_array(path, 15 * sizeof(nf_real), &a), NF_OK);
+    nf_array_free(&a);
+    file_write(path, file, make_idx(file, 14, 3, huge, 100));
+    expect_no_array(nf_load_idx_array(path, SIZE_MAX, &a), NF_EFORMAT, &a, "impossible");
+    expect_no_array(nf_load_idx_array(folder, 0, &a), NF_EIO, &a, "directory");
+    cr_assert_eq(nf_load_idx_array(NULL, 0, &a), NF_EARG);
+    cr_assert_eq(nf_load_idx_array(path, 0, NULL), NF_EARG);
+    nf_array_free(NULL);
+}
+
+/* ---- gzip that others have written ---- */
+
+/* Zeros behind any member are no data, as gzip itself has it; anything else is refused. */
+Test(io, gzip_padded_with_zeros)
+{
+    static const uint32_t extent[] = {7, 11};
+    static unsigned char zeros[100000];
+    unsigned char file[100];
+    const size_t length = make_idx(file, 8, 2, extent, 77), part[] = {0, 5, 40, length};
+    remove(gz_path);
+    for (size_t i = 0; i < 3; i++) {
+        append_gz(file + part[i], part[i + 1] - part[i]);
+        FILE *f = fopen(gz_path, "ab");
+        cr_assert_eq(fwrite(zeros, 1, i == 1 ? 1 : sizeof zeros, f), i == 1 ? 1 : sizeof zeros);
+        cr_assert_eq(fclose(f), 0);
+    }
+    nf_bytes b;
+    cr_assert_eq(nf_load_idx(gz_path, 0, &b), NF_OK, "%s", nf_error_message());
+    cr_assert(b.n == 7 && b.dim == 11);
+    cr_assert_arr_eq(b.data, file + 12, 77);
+    nf_bytes_free(&b);
+    FILE *f = fopen(gz_path, "ab");
+    cr_assert(fputc('x', f) == 'x' && fclose(f) == 0);
+    cr_assert_eq(nf_load_idx(gz_path, 0, &b), NF_EFORMAT); /* a byte behind the zeros */
+    write_gz(file, 40);
+    f = fopen(gz_path, "ab");
+    cr_assert_eq(fwrite(zeros, 1, 512, f), 512);
+    cr_assert_eq(fclose(f), 0);
+    expect(nf_load_idx(gz_path, 0, &b), NF_EFORMAT, &b, gz_path, "28 bytes of data"); /* they are no data */
 }
 
 Test(io, bad_calls)
@@ -282,15 +433,19 @@ Test(io, allocation_failures)
     size_t total = 1500 * 143;
     unsigned char *file = malloc(total + 16);
     write_gz(file, make_idx(file, 8, 3, extent, total));
-    for (int bits = 0; bits < 2; bits++)
+    for (int how = 0; how < 3; how++)
         for (size_t k = 0;; k++) {
-            nf_bytes b;
+            nf_bytes b = {0};
+            nf_array a = {0};
             size_t live = alloc_live();
             fail_alloc_once(k);
-            nf_status status = bits ? nf_load_packed_bits(gz_path, 8, 0, &b) : nf_load_idx(gz_path, 0, &b);
+            nf_status status = how == 0   ? nf_load_packed_bits(gz_path, 8, 0, &b)
+                               : how == 1 ? nf_load_idx(gz_path, 0, &b)
+                                          : nf_load_idx_array(gz_path, 0, &a);
             bool failed = fail_alloc_off();
             cr_assert_eq(status, failed ? NF_ENOMEM : NF_OK, "allocation %zu: %s", k, nf_error_message());
             nf_bytes_free(&b);
+            nf_array_free(&a);
             cr_assert_eq(alloc_live(), live, "allocation %zu", k);
             if (!failed) {
                 cr_assert_geq(k, 5);

@@ -381,7 +381,7 @@ Test(likelihood, arguments)
     c.ctx = ctx;
     empty.n = 0;
     wide.dim = 3;
-    expect_null(nf_maximum_likelihood(NULL, &d, NULL), NF_EARG, "model is NULL");
+    expect_null(nf_maximum_likelihood(NULL, &d, NULL), NF_EARG, "nf_maximum_likelihood: `model` is NULL");
     expect_null(nf_maximum_likelihood(m, NULL, NULL), NF_EARG, "data is NULL");
     expect_null(nf_maximum_likelihood(flow, &d, NULL), NF_EARG, "`affine`, not of a distribution");
     expect_null(nf_maximum_likelihood(m, &empty, NULL), NF_EARG, "0 rows");

@@ -27,10 +27,13 @@ static nf_net *masked(size_t dim, size_t per_dim, size_t n_ctx, size_t width, si
                       nf_activation f)
 {
     const size_t hidden[2] = {width, width + 3};
-    return nf_masked_net(
-        dim, per_dim, n_ctx,
-        &(nf_masked_options){
-            .hidden = hidden, .n_hidden = n_blocks ? 1 : n_hidden, .n_blocks = n_blocks, .activation = f});
+    return nf_masked_net(dim, per_dim, n_ctx,
+                         &(nf_masked_options){.hidden = hidden,
+                                              .n_hidden = n_blocks   ? 1
+                                                          : n_hidden ? n_hidden
+                                                                     : NF_NONE,
+                                              .n_blocks = n_blocks,
+                                              .activation = f});
 }
 
 /* Output i P + p moves with input j exactly where j < i: case 2 of the masks (exclusive), here for whole nets. */

@@ -286,9 +286,12 @@ Test(mixture, not_in_a_vae)
     nf_workspace *ws = nf_workspace_new(1);
     nf_real rows[4] = {NF_R(0.1), NF_R(-0.2), NF_R(0.3), NF_R(0.7)}, z[4], g_rows[8];
     double log_q[2];
-    nf_status st = nf_posterior_forward(q, ws, NF_TRAIN, &(nf_noise){.seed = 1}, 2, rows, rows, NULL, z, log_q);
+    nf_status st =
+        nf_posterior_forward(q, ws, NF_TRAIN, &(nf_noise){.seed = 1},
+                             &(nf_posterior_rows){.n = 2, .mean = rows, .log_scale = rows, .z = z, .log_q = log_q});
     cr_assert_eq(st, NF_OK, "%s", nf_error_message());
-    st = nf_posterior_backward(q, ws, z, z, g_rows, g_rows, NULL, NULL, NULL);
+    st = nf_posterior_backward(
+        q, ws, &(nf_posterior_gradients){.n = 2, .gz = z, .g_log_q = log_q, .g_mean = g_rows, .g_log_scale = g_rows});
     cr_assert_eq(st, NF_EUNSUPPORTED, "%s", nf_error_message());
     nf_workspace_free(ws);
     nf_objective_free(o);

@@ -483,6 +483,165 @@ Test(model_file, numbers_that_are_not_finite_are_the_users)
     nf_model_free(back);
 }
 
+/* ---- notes ---- */
+
+static void set_notes(nf_model *m, size_t n, const nf_note *notes)
+{
+    cr_assert_eq(nf_model_set_notes(m, n, notes), NF_OK, "%s", nf_error_message());
+}
+
+static void has(const nf_model *m, const char *key, const char *text)
+{
+    const char *is = nf_model_note(m, key);
+    cr_assert(text ? is && strcmp(is, text) == 0 : !is, "%s: '%s', expected '%s'", key, is ? is : "(none)",
+              text ? text : "(none)");
+}
+
+/* Notes come back from a file and stay when it is saved again; keys may be words of the format. */
+Test(model_file, notes)
+{
+    nf_model *m = make_perturbed(2);
+    set_notes(m, 5,
+              (nf_note[]){{"scale", "7.45 12.7"},
+                          {"format", "mine"},
+                          {"note.", ""},
+                          {"architecture", "{\"kind\":\n\\\"\x01\"}"},
+                          {"\xc3\xa9\xf0\x9f\x98\x80", "\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80"}});
+    set_notes(m, 4, (nf_note[]){{"scale", "gone"}, {"columns", "AT V"}, {"scale", NULL}, {"absent", NULL}});
+    save(m, path);
+    nf_model *back = nf_load(path, &types);
+    cr_assert_not_null(back, "%s", nf_error_message());
+    nf_model_free(m);
+    has(back, "scale", NULL);
+    has(back, "absent", NULL);
+    has(back, "columns", "AT V");
+    has(back, "format", "mine");
+    has(back, "note.", "");
+    has(back, "architecture", "{\"kind\":\n\\\"\x01\"}");
+    has(back, "\xc3\xa9\xf0\x9f\x98\x80", "\xed\x9f\xbf\xf4\x8f\xbf\xbf\xe0\xa0\x80");
+    size_t n, n_first, n_second;
+    const nf_note *all = nf_model_notes(back, &n);
+    cr_assert_eq(n, 5);
+    for (size_t i = 1; i < n; i++)
+        cr_assert_lt(strcmp(all[i - 1].key, all[i].key), 0);
+    save(back, other);
+    nf_model_free(back);
+    unsigned char *first = file_read(path, &n_first), *second = file_read(other, &n_second);
+    cr_assert(n_first == n_second && memcmp(first, second, n_first) == 0);
+    free(first);
+    free(second);
+}
+
+/* Every limit, once at it and once beyond; what is refused changes nothing. */
+Test(model_file, notes_have_limits)
+{
+    static char text[NF_NOTE_TEXT + 2], keys[NF_NOTES + 1][8];
+    static nf_note many[NF_NOTES + 1];
+    memset(text, 'x', NF_NOTE_TEXT + 1);
+    nf_model *m = make(1);
+    set_notes(m, 1, (nf_note[]){{"kept", "yes"}});
+    const char *long_key = text + sizeof text - 1 - NF_NOTE_KEY;
+    const struct {
+        nf_note note;
+        const char *trouble;
+    } bad[] = {{{NULL, "a"}, "no key"},
+               {{"", "a"}, "no key"},
+               {{long_key - 1, "a"}, "more than 128 bytes"},
+               {{"big", text}, "'big' has more than 1048576 bytes"},
+               {{"\xff", "a"}, "UTF-8"},
+               {{"a", "\xc0\x80"}, "UTF-8"},
+               {{"a", "\xed\xa0\x80"}, "UTF-8"},
+               {{"a", "\xf4\x90\x80\x80"}, "UTF-8"},
+               {{"a", "\xf5\x80\x80\x80"}, "UTF-8"},
+               {{"a", "\xe0\x9f\xbf"}, "UTF-8"},
+               {{"a", "\xf0\x8f\xbf\xbf"}, "UTF-8"},
+               {{"a", "\xe2\x82"}, "UTF-8"},
+               {{"a", "\xf0\x9f\x98"}, "UTF-8"},
+               {{"a", "\x80"}, "UTF-8"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const nf_note two[] = {{"kept", "no"}, bad[i].note};
+        cr_assert_eq(nf_model_set_notes(m, 2, two), NF_EARG, "note %zu", i);
+        cr_assert(strstr(nf_error_message(), bad[i].trouble), "%s", nf_error_message());
+        has(m, "kept", "yes");
+    }
+    set_notes(m, 2, (nf_note[]){{long_key, "a"}, {"big", text + 1}});
+    for (size_t i = 0; i <= NF_NOTES; i++) {
+        snprintf(keys[i], sizeof keys[i], "%zu", i);
+        many[i] = (nf_note){.key = keys[i], .text = ""};
+    }
+    cr_assert_eq(nf_model_set_notes(m, NF_NOTES, many), NF_EARG); /* with those that are there */
+    cr_assert(strstr(nf_error_message(), "1003 notes"), "%s", nf_error_message());
+    cr_assert_eq(nf_model_set_notes(m, NF_NOTES + 1, many), NF_EARG);
+    set_notes(m, NF_NOTES - 3, many);
+    for (size_t i = 0; i < 3; i++)
+        many[i].text = text + 1;
+    cr_assert_eq(nf_model_set_notes(m, 3, many), NF_EARG); /* four million bytes, and then some */
+    cr_assert(strstr(nf_error_message(), "bytes, but at most 1000 with 4194304"), "%s", nf_error_message());
+    set_notes(m, 2, many);
+    save(m, path);
+    nf_model *back = nf_load(path, NULL);
+    cr_assert_not_null(back, "%s", nf_error_message());
+    has(back, "1", text + 1);
+    has(back, long_key, "a");
+    nf_model_free(back);
+    cr_assert_eq(nf_model_set_notes(NULL, 0, NULL), NF_EARG);
+    cr_assert_eq(nf_model_set_notes(m, 1, NULL), NF_EARG);
+    set_notes(m, 0, NULL);
+    size_t n = 7;
+    cr_assert(!nf_model_notes(NULL, &n) && n == 0 && !nf_model_note(NULL, "a") && !nf_model_note(m, NULL));
+    nf_model_free(m);
+}
+
+/* A file's notes are within the limits too; metadata of other programs do no harm. */
+Test(model_file, notes_of_a_file)
+{
+    nf_model *m = make(1);
+    set_notes(m, 1, (nf_note[]){{"a", "b"}});
+    save(m, path);
+    nf_model_free(m);
+    replace("\"note.a\":", "\"note.\":");
+    refused(other, "note 0 has no key");
+    replace("\"note.a\":\"b\"", "\"note.a\":7");
+    refused(other, "not a string");
+    char key[NF_NOTE_KEY + 20] = "\"note.";
+    memset(key + 6, 'k', NF_NOTE_KEY + 1);
+    strcat(key, "\":");
+    replace("\"note.a\":", key);
+    refused(other, "more than 128 bytes");
+    replace("\"note.a\":", "\"a\":");
+    m = nf_load(other, NULL);
+    cr_assert_not_null(m, "%s", nf_error_message());
+    cr_assert_null(nf_model_notes(m, NULL));
+    nf_model_free(m);
+}
+
+Test(model_file, notes_without_memory)
+{
+    nf_model *m = make(1);
+    set_notes(m, 1, (nf_note[]){{"a", "old"}});
+    save(m, path);
+    for (int how = 0; how < 2; how++)
+        for (size_t k = 0;; k++) {
+            const size_t live = alloc_live();
+            nf_model *back = NULL;
+            fail_alloc_once(k);
+            nf_status status = NF_OK;
+            if (how == 0)
+                status = nf_model_set_notes(m, 1, (nf_note[]){{"a", "new"}});
+            else if (!(back = nf_load(path, NULL)))
+                status = nf_error_status();
+            const bool failed = fail_alloc_off();
+            cr_assert_eq(status, failed ? NF_ENOMEM : NF_OK, "%s", nf_error_message());
+            if (how == 0)
+                has(m, "a", failed ? "old" : "new");
+            nf_model_free(back);
+            cr_assert_eq(alloc_live(), live);
+            if (!failed)
+                break;
+        }
+    nf_model_free(m);
+}
+
 /* The format's own rules, read by somebody else. */
 static const char reader_program[] =
     "import json, math, struct, sys\n"
@@ -580,6 +739,64 @@ Test(model_file, too_large_for_single_precision)
     } else {
         cr_assert_null(m);
         refused(path, "number 1 of tensor 'm' is too large");
+    }
+}
+
+/* All 65536 halves and all 65536 brain floats, by the definition of their bits. */
+Test(model_file, half_precision)
+{
+    for (int brain = 0; brain < 2; brain++) {
+        const int fraction_bits = brain ? 7 : 10, most = brain ? 255 : 31, bias = brain ? 127 : 15;
+        static unsigned char data[1 << 17];
+        for (size_t i = 0; i < sizeof data; i++)
+            data[i] = (unsigned char)(i % 2 ? i >> 9 : i >> 1);
+        char header[600];
+        snprintf(header, sizeof header,
+                 "{\"__metadata__\":{\"format\":\"nflow\",\"format_version\":\"1\",\"architecture\":"
+                 "\"{\\\"kind\\\":\\\"flow\\\",\\\"type\\\":\\\"shift\\\",\\\"dim_in\\\":65536}\"},"
+                 "\"m\":{\"dtype\":\"%s\",\"shape\":[65536],\"data_offsets\":[0,131072]}}",
+                 brain ? "BF16" : "F16");
+        compose(path, 0, header, data, sizeof data);
+        nf_model *m = nf_load(path, NULL);
+        cr_assert_not_null(m, "%s", nf_error_message());
+        for (int bits = 0; bits < 65536; bits++) {
+            const int exponent = bits >> fraction_bits & most, fraction = bits & ((1 << fraction_bits) - 1);
+            const double one = exponent ? 1 : 0, scale = ldexp(1, (exponent ? exponent : 1) - bias);
+            double wanted = scale * (one + ldexp(fraction, -fraction_bits));
+            if (exponent == most)
+                wanted = fraction ? (double)NAN : INFINITY;
+            if (bits & 0x8000)
+                wanted = -wanted;
+            const double is = (double)nf_model_theta(m)[bits];
+            cr_assert(isnan(wanted) ? isnan(is) : is == wanted && !signbit(is) == !signbit(wanted),
+                      "%s %04x: %.17g, expected %.17g", brain ? "BF16" : "F16", bits, is, wanted);
+        }
+        nf_model_free(m);
+    }
+}
+
+/* Files that other programs write: one line says what they are, whatever their tensors. */
+Test(model_file, files_of_other_programs)
+{
+    static const struct {
+        const char *header, *said;
+    } file[] = {
+        {"{\"__metadata__\":{\"format\":\"pt\"},\"conv\":{\"dtype\":\"F16\",\"shape\":[1,1,1,1,2],\"data_offsets\":[0,"
+         "4]},"
+         "\"ids\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+         "a safetensors file, but not a model of this library: its metadata name the format 'pt', and it has 2 "
+         "tensors, such as 'conv' (F16)"},
+        {"{\"ids\":{\"dtype\":\"BOOL\",\"shape\":[8],\"data_offsets\":[0,8]}}",
+         "a safetensors file, but not a model of this library: its metadata name no format, and it has 1 tensors, such "
+         "as 'ids' (BOOL)"},
+        {"{\"__metadata__\":{\"format\":\"nflow checkpoint\",\"format_version\":\"1\"},"
+         "\"theta\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}",
+         "not a model of this library: its metadata name the format 'nflow checkpoint'"},
+    };
+    for (size_t i = 0; i < sizeof file / sizeof *file; i++) {
+        compose(path, 0, file[i].header, "abcdefgh", 8);
+        refused(path, file[i].said);
+        cr_assert_null(strchr(nf_error_message(), '\n'));
     }
 }
 
@@ -826,13 +1043,16 @@ Test(model_file, header_lies)
         const char *from, *to, *trouble;
     } change[] = {
         {dtype, "\"F16\"", "'matrix' has no dtype"},
+        {dtype, "\"BF16\"", "'matrix' has no dtype"},
+        {dtype, "\"I64\"", "'matrix' has 2 indices and dtype I64"},
+        {dtype, "7", "'matrix' has no dtype"},
         {dtype, single ? "\"F64\"" : "\"F32\"", "'matrix' has no dtype"},
         {"[2,3]", "[3,2]", "has rank 2 and 6 numbers"},
         {"[2,3]", "[6]", "has rank 1 and 6 numbers"},
         {"[2,3]", "[2,4]", "that agree"},
         {"[2,3]", "[-2,-3]", "that agree"},
         {"[2,3]", "[2.0,3]", "that agree"},
-        {"[2,3]", "[1,1,1,2,3]", "that agree"},
+        {"[2,3]", "[1,1,1,2,3]", "'matrix' has 5 indices"},
         {"[2,3]", "[4294967296,4294967296,6]", "that agree"},
         {"[2,3]", "[0,9223372036854775807,4]", "that agree"},
         {"[2,3]", "[99999999999999999999]", "damaged header"},
@@ -848,7 +1068,7 @@ Test(model_file, header_lies)
         {"\"bias\"", "\"bios\"", "'bias' is missing"},
         {"\"bias\"", "\"empty\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},\"bias\"", "'empty' is none"},
         {"\"bias\"", "\"empty\":[],\"bias\"", "'empty' has no dtype"},
-        {"\"format\":\"nflow\"", "\"format\":\"pt\"", "its format is 'pt'"},
+        {"\"format\":\"nflow\"", "\"format\":\"pt\"", "the format 'pt', and it has 3 tensors, such as 'bias' (F"},
         {"\"format\":\"nflow\"", "\"format\":7", "not a string"},
         {"\"format_version\":\"1\"", "\"format_version\":\"2\"", "format version '2'"},
         {"\"architecture\"", "\"archetype\"", "architecture: it is missing"},
@@ -1074,6 +1294,7 @@ Test(model_file, bad_calls)
     cr_assert_eq(nf_read_length(NULL, "a"), 0);
     cr_assert_eq(nf_read_n_children(NULL), 0);
     cr_assert_eq(nf_read_n_numbers(NULL), 0);
+    cr_assert_not(nf_read_is_file(NULL));
     cr_assert_null(nf_read_child(NULL, 0));
     nf_model_free(m);
 }

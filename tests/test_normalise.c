@@ -76,12 +76,13 @@ Test(actnorm, the_first_batch_leaves_with_mean_0_and_deviation_1_either_way)
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
         push(m, NF_INVERSE, N, x, NULL, y, NULL);
         is_standard(N, DIM, y, 100, turned ? "forward" : "inverse");
-        const nf_real *theta = nf_model_theta(m);
+        const nf_real *theta = nf_model_theta(m), *state = nf_model_state(m);
+        cr_assert_eq(state[2 * DIM], (nf_real)turned);
         for (size_t k = 0; k < DIM; k++) {
-            const double mean = column_mean(N, DIM, x, k), sd = column_sd(N, DIM, x, k);
-            const double m_k = turned ? -mean / sd : mean, s_k = turned ? -log(sd) : log(sd);
-            cr_assert_float_eq(theta[k], m_k, 100 * rounding * (1 + fabs(m_k)));
-            cr_assert_float_eq(theta[DIM + k], s_k, 20 * rounding * (1 + fabs(s_k)));
+            const double mean = column_mean(N, DIM, x, k), log_sd = log(column_sd(N, DIM, x, k));
+            cr_assert(theta[k] == 0 && theta[DIM + k] == 0);
+            cr_assert_float_eq(state[k], mean, 100 * rounding * (1 + fabs(mean)));
+            cr_assert_float_eq(state[DIM + k], log_sd, 20 * rounding * (1 + fabs(log_sd)));
         }
         nf_model_free(m);
     }
@@ -108,8 +109,8 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
     for (int turned = 0; turned < 2; turned++) {
         nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
         push(m, NF_INVERSE, N, x, NULL, y, NULL);
-        cr_assert_eq(nf_model_theta(m)[DIM], 0);
-        cr_assert_eq(nf_model_theta(m)[DIM + 1], 0);
+        cr_assert_eq(nf_model_state(m)[DIM], 0);
+        cr_assert_eq(nf_model_state(m)[DIM + 1], 0);
         for (size_t i = 0; i < N; i++) {
             cr_assert_eq(y[i * DIM], 0);
             cr_assert_leq(fabs((double)y[i * DIM + 1]), 8 * rounding * 7e8);
@@ -119,10 +120,64 @@ Test(actnorm, columns_without_a_deviation_are_only_centred)
         m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), 1, x, NULL);
         push(m, NF_INVERSE, 1, x, NULL, y, NULL);
         for (size_t k = 0; k < DIM; k++)
-            cr_assert(y[k] == 0 && nf_model_theta(m)[DIM + k] == 0);
+            cr_assert(y[k] == 0 && nf_model_state(m)[DIM + k] == 0);
         nf_model_free(m);
     }
 }
+
+/* Both sides of the data, at parameters that are not 0: inverses, log-dets and gradients. */
+Test(actnorm, its_derivatives_with_data_on_either_side)
+{
+    nf_real x[N * DIM];
+    for (size_t i = 0; i < N * DIM; i++)
+        x[i] = (nf_real)(0.7 + 1.9 * sin(2.385 * (double)(i * i % 997)));
+    for (int turned = 0; turned < 2; turned++) {
+        nf_model *m = from_data(turned ? nf_invert(nf_actnorm(DIM)) : nf_actnorm(DIM), N, x, NULL);
+        nf_check_report r;
+        cr_assert_eq(nf_check_flow(m, &(nf_check_options){.seed = 5, .theta_scale = 0.3}, &r), NF_OK, "%s",
+                     nf_error_message());
+        for (int d = 0; d < 2; d++) {
+            cr_assert_lt(r.inverse_error[d], 100 * rounding);
+            cr_assert_lt(r.log_det_error[d], 100 * rounding);
+            cr_assert_lt(r.x_error[d], sizeof(nf_real) == sizeof(double) ? 1e-8 : 1e-3, "%g", r.x_error[d]);
+            cr_assert_lt(r.theta_error[d], sizeof(nf_real) == sizeof(double) ? 1e-8 : 1e-3, "%g", r.theta_error[d]);
+        }
+        nf_model_free(m);
+    }
+}
+
+#ifdef NFI_JANSSON
+/* A text without the field "relative" means the layer of today; that of older files, which begins from data as it did,
+   is the affine flow at the same numbers. */
+Test(actnorm, the_layer_of_older_files_is_an_affine_flow)
+{
+    const char *now = "{\"kind\": \"flow\", \"type\": \"actnorm\", \"dim_in\": 3}";
+#define THEN "{\"kind\": \"flow\", \"type\": \"actnorm\", \"dim_in\": 3, \"fields\": {\"relative\": false}}"
+    const char *then[] = {THEN, "{\"kind\": \"flow\", \"type\": \"invert\", \"children\": [" THEN "]}"};
+    nf_object *o = nf_rebuild(now, NULL);
+    cr_assert_not_null(o, "%s", nf_error_message());
+    cr_assert_eq(nf_object_shape(o)->n_state, 2 * DIM + 1);
+    nf_object_free(o);
+    nf_real *x = make_data(N, DIM), y[2][N * DIM];
+    double log_det[2][N];
+    for (int turned = 0; turned < 2; turned++) {
+        nf_model *m = nf_model_of_object(nf_rebuild(then[turned], NULL), &(nf_model_options){.n_init = N, .init_x = x});
+        cr_assert_not_null(m, "%s", nf_error_message());
+        cr_assert_eq(nf_model_shape(m)->n_state, 0);
+        nf_flow *affine = nf_affine(DIM);
+        nf_model *same =
+            nf_model_of_flow(turned ? nf_invert(affine) : affine, &(nf_model_options){.theta = nf_model_theta(m)});
+        push(m, NF_INVERSE, N, x, NULL, y[0], log_det[0]);
+        push(same, NF_INVERSE, N, x, NULL, y[1], log_det[1]);
+        cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
+        cr_assert_arr_eq(log_det[0], log_det[1], sizeof log_det[0]);
+        is_standard(N, DIM, y[0], 100, "the data");
+        nf_model_free(same);
+        nf_model_free(m);
+    }
+    free(x);
+}
+#endif
 
 /* ---- compositions: the layer nearest the end of the data's way standardises only if all the others handed on what
    they made of the data ---- */
@@ -196,6 +251,7 @@ Test(actnorm, data_reach_the_base)
     nf_model *one = nf_model_of_dist(nf_pushforward(nf_normal(DIM), nf_chain((nf_flow *[]){near, far}, 2)), &data);
     cr_assert(m && one, "%s", nf_error_message());
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(one), nf_model_shape(m)->n_params * sizeof(nf_real));
+    cr_assert_arr_eq(nf_model_state(m), nf_model_state(one), nf_model_shape(m)->n_state * sizeof(nf_real));
     nf_real y[N * DIM];
     push(one, NF_INVERSE, N, x, NULL, y, NULL);
     is_standard(N, DIM, y, 1000, "the base's side");
@@ -281,6 +337,7 @@ Test(actnorm, a_loaded_model_is_not_initialised_again)
         cr_assert_arr_eq(y[0], y[1], sizeof y[0]);
     }
     cr_assert_arr_eq(nf_model_theta(m), nf_model_theta(again), nf_model_shape(m)->n_params * sizeof(nf_real));
+    cr_assert_arr_eq(nf_model_state(m), nf_model_state(again), nf_model_shape(m)->n_state * sizeof(nf_real));
     nf_model_free(again);
     nf_model_free(m);
     remove(path);

@@ -107,6 +107,31 @@ static void check_reals(const nf_option_table *t, const nf_option *o)
     }
 }
 
+/* An array without its length is refused, whatever the default; NF_NONE asks for none, and the array is not kept. */
+static void check_lengths(const nf_option_table *t, const nf_option *o)
+{
+    static const double items[] = {7, 7};
+    const void *array = items;
+    char words[200];
+    for (size_t k = 0; k < 2; k++) {
+        char *q = calloc(1, t->size);
+        const size_t n = k ? NF_NONE : 0;
+        for (size_t i = 0; i < t->n; i++) /* what is required and has no default */
+            if (t->option[i].flags & NF_OPTION_REQUIRED && t->option[i].kind == NF_OPTION_SIZE)
+                memcpy(q + t->option[i].offset, &(size_t){2}, sizeof(size_t));
+        memcpy(q + o->offset, &array, sizeof array);
+        memcpy(q + o->length, &n, sizeof n);
+        const nf_status status = nf_options_settle(t, q, q);
+        snprintf(words, sizeof words, "%s: `%s` is given, but n_%s is 0", t->function, o->name, o->name);
+        if (k == 0)
+            expect(status, NF_EARG, words);
+        else
+            cr_assert(status == NF_OK && !*(void **)(q + o->offset) && *(size_t *)(q + o->length) == 0, "%s: %s", words,
+                      nf_error_message());
+        free(q);
+    }
+}
+
 static void check_ranges(const nf_option_table *t)
 {
     cr_assert(t->abi == sizeof *t && t->n > 0 && t->function && t->size, "%s", t->function);
@@ -125,6 +150,8 @@ static void check_ranges(const nf_option_table *t)
                 refuse(t, o, v);
             if (o->kind == NF_OPTION_SIZES)
                 refuse(t, o, 0); /* a hidden layer without units; elsewhere 0 is a request */
+            if (o->kind == NF_OPTION_SIZES)
+                check_lengths(t, o);
             if (o->most > 0)
                 refuse(t, o, o->most + 1);
             break;
@@ -321,7 +348,8 @@ static nf_flow *my_layer(size_t dim, const all_kinds *options)
     last = self->options;
     last_width = last.n_widths ? last.widths[0] : 0;
     static size_t width[2]; /* the lists are the caller's */
-    memcpy(width, last.widths, (last.n_widths < 2 ? last.n_widths : 2) * sizeof *width);
+    for (size_t i = 0; i < last.n_widths && i < 2; i++)
+        width[i] = last.widths[i];
     self->options.widths = width;
     self->options.points = last.n_points ? (const double[]){0} : NULL;
     self->options.n_points = 0;
@@ -490,6 +518,32 @@ Test(options, recipes_without_hidden_layers_or_blocks)
     expect(nf_error_status(), NF_EARG, "nf_maf: `n_layers` is 0, but must be at least 1");
 }
 #endif
+
+/* Arrays of which the length was forgotten: the recipe's own nets have a million parameters, a net none of the layers.
+ */
+Test(options, arrays_without_lengths)
+{
+    const size_t hidden[] = {32, 32};
+    const nf_real rows[] = {1, 2};
+    cr_assert_null(nf_maf(2, &(nf_recipe_options){.hidden = hidden}));
+    expect(nf_error_status(), NF_EARG, "nf_maf: `hidden` is given, but n_hidden is 0");
+    cr_assert_null(nf_nsf_coupling(2, &(nf_recipe_options){.hidden = hidden}));
+    expect(nf_error_status(), NF_EARG, "nf_nsf_coupling: `hidden` is given, but n_hidden is 0");
+    cr_assert_null(nf_mlp(2, 2, 0, &(nf_mlp_options){.hidden = hidden}));
+    expect(nf_error_status(), NF_EARG, "nf_mlp: `hidden` is given, but n_hidden is 0");
+    nf_net *none = nf_mlp(2, 2, 0, &(nf_mlp_options){.hidden = hidden, .n_hidden = NF_NONE});
+    cr_assert_eq(nf_object_shape(nf_net_object(none))->n_params, 6);
+    nf_net_free(none);
+    cr_assert_null(nf_model_of_flow(nf_actnorm(2), &(nf_model_options){.init_x = rows}));
+    expect(nf_error_status(), NF_EARG, "nf_model_of_flow: `options->init_x` is given, but `n_init`");
+    cr_assert_null(nf_model_of_flow(nf_actnorm(2), &(nf_model_options){.init_ctx = rows}));
+    expect(nf_error_status(), NF_EARG, "nf_model_of_flow: `options->init_ctx` is given, but `n_init`");
+    nf_model *m = nf_model_of_flow(nf_actnorm(2), NULL);
+    expect(nf_model_init(m, 1, 0, rows, NULL), NF_EARG, "nf_model_init: `x` is given, but `n`");
+    expect(nf_model_init(m, 1, 0, NULL, rows), NF_EARG, "nf_model_init: `ctx` is given, but `n`");
+    cr_assert_eq(nf_model_init(m, 1, 0, NULL, NULL), NF_OK);
+    nf_model_free(m);
+}
 
 /* ReLU units of a last layer, against the formula. */
 Test(options, a_last_layer_of_relus)

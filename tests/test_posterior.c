@@ -1,10 +1,10 @@
 /* The posterior plug-in: the closed form of a diagonal posterior, gradients against finite differences and against the
    library's own VAE, several user threads on one model, and every kind of misuse. */
-#include "support/numbers.h"
+#include "expect.h"
 #include "fail_alloc.h"
+#include "posterior_fixture.h"
 #include <criterion/criterion.h>
 #include <math.h>
-#include <nflow/nflow.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,41 +15,6 @@ static const double tolerance = 2e-4, fd_tolerance = 3e-2, fd_step = 1e-2;
 static const double tolerance = 1e-11, fd_tolerance = 1e-6, fd_step = 1e-5;
 #endif
 
-enum { D = 3, K = 2, FLOW_CTX = K * (2 * D + 1), MOST = 1000 };
-
-/* Two planar layers with parameters from the context, then a linear layer that all samples share. */
-static nf_dist *flow_posterior(void)
-{
-    nf_flow *planar[K] = {nf_planar(D), nf_planar(D)};
-    nf_flow *parts[] = {nf_amortized_by_context(nf_chain(planar, K)), nf_lu_linear(D, 5)};
-    return nf_posterior(D, nf_chain(parts, 2));
-}
-
-typedef struct inputs {
-    nf_real mean[MOST * D], log_scale[MOST * D], ctx[MOST * FLOW_CTX], gz[MOST * D], g_log_q[MOST];
-} inputs;
-
-static inputs *new_inputs(uint64_t seed)
-{
-    inputs *in = calloc(1, sizeof *in);
-    draw(seed, MOST * D, 1.3, in->mean);
-    draw(seed + 1, MOST * D, 0.4, in->log_scale);
-    draw(seed + 2, MOST * FLOW_CTX, 0.9, in->ctx);
-    draw(seed + 3, MOST * D, 1, in->gz);
-    draw(seed + 4, MOST, 1, in->g_log_q);
-    return in;
-}
-
-/* A model whose shared layer is no longer trivial. */
-static nf_model *new_model(void)
-{
-    nf_model *m = nf_model_of_dist(flow_posterior(), NULL);
-    cr_assert_not_null(m, "%s", nf_error_message());
-    draw(9, nf_model_shape(m)->n_params, 0.3, nf_model_theta(m));
-    cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
-    return m;
-}
-
 Test(posterior, diagonal_has_the_closed_form)
 {
     enum { N = 70 };
@@ -59,8 +24,10 @@ Test(posterior, diagonal_has_the_closed_form)
     nf_noise noise = {.seed = 3, .step = 8};
     nf_real z[N * D], zero[N * D] = {0}, eps[N * D];
     double log_q[N];
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, N, zero, zero, NULL, eps, log_q), NF_OK);
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, N, in->mean, in->log_scale, NULL, z, log_q), NF_OK);
+    nf_posterior_rows standard = {.n = N, .mean = zero, .log_scale = zero, .z = eps, .log_q = log_q};
+    nf_posterior_rows rows = {.n = N, .mean = in->mean, .log_scale = in->log_scale, .z = z, .log_q = log_q};
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, &standard), NF_OK);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, &rows), NF_OK);
     for (size_t i = 0; i < N; i++) {
         double exact = 0;
         for (size_t j = i * D; j < (i + 1) * D; j++) {
@@ -71,13 +38,15 @@ Test(posterior, diagonal_has_the_closed_form)
         cr_assert_float_eq(log_q[i], exact, 10 * tolerance);
     }
     nf_real g_mean[N * D], g_log_scale[N * D];
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, NULL, NULL, NULL), NF_OK);
+    nf_posterior_gradients gradients = cotangents(in, N);
+    gradients.g_mean = g_mean;
+    gradients.g_log_scale = g_log_scale;
+    cr_assert_eq(nf_posterior_backward(m, ws, &gradients), NF_OK);
     for (size_t i = 0; i < N; i++)
         for (size_t j = i * D; j < (i + 1) * D; j++) {
             double scaled = exp((double)in->log_scale[j]) * (double)eps[j];
             cr_assert_float_eq((double)g_mean[j], (double)in->gz[j], tolerance);
-            cr_assert_float_eq((double)g_log_scale[j], (double)in->gz[j] * scaled - (double)in->g_log_q[i],
-                               10 * tolerance);
+            cr_assert_float_eq((double)g_log_scale[j], (double)in->gz[j] * scaled - in->g_log_q[i], 10 * tolerance);
         }
     nf_workspace_free(ws);
     nf_model_free(m);
@@ -89,12 +58,12 @@ static double inner(const nf_model *m, nf_workspace *ws, const inputs *in, size_
 {
     static nf_real z[MOST * D];
     static double log_q[MOST];
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 4, .first_sample = 11}, n, in->mean,
-                                      in->log_scale, in->ctx, z, log_q),
-                 NF_OK, "%s", nf_error_message());
+    const nf_posterior_rows rows = rows_of(in, n, z, log_q);
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 4, .first_sample = 11}, &rows), NF_OK, "%s",
+                 nf_error_message());
     double sum = 0;
     for (size_t i = 0; i < n; i++)
-        sum += (double)in->g_log_q[i] * log_q[i];
+        sum += in->g_log_q[i] * log_q[i];
     for (size_t i = 0; i < n * D; i++)
         sum += (double)in->gz[i] * (double)z[i];
     return sum;
@@ -142,7 +111,12 @@ Test(posterior, gradients_are_those_of_finite_differences)
         size_t n = sizes[k];
         memset(g, 0, nf_model_gradient_size(m) * sizeof *g);
         inner(m, ws, in, n);
-        cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, g_ctx, g, NULL), NF_OK);
+        nf_posterior_gradients gradients = cotangents(in, n);
+        gradients.g_mean = g_mean;
+        gradients.g_log_scale = g_log_scale;
+        gradients.g_ctx = g_ctx;
+        gradients.g = g;
+        cr_assert_eq(nf_posterior_backward(m, ws, &gradients), NF_OK);
         cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
         compare("mean", m, ws, in, n, in->mean, n * D, g_mean);
         compare("log_scale", m, ws, in, n, in->log_scale, n * D, g_log_scale);
@@ -161,7 +135,7 @@ Test(posterior, gradients_are_those_of_finite_differences)
 /* The library's VAE with an affine encoder and decoder, and the same by hand around the plug-in. */
 Test(posterior, gradients_are_those_of_the_vae)
 {
-    enum { N = 37, X = 6, E = 2 * D + FLOW_CTX };
+    enum { N = 37, X = 6, E = HEAD };
     nf_net *encoder = nf_mlp(X, E, 0, NULL), *decoder = nf_mlp(D, X, 0, NULL);
     size_t site = 1 + nf_object_shape(nf_net_object(encoder))->n_sites;
     nf_model *vae =
@@ -184,20 +158,26 @@ Test(posterior, gradients_are_those_of_the_vae)
 
     nf_model *q = nf_model_of_dist(flow_posterior(), &(nf_model_options){.theta = theta + n_enc});
     nf_workspace *ws = nf_workspace_new(1);
-    static nf_real part[3][N * E], z[N * D], gz[N * D], g_log_q[N], g_mean[N * D], g_log_scale[N * D];
-    static nf_real g_ctx[N * FLOW_CTX];
-    static double log_q[N];
-    const size_t width[] = {D, D, FLOW_CTX};
+    static nf_real head[N * E], g_head[N * E], z[N * D], gz[N * D];
+    static double log_q[N], g_log_q[N];
     const nf_real *w = theta, *b = theta + E * X;
-    for (size_t p = 0, row = 0; p < 3; row += width[p++])
-        for (size_t i = 0; i < N; i++)
-            for (size_t r = 0; r < width[p]; r++) {
-                part[p][i * width[p] + r] = b[row + r];
-                for (size_t j = 0; j < X; j++)
-                    part[p][i * width[p] + r] += w[(row + r) * X + j] * x[i * X + j];
-            }
+    for (size_t i = 0; i < N; i++)
+        for (size_t r = 0; r < E; r++) {
+            head[i * E + r] = b[r];
+            for (size_t j = 0; j < X; j++)
+                head[i * E + r] += w[r * X + j] * x[i * X + j];
+        }
     nf_noise noise = {.seed = 12, .step = 5, .site = (uint32_t)site};
-    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &noise, N, part[0], part[1], part[2], z, log_q), NF_OK);
+    const nf_posterior_rows rows = {.n = N,
+                                    .mean = head,
+                                    .log_scale = head + D,
+                                    .ctx = head + 2 * D,
+                                    .mean_stride = E,
+                                    .log_scale_stride = E,
+                                    .ctx_stride = E,
+                                    .z = z,
+                                    .log_q = log_q};
+    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &noise, &rows), NF_OK, "%s", nf_error_message());
     const nf_real *wd = theta + n_enc + n_flow, *bd = wd + X * D;
     double loss = 0;
     nf_real *g = calloc(n_all + nf_model_gradient_size(q), sizeof *g), *g_dec = g + n_enc + nf_model_gradient_size(q);
@@ -220,18 +200,26 @@ Test(posterior, gradients_are_those_of_the_vae)
             }
         }
         loss += log_q[i];
-        g_log_q[i] = NF_R(1) / N;
+        g_log_q[i] = 1.0 / N;
     }
-    cr_assert_eq(nf_posterior_backward(q, ws, gz, g_log_q, g_mean, g_log_scale, g_ctx, g + n_enc, NULL), NF_OK);
+    const nf_posterior_gradients gradients = {.n = N,
+                                              .gz = gz,
+                                              .g_log_q = g_log_q,
+                                              .g_mean = g_head,
+                                              .g_log_scale = g_head + D,
+                                              .g_ctx = g_head + 2 * D,
+                                              .g_mean_stride = E,
+                                              .g_log_scale_stride = E,
+                                              .g_ctx_stride = E,
+                                              .g = g + n_enc};
+    cr_assert_eq(nf_posterior_backward(q, ws, &gradients), NF_OK, "%s", nf_error_message());
     cr_assert_eq(nf_model_pull_gradient(q, g + n_enc, g + n_enc), NF_OK);
-    const nf_real *g_part[] = {g_mean, g_log_scale, g_ctx};
-    for (size_t p = 0, row = 0; p < 3; row += width[p++])
-        for (size_t i = 0; i < N; i++)
-            for (size_t r = 0; r < width[p]; r++) {
-                g[E * X + row + r] += g_part[p][i * width[p] + r];
-                for (size_t j = 0; j < X; j++)
-                    g[(row + r) * X + j] += g_part[p][i * width[p] + r] * x[i * X + j];
-            }
+    for (size_t i = 0; i < N; i++)
+        for (size_t r = 0; r < E; r++) {
+            g[E * X + r] += g_head[i * E + r];
+            for (size_t j = 0; j < X; j++)
+                g[r * X + j] += g_head[i * E + r] * x[i * X + j];
+        }
     memmove(g + n_enc + n_flow, g_dec, n_dec * sizeof *g);
     cr_assert_float_eq(loss / N, report.loss, 10 * tolerance);
     for (size_t i = 0; i < n_all; i++)
@@ -263,13 +251,17 @@ static void *work(void *user)
     nf_workspace *ws = nf_workspace_new(1);
     j->status = ws ? NF_OK : NF_ENOMEM;
     for (int again = 0; again < 20 && j->status == NF_OK; again++) {
-        memset(j->g, 0, sizeof j->g);
         nf_noise noise = {.seed = 4, .step = j->step};
-        j->status = nf_posterior_forward(j->m, ws, NF_TRAIN, &noise, MOST, j->in->mean, j->in->log_scale, j->in->ctx,
-                                         j->z, j->log_q);
+        const nf_posterior_rows rows = rows_of(j->in, MOST, j->z, j->log_q);
+        nf_posterior_gradients gradients = cotangents(j->in, MOST);
+        gradients.g_mean = j->g_mean;
+        gradients.g_log_scale = j->g_log_scale;
+        gradients.g_ctx = j->g_ctx;
+        gradients.g = j->g;
+        gradients.accumulate = NF_ADD_TO_NONE;
+        j->status = nf_posterior_forward(j->m, ws, NF_TRAIN, &noise, &rows);
         if (j->status == NF_OK)
-            j->status = nf_posterior_backward(j->m, ws, j->in->gz, j->in->g_log_q, j->g_mean, j->g_log_scale, j->g_ctx,
-                                              j->g, NULL);
+            j->status = nf_posterior_backward(j->m, ws, &gradients);
     }
     nf_workspace_free(ws);
     return NULL;
@@ -316,14 +308,17 @@ typedef struct results {
 
 static nf_status forward(const nf_model *m, nf_workspace *ws, const inputs *in, size_t n, results *r)
 {
-    return nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 2}, n, in->mean, in->log_scale, in->ctx, r->z,
-                                r->log_q);
+    const nf_posterior_rows rows = rows_of(in, n, r->z, r->log_q);
+    return nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 2}, &rows);
 }
 
-static nf_status backward(const nf_model *m, nf_workspace *ws, const inputs *in, results *r)
+static nf_status backward(const nf_model *m, nf_workspace *ws, const inputs *in, size_t n, results *r)
 {
-    memset(r->g, 0, sizeof r->g);
-    return nf_posterior_backward(m, ws, in->gz, in->g_log_q, r->g_mean, NULL, NULL, r->g, NULL);
+    nf_posterior_gradients gradients = cotangents(in, n);
+    gradients.g_mean = r->g_mean;
+    gradients.g = r->g;
+    gradients.accumulate = NF_ADD_TO_NONE;
+    return nf_posterior_backward(m, ws, &gradients);
 }
 
 Test(posterior, the_tape_outlives_other_calls_and_can_be_read_twice)
@@ -333,13 +328,13 @@ Test(posterior, the_tape_outlives_other_calls_and_can_be_read_twice)
     nf_workspace *ws = nf_workspace_new(1);
     results *a = calloc(1, sizeof *a), *b = calloc(1, sizeof *b);
     cr_assert_eq(forward(m, ws, in, MOST, a), NF_OK);
-    cr_assert_eq(backward(m, ws, in, a), NF_OK);
+    cr_assert_eq(backward(m, ws, in, MOST, a), NF_OK);
     enum { N = 90, CTX = 2 * D + FLOW_CTX };
     static nf_real ctx[N * CTX], x[N * D];
     cr_assert_eq(nf_sample(m, ws, &(nf_noise){.seed = 77}, N, ctx, x, NULL), NF_OK);
     memcpy(b, a, sizeof *b);
     memset(b->g_mean, 0, sizeof b->g_mean);
-    cr_assert_eq(backward(m, ws, in, b), NF_OK);
+    cr_assert_eq(backward(m, ws, in, MOST, b), NF_OK);
     cr_assert_arr_eq(a->g_mean, b->g_mean, sizeof a->g_mean);
     cr_assert_arr_eq(a->g, b->g, sizeof a->g);
     free(a);
@@ -358,7 +353,7 @@ Test(posterior, nothing_is_allocated_after_the_first_step)
     size_t after_first = 0;
     for (int step = 0; step < 5; step++) {
         cr_assert_eq(forward(m, ws, in, MOST, r), NF_OK);
-        cr_assert_eq(backward(m, ws, in, r), NF_OK);
+        cr_assert_eq(backward(m, ws, in, MOST, r), NF_OK);
         if (step == 0)
             after_first = alloc_count();
     }
@@ -383,7 +378,7 @@ Test(posterior, a_failed_forward_leaves_no_tape)
         bool failed = fail_alloc_off();
         if (failed) {
             cr_assert_eq(status, NF_ENOMEM);
-            cr_assert_eq(backward(m, ws, in, r), NF_EARG);
+            cr_assert_eq(backward(m, ws, in, MOST, r), NF_EARG);
             cr_assert(strstr(nf_error_message(), "no successful nf_posterior_forward"));
         }
         nf_workspace_free(ws);
@@ -404,37 +399,60 @@ Test(posterior, misuse_is_refused)
     nf_model *normal = nf_model_of_dist(nf_normal(D), NULL), *flow = nf_model_of_flow(nf_planar(D), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     results *r = calloc(1, sizeof *r);
-    nf_noise noise = {.seed = 1};
-    cr_assert_eq(backward(m, ws, in, r), NF_EARG, "no forward yet");
-    cr_assert_eq(forward(NULL, ws, in, 5, r), NF_EARG);
-    cr_assert_eq(forward(m, NULL, in, 5, r), NF_EARG);
-    cr_assert_eq(forward(flow, ws, in, 5, r), NF_EARG);
-    cr_assert(strstr(nf_error_message(), "planar"));
-    cr_assert_eq(forward(normal, ws, in, 5, r), NF_EDIM);
-    cr_assert_eq(forward(m, ws, in, 0, r), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, NULL, 5, in->mean, in->log_scale, in->ctx, r->z, r->log_q),
-                 NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, NULL, in->log_scale, in->ctx, r->z, r->log_q),
-                 NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, NULL, in->ctx, r->z, r->log_q), NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, NULL, r->z, r->log_q),
-                 NF_EARG);
-    cr_assert(strstr(nf_error_message(), "14 features of context"));
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, NULL, r->log_q),
-                 NF_EARG);
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &noise, 5, in->mean, in->log_scale, in->ctx, r->z, NULL),
-                 NF_EARG);
+    const nf_noise noise = {.seed = 1};
+    expect(backward(m, ws, in, 5, r), NF_EARG, "no successful nf_posterior_forward");
+    expect(forward(NULL, ws, in, 5, r), NF_EARG, "nf_posterior_forward: `m` is NULL");
+    expect(forward(m, NULL, in, 5, r), NF_EARG, "`ws` is NULL");
+    expect(forward(flow, ws, in, 5, r), NF_EARG, "planar");
+    expect(forward(normal, ws, in, 5, r), NF_EDIM, "takes 6 for its means and log-scales");
+    expect(forward(m, ws, in, 0, r), NF_EARG, "`n` is 0");
+    const nf_posterior_rows good = rows_of(in, 5, r->z, r->log_q);
+    expect(nf_posterior_forward(m, ws, NF_TRAIN, NULL, &good), NF_EARG, "`noise` is NULL");
+    expect(nf_posterior_forward(m, ws, NF_TRAIN, &noise, NULL), NF_EARG, "`rows` is NULL");
+    expect(nf_posterior_forward(m, ws, (nf_mode)2, &noise, &good), NF_EARG, "`mode` is 2");
+#define REFUSED(member, value, status, words)                                       \
+    do {                                                                            \
+        nf_posterior_rows bad = good;                                               \
+        bad.member = value;                                                         \
+        expect(nf_posterior_forward(m, ws, NF_TRAIN, &noise, &bad), status, words); \
+    } while (0)
+    REFUSED(mean, NULL, NF_EARG, "nf_posterior_forward: `mean` is NULL");
+    REFUSED(log_scale, NULL, NF_EARG, "`log_scale` is NULL");
+    REFUSED(ctx, NULL, NF_EARG, "`ctx` is NULL, but its rows have 14 numbers");
+    REFUSED(z, NULL, NF_EARG, "`z` is NULL, but its rows have 3 numbers");
+    REFUSED(log_q, NULL, NF_EARG, "`log_q` is NULL");
+    REFUSED(mean_stride, 2, NF_EDIM, "`mean_stride` is 2, but rows of `mean` have 3 numbers");
+    REFUSED(log_scale_stride, 1, NF_EDIM, "`log_scale_stride` is 1");
+    REFUSED(ctx_stride, 13, NF_EDIM, "`ctx_stride` is 13");
+    REFUSED(z_stride, 2, NF_EDIM, "`z_stride` is 2");
+#undef REFUSED
     cr_assert_eq(forward(m, ws, in, 5, r), NF_OK);
-    cr_assert_eq(backward(NULL, ws, in, r), NF_EARG);
-    cr_assert_eq(backward(m, NULL, in, r), NF_EARG);
-    cr_assert_eq(backward(other, ws, in, r), NF_EARG);
-    cr_assert(strstr(nf_error_message(), "another model"));
-    cr_assert_eq(nf_posterior_backward(m, ws, NULL, in->g_log_q, r->g_mean, NULL, NULL, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, NULL, r->g_mean, NULL, NULL, NULL, NULL), NF_EARG);
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, NULL, NULL, NULL, NULL, NULL), NF_OK);
-    cr_assert_eq(backward(m, ws, in, r), NF_OK);
+    expect(backward(NULL, ws, in, 5, r), NF_EARG, "nf_posterior_backward: `m` is NULL");
+    expect(backward(m, NULL, in, 5, r), NF_EARG, "`ws` is NULL");
+    expect(backward(other, ws, in, 5, r), NF_EARG, "another model");
+    expect(backward(m, ws, in, 6, r), NF_EDIM, "`n` is 6, but this workspace's last nf_posterior_forward had 5 rows");
+    expect(nf_posterior_backward(m, ws, NULL), NF_EARG, "`gradients` is NULL");
+    nf_posterior_gradients least = cotangents(in, 5);
+#define REFUSED(member, value, status, words)                      \
+    do {                                                           \
+        nf_posterior_gradients bad = least;                        \
+        bad.g_mean = bad.g_log_scale = r->g_mean;                  \
+        bad.g_ctx = in->ctx;                                       \
+        bad.member = value;                                        \
+        expect(nf_posterior_backward(m, ws, &bad), status, words); \
+    } while (0)
+    REFUSED(gz, NULL, NF_EARG, "nf_posterior_backward: `gz` is NULL");
+    REFUSED(g_log_q, NULL, NF_EARG, "`g_log_q` is NULL");
+    REFUSED(accumulate, (nf_accumulate)3, NF_EARG, "`accumulate` is 3");
+    REFUSED(gz_stride, 2, NF_EDIM, "`gz_stride` is 2");
+    REFUSED(g_mean_stride, 1, NF_EDIM, "`g_mean_stride` is 1");
+    REFUSED(g_log_scale_stride, 1, NF_EDIM, "`g_log_scale_stride` is 1");
+    REFUSED(g_ctx_stride, 13, NF_EDIM, "`g_ctx_stride` is 13");
+#undef REFUSED
+    cr_assert_eq(nf_posterior_backward(m, ws, &least), NF_OK, "no gradient need be wanted");
+    cr_assert_eq(backward(m, ws, in, 5, r), NF_OK);
     cr_assert_eq(forward(m, ws, in, 0, r), NF_EARG);
-    cr_assert_eq(backward(m, ws, in, r), NF_EARG, "the last forward was refused");
+    expect(backward(m, ws, in, 5, r), NF_EARG, "no successful nf_posterior_forward"); /* the last one was refused */
     free(r);
     nf_workspace_free(ws);
     nf_model_free(m);

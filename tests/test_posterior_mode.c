@@ -1,5 +1,6 @@
 /* The mode of the posterior plug-in: in evaluation its draws are those of a flow without dropout and those of
    nf_sample; in training units are dropped, the same ones on the way back, and moving statistics count. */
+#include "expect.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
@@ -15,7 +16,8 @@ static const double tolerance = 1e-12, fd_tolerance = 1e-6, fd_step = 1e-5;
 enum { D = 4, N = 300 }; /* several tiles */
 
 typedef struct inputs {
-    nf_real mean[N * D], log_scale[N * D], gz[N * D], g_log_q[N];
+    nf_real mean[N * D], log_scale[N * D], gz[N * D];
+    double g_log_q[N];
 } inputs;
 
 /* Numbers without pattern, of standard deviation `scale`. */
@@ -32,7 +34,8 @@ static inputs *new_inputs(void)
     fill(1, N * D, 1.3, in->mean);
     fill(2, N * D, 0.4, in->log_scale);
     fill(3, N * D, 1, in->gz);
-    fill(4, N, 1, in->g_log_q);
+    for (size_t i = 0; i < N; i++)
+        in->g_log_q[i] = 1.7 * cos(2.3 * (double)i);
     return in;
 }
 
@@ -56,8 +59,8 @@ static nf_model *couplings(double dropout)
 
 static void draw(const nf_model *m, nf_workspace *ws, nf_mode mode, const inputs *in, nf_real *z, double *log_q)
 {
-    cr_assert_eq(nf_posterior_forward(m, ws, mode, &noise, N, in->mean, in->log_scale, NULL, z, log_q), NF_OK, "%s",
-                 nf_error_message());
+    const nf_posterior_rows rows = {.n = N, .mean = in->mean, .log_scale = in->log_scale, .z = z, .log_q = log_q};
+    cr_assert_eq(nf_posterior_forward(m, ws, mode, &noise, &rows), NF_OK, "%s", nf_error_message());
 }
 
 /* ---- dropout ---- */
@@ -94,22 +97,22 @@ Test(posterior_mode, evaluation_draws_without_dropout)
 }
 
 /* <gz, z> + <g_log_q, log_q> */
-static double inner(const nf_model *m, nf_workspace *ws, nf_mode mode, const inputs *in)
+static double inner(const nf_model *m, nf_workspace *ws, const inputs *in)
 {
     static nf_real z[N * D];
     static double log_q[N];
-    draw(m, ws, mode, in, z, log_q);
+    draw(m, ws, NF_TRAIN, in, z, log_q);
     double sum = 0;
     for (size_t i = 0; i < N; i++)
-        sum += (double)in->g_log_q[i] * log_q[i];
+        sum += in->g_log_q[i] * log_q[i];
     for (size_t i = 0; i < N * D; i++)
         sum += (double)in->gz[i] * (double)z[i];
     return sum;
 }
 
 /* Along a direction of the n numbers x, <g, direction> must be the central difference. */
-static void compare(const char *what, nf_model *m, nf_workspace *ws, nf_mode mode, const inputs *in, size_t n,
-                    nf_real *x, const nf_real *g)
+static void compare(const char *what, nf_model *m, nf_workspace *ws, const inputs *in, size_t n, nf_real *x,
+                    const nf_real *g)
 {
     nf_real *v = calloc(n, sizeof *v), *kept = calloc(n, sizeof *kept);
     fill(71, n, 1 / sqrt((double)n), v);
@@ -122,40 +125,89 @@ static void compare(const char *what, nf_model *m, nf_workspace *ws, nf_mode mod
     for (int s = 0; s < 3; s++) {
         for (size_t i = 0; i < n; i++)
             x[i] = kept[i] + (nf_real)(s == 2 ? 0 : s ? fd_step : -fd_step) * v[i];
-        cr_assert_eq(nf_model_update(m, mode), NF_OK);
+        cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
         if (s < 2)
-            side[s] = inner(m, ws, mode, in);
+            side[s] = inner(m, ws, in);
     }
     const double numeric = (side[1] - side[0]) / (2 * fd_step);
     cr_assert_lt(fabs(exact - numeric), fd_tolerance * (1 + sqrt(scale) + fabs(exact)),
-                 "%s, %s: %.9g by hand, %.9g by differences", what, mode == NF_TRAIN ? "training" : "evaluation", exact,
-                 numeric);
+                 "%s: %.9g by hand, %.9g by differences", what, exact, numeric);
     free(v);
     free(kept);
 }
 
-/* The gradient of either mode is that of the draws of that mode: on the way back the same units are dropped. */
-Test(posterior_mode, gradients_are_those_of_the_forward_calls_mode)
+/* On the way back the same units are dropped. */
+Test(posterior_mode, gradients_are_those_of_the_draws)
 {
     inputs *in = new_inputs();
     nf_model *m = couplings(0.4);
     nf_workspace *ws = nf_workspace_new(1);
-    const size_t length = nf_model_gradient_size(m), n_params = nf_model_shape(m)->n_params;
     static nf_real g_mean[N * D], g_log_scale[N * D];
-    nf_real *g[2];
-    for (nf_mode mode = NF_EVAL; mode <= NF_TRAIN; mode++) {
-        g[mode] = calloc(length, sizeof *g[mode]);
-        inner(m, ws, mode, in);
-        cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, g_log_scale, NULL, g[mode], NULL),
-                     NF_OK);
-        cr_assert_eq(nf_model_pull_gradient(m, g[mode], g[mode]), NF_OK);
-        compare("mean", m, ws, mode, in, N * D, in->mean, g_mean);
-        compare("log_scale", m, ws, mode, in, N * D, in->log_scale, g_log_scale);
-        compare("theta", m, ws, mode, in, n_params, nf_model_theta(m), g[mode]);
-    }
-    cr_assert_neq(memcmp(g[NF_EVAL], g[NF_TRAIN], n_params * sizeof **g), 0);
-    free(g[NF_EVAL]);
-    free(g[NF_TRAIN]);
+    nf_real *g = calloc(nf_model_gradient_size(m), sizeof *g);
+    inner(m, ws, in);
+    const nf_posterior_gradients gradients = {
+        .n = N, .gz = in->gz, .g_log_q = in->g_log_q, .g_mean = g_mean, .g_log_scale = g_log_scale, .g = g};
+    cr_assert_eq(nf_posterior_backward(m, ws, &gradients), NF_OK);
+    cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
+    compare("mean", m, ws, in, N * D, in->mean, g_mean);
+    compare("log_scale", m, ws, in, N * D, in->log_scale, g_log_scale);
+    compare("theta", m, ws, in, nf_model_shape(m)->n_params, nf_model_theta(m), g);
+    free(g);
+    nf_workspace_free(ws);
+    nf_model_free(m);
+    free(in);
+}
+
+/* Bytes that a workspace takes for a batch. */
+static size_t bytes_of(const nf_model *m, nf_mode mode, const inputs *in)
+{
+    static nf_real z[N * D];
+    static double log_q[N];
+    nf_workspace *ws = nf_workspace_new(1);
+    draw(m, ws, mode, in, z, log_q);
+    const size_t bytes = nf_workspace_bytes(ws);
+    nf_workspace_free(ws);
+    return bytes;
+}
+
+Test(posterior_mode, evaluation_keeps_no_tape)
+{
+    inputs *in = new_inputs();
+    nf_model *m = couplings(0.4);
+    nf_workspace *ws = nf_workspace_new(1);
+    static nf_real z[N * D], other[N * D];
+    static double log_q[N];
+    const nf_posterior_gradients gradients = {.n = N, .gz = in->gz, .g_log_q = in->g_log_q, .g_mean = other};
+    draw(m, ws, NF_TRAIN, in, z, log_q);
+    cr_assert_eq(nf_posterior_backward(m, ws, &gradients), NF_OK);
+    draw(m, ws, NF_EVAL, in, z, log_q);
+    expect(nf_posterior_backward(m, ws, &gradients), NF_EARG, "was in NF_EVAL, which keeps no tape");
+    cr_assert_lt(2 * bytes_of(m, NF_EVAL, in), bytes_of(m, NF_TRAIN, in));
+    const nf_posterior_rows no_log_q = {.n = N, .mean = in->mean, .log_scale = in->log_scale, .z = other};
+    cr_assert_eq(nf_posterior_forward(m, ws, NF_EVAL, &noise, &no_log_q), NF_OK);
+    cr_assert_arr_eq(z, other, sizeof z);
+    nf_workspace_free(ws);
+    nf_model_free(m);
+    free(in);
+}
+
+/* A row without a result is NaN in evaluation, too, is counted, and costs itself alone. */
+Test(posterior_mode, a_row_that_fails_in_evaluation)
+{
+    enum { FAILED = 130 };
+    inputs *in = new_inputs();
+    nf_model *m = couplings(0);
+    nf_workspace *ws = nf_workspace_new(1);
+    static nf_real z[N * D], other[N * D];
+    static double log_q[N], log_other[N];
+    draw(m, ws, NF_EVAL, in, z, log_q);
+    in->log_scale[FAILED * D + 1] = NF_R(NAN);
+    draw(m, ws, NF_EVAL, in, other, log_other);
+    cr_assert_eq(nf_workspace_failed(ws), 1);
+    for (size_t i = 0; i < N * D; i++)
+        cr_assert(i / D == FAILED ? isnan(other[i]) : other[i] == z[i], "row %zu", i / D);
+    for (size_t i = 0; i < N; i++)
+        cr_assert(i == FAILED ? isnan(log_other[i]) : log_other[i] == log_q[i], "row %zu", i);
     nf_workspace_free(ws);
     nf_model_free(m);
     free(in);
@@ -178,8 +230,9 @@ static nf_model *normalised(void)
 static void back(const nf_model *m, nf_workspace *ws, const inputs *in, double *stats)
 {
     static nf_real g_mean[N * D];
-    cr_assert_eq(nf_posterior_backward(m, ws, in->gz, in->g_log_q, g_mean, NULL, NULL, NULL, stats), NF_OK, "%s",
-                 nf_error_message());
+    const nf_posterior_gradients gradients = {
+        .n = N, .gz = in->gz, .g_log_q = in->g_log_q, .g_mean = g_mean, .stats = stats};
+    cr_assert_eq(nf_posterior_backward(m, ws, &gradients), NF_OK, "%s", nf_error_message());
 }
 
 /* The first step gives the layer the mean and the variance of what enters it, over the samples that have a result. With
@@ -218,18 +271,24 @@ Test(posterior_mode, statistics_of_training_become_state)
     free(in);
 }
 
-Test(posterior_mode, evaluation_counts_nothing)
+/* Statistics of earlier steps serve in both modes, and evaluation leaves them alone. */
+Test(posterior_mode, evaluation_uses_the_moving_statistics)
 {
     inputs *in = new_inputs();
     nf_model *m = normalised();
     nf_workspace *ws = nf_workspace_new(1);
-    static nf_real z[N * D];
+    static nf_real z[N * D], other[N * D], before[N * D];
     static double log_q[N];
     double stats[2 * D + 1] = {0};
-    draw(m, ws, NF_EVAL, in, z, log_q);
+    draw(m, ws, NF_EVAL, in, before, log_q);
+    draw(m, ws, NF_TRAIN, in, z, log_q);
     back(m, ws, in, stats);
-    for (size_t i = 0; i < 2 * D + 1; i++)
-        cr_assert_eq(stats[i], 0, "number %zu was counted in evaluation", i);
+    cr_assert_eq(nf_model_end_step(m, stats, N), NF_OK);
+    cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
+    draw(m, ws, NF_TRAIN, in, z, log_q);
+    draw(m, ws, NF_EVAL, in, other, log_q);
+    cr_assert_arr_eq(z, other, sizeof z);
+    cr_assert_neq(memcmp(before, other, sizeof other), 0);
     nf_workspace_free(ws);
     nf_model_free(m);
     free(in);
@@ -237,18 +296,10 @@ Test(posterior_mode, evaluation_counts_nothing)
 
 Test(posterior_mode, misuse_is_refused)
 {
-    inputs *in = new_inputs();
     nf_model *m = normalised();
-    nf_workspace *ws = nf_workspace_new(1);
-    static nf_real z[N * D];
-    static double log_q[N];
     const double stats[2 * D + 1] = {0};
-    cr_assert_eq(nf_posterior_forward(m, ws, (nf_mode)2, &noise, N, in->mean, in->log_scale, NULL, z, log_q), NF_EARG);
-    cr_assert(strstr(nf_error_message(), "nf_posterior_forward: `mode` is 2"));
     cr_assert_eq(nf_model_end_step(NULL, stats, N), NF_EARG);
     cr_assert_eq(nf_model_end_step(m, NULL, N), NF_EARG);
     cr_assert_eq(nf_model_end_step(m, stats, 0), NF_EARG);
-    nf_workspace_free(ws);
     nf_model_free(m);
-    free(in);
 }

@@ -460,8 +460,11 @@ static double posterior_value(nf_model *m, nf_workspace *ws, size_t n, const nf_
 {
     nf_real z[16];
     double log_q[8], sum = 0;
-    cr_assert_eq(nf_posterior_forward(m, ws, NF_TRAIN, &(nf_noise){.seed = 71}, n, in[0], in[1], in[2], z, log_q),
-                 NF_OK, "%s", nf_error_message());
+    cr_assert_eq(
+        nf_posterior_forward(
+            m, ws, NF_TRAIN, &(nf_noise){.seed = 71},
+            &(nf_posterior_rows){.n = n, .mean = in[0], .log_scale = in[1], .ctx = in[2], .z = z, .log_q = log_q}),
+        NF_OK, "%s", nf_error_message());
     for (size_t i = 0; i < n * 2; i++)
         sum += (double)gz[i] * (double)z[i];
     for (size_t s = 0; s < n; s++)
@@ -478,7 +481,8 @@ Test(recipes, are_posteriors_with_a_context)
 #else
     const double step = 1e-5, bound = 1e-6;
 #endif
-    nf_real mean[N * Z], log_scale[N * Z], ctx[N * CTX], gz[N * Z], direction[N * CTX], ones[N], moved[N * CTX];
+    nf_real mean[N * Z], log_scale[N * Z], ctx[N * CTX], gz[N * Z], direction[N * CTX], moved[N * CTX];
+    double ones[N];
     normals(14, N * Z, mean);
     normals(15, N * Z, log_scale);
     normals(16, N * CTX, ctx);
@@ -504,8 +508,9 @@ Test(recipes, are_posteriors_with_a_context)
         normals(19, n_flow, along);
         const nf_real *in[3] = {mean, log_scale, ctx}, *there[3] = {mean, log_scale, moved};
         posterior_value(m, ws, N, in, gz);
-        cr_assert_eq(nf_posterior_backward(m, ws, gz, ones, NULL, NULL, g_ctx, g, NULL), NF_OK, "%s",
-                     nf_error_message());
+        cr_assert_eq(nf_posterior_backward(
+                         m, ws, &(nf_posterior_gradients){.n = N, .gz = gz, .g_log_q = ones, .g_ctx = g_ctx, .g = g}),
+                     NF_OK, "%s", nf_error_message());
         cr_assert_eq(nf_model_pull_gradient(m, g, g), NF_OK);
         double exact[2] = {0}, value[2][2], size = 0;
         for (size_t p = 0; p < n_flow; p++)

@@ -13,6 +13,7 @@ enum { D = 3, X = 4, N = 5 };
 /* ---- a net and a flow with hooks of their own ---- */
 
 static bool fails;
+static size_t prepared; /* times */
 
 /* prep = theta + state. In training the state advances, as it may. */
 static nf_status prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
@@ -21,6 +22,7 @@ static nf_status prepare(const nf_object *o, nf_mode mode, const nf_real *theta,
     if (mode == NF_TRAIN)
         state[0] += 1;
     prep[0] = theta[0] + state[0];
+    prepared++;
     return fails ? nf_error(NF_ENOCONV, "as it was told") : NF_OK;
 }
 
@@ -135,11 +137,15 @@ static nf_status pull_gradient(fixture *f)
 }
 static nf_status posterior_forward(fixture *f)
 {
-    return nf_posterior_forward(f->posterior, f->ws, NF_TRAIN, &noise, N, f->x, f->x, NULL, f->y, f->log);
+    return nf_posterior_forward(
+        f->posterior, f->ws, NF_TRAIN, &noise,
+        &(nf_posterior_rows){.n = N, .mean = f->x, .log_scale = f->x, .z = f->y, .log_q = f->log});
 }
 static nf_status posterior_backward(fixture *f)
 {
-    return nf_posterior_backward(f->posterior, f->ws, f->x, f->x, f->y, NULL, NULL, f->g, NULL);
+    return nf_posterior_backward(
+        f->posterior, f->ws,
+        &(nf_posterior_gradients){.n = N, .gz = f->x, .g_log_q = f->log, .g_mean = f->y, .g = f->g});
 }
 static nf_status vae_encode(fixture *f)
 {
@@ -239,6 +245,25 @@ Test(stale, every_call_refuses_and_names_itself)
         cr_assert_eq(p->call(&f), NF_OK, "%s: %s", p->name, nf_error_message());
         end(&f);
     }
+}
+
+/* A model whose numbers have moved is neither stale nor prepared again; one that gets others is stale. */
+Test(stale, numbers_that_moved_are_the_same)
+{
+    nf_model *m = made(own_net());
+    nf_real theta[2][1] = {{NF_R(0.75)}, {NF_R(0.75)}}, state[1] = {0}, x[1] = {1}, y[1];
+    cr_assert_eq(nf_model_rebind(m, theta[0], state), NF_OK);
+    expect(nf_evaluate(m, NULL, NULL, 1, x, NULL, y), NF_ESTALE, "nf_evaluate: ");
+    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+    prepared = 0;
+    cr_assert_eq(nf_model_rebind(m, theta[1], NULL), NF_OK);
+    theta[0][0] = -3;
+    cr_assert_eq(nf_evaluate(m, NULL, NULL, 1, x, NULL, y), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(y[0], NF_R(1.75));
+    cr_assert_eq(prepared, 0);
+    cr_assert_eq(nf_model_rebind(m, theta[0], NULL), NF_OK);
+    expect(nf_evaluate(m, NULL, NULL, 1, x, NULL, y), NF_ESTALE, "nf_evaluate: ");
+    nf_model_free(m);
 }
 
 Test(stale, is_seen_in_the_callers_arrays)

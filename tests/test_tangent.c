@@ -43,10 +43,12 @@ static int n_units(subject_kind kind)
 static nf_net *masked_net(size_t n_hidden, size_t n_blocks, size_t n_ctx, nf_activation unit, double dropout)
 {
     static const size_t hidden[] = {9, 7};
-    return nf_masked_net(
-        4, 2, n_ctx,
-        &(nf_masked_options){
-            .hidden = hidden, .n_hidden = n_hidden, .n_blocks = n_blocks, .activation = unit, .dropout = dropout});
+    return nf_masked_net(4, 2, n_ctx,
+                         &(nf_masked_options){.hidden = hidden,
+                                              .n_hidden = n_hidden ? n_hidden : NF_NONE,
+                                              .n_blocks = n_blocks,
+                                              .activation = unit,
+                                              .dropout = dropout});
 }
 
 static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, double dropout)

@@ -151,10 +151,13 @@ Test(threads, blas_has_one_in_the_plug_in)
     nf_model *q = nf_model_of_dist(nf_posterior(D, watching_flow()), NULL);
     nf_workspace *ws = nf_workspace_new(1);
     double log_q[N];
-    nf_real g_log_q[N] = {0};
-    cr_assert_eq(nf_posterior_forward(q, ws, NF_TRAIN, &(nf_noise){.seed = 5}, N, x, ctx, ctx, y, log_q), NF_OK);
+    double g_log_q[N] = {0};
+    cr_assert_eq(nf_posterior_forward(
+                     q, ws, NF_TRAIN, &(nf_noise){.seed = 5},
+                     &(nf_posterior_rows){.n = N, .mean = x, .log_scale = ctx, .ctx = ctx, .z = y, .log_q = log_q}),
+                 NF_OK);
     end("nf_posterior_forward");
-    cr_assert_eq(nf_posterior_backward(q, ws, y, g_log_q, NULL, NULL, NULL, NULL, NULL), NF_OK);
+    cr_assert_eq(nf_posterior_backward(q, ws, &(nf_posterior_gradients){.n = N, .gz = y, .g_log_q = g_log_q}), NF_OK);
     end("nf_posterior_backward");
     nf_workspace_free(ws);
     nf_model_free(q);

@@ -28,7 +28,9 @@ typedef double nf_real; /**< the number type of parameters and samples */
  * Zero means the default, in every struct of options of the library. Where 0, or "none", is a sensible value and not
  * the default, two constants ask for it: NF_ZERO in an option that is a real number, NF_NONE in one that is a count.
  * The comment of an option says if it takes them. An enumeration whose default depends on the place where it stands has
- * a value NF_..._DEFAULT, which is 0.
+ * a value NF_..._DEFAULT, which is 0. An array comes with its length, `hidden` with `n_hidden`: an array whose length
+ * is 0 is an error, since its length was forgotten. Where no items are meant, leave out the array, or set the length to
+ * NF_NONE.
  * @{
  */
 #define NF_ZERO (-1.0)   /**< asks for 0 in a real option whose default is another number */
@@ -83,9 +85,13 @@ NF_API const char *nf_status_text(nf_status status);
 
 /**
  * The message of this thread's last error, from the function where the error began. It has function, argument, and both
- * shapes if shapes disagree. A success does not change the message. A constructor that is passed a NULL object does not
- * change it either, so a whole model can be one expression that is checked once. Owned by the library, and valid until
- * the thread's next error; "" before the first.
+ * shapes if shapes disagree. A success does not change the message. A whole model can be one expression that is checked
+ * once: a constructor that is passed a NULL object keeps the message and puts before it which of its arguments is NULL,
+ *
+ *     nf_chain: part 1 is NULL (the last error before this call: nf_planar: `dim` is 0)
+ *
+ * and the status stays. "The last error" is the thread's; it is not the reason if the program has passed a NULL of its
+ * own. Owned by the library, and valid until the thread's next error; "" before the first.
  */
 NF_API const char *nf_error_message(void);
 

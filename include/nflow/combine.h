@@ -3,7 +3,10 @@
  * Flows that are made of flows and nets: chains, blocks, amortised flows, couplings and autoregressive flows.
  *
  * Constructors return NULL on failure; nf_error_message() says why. A constructor that takes objects consumes a
- * reference to each, also on failure.
+ * reference to each, also on failure (nf_object_ref()).
+ *
+ * A net that steers a flow reads numbers beyond +-2^500 (float: 2^60) as +-2^500 (2^60): those of features, also of
+ * features that have overflowed and are infinite, and those of the context. NaN stays NaN.
  */
 #ifndef NFLOW_COMBINE_H
 #define NFLOW_COMBINE_H
@@ -56,8 +59,7 @@ NF_API nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first);
  * Coupling layer (Dinh et al. 2014, 2017; Durkan et al. 2019). Features i with mask[i] = 0 pass unchanged: x_a. The
  * other features, x_b, are transformed: y_b = transform(x_b; net(x_a, context)). The inverse works in the same way. The
  * net gives the transform's parameters sample by sample. It is initialised so that these parameters start near the
- * transform's own initial ones. The net reads numbers beyond +-2^500 (float: 2^60), also infinite ones of features that
- * have overflowed, as +-2^500 (2^60).
+ * transform's own initial ones. The net reads features and context within +-2^500 (float: 2^60), see above.
  * @param dim       features, >= 1
  * @param mask      [dim], copied; nonzero: transformed. Not all 0; if all are nonzero, the net takes no features
  * @param transform takes as many features as are transformed; NF_PER_SAMPLE, with parameters, without context and state
@@ -101,8 +103,7 @@ NF_API size_t nf_mask_random(size_t dim, size_t k, uint64_t seed, unsigned char 
  * computes from the dimensions before it and from the context. In the direction `parallel` this takes one pass of the
  * net. In the other direction the dimensions are computed one after the other; all steps together also cost one pass,
  * since every hidden unit is computed once. With `parallel` NF_FORWARD it is IAF (Kingma et al. 2016): fast sampling
- * with log q. With NF_INVERSE it is MAF (Papamakarios et al. 2017). The net reads numbers beyond +-2^500 (float: 2^60)
- * as that of nf_coupling() does.
+ * with log q. With NF_INVERSE it is MAF (Papamakarios et al. 2017).
  * @param transform of one dimension, NF_PER_SAMPLE: nf_affine(1), nf_scaled_affine(1, ...), nf_spline(1, ...)
  * @param masked an nf_masked_net whose n_per_dim is the transform's n_params; its inputs are the features in order
  * @param order [dim]: the feature that comes t-th; copied. NULL: ascending
@@ -115,11 +116,12 @@ NF_API nf_flow *nf_autoregressive(nf_flow *transform, nf_net *masked, const size
  * transform with parameters theta serves all dimensions: y_t = transform(x_t; theta, c_t), c_t = net_t(x_<t, context).
  * The transform's layers that begin from data get the samples of all dimensions, at the context at which the transform
  * starts well. Everything else is as in nf_autoregressive().
- * @param transform of one dimension, reads n_ctx >= 1 features of context, has no state; its parameters are shared
+ * @param transform of one dimension, reads n_ctx >= 1 features of context; its parameters are shared. Training may not
+ * move its state (as that of nf_batch_norm())
  * @param masked    an nf_masked_net whose n_per_dim is the transform's n_ctx; its inputs are the features in order
  * @param order     [dim]: the feature that comes t-th; copied. NULL: ascending
  * theta: the transform's, then the net's.
- * @return NULL on NF_EUNSUPPORTED (a transform with state), NF_EDIM, NF_EARG, NF_ENOMEM.
+ * @return NULL on NF_EUNSUPPORTED (a transform whose state training moves), NF_EDIM, NF_EARG, NF_ENOMEM.
  */
 NF_API nf_flow *nf_autoregressive_by_context(nf_flow *transform, nf_net *masked, const size_t *order,
                                              nf_direction parallel);

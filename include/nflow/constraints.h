@@ -30,6 +30,12 @@
  * Ratios. The inverses of simplexes and of nf_cholesky_corr() read ratios. A vector of positive entries whose sum is
  * not 1, or a row whose length is not 1, is taken for the point of the set that is a multiple of it; it does not count
  * as outside the set.
+ *
+ * Size 1. Where the size is data it may be 1: a simplex of one entry is (1), a vector with sum 0 is (0), a correlation
+ * matrix and its Cholesky factor are [1]. Such a set is one point. Its unconstrained side has no features (dim_in is 0)
+ * and its log-det is 0. In nf_blocks() such a block stands beside the others as any block does. Calls with a model of
+ * such a flow alone accept NULL for the array of no numbers; but no distribution has dimension 0, so that it cannot be
+ * pushed forward alone.
  */
 #ifndef NFLOW_CONSTRAINTS_H
 #define NFLOW_CONSTRAINTS_H
@@ -74,20 +80,20 @@ NF_API nf_flow *nf_positive_ordered(size_t K);
 /**
  * K - 1 features to the simplex (K positive entries whose sum is 1) by breaking a stick (Stan up to 2.36). y[k] is the
  * fraction sigmoid(x[k] - log(K - 1 - k)) of what y[0..k-1] leave of 1, and y[K-1] is the rest. x = 0 is the centre.
- * Chart: y[0..K-2]; log-det: sum of the K log y. The inverse reads the ratios of all entries. K >= 2.
+ * Chart: y[0..K-2]; log-det: sum of the K log y. The inverse reads the ratios of all entries. K >= 1.
  */
 NF_API nf_flow *nf_simplex_stick(size_t K);
 /**
  * K - 1 features to the simplex by the isometric log-ratio (Egozcue et al. 2003; Stan from 2.37): the softmax of the
  * result of nf_sum_to_zero. Chart: y[0..K-2]; log-det: sum of the K log y, plus log(K) / 2. The inverse reads the
- * ratios of all entries. K >= 2.
+ * ratios of all entries. K >= 1.
  */
 NF_API nf_flow *nf_simplex_ilr(size_t K);
 /**
  * K - 1 features to K entries whose sum is 0: y = V x. The columns of V are orthonormal: V[i][k] = 1 / sqrt((k + 1) (k
  * + 2)) for i <= k, and -(k + 1) times that for i = k + 1. Chart: the hyperplane with its own area, so the log-det is
  * 0. (As a density of the first K - 1 entries, a density is sqrt(K) times as large.) The inverse V^T y reads all
- * entries. K >= 2.
+ * entries. K >= 1.
  */
 NF_API nf_flow *nf_sum_to_zero(size_t K);
 
@@ -101,12 +107,12 @@ typedef enum nf_simplex_form {
 
 /**
  * Every column is a simplex. dim_in: (rows - 1) cols, column after column; dim_out: rows cols. Chart: all but the last
- * row; log-det: the sum over columns. rows >= 2, cols >= 1.
+ * row; log-det: the sum over columns. rows >= 1, cols >= 1.
  */
 NF_API nf_flow *nf_column_stochastic(size_t rows, size_t cols, nf_simplex_form form);
 /**
  * Every row is a simplex. dim_in: rows (cols - 1), a [rows x (cols - 1)] matrix column by column; dim_out: rows cols.
- * Chart: all but the last column; log-det: the sum over rows. rows >= 1, cols >= 2.
+ * Chart: all but the last column; log-det: the sum over rows. rows >= 1, cols >= 1.
  */
 NF_API nf_flow *nf_row_stochastic(size_t rows, size_t cols, nf_simplex_form form);
 /**
@@ -114,14 +120,14 @@ NF_API nf_flow *nf_row_stochastic(size_t rows, size_t cols, nf_simplex_form form
  * a positive diagonal. x fills the strict lower triangle row by row. With z = tanh(x), L[i][j] = z[i][j] sqrt(1 - sum
  * of L[i][0..j-1]^2). Chart: the strict lower triangle; log-det: sum of log(1 - z^2) + half of the sum over j > 0 of
  * log(1 - sum of L[i][0..j-1]^2). dim_out: K^2. The inverse reads ratios of the lower triangle's entries within a row.
- * K >= 2.
+ * K >= 1.
  */
 NF_API nf_flow *nf_cholesky_corr(size_t K);
 /**
  * K (K - 1) / 2 features to a correlation matrix L L^T. L is that of nf_cholesky_corr, but x fills it column by column:
  * Stan's two orders differ, too. Chart: the strict lower triangle; log-det: sum over i > j of (1 + (K - 2 - j) / 2)
  * log(1 - z[i][j]^2), j from 0. dim_out: K^2. The inverse reads the strict lower triangle. It is as badly conditioned
- * as the matrix, whose condition number is the square of L's. K >= 2.
+ * as the matrix, whose condition number is the square of L's. K >= 1.
  */
 NF_API nf_flow *nf_corr_matrix(size_t K);
 /**

@@ -118,7 +118,9 @@ typedef struct nf_bytes {
 } nf_bytes;
 
 /**
- * Loads an IDX file of unsigned bytes (LeCun's MNIST format, magic 0x000008rr), plain or gzip.
+ * Loads an IDX file of unsigned bytes (LeCun's MNIST format, magic 0x000008rr), plain or gzip. A gzip file may have
+ * several members, which are joined, and zeros behind each of them, which are skipped. nf_load_idx_array() reads the
+ * other element types.
  * @param max_bytes the most bytes that out->data may have; 0: 4 GiB. A small gzip file can hold very many bytes, so
  * give a limit for files from outside. A larger size is refused before memory is taken for it, and memory grows with
  * what the file holds, not with what its header promises. While it grows, up to three times as much is in use.
@@ -126,13 +128,38 @@ typedef struct nf_bytes {
  * sizes, more than max_bytes, truncated, bytes left over), NF_ENOMEM, NF_EUNSUPPORTED (gzip in a build without zlib).
  */
 NF_API NF_CHECKED nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out);
+
+/**
+ * An array of numbers loaded from a file; release with nf_array_free. It may have any number of indices. Seen as a data
+ * set (nf_data.x), the first index counts the rows, and the others together the columns.
+ */
+typedef struct nf_array {
+    size_t n;       /**< rows: the first extent; 1 if the rank is 0 */
+    size_t dim;     /**< numbers of a row: the product of all other extents */
+    size_t rank;    /**< number of indices; 0: a single number */
+    size_t *extent; /**< [rank] */
+    nf_real *data;  /**< [n x dim], the last index running fastest */
+} nf_array;
+
+/**
+ * Loads an IDX file of any element type, plain or gzip: unsigned bytes (type 08), signed bytes (09), 16-bit integers
+ * (0b), 32-bit integers (0c), floats (0d) and doubles (0e). Each element becomes the number that it is: bytes are not
+ * divided by 255. The library in float rounds doubles and large integers to the nearest float. Numbers that are not
+ * finite stay what they are.
+ * @param max_bytes the most bytes that out->data may have, as in nf_load_idx(); 0: 4 GiB
+ * @return as nf_load_idx(); NF_EFORMAT also for a finite double that is too large for the library's precision.
+ */
+NF_API NF_CHECKED nf_status nf_load_idx_array(const char *path, size_t max_bytes, nf_array *out);
+/** Releases the array and clears the struct. NULL is allowed. */
+NF_API void nf_array_free(nf_array *a);
+
 /**
  * Loads rows of `dim` bits from a file without header, plain or gzip. A row is packed in ceil(dim / 8) bytes, the most
  * significant bit first. Statically binarised MNIST has this format. Values become 0 and 255, so that value / 255 is
  * the bit. max_bytes is the limit of the unpacked bytes, n x dim; 0: 4 GiB. Errors as in nf_load_idx.
  */
 NF_API NF_CHECKED nf_status nf_load_packed_bits(const char *path, size_t dim, size_t max_bytes, nf_bytes *out);
-/** Releases the array and clears the struct. */
+/** Releases the array and clears the struct. NULL is allowed. */
 NF_API void nf_bytes_free(nf_bytes *b);
 
 NF_END_DECLS

@@ -91,6 +91,12 @@ NF_API size_t nf_read_n_ctx(nf_reader *r);
  * length of the description.
  */
 NF_API size_t nf_read_n_numbers(nf_reader *r);
+/**
+ * Whether the description is that of a model file, and not a text (nf_rebuild()). Where a version of the library has
+ * added a field to a type, older files do not have it and must mean what they meant, whereas a text without the field
+ * means the present default.
+ */
+NF_API bool nf_read_is_file(nf_reader *r);
 /** The number of children in the file. */
 NF_API size_t nf_read_n_children(nf_reader *r);
 /** Child i, already rebuilt, as a new reference. NULL if there is none. */

@@ -78,12 +78,14 @@ NF_API NF_CHECKED nf_status nf_dist_score_vjp(const nf_object *dist, const nf_pa
 NF_API nf_dist *nf_normal(size_t dim);
 /**
  * The learnt normal, with mean and log-scale of every dimension as parameters. It is nf_pushforward(nf_normal(dim),
- * nf_affine(dim)), theta: mean [dim], log-scale [dim].
+ * nf_affine(dim)), theta: mean [dim], log-scale [dim]. The mean is in the units of x; for data whose deviations are far
+ * from 1, take nf_pushforward(nf_normal(dim), nf_actnorm(dim)).
  */
 NF_API nf_dist *nf_diagonal_normal(size_t dim);
 /**
  * A normal with learnt mean and covariance L L^T: nf_pushforward(nf_normal(dim), nf_full_affine(dim)), theta: mean
  * [dim], log-diagonal of L [dim], rows of L below the diagonal [dim (dim - 1) / 2]. It starts as the standard normal.
+ * Mean and L are in the units of x: for data, push it through nf_actnorm(dim).
  */
 NF_API nf_dist *nf_full_normal(size_t dim);
 /**
@@ -101,16 +103,17 @@ typedef struct nf_student_t_options {
 
 /**
  * Independent Student's t in every dimension, with location 0 and scale 1. Push it through nf_affine for other
- * locations and scales. Parameters: none, or theta [dim] if the degrees of freedom are learnt. Samples are Bailey's
- * (1994) exact function of two uniforms. The function is smooth in the degrees of freedom, so its gradient is that of
- * any reparameterisation. Scores and gradients are finite at every finite x (below 1 degree of freedom: where x /
- * sqrt(df) is finite). Samples are finite, too: no uniform gives more than a float can hold. `options` is copied.
+ * locations and scales, or through nf_actnorm for those of data. Parameters: none, or theta [dim] if the degrees of
+ * freedom are learnt. Samples are Bailey's (1994) exact function of two uniforms. The function is smooth in the degrees
+ * of freedom, so its gradient is that of any reparameterisation. Scores and gradients are finite at every finite x
+ * (below 1 degree of freedom: where x / sqrt(df) is finite). Samples are finite, too: no uniform gives more than a
+ * float can hold. `options` is copied.
  * @return NULL on NF_EARG (dim 0, degrees of freedom out of range, or not above `least` if learnt), NF_ENOMEM.
  */
 NF_API nf_dist *nf_student_t(size_t dim, const nf_student_t_options *options);
 /**
  * Independent standard logistic in every dimension, with density e^-x / (1 + e^-x)^2. Push it through nf_affine for
- * location and scale. No parameters.
+ * location and scale, or through nf_actnorm for those of data. No parameters.
  */
 NF_API nf_dist *nf_logistic(size_t dim);
 /**
@@ -122,13 +125,37 @@ NF_API nf_dist *nf_uniform(size_t dim, double low, double high);
 /**
  * A mixture of diagonal normals with learnt weights, means and scales. theta: logits [n_components], whose softmax
  * gives the weights; means [n_components x dim]; log-scales [n_components x dim]. At the start the weights are equal,
- * the means are drawn from N(0, 1), and the scales are 1. Scores are exact, with all gradients. nf_sample() draws
+ * the means are drawn from N(0, 1), and the scales are 1, in the units of x: for data, push it through nf_actnorm.
+ * Scores are exact, with all gradients. nf_sample() draws
  * components at random. The gradient of nf_elbo cannot go through that choice, so nf_elbo takes the components in turn
  * (stratified) and weights the samples; see there. No other objective samples a mixture with gradients: in a VAE or in
  * nf_posterior_backward it gives NF_EUNSUPPORTED.
  * @return NULL on NF_EARG (no dimension or component, or more numbers than fit), NF_ENOMEM.
  */
 NF_API nf_dist *nf_mixture(size_t dim, size_t n_components);
+/**
+ * A mixture whose weights, means and scales depend on the context: a mixture density network (Bishop 1994). It is
+ * nf_amortized_dist(nf_mixture(dim, n_components), head): the head's features are, for each sample, the parameters of
+ * nf_mixture() in the order given there. With a head that ends in small weights (last_scale of nf_mlp_options) it
+ * starts near a mixture with equal weights, scattered means and scales 1. What nf_mixture() says of draws and gradients
+ * holds here, too. As maximum likelihood favours a component that collapses on a single row, validate, or keep rows
+ * many and nets small.
+ * @param head the context in, n_components (1 + 2 dim) features out; consumed
+ * @return NULL on NF_EARG, NF_EDIM, NF_EUNSUPPORTED, NF_ENOMEM, as those two.
+ */
+NF_API nf_dist *nf_conditional_mixture(size_t dim, size_t n_components, nf_net *head);
+/**
+ * A distribution whose parameters are head(context), for each sample: q(x | context) = q(x; head(context)). As
+ * nf_amortized() does with flows, for distributions with NF_PER_SAMPLE: nf_mixture(), and nf_pushforward() of such a
+ * distribution, or of nf_normal(), nf_logistic() or nf_uniform(), by a flow with NF_PER_SAMPLE. The head's output
+ * begins at q's own initial parameters. The head reads numbers of the context beyond +-2^500 (float: 2^60) as that
+ * limit. If the parameters overflow nevertheless, the sample has no result (NaN).
+ * @param q    consumed; its own parameters are not among those of the new distribution
+ * @param head a net without context that takes the context as its input and gives q's parameters; consumed
+ * @return NULL on NF_EUNSUPPORTED (q without NF_PER_SAMPLE or with state), NF_EDIM (sizes that do not fit, a q with
+ * context), NF_EARG (q has no parameters), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_amortized_dist(nf_dist *q, nf_net *head);
 /**
  * The distribution of flow(z), z ~ base: log q(x) = log base(z) - log|det d flow/dz|. The n_ctx of base and flow must
  * be equal or 0.

@@ -10,7 +10,9 @@
 NF_BEGIN_DECLS
 
 /**
- * y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity.
+ * y = x exp(s) + m, elementwise. theta: m [dim], s [dim]. Starts as the identity. m is in the units of y, so a step of
+ * training moves it by the same number whatever the deviation of y is: where y are data, put nf_actnorm() next to them,
+ * or standardise them.
  *
  * Overflow: exp(s) alone may overflow even if y does not. A y beyond the largest number becomes infinite, with its
  * sign. Its log-det is exact nevertheless, so a log-density there is finite or -infinity. Elementwise layers, couplings
@@ -21,12 +23,23 @@ NF_BEGIN_DECLS
  */
 NF_API nf_flow *nf_affine(size_t dim);
 /**
- * Activation normalisation (Kingma & Dhariwal 2018, section 3.1): y = x exp(s) + m, elementwise. m and s come from the
- * initial batch (nf_model_init): each feature of the batch, in the direction in which it goes through, gets mean
- * 0 and standard deviation 1. After that m and s are parameters like any others. If the deviation of a feature is not
- * above the rounding of its numbers (a constant, or a batch of one sample), the feature is only centred. Without a
- * batch the layer starts as the identity. theta: m [dim], s [dim]. A loaded model has the numbers of its file and is
- * never initialised. Not for amortisation, because amortised parameters do not begin from data.
+ * Activation normalisation (Kingma & Dhariwal 2018, section 3.1), an elementwise affine map that begins from data. The
+ * initial batch (nf_model_init) gives each feature's mean M and the logarithm S of its deviation, which stay in the
+ * state. Of the standardised data u, the layer is y = u exp(s) + m with the parameters m and s, which are 0 after the
+ * initial batch. If the batch comes from the target's side (densities), data are y exp(S) + M, with y = x exp(s) + m;
+ * if it comes from the base's side (nf_invert(nf_actnorm(dim)), posteriors), u = (x - M) exp(-S). In either case each
+ * feature of the batch leaves with mean 0 and standard deviation 1.
+ *
+ * A fit therefore makes the same steps in every unit of the data: this is the layer to put next to data that are not
+ * standardised. (In the paper, M and S are the initial values of m and s. A step of 0.001 is then 1000 deviations of
+ * data whose deviation is 1e-6.)
+ *
+ * If the deviation of a feature is not above the rounding of its numbers (a constant, or a batch of one sample), the
+ * feature is only centred. Without a batch M and S are 0, and the layer starts as the identity. theta: m [dim], s
+ * [dim]. State: M [dim], S [dim], and 1 if the data are on the base's side, else 0. Training does not move it. A loaded
+ * model has the numbers of its file and is never initialised. Files of an older form have no state: there the data's
+ * mean and deviation are in m and s, and the layer is nf_affine. Not for amortisation, because amortised parameters do
+ * not begin from data.
  * @return NULL on NF_EARG (dim 0), NF_ENOMEM. Initialisation fails with NF_ENOTFINITE if data are not finite.
  */
 NF_API nf_flow *nf_actnorm(size_t dim);
@@ -38,7 +51,7 @@ typedef struct nf_batch_norm_options {
      * statistics are those of the last step's batch.
      */
     double decay;
-    double eps; /**< added to the variance; 1e-5 */
+    double eps; /**< added to the variance, in the square of the data's unit; 1e-5 */
 } nf_batch_norm_options;
 
 /**
@@ -49,6 +62,9 @@ typedef struct nf_batch_norm_options {
  * of each training step then move them: mean += (1 - r) (batch's mean - mean). The variance is moved likewise, to that
  * of the past and the batch taken together. Forward passes undo the normalisation and do not move the statistics. For a
  * posterior take nf_invert(nf_batch_norm(...)).
+ *
+ * The statistics follow the data's unit, but eps does not: of data whose deviation is below 0.03, it is more than 1 %
+ * of the variance. Such data need a smaller eps, or nf_actnorm() between the layer and them.
  *
  * The layer has no parameters: put nf_affine after it for a learnt scale and shift (Papamakarios et al. 2017, appendix
  * B). State: mean [dim], variance [dim], number of steps. The batches of the first steps have equal weights until the
@@ -63,7 +79,10 @@ typedef struct nf_batch_norm_options {
  */
 NF_API nf_flow *nf_batch_norm(size_t dim, const nf_batch_norm_options *options);
 
-/** y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. */
+/**
+ * y = x + m, elementwise (Dinh et al. 2014, NICE, section 3.2). theta: m [dim]. log-det 0. Starts as the identity. m is
+ * in the units of the data, see nf_affine().
+ */
 NF_API nf_flow *nf_shift(size_t dim);
 
 /**
@@ -95,8 +114,9 @@ typedef struct nf_scaled_affine_options {
 /**
  * y = s x + m, elementwise, with a scale that can be bounded. theta, dimension by dimension: m_i, a_i. With zero
  * parameters this is the identity, except with sigmoid (then s = sigmoid(bias) + floor) and softplus (then
- * s = log(1 + exp(bias)) + floor). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old versions
- * it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
+ * s = log(1 + exp(bias)) + floor). m is in the units of y, see nf_affine(), and a bounded scale reaches data of any
+ * deviation only behind nf_actnorm(). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old
+ * versions it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
  * @param options NULL: NF_SCALE_EXP
  * @return NULL on NF_EARG (dim 0, a limit that is negative, above 700 or not for this scale, `gated` without sigmoid),
  * NF_ENOMEM.
@@ -106,30 +126,48 @@ NF_API nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *opt
 /** Options of nf_spline; zero means the default. */
 typedef struct nf_spline_options {
     size_t bins;       /**< K, pieces of the spline; 8 */
-    double box;        /**< B: the spline maps [-B, B] onto itself; 3 */
-    double min_width;  /**< least width of a piece, in units of 2 B; 1e-3 */
+    double box;        /**< B: the spline maps the box [-B, B] onto itself; 3 */
+    double min_width;  /**< least width of a piece, in units of the box's size; 1e-3 */
     double min_height; /**< least height, likewise; 1e-3 */
     double min_slope;  /**< least slope at a knot; 1e-3 */
     bool circular;     /**< f(x + 2 B) = f(x) + 2 B, instead of the identity outside the box */
+    double low;        /**< if low and high are not both 0, the box is [low, high], rounded to nf_real ... */
+    double high;       /**< ... and `box` must be 0 or half its size. B is half its size below */
+    /** The slopes at both ends of the box are parameters, too, instead of 1. For densities on an interval, see below */
+    bool free_ends;
 } nf_spline_options;
 
 /**
  * Elementwise monotone rational-quadratic spline (Durkan et al. 2019). Its slope is 1 at both ends of the box, and
  * outside the box it is exactly the identity. Circular (Rezende et al. 2020): the spline is a map of the circle of
- * circumference 2 B that keeps -B fixed. It is computed as a map of the line with f(x + 2 B) = f(x) + 2 B, so y is in
- * the box if x is; wrap angles before or after.
+ * circumference 2 B that keeps the ends of the box fixed. It is computed as a map of the line with f(x + 2 B) = f(x) +
+ * 2 B, so y is in the box if x is; wrap angles before or after.
  *
- * theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K], d[0] at the ends). The widths are
- * 2 B (min_width + (1 - K min_width) softmax(w)), the heights likewise, and the slopes between pieces are
+ * Free ends (in other libraries "no tails", or unconstrained boundary slopes) are for densities on an interval, whose
+ * values at the interval's edges are then free:
+ *
+ *     nf_pushforward(nf_uniform(dim, 0, 1), nf_spline(dim, &(nf_spline_options){.high = 1, .free_ends = true}))
+ *
+ * With slopes of 1, this density would be 1 at both edges whatever the data. The box with its edges is mapped onto
+ * itself. Outside it the spline is still the identity, so the density of a uniform base on the box is 0 there
+ * (-infinity as a logarithm), however many layers there are. Between the layers use what keeps the box:
+ * couplings, autoregressive flows and permutations, but no linear layer. With another base than a uniform one the
+ * density has jumps at the edges.
+ *
+ * theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K], d[0] at the ends; free ends: d [K + 1]). The
+ * widths are 2 B (min_width + (1 - K min_width) softmax(w)), the heights likewise, and the slopes are
  * min_slope + log(1 + exp(d + c)). With c = log(exp(1 - min_slope) - 1), zero parameters give the identity. The paper's
  * code has no c. To use numbers that were trained there, subtract c from d, and (where a net computes them) divide w
  * and h by the number by which that code divides them.
  *
+ * B is in the units of x and y: data far outside the box are not changed, and data far smaller than a bin see one
+ * slope. Put nf_actnorm() between the data and the spline, or standardise them.
+ *
  * Values are finite for all finite x and parameters. A slope above 1e15 (double: 1e140) times its piece's mean slope
  * counts as this bound.
  * @param options NULL: the defaults
- * @return NULL on NF_EARG (dim 0, a box not in 1e-15..1e15, a least share below 1e-6 or of 1 / K, a least slope not in
- * 1e-6..1), NF_ENOMEM.
+ * @return NULL on NF_EARG (dim 0, a box not in 1e-15..1e15, edges that are not in this order or not the box's, a least
+ * share below 1e-6 or of 1 / K, a least slope not in 1e-6..1, free ends of a circle), NF_ENOMEM.
  */
 NF_API nf_flow *nf_spline(size_t dim, const nf_spline_options *options);
 /** Options of nf_soft_log; zero means the default. */
@@ -144,7 +182,7 @@ typedef struct nf_soft_log_options {
  * before a last nf_affine, which gives the target's location and scale. The inverse is the exponential. Its value grows
  * to 2^1000 (float: 2^120) and no further, because the layers below would make NaN of infinity; its log-det is exact
  * everywhere. So a density far out is 0 (-infinity as a logarithm). With nf_invert it is the forward direction. No
- * parameters.
+ * parameters. t is in the units of x, the base's side.
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a threshold that is not above 0 or is above 1e15), NF_ENOMEM.
  */
@@ -166,8 +204,9 @@ typedef struct nf_sos_polynomial_options {
  * The integral is exact. Outside [-B, B] the slope stays what it is at the end of the box, so that every finite x has a
  * finite image and the inverse of a large y is found at once. Inside the box this is the transform of the package zuko,
  * with the same numbers. theta, feature by feature: a [K x (L + 1)], c. With zero parameters y = (1 + m) x; the layer
- * starts near that, with small random a, because equal polynomials would stay equal. The inverse is iterated
- * (nf_monotone_solve()); if the density is what you need, take nf_invert(nf_sos_polynomial(...)).
+ * starts near that, with small random a, because equal polynomials would stay equal. Squares of a must not overflow. B
+ * and c are in the units of x and y: put nf_actnorm() between data and the layer, or standardise them. The inverse is
+ * iterated (nf_monotone_solve()); if the density is what you need, take nf_invert(nf_sos_polynomial(...)).
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (dim 0, a degree above 31, a box not in 1e-15..1e15, a least slope not in 1e-6..1),
  * NF_ENOMEM.
@@ -195,7 +234,8 @@ typedef struct nf_monotone_net_options {
  * nf_autoregressive_by_context() and nf_context_net(). theta: the net's, shared by features and samples.
  *
  * The net runs on all nodes at once; nothing is kept for gradients, but computed again. Dropout in the net is not used.
- * It begins where its output gives a slope of 1, if its last weights are small (last_scale). The inverse is iterated
+ * It begins where its output gives a slope of 1, if its last weights are small (last_scale). The net reads x as it is:
+ * put nf_actnorm() between data and the layer, or standardise them. The inverse is iterated
  * (nf_monotone_solve()).
  * @param net     one input, one output, any context; consumed. Its type must have a tangent (all nets of the library
  * do): else calls give NF_EUNSUPPORTED

@@ -64,7 +64,13 @@ enum {
     NF_WARN_REJECTED = 4u, /**< the target rejected some draws */
     NF_WARN_FAILED = 8u,   /**< some samples had no finite result and were left out */
     /** The target still rejected more than 1 % of the draws at the end (nf_fit_report.accepted). See nf_elbo(). */
-    NF_WARN_SUPPORT = 16u
+    NF_WARN_SUPPORT = 16u,
+    /**
+     * One row of the data dominates the mean loss (nf_step_report.dominated), in the evaluation that gave the best
+     * validation loss or, without validation, in one of the last 100 steps. nf_fit_report.worst_row says which. The row
+     * may be wrong, or the flow may be far too steep there: bound its scales, or look at the row.
+     */
+    NF_WARN_SCORES = 32u
 };
 
 /** Options of nf_fit; zeros mean the defaults. */
@@ -118,9 +124,16 @@ typedef struct nf_fit_report {
     uint64_t best_step;    /**< the step after which `best` was found */
     uint64_t best_failed;  /**< failed samples of that validation; fewer are better, whatever the loss */
     double worst_log_det;  /**< the largest |log-det| of all steps */
-    unsigned warnings;     /**< NF_WARN_LOG_DET ... */
-    double seconds;        /**< wall time */
-    size_t bytes;          /**< memory of the workspace: the most that it has held */
+    /**
+     * The largest loss of a row; NaN if the objective is not over rows of data. With validation it is that of the best
+     * evaluation. Without, it is that of the last step or, if a row dominated a step among the last 100, of that step.
+     */
+    double worst_loss;
+    uint64_t worst_row; /**< the number of that row in its data */
+    double worst_share; /**< its share of the spread, see nf_step_report.worst_share */
+    unsigned warnings;  /**< NF_WARN_LOG_DET ... */
+    double seconds;     /**< wall time */
+    size_t bytes;       /**< memory of the workspace: the most that it has held */
 } nf_fit_report;
 
 /** A fit that can be interrupted, saved and continued. */

@@ -3,7 +3,7 @@
  * Flows: bijections with parameters, exact log-determinants and gradients. A chain of flows is a flow.
  *
  * Constructors return NULL on failure; nf_error_message() says why. A constructor that takes objects consumes a
- * reference to each, also on failure.
+ * reference to each, also on failure (nf_object_ref()).
  */
 #ifndef NFLOW_FLOW_H
 #define NFLOW_FLOW_H

@@ -44,6 +44,22 @@ NF_API nf_model *nf_model_of_object(nf_object *o, const nf_model_options *option
 /** Releases the model, but not the caller's arrays. NULL is allowed. */
 NF_API void nf_model_free(nf_model *m);
 
+/**
+ * Binds a model to parameters that are elsewhere now: a program that keeps all its weights in one array, and has moved
+ * it by realloc(), calls this with the new address of the model's part. A model that was made with parameters of its
+ * own, initialised, gets a place in such an array likewise: copy nf_model_theta() there first. From then on the array
+ * is borrowed, as nf_model_options.theta is; parameters of the model's own are released, so pointers that
+ * nf_model_theta() has returned are no longer valid.
+ *
+ * Nothing is prepared. If theta has the numbers that the model was prepared for, it remains prepared, and a tape
+ * between nf_posterior_forward() and nf_posterior_backward() remains valid. If it has others, the next call returns
+ * NF_ESTALE until nf_model_update(). The old array is not read and may already be released. No other thread may use the
+ * model at the same time.
+ * @param theta [n_params], borrowed; NULL is allowed only if n_params is 0
+ * @param state [n_state], borrowed, likewise; NULL: the buffers stay where they are
+ * @return NF_EARG (`m` or `theta` NULL; a callback of a fit that trains the model). The model is then as before.
+ */
+NF_API NF_CHECKED nf_status nf_model_rebind(nf_model *m, nf_real *theta, nf_real *state);
 /** The object that is bound, borrowed. */
 NF_API nf_object *nf_model_object(const nf_model *m);
 /** The object's shape. */
@@ -150,6 +166,22 @@ NF_API NF_CHECKED nf_status nf_sample(const nf_model *m, nf_workspace *ws, const
 NF_API NF_CHECKED nf_status nf_log_prob(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
                                         const nf_real *x, const nf_real *ctx, double *log_p);
 /**
+ * Scores a batch as nf_log_prob() does, and gives the gradients of each row's log-density: gx[i] = d log q(x_i) / dx_i
+ * and g_ctx[i] = d log q(x_i) / d ctx_i. With it a fitted density can be a prior, or can be sampled by Hamiltonian
+ * Monte Carlo; nf_target_of_model() makes an nf_target of it. A row without a result is NaN in all three arrays and is
+ * counted (nf_workspace_failed()). Where the density is 0, log_p is -infinity and the gradients are zeros.
+ * @param noise as in nf_log_prob(); if the score is drawn, the gradient is that of the score with this noise
+ * @param x     [n x dim].  @param ctx [n x n_ctx], NULL if n_ctx is 0
+ * @param log_p [n], written; NULL: not wanted
+ * @param gx    [n x dim], written; NULL: not wanted
+ * @param g_ctx [n x n_ctx], written; NULL: not wanted. Not touched if n_ctx is 0
+ * @return as nf_log_prob(); NF_EARG also if `gx` and `g_ctx` are both NULL; NF_EUNSUPPORTED also if the distribution
+ * gives no gradients of scores, or a type in it leaves this direction's gradient to the library but has no solve_jt.
+ */
+NF_API NF_CHECKED nf_status nf_log_prob_gradient(const nf_model *m, nf_workspace *ws, const nf_noise *noise, size_t n,
+                                                 const nf_real *x, const nf_real *ctx, double *log_p, nf_real *gx,
+                                                 nf_real *g_ctx);
+/**
  * Pushes a batch through a model of a flow (or through the flow of a model of a pushforward).
  * @param noise as in nf_log_prob(); with the same noise both directions are each other's inverse
  * @param x [n x dim_in] for NF_FORWARD, [n x dim_out] for NF_INVERSE
@@ -215,8 +247,42 @@ NF_API nf_object *nf_rebuild(const char *json, const nf_types *types);
 /** Releases a text that nf_describe() returned. NULL is allowed. */
 NF_API void nf_text_free(char *text);
 
+/** The limits of a model's notes. */
+enum {
+    NF_NOTE_KEY = 128,       /**< bytes of a key, without the final 0 */
+    NF_NOTE_TEXT = 1 << 20,  /**< bytes of a text, likewise */
+    NF_NOTES = 1000,         /**< notes of one model */
+    NF_NOTES_BYTES = 4 << 20 /**< bytes of all keys and texts together, with their final 0s */
+};
+
+/** Something that is to be kept with a model: where its data are from, their scale, names of columns. UTF-8. */
+typedef struct nf_note {
+    const char *key;  /**< of 1 to NF_NOTE_KEY bytes; any text, also a word that the file format uses itself */
+    const char *text; /**< of at most NF_NOTE_TEXT bytes, may be "" */
+} nf_note;
+
 /**
- * Writes structure and numbers to one `.safetensors` file (named tensors; the architecture as JSON in the metadata).
+ * Adds notes to a model: `nf_model_set_notes(m, 2, (nf_note[]){{"columns", "AT V AP"}, {"scale", "7.45 12.7 5.9"}})`. A
+ * note replaces an earlier one of the same key; text NULL removes it. nf_save() writes a model's notes to its file, and
+ * nf_load() gives them back, so that they stay when the model is saved again. The library does not read them, and
+ * checkpoints do not have them. Do not call this while other threads read the model's notes or save it.
+ * @param n     number of notes
+ * @param notes [n], copied
+ * @return NF_EARG (NULL, an empty key, text that is not UTF-8, or one of the limits above: the message says which),
+ * NF_ENOMEM. After an error the model has the notes that it had.
+ */
+NF_API NF_CHECKED nf_status nf_model_set_notes(nf_model *m, size_t n, const nf_note *notes);
+/** The text of the note of that key, or NULL if there is none. Owned by the model, and valid until its notes change. */
+NF_API const char *nf_model_note(const nf_model *m, const char *key);
+/**
+ * All notes of a model [*n], in the order of their keys' bytes. Owned by the model, and valid until its notes change.
+ * @param n their number, written; NULL: not wanted
+ */
+NF_API const nf_note *nf_model_notes(const nf_model *m, size_t *n);
+
+/**
+ * Writes structure, numbers and notes to one `.safetensors` file (named tensors; the architecture as JSON and the notes
+ * in the metadata). docs/format.md describes the format.
  * The function writes a temporary file beside `path`, flushes it and renames it, so `path` is never half written, also
  * if the process is killed. A file that is replaced keeps its mode and, where the system allows it, its owner and
  * group; a new file has the mode that the umask leaves. If `path` is a symbolic link, the file that it leads to is
@@ -228,8 +294,10 @@ NF_API void nf_text_free(char *text);
  */
 NF_API NF_CHECKED nf_status nf_save(const nf_model *m, const char *path);
 /**
- * Rebuilds a model of any kind from a file. A file of the other precision is converted. Every size is checked, and the
- * header and the architecture before the numbers are read. Files from before format version 1 have numbers where
+ * Rebuilds a model of any kind from a file. A file of the other precision is converted, and so are tensors of F16 and
+ * BF16 (exactly), into which other programs may have changed those that nf_save() wrote. Every size is checked, and the
+ * header and the architecture before the numbers are read. Of a safetensors file that another program has written, the
+ * message says what it is. Files from before format version 1 have numbers where
  * choices now have names, and are refused.
  * @param types users' own types, or NULL
  * @return NULL on NF_EIO, NF_EFORMAT, NF_ENOMEM, NF_EUNSUPPORTED.

@@ -219,11 +219,21 @@ NF_API NF_CHECKED nf_status nf_init_child(const nf_object *o, size_t i, const nf
  * need this. Models of nf_vae_new do this by themselves. `noise` names the random part. ctx [n_ctx] is written.
  */
 NF_API NF_CHECKED nf_status nf_start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx);
-/** One more reference to the object; returns it. NULL stays NULL. */
+/**
+ * One more reference to the object; returns it. NULL stays NULL.
+ *
+ * A constructor consumes one reference for each part that it is given, also if it fails: the reference is then no
+ * longer the caller's. Who wants to use an object twice, in one constructor or in two, takes a reference for each
+ * further use: nf_chain((nf_flow *[]){f, nf_flow_ref(f)}, 2). (Objects hold no numbers: both uses have parameters of
+ * their own.) The library counts references of callers apart from those that have been consumed, and a constructor that
+ * is given a part without a reference returns NULL with NF_EARG. It cannot notice an object that does not exist any
+ * more.
+ */
 NF_API nf_object *nf_object_ref(nf_object *o);
 /**
  * Gives back one reference. The last one destroys the object and gives back the references to its children. NULL is
- * allowed.
+ * allowed. If no caller has a reference, because the only one was consumed, nothing happens but a message
+ * (nf_error_message(), NF_EARG).
  */
 NF_API void nf_object_free(nf_object *o);
 

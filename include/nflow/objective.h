@@ -15,6 +15,22 @@ typedef struct nf_objective nf_objective; /**< a loss over batches */
 
 enum { NF_MAX_TERMS = 4 }; /**< parts of a loss that are reported beside it */
 
+/** How the losses of single samples spread. */
+typedef struct nf_spread {
+    double n;            /**< samples counted */
+    double sum;          /**< of their losses */
+    double squares;      /**< of their losses */
+    double worst;        /**< the largest loss; 0 if n is 0 */
+    double worst_sample; /**< which sample of the step has it; of equal losses, the first */
+} nf_spread;
+
+/**
+ * Counts the loss of sample number `sample` of a step. An objective over rows of data calls this function for each
+ * sample, beside adding to nf_sums.loss, so that a single row that spoils the mean is found. Its `means` hook replaces
+ * report->worst_row, which is the sample's number, by that of the row. `s` must not be NULL.
+ */
+NF_API void nf_add_to_spread(nf_spread *s, size_t sample, double loss);
+
 /**
  * What an objective adds up over the samples of a step. These are sums, all in double; the library divides them by the
  * number of accepted samples.
@@ -24,7 +40,8 @@ typedef struct nf_sums {
     double term[NF_MAX_TERMS]; /**< sums of the parts, as nf_objective_type.terms names them */
     double worst_log_det;      /**< the largest |log-det| of the step (a maximum, not a sum) */
     double rejected;           /**< draws that the target rejected */
-    double failed; /**< samples left out because they have no result; the library counts them, see nf_leave_out() */
+    double failed;    /**< samples left out because they have no result; the library counts them, see nf_leave_out() */
+    nf_spread spread; /**< the single samples' losses, for objectives over rows of data: nf_add_to_spread() */
 } nf_sums;
 
 /**
@@ -49,6 +66,16 @@ typedef struct nf_step_report {
     size_t n;                  /**< samples drawn */
     size_t rejected;           /**< samples the target rejected */
     size_t failed;             /**< samples without a finite result */
+    double worst_loss;         /**< the largest loss of a row; NaN if the objective is not over rows of data */
+    size_t worst_row;          /**< the number of this row in the data */
+    double worst_share;        /**< (worst_loss - m)^2 / sum (loss_i - m)^2, with m the mean of the rows' losses */
+    /**
+     * One row dominates the mean, which then says little about the others. That is so if this row has more than half of
+     * the spread (worst_share), is worse than the mean of the others by 20 of their standard deviations, and worsens
+     * the mean by more than 0.01. Rows of a density that fits are never that far out. Each row counts once, whatever
+     * its weight.
+     */
+    bool dominated;
 } nf_step_report;
 
 /** The table of an objective type. */

@@ -36,7 +36,12 @@ enum {
     NF_OPTION_ABOVE = 1u,    /**< `least` itself is out of range */
     NF_OPTION_BELOW = 2u,    /**< `most` itself is out of range */
     NF_OPTION_REQUIRED = 4u, /**< it has no default: a description without this field is refused */
-    NF_OPTION_DEPENDS = 8u   /**< 0 stays 0; what it stands for depends on other options: the constructor fills it in */
+    NF_OPTION_DEPENDS = 8u,  /**< 0 stays 0; what it stands for depends on other options: the constructor fills it in */
+    /**
+     * For an option that a later version adds to a table (not a list): descriptions have its field only where it is not
+     * the default. So files that do not use the option are what they were before, and earlier versions read them.
+     */
+    NF_OPTION_ADDED = 16u
 };
 
 /** The names of an enumeration's values. */
@@ -91,8 +96,8 @@ typedef struct nf_option_table {
  */
 NF_API NF_CHECKED nf_status nf_options_settle(const nf_option_table *table, const void *given, void *settled);
 /**
- * For `describe` hooks: writes each option of a settled struct as a field. A type whose table of hooks names its
- * options and whose `self` begins with the settled struct needs no `describe` hook.
+ * For `describe` hooks: writes each option of a settled struct as a field (but see NF_OPTION_ADDED). A type whose table
+ * of hooks names its options and whose `self` begins with the settled struct needs no `describe` hook.
  */
 NF_API NF_CHECKED nf_status nf_options_write(nf_writer *w, const nf_option_table *table, const void *settled);
 /**

@@ -2,6 +2,9 @@
  * @file recipes.h
  * The flows of papers: chains of couplings, autoregressive flows or residual blocks with the nets of the authors. Each
  * is an ordinary nf_flow, which is made of the layers in flow.h and starts as the identity or near it.
+ *
+ * Their nets read data as they are, and their scales may be bounded. Data whose deviations are not near 1 need
+ * nf_actnorm() next to them, nf_chain((nf_flow *[]){nf_maf(dim, NULL), nf_actnorm(dim)}, 2), or must be standardised.
  */
 #ifndef NFLOW_RECIPES_H
 #define NFLOW_RECIPES_H
@@ -58,7 +61,8 @@ typedef struct nf_recipe_options {
     double dropout;                        /**< of the nets, in [0, 1) */
     double last_scale;                     /**< of the nets' last layers, see nf_mlp_options; 0: 0.01; NF_ZERO: 0 */
     const nf_scaled_affine_options *scale; /**< of nf_realnvp, nf_made, nf_maf and nf_iaf */
-    const nf_spline_options *spline;       /**< of the nf_nsf recipes */
+    const nf_spline_options *spline;       /**< of the nf_nsf recipes. With free_ends the flow maps the cube of the box
+                                              onto itself: `mixing` is by default NF_MIX_PERMUTE, and not NF_MIX_LU */
     nf_mixing mixing;                      /**< between layers */
     nf_parallel parallel;                  /**< of autoregressive recipes */
     uint64_t seed; /**< of permutations and random masks; initial weights come from the model's seed */

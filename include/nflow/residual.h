@@ -12,13 +12,15 @@ NF_BEGIN_DECLS
 /**
  * y = x + u^ tanh(w.x + b) (Rezende & Mohamed 2015, eq. 10), u^ = u + (m(w.u) - w.u) w / |w|^2, m(a) = -1 + log(1+e^a)
  * (appendix A.1). theta: w [dim], u [dim], b. The inverse is a bracketed Newton iteration on w.x, to rounding. |w|^2,
- * w.u and w.x must not overflow. A w whose squared length is below the smallest normal number counts as 0.
+ * w.u and w.x must not overflow. A w whose squared length is below the smallest normal number counts as 0. w, u and b
+ * start for x of deviation 1: put nf_actnorm() between the layer and data.
  */
 NF_API nf_flow *nf_planar(size_t dim);
 /**
  * y = x + beta (x - z0) / (alpha + |x - z0|) (Rezende & Mohamed 2015, eq. 14), alpha = exp(a),
  * beta = -alpha + log(1+e^b) (appendix A.2). theta: z0 [dim], a, b. The inverse is in closed form. alpha and alpha +
- * beta are kept between 2^-500 and 2^500 (float: 2^-60 and 2^60), so that their quotients are finite.
+ * beta are kept between 2^-500 and 2^500 (float: 2^-60 and 2^60), so that their quotients are finite. z0, alpha and
+ * beta are in the units of x and start for x of deviation 1: put nf_actnorm() between the layer and data.
  */
 NF_API nf_flow *nf_radial(size_t dim);
 /** What Q is in nf_sylvester. */
@@ -47,7 +49,8 @@ typedef struct nf_sylvester_options {
  * the triangular kind.
  *
  * The inverse solves one monotone equation for each feature of Q^T x, to rounding. Starts near the identity, with Q
- * drawn at random.
+ * drawn at random. Products of two parameters, and of a parameter and x, must not overflow. tanh bends where x is of
+ * order 1: put nf_actnorm() between the layer and data.
  * @param options NULL: orthogonal, M = 8
  * @return NULL on NF_EARG (dim 0, more columns than rows, an option of another kind, overflow), NF_ENOMEM.
  */

@@ -8,6 +8,7 @@
 NF_BEGIN_DECLS
 
 typedef struct nf_target nf_target; /**< an unnormalised log density over R^d */
+typedef struct nf_model nf_model;   /**< see model.h */
 
 /**
  * Evaluates a batch of n points x [n x d], row-major: log_p[i] = log p(x_i) + const, and, unless grad is NULL,
@@ -52,6 +53,18 @@ NF_API nf_target *nf_target_point_callback(size_t d, nf_target_point_fn *f, void
  * machine epsilon.
  */
 NF_API nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule, double step);
+/**
+ * The log density of a model of a distribution, and its gradient, as a target: a fitted density as a prior, or to be
+ * sampled by Hamiltonian Monte Carlo. The target reads the model's present parameters at every call, and is
+ * NF_THREADSAFE. Points without a result (NaN) and points of density 0 are rejected. In nflowf the points are rounded
+ * to float.
+ * @param m   a model of a distribution; borrowed, must live longer than the target. nf_target_own() can make the target
+ *            its owner
+ * @param ctx [n_ctx], the context at which the density is taken; copied. NULL if the model reads none
+ * @return NULL on NF_EARG (a model of no distribution, `ctx` NULL where it is needed), NF_EUNSUPPORTED (a model that
+ * draws noise when it scores), NF_ENOMEM; if `m` is NULL, on the status of the last error.
+ */
+NF_API nf_target *nf_target_of_model(const nf_model *m, const nf_real *ctx);
 /**
  * Makes `user` the target's own: nf_target_free() calls destroy(user). For example, a model library can be opened for
  * its target and closed with it. A target is then one expression, checked once:

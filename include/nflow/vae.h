@@ -1,6 +1,21 @@
 /**
  * @file vae.h
  * Flow-VAEs, and the posterior plug-in for other people's VAEs.
+ *
+ * The plug-in is two calls between somebody else's encoder and decoder, and a workspace that keeps the tape between
+ * them; examples/posterior_operator.c is an operator to copy:
+ *
+ *     encoder: x -> mean, log_scale, ctx       nf_posterior_forward: -> z, log q(z)    decoder: z -> loss
+ *     encoder <- g_mean, g_log_scale, g_ctx    nf_posterior_backward: <- gz, g_log_q   decoder: gz
+ *
+ * A workspace keeps the tape of its last forward call, so a program with two posteriors under one loss has two
+ * workspaces. Sums of log-densities are double in both precisions, and so are log q and its cotangent. A program that
+ * keeps the parameters in an array of its own says by nf_model_rebind() where they are.
+ *
+ * Threads that share a batch each call with a workspace of their own, and share the model. Noise is named by the
+ * number of a row, not by the call: a thread whose first row is row k of the batch adds k to nf_noise.first_sample.
+ * Draws and rows of gradients are then equal bit for bit to those of one call for all rows. Each thread has a `g` and
+ * `stats` of its own, which the caller adds up before nf_model_pull_gradient() and nf_model_end_step().
  */
 #ifndef NFLOW_VAE_H
 #define NFLOW_VAE_H
@@ -9,40 +24,91 @@
 #include <nflow/schedule.h>
 NF_BEGIN_DECLS
 
-/* ---- the plug-in: two calls, and one workspace for each thread, which keeps the tape between the calls ---- */
+/* ---- the plug-in ---- */
+
+/**
+ * What nf_posterior_forward() reads and writes. Row i of an array begins i times its stride after the pointer, counted
+ * in numbers; stride 0: the rows are next to each other. So one layer of an encoder may give all three parts in one
+ * array [n x w], w = d + d + n_ctx:
+ *
+ *     {.n = n, .mean = a, .log_scale = a + d, .ctx = a + 2 * d,
+ *      .mean_stride = w, .log_scale_stride = w, .ctx_stride = w, .z = z, .log_q = log_q}
+ *
+ * n may change from call to call: memory is taken for the largest and kept. z and log_q may not overlap what is read.
+ */
+typedef struct nf_posterior_rows {
+    size_t n;                 /**< rows, at least 1 */
+    const nf_real *mean;      /**< [n x d] */
+    const nf_real *log_scale; /**< [n x d], logarithms of the standard deviations */
+    const nf_real *ctx;       /**< [n x n_ctx of the flow]; not read if that is 0 */
+    nf_real *z;               /**< [n x d], written: the draws */
+    double *log_q;            /**< [n], written: log q(z), in nats. With NF_EVAL also NULL: not wanted */
+    size_t mean_stride;       /**< of `mean`, 0: d */
+    size_t log_scale_stride;  /**< of `log_scale`, 0: d */
+    size_t ctx_stride;        /**< of `ctx`, 0: the flow's n_ctx */
+    size_t z_stride;          /**< of `z`, 0: d. Numbers between the rows are not written */
+} nf_posterior_rows;
 
 /**
  * Draws z ~ q(z | mean, log_scale, ctx) for the outputs of somebody else's encoder. A row that has no result (its mean
  * is NaN, say) is NaN in z and log_q, and nf_workspace_failed() counts it. The other rows are what they would be
  * without it.
+ *
+ * In NF_TRAIN the workspace keeps the tape for nf_posterior_backward(), dropout in the flow's nets is on, and samples
+ * are counted on the way back. In NF_EVAL there is no tape, no dropout and no counting: the draws are those of
+ * nf_sample(). Layers with moving statistics (nf_batch_norm) use those of earlier steps in both modes.
  * @param m     a model of nf_posterior(d, flow) or nf_diagonal_posterior(d); threads may share it
- * @param ws    this thread's workspace; keeps the tape for nf_posterior_backward
- * @param mode  NF_TRAIN for a step of training: dropout in the flow's nets is on, and nf_posterior_backward() counts
- * the samples in `stats`. NF_EVAL: neither, so z is what nf_sample() draws
- * @param mean, log_scale [n x d].  @param ctx [n x n_ctx of the flow], NULL if that is 0
- * @param z     [n x d], written.   @param log_q [n], log q(z), written
+ * @param ws    this thread's workspace
+ * @param noise names the draws: that of row i is sample noise->first_sample + i of (seed, step). Give each step of
+ * training a `step` of its own
+ * @param rows  what is read and where results go. The struct is not kept, nor are its arrays
  * @return NF_EARG (NULL where something is needed, n 0, no such mode), NF_EDIM (a model of fewer than 2 d features of
- * context), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what users' own hooks return.
+ * context, a stride less than the numbers of a row), NF_ESTALE (see nf_model_update()), NF_ENOMEM; what users' own
+ * hooks return. After an error there is no tape.
  */
 NF_API NF_CHECKED nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode,
-                                                 const nf_noise *noise, size_t n, const nf_real *mean,
-                                                 const nf_real *log_scale, const nf_real *ctx, nf_real *z,
-                                                 double *log_q);
+                                                 const nf_noise *noise, const nf_posterior_rows *rows);
+
+/** Which gradients nf_posterior_backward() adds to what is there, and which it writes. */
+typedef enum nf_accumulate {
+    NF_ADD_TO_G,   /**< `g` is added to; the rows' gradients are written: as nf_transform_vjp() does */
+    NF_ADD_TO_ALL, /**< all are added to: for libraries whose arrays may get gradients from several sides */
+    NF_ADD_TO_NONE /**< all are written, so `g` need not be cleared */
+} nf_accumulate;
+
+/** What nf_posterior_backward() reads and writes. Strides are as in nf_posterior_rows. */
+typedef struct nf_posterior_gradients {
+    size_t n;                  /**< rows: those of the forward call */
+    const nf_real *gz;         /**< [n x d], d loss / d z */
+    const double *g_log_q;     /**< [n], d loss / d log q(z): for a mean of -ELBO, 1 / n in each row */
+    nf_real *g_mean;           /**< [n x d]; NULL: not wanted */
+    nf_real *g_log_scale;      /**< [n x d]; NULL: not wanted */
+    nf_real *g_ctx;            /**< [n x n_ctx of the flow]; NULL: not wanted */
+    nf_real *g;                /**< nf_model_gradient_size(m) numbers; NULL: not wanted. Once a step, pull it back by
+                                    nf_model_pull_gradient(), which adds it to the parameters' gradient */
+    double *stats;             /**< [n_state] sums over the rows, always added to; NULL: not wanted. Layers with moving
+                                    statistics count here what they see in their inverse direction. Once a step,
+                                    nf_model_end_step() turns them into new state */
+    nf_accumulate accumulate;  /**< whether gradients are added or written */
+    size_t gz_stride;          /**< of `gz`, 0: d */
+    size_t g_mean_stride;      /**< of `g_mean`, 0: d. Numbers between the rows are not touched */
+    size_t g_log_scale_stride; /**< of `g_log_scale`, 0: d */
+    size_t g_ctx_stride;       /**< of `g_ctx`, 0: the flow's n_ctx */
+} nf_posterior_gradients;
+
 /**
- * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward, with its noise constant. The
- * mode is that of the forward call, so the same units are dropped. Rows without a result are not read: their gradients
- * are 0, and they add nothing to g and stats.
- * @param gz [n x d].  @param g_log_q [n].  n is that of the forward call
- * @param g_mean, g_log_scale [n x d], g_ctx [n x n_ctx]: written; NULL: not wanted
- * @param g nf_model_gradient_size(m) numbers, +=; NULL: not wanted. Once a step, pull it back by nf_model_pull_gradient
- * @param stats n_state sums over the rows, +=; NULL: not wanted. Layers with moving statistics (nf_batch_norm) count
- * here what they see in their inverse direction. Once a step, nf_model_end_step() turns them into new state. Nothing is
- * added if the forward call was in NF_EVAL
- * @return NF_EARG (no such forward call before), NF_EUNSUPPORTED (a mixture); else as nf_posterior_forward().
+ * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward(), with its noise constant. The
+ * same units are dropped. Cotangents of rows without a result are not read: the gradients of such rows are 0, and they
+ * add nothing to g and stats. The call may be made more than once for the same tape.
+ * @param gradients what is read and where results go; not kept. The arrays may not overlap those that are read
+ * @return NF_EARG (NULL where something is needed; the workspace's last forward call has failed, was in NF_EVAL or of
+ * another model), NF_EDIM (another n, a stride less than the numbers of a row), NF_ESTALE (the model's numbers have
+ * changed since the forward call or since nf_model_update()), NF_EUNSUPPORTED (a mixture), NF_ENOMEM; what users' own
+ * hooks return. NF_EARG, NF_EDIM and NF_ESTALE leave the gradients as they were; after other errors they are not to be
+ * used.
  */
-NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws, const nf_real *gz,
-                                                  const nf_real *g_log_q, nf_real *g_mean, nf_real *g_log_scale,
-                                                  nf_real *g_ctx, nf_real *g, double *stats);
+NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws,
+                                                  const nf_posterior_gradients *gradients);
 
 /* ---- VAEs ---- */
 

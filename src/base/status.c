@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static _Thread_local char message[NFI_MESSAGE_SIZE];
 static _Thread_local nf_status last_status = NF_OK;
@@ -40,6 +41,18 @@ nf_status nf_error(nf_status status, const char *format, ...)
     snprintf(message, sizeof message, "%s", n >= 0 ? text : nf_status_text(status));
     last_status = status;
     return status;
+}
+
+nf_status nfi_missing(const char *who, const char *what)
+{
+    if (last_status == NF_OK)
+        return nf_error(NF_EARG, "%s: %s is NULL", who, what);
+    char text[NFI_MESSAGE_SIZE];
+    const int begun = snprintf(text, sizeof text, "%s: %s is NULL (the last error before this call: ", who, what);
+    const size_t used = begun > 0 ? (size_t)begun : 0, length = strlen(message);
+    const size_t room = used + 2 < sizeof text ? sizeof text - used - 2 : 0; /* for the bracket and the end */
+    const bool fits = length <= room || room < 3; /* if not, its end is kept, where the first failure stands */
+    return nf_error(last_status, "%s%s%s)", text, fits ? "" : "...", fits ? message : message + length - room + 3);
 }
 
 void nfi_message_set_aside(nfi_message *kept)

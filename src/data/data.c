@@ -15,7 +15,10 @@
 
 enum { COLUMNS = 32 }; /* columns that are copied while a row is in cache */
 
-nf_status nfi_data_check(size_t n, size_t dim, const nf_real *x, bool probabilities, const char *array, const char *who)
+/* Numbers x [n x dim] must be finite, and in [0, 1] if they are probabilities. The message names the array, the row and
+   the column. */
+static nf_status check_numbers(size_t n, size_t dim, const nf_real *x, bool probabilities, const char *array,
+                               const char *who)
 {
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < dim; c++) {
@@ -30,7 +33,7 @@ nf_status nfi_data_check(size_t n, size_t dim, const nf_real *x, bool probabilit
     return NF_OK;
 }
 
-static nf_status check(const nf_data *d, const char *who)
+static nf_status check(const nf_data *d, bool probabilities, const char *who)
 {
     size_t cells = 0;
     if (!d)
@@ -53,13 +56,14 @@ static nf_status check(const nf_data *d, const char *who)
                         d->ctx ? "given" : "NULL");
     if ((int)d->binarise < NF_GREY || d->binarise > NF_BINARISE_THRESHOLD)
         return nf_error(NF_EARG, "%s: data->binarise is %d, which is no way to binarise", who, (int)d->binarise);
-    nf_status status = d->x ? nfi_data_check(d->n, d->dim, d->x, d->binarise != NF_GREY, "x", who) : NF_OK;
-    return status == NF_OK && d->ctx ? nfi_data_check(d->n, d->n_ctx, d->ctx, false, "ctx", who) : status;
+    probabilities |= d->binarise != NF_GREY;
+    nf_status status = d->x ? check_numbers(d->n, d->dim, d->x, probabilities, "x", who) : NF_OK;
+    return status == NF_OK && d->ctx ? check_numbers(d->n, d->n_ctx, d->ctx, false, "ctx", who) : status;
 }
 
-nf_status nfi_data_open(nfi_data *r, const nf_data *data, const char *who)
+nf_status nfi_data_open(nfi_data *r, const nf_data *data, bool probabilities, const char *who)
 {
-    nf_status status = check(data, who);
+    nf_status status = check(data, probabilities, who);
     if (status)
         return status;
     r->data = *data;

@@ -16,12 +16,9 @@ typedef struct nfi_data {
     pthread_mutex_t mutex;
 } nfi_data;
 
-/* Numbers x [n x dim] of data must be finite, and in [0, 1] if they are probabilities. The message begins with `who`
-   and names the array, the row and the column. */
-nf_status nfi_data_check(size_t n, size_t dim, const nf_real *x, bool probabilities, const char *array,
-                         const char *who);
-/* Checks `data`, with messages that begin with `who`, and opens it in *r. After an error there is nothing to close. */
-nf_status nfi_data_open(nfi_data *r, const nf_data *data, const char *who);
+/* Checks `data`, with messages that begin with `who`, and opens it in *r. `probabilities`: the reader takes the numbers
+   of an array x for such, also where none become bits. After an error there is nothing to close. */
+nf_status nfi_data_open(nfi_data *r, const nf_data *data, bool probabilities, const char *who);
 void nfi_data_close(nfi_data *r);
 
 /* Makes a tile in which column s is row row[s] of the data set, s < p->n: x [dim x ld], ctx [n_ctx x ld] or NULL (not

@@ -1,15 +1,17 @@
 /*
- * Data sets of bytes.
+ * Data sets in IDX files, and packed bits.
  *
- * IDX (LeCun's MNIST page): two bytes 0, 0; a type (0x08: unsigned bytes); the rank r; then r big-endian 32-bit
- * extents; then the bytes, the last index running fastest. Packed bits: rows of ceil(dim / 8) bytes, most significant
- * bit first, without a header.
+ * IDX (LeCun's MNIST page): two bytes 0, 0; a type (0x08: unsigned bytes; the others are in elements[] below); the rank
+ * r; then r big-endian 32-bit extents; then the elements, big-endian, the last index running fastest. Packed bits: rows
+ * of ceil(dim / 8) bytes, most significant bit first, without a header.
  */
 #include <nflow/data.h>
 #include "base/memory.h"
 #include "io/stream.h"
+#include <math.h>
 #include <string.h>
 
+enum { MOST_RANK = 255 };
 static const size_t default_max_bytes = (size_t)4 << 30;
 
 static size_t limit_of(size_t max_bytes)
@@ -17,69 +19,106 @@ static size_t limit_of(size_t max_bytes)
     return max_bytes == 0 ? default_max_bytes : max_bytes < SIZE_MAX ? max_bytes : SIZE_MAX - 1;
 }
 
-/* The product of all extents but the first; false on overflow. */
-static bool row_size(size_t rank, const size_t *extent, size_t *size)
-{
-    *size = 1;
-    for (size_t i = 1; i < rank; i++)
-        if (!nfi_mul(*size, extent[i], size))
-            return false;
-    return true;
-}
+/* The types of IDX elements. `width` is in bytes; 0: there is no such type. */
+static const struct {
+    const char *name;
+    size_t width;
+} elements[] = {[0x08] = {"unsigned bytes", 1},  [0x09] = {"signed bytes", 1}, [0x0b] = {"16-bit integers", 2},
+                [0x0c] = {"32-bit integers", 4}, [0x0d] = {"floats", 4},       [0x0e] = {"doubles", 8}};
+enum { UNSIGNED_BYTES = 0x08, N_TYPES = sizeof elements / sizeof *elements };
 
-/* Reads the magic number and the extents [256]. */
-static nf_status read_header(nfi_stream *s, const char *path, size_t *rank, size_t *extent)
+/* What the header of an IDX file says. */
+typedef struct idx_header {
+    const char *who, *path; /* for messages */
+    unsigned char type;
+    size_t width;          /* of an element, in bytes */
+    size_t rank, dim, all; /* dim: the product of all extents but the first; all: of all extents */
+    size_t extent[MOST_RANK];
+} idx_header;
+
+/* Reads a magic number whose type has a width. */
+static nf_status read_magic(nfi_stream *s, idx_header *h)
 {
-    unsigned char magic[4], raw[4 * 255];
+    unsigned char magic[4];
     size_t got;
-    nf_status status = nfi_stream_read(s, magic, 4, &got);
+    nf_status status = nfi_stream_read(s, magic, sizeof magic, &got);
     if (status != NF_OK)
         return status;
-    if (got < 4)
-        return nf_error(NF_EFORMAT, "nf_load_idx: %s: %zu bytes are too few for an IDX file", path, got);
-    *rank = magic[3];
-    if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || *rank == 0)
-        return nf_error(NF_EFORMAT, "nf_load_idx: %s: magic number %02x%02x%02x%02x, not 000008rr (unsigned bytes)",
-                        path, magic[0], magic[1], magic[2], magic[3]);
-    status = nfi_stream_read(s, raw, 4 * *rank, &got);
-    if (status != NF_OK)
-        return status;
-    if (got < 4 * *rank)
-        return nf_error(NF_EFORMAT, "nf_load_idx: %s: the header is cut: rank %zu, but %zu bytes of extents", path,
-                        *rank, got);
-    for (size_t i = 0; i < *rank; i++) {
-        const unsigned char *b = raw + 4 * i;
-        extent[i] = (size_t)b[0] << 24 | (size_t)b[1] << 16 | (size_t)b[2] << 8 | b[3];
-        if (extent[i] == 0)
-            return nf_error(NF_EFORMAT, "nf_load_idx: %s: %s (extent %zu of %zu is 0)", path,
-                            i ? "rows are empty" : "there are no rows", i + 1, *rank);
-    }
+    if (got < sizeof magic)
+        return nf_error(NF_EFORMAT, "%s: %s: %zu bytes are too few for an IDX file", h->who, h->path, got);
+    h->type = magic[2];
+    h->rank = magic[3];
+    h->width = h->type < N_TYPES ? elements[h->type].width : 0;
+    if (magic[0] != 0 || magic[1] != 0 || h->width == 0 || h->rank == 0)
+        return nf_error(NF_EFORMAT,
+                        "%s: %s: magic number %02x%02x%02x%02x, not 0000ttrr (type 08, 09, 0b, 0c, 0d or 0e, and "
+                        "rank 1 or more)",
+                        h->who, h->path, magic[0], magic[1], magic[2], magic[3]);
     return NF_OK;
 }
 
-static nf_status read_idx(nfi_stream *s, const char *path, size_t limit, nf_bytes *out)
+/* Reads the magic number and the extents, and checks their product. */
+static nf_status read_header(nfi_stream *s, idx_header *h)
 {
-    size_t rank = 0, extent[255], total, got;
-    nf_status status = read_header(s, path, &rank, extent);
+    unsigned char raw[4 * MOST_RANK];
+    size_t got;
+    nf_status status = read_magic(s, h);
+    if (status == NF_OK)
+        status = nfi_stream_read(s, raw, 4 * h->rank, &got);
     if (status != NF_OK)
         return status;
-    if (!row_size(rank, extent, &out->dim) || !nfi_mul(extent[0], out->dim, &total))
-        return nf_error(NF_EFORMAT, "nf_load_idx: %s: the header's %zu extents have an impossible product", path, rank);
-    if (total > limit)
-        return nf_error(NF_EFORMAT, "nf_load_idx: %s: the header promises %zu bytes, more than max_bytes, %zu", path,
-                        total, limit);
-    out->n = extent[0];
-    if (rank >= 3) {
-        out->height = extent[1];
-        out->width = extent[2];
+    if (got < 4 * h->rank)
+        return nf_error(NF_EFORMAT, "%s: %s: the header is cut: rank %zu, but %zu bytes of extents", h->who, h->path,
+                        h->rank, got);
+    h->dim = 1;
+    bool possible = true;
+    for (size_t i = 0; i < h->rank; i++) {
+        const unsigned char *b = raw + 4 * i;
+        h->extent[i] = (size_t)b[0] << 24 | (size_t)b[1] << 16 | (size_t)b[2] << 8 | b[3];
+        if (h->extent[i] == 0)
+            return nf_error(NF_EFORMAT, "%s: %s: %s (extent %zu of %zu is 0)", h->who, h->path,
+                            i ? "rows are empty" : "there are no rows", i + 1, h->rank);
+        possible = possible && (i == 0 || nfi_mul(h->dim, h->extent[i], &h->dim));
     }
-    status = nfi_stream_read_all(s, total, &out->data, &got);
+    if (!possible || !nfi_mul(h->extent[0], h->dim, &h->all))
+        return nf_error(NF_EFORMAT, "%s: %s: the header's %zu extents have an impossible product", h->who, h->path,
+                        h->rank);
+    return NF_OK;
+}
+
+/* Reads all elements as they are in the file, to *raw [all x width], and checks that the file ends there. They become
+   `wide` bytes each in memory, of which there may be `limit`. */
+static nf_status read_elements(nfi_stream *s, const idx_header *h, size_t wide, size_t limit, unsigned char **raw)
+{
+    size_t total, bytes, got;
+    if (!nfi_mul(h->all, h->width, &total) || !nfi_mul(h->all, wide, &bytes))
+        return nf_error(NF_EFORMAT, "%s: %s: the header's %zu extents have an impossible product", h->who, h->path,
+                        h->rank);
+    if (bytes > limit)
+        return nf_error(NF_EFORMAT, "%s: %s: the header promises %zu bytes, more than max_bytes, %zu", h->who, h->path,
+                        bytes, limit);
+    nf_status status = nfi_stream_read_all(s, total, raw, &got);
+    if (status == NF_OK && got < total)
+        status = nf_error(NF_EFORMAT, "%s: %s: %zu bytes of data, the header promises %zu x %zu %s", h->who, h->path,
+                          got, h->extent[0], h->dim, elements[h->type].name);
+    return status == NF_OK ? nfi_stream_expect_end(s) : status;
+}
+
+static nf_status read_bytes(nfi_stream *s, idx_header *h, size_t limit, nf_bytes *out)
+{
+    nf_status status = read_header(s, h);
     if (status != NF_OK)
         return status;
-    if (got < total)
-        return nf_error(NF_EFORMAT, "nf_load_idx: %s: %zu bytes of data, the header promises %zu x %zu", path, got,
-                        out->n, out->dim);
-    return nfi_stream_expect_end(s);
+    if (h->type != UNSIGNED_BYTES)
+        return nf_error(NF_EFORMAT, "%s: %s: the elements are %s, not unsigned bytes; nf_load_idx_array() reads them",
+                        h->who, h->path, elements[h->type].name);
+    out->n = h->extent[0];
+    out->dim = h->dim;
+    if (h->rank >= 3) {
+        out->height = h->extent[1];
+        out->width = h->extent[2];
+    }
+    return read_elements(s, h, 1, limit, &out->data);
 }
 
 nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out)
@@ -90,12 +129,104 @@ nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out)
     nfi_stream *s = nfi_stream_open("nf_load_idx", path, true);
     if (!s)
         return nf_error_status();
-    nf_status status = read_idx(s, path, limit_of(max_bytes), out);
+    nf_status status = read_bytes(s, &(idx_header){.who = "nf_load_idx", .path = path}, limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_bytes_free(out);
     return status;
 }
+
+/* ---- elements as numbers ---- */
+
+static uint64_t big_endian(const unsigned char *bytes, size_t n)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < n; i++)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+/* The number that an element is. */
+static double decode(const idx_header *h, const unsigned char *element)
+{
+    const uint64_t bits = big_endian(element, h->width);
+    const uint32_t low = (uint32_t)bits;
+    float narrow;
+    double value;
+    switch (h->type) {
+    case UNSIGNED_BYTES:
+        return (double)bits;
+    case 0x0d:
+        memcpy(&narrow, &low, sizeof narrow);
+        return (double)narrow;
+    case 0x0e:
+        memcpy(&value, &bits, sizeof value);
+        return value;
+    default: { /* two's complement */
+        const int64_t half = INT64_C(1) << (8 * h->width - 1);
+        return (double)(((int64_t)bits ^ half) - half);
+    }
+    }
+}
+
+static nf_status decode_all(const idx_header *h, const unsigned char *raw, nf_array *out)
+{
+    out->data = nfi_calloc(h->all, sizeof *out->data);
+    out->extent = nfi_calloc(h->rank, sizeof *out->extent);
+    if (!out->data || !out->extent)
+        return NF_ENOMEM;
+    memcpy(out->extent, h->extent, h->rank * sizeof *out->extent);
+    out->rank = h->rank;
+    out->n = h->extent[0];
+    out->dim = h->dim;
+    for (size_t i = 0; i < h->all; i++) {
+        const double value = decode(h, raw + i * h->width);
+        out->data[i] = (nf_real)value;
+        if (isfinite(value) && !isfinite(out->data[i]))
+            return nf_error(NF_EFORMAT, "%s: %s: number %zu of row %zu is too large for single precision", h->who,
+                            h->path, i % h->dim, i / h->dim);
+    }
+    return NF_OK;
+}
+
+static nf_status read_array(nfi_stream *s, idx_header *h, size_t limit, nf_array *out)
+{
+    unsigned char *raw = NULL;
+    nf_status status = read_header(s, h);
+    if (status == NF_OK)
+        status = read_elements(s, h, sizeof(nf_real), limit, &raw);
+    if (status == NF_OK)
+        status = decode_all(h, raw, out);
+    nfi_free(raw);
+    return status;
+}
+
+nf_status nf_load_idx_array(const char *path, size_t max_bytes, nf_array *out)
+{
+    if (!out || !path)
+        return nf_error(NF_EARG, "nf_load_idx_array: %s is NULL", out ? "path" : "out");
+    *out = (nf_array){0};
+    nfi_stream *s = nfi_stream_open("nf_load_idx_array", path, true);
+    if (!s)
+        return nf_error_status();
+    idx_header h = {.who = "nf_load_idx_array", .path = path};
+    nf_status status = read_array(s, &h, limit_of(max_bytes), out);
+    nfi_stream_close(s);
+    if (status != NF_OK)
+        nf_array_free(out);
+    return status;
+}
+
+void nf_array_free(nf_array *a)
+{
+    if (!a)
+        return;
+    nfi_free(a->extent);
+    nfi_free(a->data);
+    *a = (nf_array){0};
+}
+
+/* ---- packed bits ---- */
 
 /* Unpacks bits [n x row] to bytes 0 and 255 [n x dim]. */
 static void unpack_bits(size_t n, size_t row, size_t dim, const unsigned char *packed, unsigned char *out)

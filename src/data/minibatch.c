@@ -21,12 +21,12 @@ struct nf_minibatches {
     nfi_permutation epoch[2]; /* that epoch's and the next one's */
 };
 
-nf_minibatches *nfi_minibatches_new(const nf_data *data, size_t batch, const char *who)
+static nf_minibatches *minibatches_new(const nf_data *data, size_t batch, bool probabilities, const char *who)
 {
     nf_minibatches *b = nfi_calloc(1, sizeof *b);
     if (!b)
         return NULL;
-    if (nfi_data_open(&b->rows, data, who)) {
+    if (nfi_data_open(&b->rows, data, probabilities, who)) {
         nfi_free(b);
         return NULL;
     }
@@ -37,6 +37,16 @@ nf_minibatches *nfi_minibatches_new(const nf_data *data, size_t batch, const cha
         return NULL;
     }
     return b;
+}
+
+nf_minibatches *nfi_minibatches_new(const nf_data *data, size_t batch, const char *who)
+{
+    return minibatches_new(data, batch, false, who);
+}
+
+nf_minibatches *nfi_minibatches_of_probabilities(const nf_data *data, size_t batch, const char *who)
+{
+    return minibatches_new(data, batch, true, who);
 }
 
 nf_minibatches *nf_minibatches_new(const nf_data *data, size_t batch)

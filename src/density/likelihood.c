@@ -6,6 +6,7 @@
  *     -sum_i w_i log q(x_i) / (b w),   whose mean over batches is -sum_i w_i log q(x_i) / sum_i w_i over all rows.
  */
 #include "base/memory.h"
+#include "base/status.h"
 #include "object/pack.h"
 #include "object/tree.h"
 #include "data/minibatch.h"
@@ -21,9 +22,9 @@ typedef struct likelihood {
     double mean_weight;
 } likelihood;
 
-static double weight_of(const likelihood *l, const nf_pass *p, size_t first, size_t s)
+static double weight_of(const likelihood *l, size_t sample)
 {
-    return l->weight ? l->weight[nf_minibatches_row(l->rows, first + (p->noise.column ? p->noise.column[s] : s))] : 1;
+    return l->weight ? l->weight[nf_minibatches_row(l->rows, sample)] : 1;
 }
 
 static nf_status begin(void *self, const nf_step *step)
@@ -56,7 +57,10 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
     for (size_t s = 0; s < n; s++) {
         double size = fabs(log_det[s]);
         sums->worst_log_det = size > sums->worst_log_det ? size : sums->worst_log_det;
-        const double w = weight_of(l, p, first, s);
+        const size_t sample = first + (p->noise.column ? p->noise.column[s] : s);
+        const double w = weight_of(l, sample);
+        if (w > 0)
+            nf_add_to_spread(&sums->spread, sample, -log_p[s]);
         sums->loss -= w * log_p[s];
         sums->term[0] += w * log_p[s];
         g_log_p[s] = (nf_real)-w;
@@ -80,6 +84,7 @@ static double means(void *self, const nf_step *step, const nf_sums *sums, nf_ste
     const double divisor = ((double)step->total - sums->failed) * l->mean_weight;
     report->loss = sums->loss / divisor;
     report->term[0] = sums->term[0] / divisor;
+    report->worst_row = nf_minibatches_row(l->rows, report->worst_row);
     return divisor;
 }
 
@@ -122,7 +127,7 @@ nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const 
 {
     const char *who = "nf_maximum_likelihood";
     if (!model) {
-        nf_error(NF_EARG, "%s: model is NULL", who);
+        nfi_missing(who, "`model`");
         return NULL;
     }
     nf_object *o = nf_model_object(model);

@@ -1,5 +1,7 @@
 /* Distributions that are compositions. A learnt or conditional normal is the standard normal pushed through an affine
-   flow. A VAE's posterior is a conditional normal followed by a flow that reads the rest of the context. */
+   flow. A conditional mixture is a mixture whose parameters come from a net. A VAE's posterior is a conditional normal
+   followed by a flow that reads the rest of the context. */
+#include "object/parts.h"
 #include <nflow/linear.h>
 #include <nflow/elementwise.h>
 #include <nflow/combine.h>
@@ -29,11 +31,22 @@ nf_dist *nf_full_normal(size_t dim)
 
 nf_dist *nf_conditional_normal(size_t dim, nf_net *head)
 {
-    if (head && !some(dim, "nf_conditional_normal")) {
+    nf_object *const part[] = {nf_net_object(head)};
+    if (!nfi_parts_given("nf_conditional_normal", 1, part, (const char *const[]){"head"}))
+        return NULL;
+    if (!some(dim, "nf_conditional_normal")) {
         nf_net_free(head);
         return NULL;
     }
     return nf_pushforward(nf_normal(dim), nf_amortized(nf_affine(dim), head));
+}
+
+nf_dist *nf_conditional_mixture(size_t dim, size_t n_components, nf_net *head)
+{
+    nf_object *const part[] = {nf_net_object(head)};
+    if (!nfi_parts_given("nf_conditional_mixture", 1, part, (const char *const[]){"head"}))
+        return NULL;
+    return nf_amortized_dist(nf_mixture(dim, n_components), head);
 }
 
 nf_dist *nf_diagonal_posterior(size_t dim)
@@ -45,7 +58,8 @@ nf_dist *nf_diagonal_posterior(size_t dim)
 
 nf_dist *nf_posterior(size_t dim, nf_flow *flow)
 {
-    if (!flow)
+    nf_object *const part[] = {nf_flow_object(flow)};
+    if (!nfi_parts_given("nf_posterior", 1, part, (const char *const[]){"flow"}))
         return NULL;
     if (!some(dim, "nf_posterior")) {
         nf_flow_free(flow);

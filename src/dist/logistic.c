@@ -57,6 +57,6 @@ nf_dist *nf_logistic(size_t dim)
         nf_error(NF_EARG, "nf_logistic: `dim` is 0");
         return NULL;
     }
-    nf_shape own = {.dim_in = dim, .dim_out = dim};
+    nf_shape own = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
     return nf_dist_new(&nfi_logistic_type, &own, NULL, NULL, 0);
 }

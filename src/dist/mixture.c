@@ -11,7 +11,7 @@
    offset that is drawn in each step. So every sample's component is uniform, and weighted means are unbiased for any
    number of samples.
 
-   theta: logits [K], means [K x dim], log-scales [K x dim]. prep: log w [K].
+   theta: logits [K], means [K x dim], log-scales [K x dim]; also per sample (NF_PER_SAMPLE), for amortisation.
    Noise: eps has the node's first site, random components the second, the offset the third. */
 #include "dist/mixture.h"
 #include "base/memory.h"
@@ -24,9 +24,10 @@
 
 enum { N_SITES = 3 };
 
-/* What a pass leaves on the tape. */
+/* What a pass leaves on the tape, or on scratch if there is none. */
 typedef struct record {
-    nf_real *r;     /* responsibilities [K x ld] */
+    nfi_mixture q;
+    nf_real *r;     /* responsibilities [K x ld]; NULL without a tape */
     uint32_t *from; /* components [ld]; NULL in a score */
     bool in_turn;   /* components were given in turn, not at random */
 } record;
@@ -36,41 +37,26 @@ static size_t n_components(const nf_object *o)
     return *(const size_t *)nf_self(o);
 }
 
-static nfi_mixture mixture_of(const nf_object *o, const nf_pass *p)
+/* A record with the log-weights. NULL if there is no memory. */
+static record *new_record(const nf_object *o, const nf_pass *p, bool of_sample, void **saved)
 {
-    nfi_mixture q = {.K = n_components(o), .dim = o->total.dim_out, .ld = p->ld};
-    q.m = p->theta + q.K;
-    q.s = q.m + q.K * q.dim;
-    q.log_w = p->prep;
-    return q;
-}
-
-/* ---- prepared numbers ---- */
-
-static nf_status prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
-{
-    (void)mode, (void)state;
-    size_t K = n_components(o);
-    double most = -INFINITY, sum = 0;
-    for (size_t k = 0; k < K; k++)
-        most = (double)theta[k] > most ? (double)theta[k] : most;
-    for (size_t k = 0; k < K; k++)
-        sum += exp((double)theta[k] - most);
-    for (size_t k = 0; k < K; k++)
-        prep[k] = (nf_real)((double)theta[k] - most - log(sum));
-    return NF_OK;
-}
-
-static nf_status prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
-                             nf_real *g_prep, nf_real *g_theta)
-{
-    (void)theta, (void)state;
-    double sum = 0;
-    for (size_t k = 0; k < n_components(o); k++)
-        sum += (double)g_prep[k];
-    for (size_t k = 0; k < n_components(o); k++)
-        g_theta[k] += (nf_real)((double)g_prep[k] - exp((double)prep[k]) * sum);
-    return NF_OK;
+    nf_arena *memory = nfi_saving_arena(p);
+    record *r = nf_arena_alloc(memory, sizeof *r);
+    if (!r)
+        return NULL;
+    const size_t columns = p->theta_stride ? p->ld : 1, K = n_components(o), dim = o->total.dim_out;
+    *r = (record){.q = {.K = K, .dim = dim, .ld = p->ld, .stride = p->theta_stride, .logits = p->theta},
+                  .in_turn = p->log_weight != NULL};
+    r->q.m = p->theta + K * columns;
+    r->q.s = r->q.m + K * dim * columns;
+    r->q.log_w = nf_arena_alloc(memory, (K + 2) * columns * sizeof *r->q.log_w);
+    r->r = p->tape ? nf_arena_reals(memory, K, p->ld) : NULL;
+    r->from = of_sample ? nf_arena_alloc(memory, p->ld * sizeof *r->from) : NULL;
+    if (!r->q.log_w || (p->tape && !r->r) || (of_sample && !r->from))
+        return NULL;
+    nfi_mixture_weights(r->q);
+    *saved = p->tape ? r : NULL;
+    return r;
 }
 
 /* Equal weights, means drawn from N(0, 1), scales 1. */
@@ -84,34 +70,27 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 /* ---- densities ---- */
 
-/* Adds the log-density at x to log_q. r, if not NULL, receives the responsibilities. Temporaries are on scratch. */
-static nf_status add_score(const nfi_mixture *q, const nf_pass *p, const nf_real *x, double *log_q, nf_real *r)
+/* Adds the log-density at x to log_q. Temporaries are on scratch. */
+static nf_status add_score(const record *r, const nf_pass *p, const nf_real *x, double *log_q)
 {
+    const nfi_mixture q = r->q;
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *l = nf_arena_alloc(p->scratch, (q->K + 2) * q->ld * sizeof *l);
+    double *l = nf_arena_alloc(p->scratch, (q.K + 2) * q.ld * sizeof *l);
     if (l) {
-        nfi_mixture_terms(*q, x, l);
-        nfi_mixture_sum(*q, l, l + q->K * q->ld, l + (q->K + 1) * q->ld, log_q, r);
+        nfi_mixture_terms(q, x, l);
+        nfi_mixture_sum(q, l, l + q.K * q.ld, l + (q.K + 1) * q.ld, log_q, r->r);
     }
     nf_arena_rewind(p->scratch, mark);
     return l ? NF_OK : NF_ENOMEM;
 }
 
-static nf_status new_record(const nfi_mixture *q, const nf_pass *p, bool of_sample, record **r)
-{
-    *r = NULL;
-    if (!p->tape)
-        return NF_OK;
-    *r = nf_arena_alloc(p->tape, sizeof **r);
-    if (!*r)
-        return NF_ENOMEM;
-    **r = (record){.r = nf_arena_reals(p->tape, q->K, q->ld), .in_turn = p->log_weight != NULL};
-    if (of_sample)
-        (*r)->from = nf_arena_alloc(p->tape, q->ld * sizeof(uint32_t));
-    return (*r)->r && (!of_sample || (*r)->from) ? NF_OK : NF_ENOMEM;
-}
-
 /* ---- sampling ---- */
+
+/* Where sample i's number `of` is in an array of parameters. */
+static size_t place_of(const nfi_mixture *q, size_t of, size_t i)
+{
+    return q->stride ? of * q->ld + i : of;
+}
 
 /* Gives the samples their components in turn, and adds the logarithms of their weights to p->log_weight. */
 static void deal(const nfi_mixture *q, const nf_pass *p, uint32_t *from)
@@ -126,7 +105,7 @@ static void deal(const nfi_mixture *q, const nf_pass *p, uint32_t *from)
     for (size_t i = 0; i < q->ld; i++) {
         uint64_t sample = nf_noise_sample(&p->noise, i < p->n ? i : p->n - 1);
         from[i] = (uint32_t)((sample % q->K + offset) % q->K);
-        p->log_weight[i] += log((double)q->K) + (double)q->log_w[from[i]];
+        p->log_weight[i] += log((double)q->K) + q->log_w[place_of(q, from[i], i)];
     }
 }
 
@@ -134,9 +113,9 @@ static void deal(const nfi_mixture *q, const nf_pass *p, uint32_t *from)
    with. */
 static void choose(const nfi_mixture *q, const double *u, double *up_to, uint32_t *from)
 {
-    for (size_t k = 0; k < q->K; k++)
-        up_to[k] = (k ? up_to[k - 1] : 0) + exp((double)q->log_w[k]);
     for (size_t i = 0; i < q->ld; i++) {
+        for (size_t k = 0; k < q->K && (i == 0 || q->stride); k++)
+            up_to[k] = (k ? up_to[k - 1] : 0) + exp(q->log_w[place_of(q, k, i)]);
         uint32_t k = 0;
         while (k + 1 < q->K && u[i] >= up_to[k])
             k++;
@@ -149,39 +128,56 @@ static void place(const nfi_mixture *q, const uint32_t *from, double *scale, nf_
 {
     for (size_t d = 0; d < q->dim; d++) {
         nf_real *xd = x + d * q->ld;
-        for (size_t k = 0; k < q->K; k++)
+        for (size_t k = 0; k < q->K && !q->stride; k++)
             scale[k] = exp((double)q->s[k * q->dim + d]);
-        for (size_t i = 0; i < q->ld; i++)
-            xd[i] = (nf_real)((double)q->m[from[i] * q->dim + d] + scale[from[i]] * (double)xd[i]);
+        for (size_t i = 0; i < q->ld; i++) {
+            const size_t at = place_of(q, from[i] * q->dim + d, i);
+            const double times = q->stride ? exp((double)q->s[at]) : scale[from[i]];
+            xd[i] = (nf_real)((double)q->m[at] + times * (double)xd[i]);
+        }
     }
 }
 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
-    const nfi_mixture q = mixture_of(o, p);
-    record *r;
-    nf_status status = new_record(&q, p, true, &r);
     nf_mark mark = nf_arena_mark(p->scratch);
-    uint32_t *from = r ? r->from : nf_arena_alloc(p->scratch, q.ld * sizeof *from);
-    double *u = nf_arena_alloc(p->scratch, (q.ld + q.K) * sizeof *u);
-    if (!from || !u)
-        status = NF_ENOMEM;
-    if (status == NF_OK && p->log_weight)
-        deal(&q, p, from);
-    else if (status == NF_OK) {
+    record *r = new_record(o, p, true, saved);
+    double *u = r ? nf_arena_alloc(p->scratch, (r->q.ld + r->q.K) * sizeof *u) : NULL;
+    nf_status status = u ? NF_OK : NF_ENOMEM;
+    if (u && p->log_weight)
+        deal(&r->q, p, r->from);
+    else if (u) {
         nf_noise second = p->noise;
         second.site++;
         nfi_noise_uniform_d(&second, 1, p->n, p->ld, u);
-        choose(&q, u, u + q.ld, from);
+        choose(&r->q, u, u + r->q.ld, r->from);
     }
-    if (status == NF_OK) {
-        nf_noise_normal(&p->noise, q.dim, p->n, p->ld, x);
-        place(&q, from, u + q.ld, x);
-        status = add_score(&q, p, x, log_q, r ? r->r : NULL);
+    if (u) {
+        nf_noise_normal(&p->noise, r->q.dim, p->n, p->ld, x);
+        place(&r->q, r->from, u + r->q.ld, x);
+        status = add_score(r, p, x, log_q);
     }
     nf_arena_rewind(p->scratch, mark);
-    *saved = r;
     return status;
+}
+
+/* Adds the gradient of <g_log, log q> at fixed x to gx (NULL: not wanted) and to g_theta. r->from and the pass's
+   g_log_weight add what the samples' own weights give. */
+static nf_status add_gradient(const record *r, const nf_pass *p, const nf_real *x, const nf_real *g_log, nf_real *gx,
+                              nf_real *g_theta)
+{
+    const nfi_mixture q = r->q;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    double *g_log_w = nfi_zero_doubles(p->scratch, q.K * (q.stride ? q.ld : 1));
+    if (g_log_w) {
+        nfi_mixture_gradient(q, x, r->r, g_log, gx, g_theta, g_log_w);
+        for (size_t i = 0; i < p->n && r->from && p->g_log_weight; i++)
+            g_log_w[place_of(&q, r->from[i], i)] += (double)p->g_log_weight[i];
+        if (g_theta)
+            nfi_mixture_weights_vjp(q, g_log_w, g_theta);
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return g_log_w ? NF_OK : NF_ENOMEM;
 }
 
 /* The whole cotangent of x is gx plus what comes through log q. It gives the gradient in the mean and log-scale of
@@ -190,51 +186,49 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
 static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
                             const nf_real *g_log_q, const nf_grad *g)
 {
-    const nfi_mixture q = mixture_of(o, p);
+    (void)o;
     const record *r = saved;
+    const nfi_mixture *q = &r->q;
     if (!r->in_turn)
         return nf_error(NF_EUNSUPPORTED,
                         "nf_mixture: components were drawn at random, which has no reparameterised gradient in their "
                         "weights; nf_elbo has them dealt in turn (nf_pass.log_weight), a score has all gradients");
     nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *all = nf_arena_reals(p->scratch, q.dim, q.ld);
-    if (all) {
-        memcpy(all, gx, q.dim * q.ld * sizeof *all);
-        nfi_mixture_gradient(q, x, r->r, g_log_q, all, g->theta, g->prep);
-        nf_real *g_m = g->theta ? g->theta + q.K : NULL, *g_s = g->theta ? g_m + q.K * q.dim : NULL;
-        for (size_t d = 0; d < q.dim && g->theta; d++)
-            for (size_t i = 0; i < p->n; i++) {
-                size_t at = r->from[i] * q.dim + d;
-                g_m[at] += all[d * q.ld + i];
-                g_s[at] += all[d * q.ld + i] * (x[d * q.ld + i] - q.m[at]);
-            }
-        for (size_t i = 0; i < p->n && g->prep && p->g_log_weight; i++)
-            g->prep[r->from[i]] += p->g_log_weight[i];
-    }
+    nf_real *all = nf_arena_reals(p->scratch, q->dim, q->ld);
+    if (all)
+        memcpy(all, gx, q->dim * q->ld * sizeof *all);
+    nf_status status = all ? add_gradient(r, p, x, g_log_q, all, g->theta) : NF_ENOMEM;
+    nf_real *g_m = g->theta ? g->theta + (q->m - p->theta) : NULL,
+            *g_s = g->theta ? g->theta + (q->s - p->theta) : NULL;
+    for (size_t d = 0; d < q->dim && status == NF_OK && g->theta; d++)
+        for (size_t i = 0; i < p->n; i++) {
+            const size_t at = place_of(q, r->from[i] * q->dim + d, i);
+            g_m[at] += all[d * q->ld + i];
+            g_s[at] += all[d * q->ld + i] * (x[d * q->ld + i] - q->m[at]);
+        }
     nf_arena_rewind(p->scratch, mark);
-    return all ? NF_OK : NF_ENOMEM;
+    return status;
 }
 
 /* ---- scores ---- */
 
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
-    const nfi_mixture q = mixture_of(o, p);
-    record *r;
-    nf_status status = new_record(&q, p, false, &r);
-    *saved = r;
-    return status == NF_OK ? add_score(&q, p, x, log_p, r ? r->r : NULL) : status;
+    nf_mark mark = nf_arena_mark(p->scratch);
+    const record *r = new_record(o, p, false, saved);
+    const nf_status status = r ? add_score(r, p, x, log_p) : NF_ENOMEM;
+    nf_arena_rewind(p->scratch, mark);
+    return status;
 }
 
 static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *g_log_p,
                            nf_real *gx, const nf_grad *g)
 {
-    const nfi_mixture q = mixture_of(o, p);
+    (void)o;
     const record *r = saved;
     if (gx)
-        memset(gx, 0, q.dim * q.ld * sizeof *gx);
-    nfi_mixture_gradient(q, x, r->r, g_log_p, gx, g->theta, g->prep);
-    return NF_OK;
+        memset(gx, 0, r->q.dim * r->q.ld * sizeof *gx);
+    return add_gradient(r, p, x, g_log_p, gx, g->theta);
 }
 
 /* ---- construction and files ---- */
@@ -254,12 +248,7 @@ static const nf_option_table table = NF_OPTION_TABLE("nf_mixture", size_t, optio
 NFI_REBUILD(dist, size_t, nf_mixture(nf_read_dim_out(r), *q))
 
 const nf_dist_type nfi_mixture_type = {
-    .part = {.name = "mixture",
-             .prepare = prepare,
-             .prepare_vjp = prepare_vjp,
-             .init = init,
-             .slices = slices,
-             .destroy = nfi_free},
+    .part = {.name = "mixture", .init = init, .slices = slices, .destroy = nfi_free},
     .abi = sizeof(nf_dist_type),
     .sample = sample,
     .sample_vjp = sample_vjp,
@@ -281,8 +270,8 @@ nf_dist *nf_mixture(size_t dim, size_t n_components)
     if (!self)
         return NULL;
     *self = n_components;
-    nf_shape own = {.dim_in = dim, .dim_out = dim, .n_params = n_params, .n_prep = n_components};
-    own.n_saved = n_components + 1;
+    nf_shape own = {.dim_in = dim, .dim_out = dim, .n_params = n_params, .flags = NF_PER_SAMPLE};
+    own.n_saved = n_components + 2;
     own.n_sites = N_SITES;
     return nf_dist_new(&nfi_mixture_type, &own, self, NULL, 0);
 }

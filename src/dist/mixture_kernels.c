@@ -2,12 +2,16 @@
 
        log q(x) = log sum_k exp l_k,    l_k = log w_k - sum_d (z_kd^2 / 2 + s_kd + log(2 pi) / 2),
        z_kd = (x_d - m_kd) exp(-s_kd),    r_k = exp(l_k - log q):
-       d/d log w_k = r_k,  d/dm_kd = r_k z_kd e^-s_kd,  d/ds_kd = r_k (z_kd^2 - 1),  d/dx_d = -sum_k r_k z_kd e^-s_kd.
+       d/d log w_k = r_k,  d/dm_kd = r_k z_kd e^-s_kd,  d/ds_kd = r_k (z_kd^2 - 1),  d/dx_d = -sum_k r_k z_kd e^-s_kd,
 
-   All is computed in double, also in the float build: far from a narrow component z^2 is too large for a float, though
-   r is 0 there. */
+   and for w = softmax(logits), with g_k the gradient in log w_k: d/d logit_k = g_k - w_k sum_j g_j.
+
+   If parameters are per sample (stride 1), log w and the gradients are, too; otherwise gradients are summed over
+   samples. A component without responsibility has no gradient, even where z is infinite. All is computed in double,
+   also in the float build: far from a narrow component z^2 is too large for a float, though r is 0 there. */
 #include "dist/mixture.h"
 #include "math/vec.h"
+#include "flows/param.h"
 #include "dist/types.h"
 #include <float.h>
 #include <string.h>
@@ -20,21 +24,78 @@ NFI_INLINE double root_precision(nf_real s)
     return nfi_exp_d(half > most ? most : half < -most ? -most : half);
 }
 
-void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
+NFI_INLINE void weights(size_t stride, nfi_mixture q)
 {
-    size_t ld = nfi_lanes(q.ld);
+    const size_t columns = nfi_param_columns(stride, nfi_lanes(q.ld));
+    double *restrict most = q.log_w + q.K * columns, *restrict sum = most + columns;
     for (size_t k = 0; k < q.K; k++) {
-        double *lk = l + k * ld, constant = (double)q.log_w[k];
-        for (size_t d = 0; d < q.dim; d++)
-            constant -= NFI_HALF_LOG_2PI + (double)q.s[k * q.dim + d];
+        NFI_SIMD
+        for (size_t i = 0; i < columns; i++) {
+            const double a = (double)q.logits[k * columns + i];
+            most[i] = k && most[i] > a ? most[i] : a;
+        }
+    }
+    for (size_t k = 0; k < q.K; k++) {
+        NFI_SIMD
+        for (size_t i = 0; i < columns; i++)
+            sum[i] = (k ? sum[i] : 0) + nfi_exp_d((double)q.logits[k * columns + i] - most[i]);
+    }
+    for (size_t k = 0; k < q.K; k++) {
+        NFI_SIMD
+        for (size_t i = 0; i < columns; i++)
+            q.log_w[k * columns + i] = (double)q.logits[k * columns + i] - most[i] - nfi_log_d(sum[i]);
+    }
+}
+
+void nfi_mixture_weights(nfi_mixture q)
+{
+    NFI_BY_STRIDE(weights, q.stride, q);
+}
+
+NFI_INLINE void weights_vjp(size_t stride, nfi_mixture q, const double *restrict g_log_w, nf_real *restrict g_logits)
+{
+    const size_t columns = nfi_param_columns(stride, nfi_lanes(q.ld));
+    double *restrict sum = q.log_w + q.K * columns;
+    for (size_t k = 0; k < q.K; k++) {
+        NFI_SIMD
+        for (size_t i = 0; i < columns; i++)
+            sum[i] = (k ? sum[i] : 0) + g_log_w[k * columns + i];
+    }
+    for (size_t k = 0; k < q.K; k++) {
+        NFI_SIMD
+        for (size_t i = 0; i < columns; i++)
+            g_logits[k * columns + i] +=
+                (nf_real)(g_log_w[k * columns + i] - nfi_exp_d(q.log_w[k * columns + i]) * sum[i]);
+    }
+}
+
+void nfi_mixture_weights_vjp(nfi_mixture q, const double *g_log_w, nf_real *g_theta)
+{
+    NFI_BY_STRIDE(weights_vjp, q.stride, q, g_log_w, g_theta);
+}
+
+NFI_INLINE void terms(size_t stride, nfi_mixture q, const nf_real *restrict x, double *restrict l)
+{
+    const size_t ld = nfi_lanes(q.ld), columns = nfi_param_columns(stride, ld);
+    for (size_t k = 0; k < q.K; k++) {
+        const nf_real *restrict m = q.m + k * q.dim * columns, *restrict s = q.s + k * q.dim * columns;
+        double *restrict lk = l + k * ld, constant = q.log_w[k * columns];
+        for (size_t d = 0; d < q.dim && !stride; d++)
+            constant -= NFI_HALF_LOG_2PI + (double)s[d];
         for (size_t i = 0; i < ld; i++)
-            lk[i] = constant;
-        for (size_t d = 0; d < q.dim; d++) {
-            const nf_real *xd = x + d * ld;
-            double m = (double)q.m[k * q.dim + d], root = root_precision(q.s[k * q.dim + d]);
+            lk[i] = stride ? q.log_w[k * ld + i] : constant;
+        for (size_t d = 0; d < q.dim && stride; d++) {
+            NFI_SIMD
+            for (size_t i = 0; i < ld; i++)
+                lk[i] -= NFI_HALF_LOG_2PI + (double)s[d * ld + i];
+        }
+        for (size_t d = 0; d < q.dim; d++, m += columns, s += columns) {
+            const nf_real *restrict xd = x + d * ld;
+            const double m0 = (double)m[0], root0 = root_precision(s[0]);
             NFI_SIMD
             for (size_t i = 0; i < ld; i++) {
-                double z = ((double)xd[i] - m) * root * root;
+                const double mean = stride ? (double)m[i] : m0, root = stride ? root_precision(s[i]) : root0;
+                const double z = ((double)xd[i] - mean) * root * root;
                 lk[i] -= 0.5 * z * z;
             }
         }
@@ -42,6 +103,11 @@ void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
         for (size_t i = 0; i < ld; i++)
             lk[i] = lk[i] < -DBL_MAX ? -DBL_MAX : lk[i];
     }
+}
+
+void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
+{
+    NFI_BY_STRIDE(terms, q.stride, q, x, l);
 }
 
 void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
@@ -78,45 +144,81 @@ NFI_INLINE double sum_of(const double lanes[SUMS])
     return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
-void nfi_mixture_gradient(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log, nf_real *gx,
-                          nf_real *g_theta, nf_real *g_log_w)
+/* Gradients in the parameters of component k, feature d, all [1]: sums over samples, g_log times r is g. */
+NFI_INLINE void shared_gradient(size_t ld, double all, double m, double root, const nf_real *restrict x,
+                                const nf_real *restrict r, const nf_real *restrict g_log, nf_real *g_m, nf_real *g_s)
 {
-    size_t ld = nfi_lanes(q.ld);
-    nf_real *g_m = g_theta ? g_theta + q.K : NULL, *g_s = g_theta ? g_m + q.K * q.dim : NULL;
-    for (size_t k = 0; k < q.K; k++) {
-        const nf_real *rk = r + k * ld;
-        double lanes[SUMS] = {0};
-        for (size_t i = 0; i < ld; i += SUMS) {
-            NFI_SIMD
-            for (size_t j = 0; j < SUMS; j++)
-                lanes[j] += (double)g_log[i + j] * (double)rk[i + j];
+    double lanes_m[SUMS] = {0}, lanes_s[SUMS] = {0};
+    for (size_t i = 0; i < ld; i += SUMS) {
+        NFI_SIMD
+        for (size_t j = 0; j < SUMS; j++) {
+            const double z = r[i + j] > 0 ? ((double)x[i + j] - m) * root * root : 0;
+            const double u = (double)g_log[i + j] * (double)r[i + j] * z;
+            lanes_m[j] += u;
+            lanes_s[j] += u * z;
         }
-        const double all = sum_of(lanes);
-        if (g_log_w)
-            g_log_w[k] += (nf_real)all;
+    }
+    *g_m += (nf_real)(sum_of(lanes_m) * root * root);
+    *g_s += (nf_real)(sum_of(lanes_s) - all);
+}
+
+/* The sum of <g_log, r>. */
+NFI_INLINE double sum_of_products(size_t ld, const nf_real *restrict g_log, const nf_real *restrict r)
+{
+    double lanes[SUMS] = {0};
+    for (size_t i = 0; i < ld; i += SUMS) {
+        NFI_SIMD
+        for (size_t j = 0; j < SUMS; j++)
+            lanes[j] += (double)g_log[i + j] * (double)r[i + j];
+    }
+    return sum_of(lanes);
+}
+
+NFI_INLINE void gradient(size_t stride, nfi_mixture q, const nf_real *restrict x, const nf_real *restrict r,
+                         const nf_real *restrict g_log, nf_real *restrict gx, nf_real *restrict g_theta,
+                         double *restrict g_log_w)
+{
+    const size_t ld = nfi_lanes(q.ld), columns = nfi_param_columns(stride, ld), means = q.K * q.dim * columns;
+    nf_real *restrict g_m = g_theta ? g_theta + q.K * columns : NULL, *restrict g_s = g_theta ? g_m + means : NULL;
+    for (size_t k = 0; k < q.K; k++) {
+        const nf_real *restrict rk = r + k * ld;
+        const double all = stride || !g_theta ? 0 : sum_of_products(ld, g_log, rk);
+        if (g_theta && !stride)
+            g_log_w[k] += all;
+        if (g_theta && stride) {
+            NFI_SIMD
+            for (size_t i = 0; i < ld; i++)
+                g_log_w[k * ld + i] += (double)g_log[i] * (double)rk[i];
+        }
         for (size_t d = 0; d < q.dim; d++) {
-            const nf_real *xd = x + d * ld;
-            double m = (double)q.m[k * q.dim + d], root = root_precision(q.s[k * q.dim + d]);
-            double lanes_m[SUMS] = {0}, lanes_s[SUMS] = {0};
-            for (size_t i = 0; i < ld; i += SUMS) {
+            const size_t at = (k * q.dim + d) * columns;
+            const nf_real *restrict xd = x + d * ld, *restrict m = q.m + at, *restrict s = q.s + at;
+            const double m0 = (double)m[0], root0 = root_precision(s[0]);
+            if (g_theta && !stride)
+                shared_gradient(ld, all, m0, root0, xd, rk, g_log, g_m + at, g_s + at);
+            if (g_theta && stride) {
                 NFI_SIMD
-                for (size_t j = 0; j < SUMS; j++) {
-                    double z = ((double)xd[i + j] - m) * root * root;
-                    double u = (double)g_log[i + j] * (double)rk[i + j] * z;
-                    lanes_m[j] += u;
-                    lanes_s[j] += u * z;
+                for (size_t i = 0; i < ld; i++) {
+                    const double root = root_precision(s[i]), g = (double)g_log[i] * (double)rk[i];
+                    const double z = rk[i] > 0 ? ((double)xd[i] - (double)m[i]) * root * root : 0;
+                    g_m[at + i] += (nf_real)(g * z * root * root);
+                    g_s[at + i] += (nf_real)(g * z * z - g);
                 }
-            }
-            if (g_theta) {
-                g_m[k * q.dim + d] += (nf_real)(sum_of(lanes_m) * root * root);
-                g_s[k * q.dim + d] += (nf_real)(sum_of(lanes_s) - all);
             }
             if (!gx)
                 continue;
             NFI_SIMD
-            for (size_t i = 0; i < ld; i++)
-                gx[d * ld + i] -=
-                    (nf_real)((double)g_log[i] * (double)rk[i] * ((double)xd[i] - m) * root * root * root * root);
+            for (size_t i = 0; i < ld; i++) {
+                const double mean = stride ? (double)m[i] : m0, root = stride ? root_precision(s[i]) : root0;
+                const double z = rk[i] > 0 ? ((double)xd[i] - mean) * root * root : 0;
+                gx[d * ld + i] -= (nf_real)((double)g_log[i] * (double)rk[i] * z * root * root);
+            }
         }
     }
+}
+
+void nfi_mixture_gradient(nfi_mixture q, const nf_real *x, const nf_real *r, const nf_real *g_log, nf_real *gx,
+                          nf_real *g_theta, double *g_log_w)
+{
+    NFI_BY_STRIDE(gradient, q.stride, q, x, r, g_log, gx, g_theta, g_log_w);
 }

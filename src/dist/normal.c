@@ -49,6 +49,6 @@ nf_dist *nf_normal(size_t dim)
         nf_error(NF_EARG, "nf_normal: `dim` is 0");
         return NULL;
     }
-    const nf_shape own = {.dim_in = dim, .dim_out = dim};
+    const nf_shape own = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
     return nf_dist_new(&nfi_normal_type, &own, NULL, NULL, 0);
 }

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "dist/types.h"
 #include "flows/compose.h"
+#include "object/parts.h"
 #include <string.h>
 
 enum { BASE, FLOW };
@@ -187,24 +188,23 @@ const nf_dist_type nfi_pushforward_type = {
 
 nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow)
 {
-    nf_object *parts[] = {nf_dist_object(base), nf_flow_object(flow)};
-    nf_shape own = {0};
-    if (base && flow) {
-        const nf_shape *b = &base->o.total, *f = &flow->o.total;
-        if (b->dim_out != f->dim_in)
-            nf_error(NF_EDIM, "nf_pushforward: the base has dimension %zu, but the flow starts from %zu", b->dim_out,
-                     f->dim_in);
-        else if (b->n_ctx && f->n_ctx && b->n_ctx != f->n_ctx)
-            nf_error(NF_EDIM, "nf_pushforward: the base reads %zu features of context, but the flow %zu", b->n_ctx,
-                     f->n_ctx);
-        else {
-            own = (nf_shape){.dim_in = f->dim_in,
-                             .dim_out = f->dim_out,
-                             .n_saved = f->dim_in + f->dim_out,
-                             .flags = NFI_WRITES_GRADIENT};
-            own.n_ctx = b->n_ctx ? b->n_ctx : f->n_ctx;
-            return nf_dist_new(&nfi_pushforward_type, &own, NULL, parts, 2);
-        }
+    nf_object *const part[] = {nf_dist_object(base), nf_flow_object(flow)};
+    if (!nfi_parts_given("nf_pushforward", 2, part, (const char *const[]){"base", "flow"}))
+        return NULL;
+    const nf_shape *b = &base->o.total, *f = &flow->o.total;
+    if (b->dim_out != f->dim_in)
+        nf_error(NF_EDIM, "nf_pushforward: the base has dimension %zu, but the flow starts from %zu", b->dim_out,
+                 f->dim_in);
+    else if (b->n_ctx && f->n_ctx && b->n_ctx != f->n_ctx)
+        nf_error(NF_EDIM, "nf_pushforward: the base reads %zu features of context, but the flow %zu", b->n_ctx,
+                 f->n_ctx);
+    else {
+        const nf_shape own = {.dim_in = f->dim_in,
+                              .dim_out = f->dim_out,
+                              .n_ctx = b->n_ctx ? b->n_ctx : f->n_ctx,
+                              .n_saved = f->dim_in + f->dim_out,
+                              .flags = NFI_WRITES_GRADIENT | (b->flags & f->flags & NF_PER_SAMPLE)};
+        return nf_dist_new(&nfi_pushforward_type, &own, NULL, part, 2);
     }
     nf_dist_free(base);
     nf_flow_free(flow);

@@ -162,7 +162,9 @@ nf_dist *nf_student_t(size_t dim, const nf_student_t_options *options)
     const nf_student_t_options *o = options ? options : &none;
     return new_student_t(dim, &(student_t){.learn = o->learn,
                                            .least = o->least,
-                                           .df = o->each ? o->each : &o->df,
+                                           .df = o->each      ? o->each
+                                                 : o->df != 0 ? &o->df
+                                                              : NULL,
                                            .n_df = o->each ? dim : o->df != 0});
 }
 

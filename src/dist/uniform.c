@@ -82,6 +82,6 @@ nf_dist *nf_uniform(size_t dim, double low, double high)
     if (!self)
         return NULL;
     *self = bounds;
-    nf_shape own = {.dim_in = dim, .dim_out = dim};
+    nf_shape own = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
     return nf_dist_new(&nfi_uniform_type, &own, self, NULL, 0);
 }

@@ -17,7 +17,7 @@
 #include <string.h>
 
 enum { SUM_PARTS = 4, SUM_BITS = 16, TEXT = 256 };
-static const char format[] = "nflow checkpoint", format_version[] = "1";
+static const nfi_format format = {.name = "nflow checkpoint", .version = "1", .what = "checkpoint"};
 #ifdef NF_SINGLE
 static const char precision[] = "float";
 #else
@@ -50,8 +50,8 @@ static nf_status add_text(json_t *metadata, const char *who, const char *key, js
 static nf_status add_metadata(const nf_fitter *f, const char *who, json_t *header)
 {
     json_t *metadata = json_object(), *progress = json_object();
-    int bad = json_object_set_new(metadata, "format", json_string(format));
-    bad |= json_object_set_new(metadata, "format_version", json_string(format_version));
+    int bad = json_object_set_new(metadata, "format", json_string(format.name));
+    bad |= json_object_set_new(metadata, "format_version", json_string(format.version));
     bad |= json_object_set_new(metadata, "library_version", json_string(nf_version()));
     bad |= json_object_set_new(metadata, "precision", json_string(precision));
     nf_status status = bad || !progress ? no_memory(who) : nfi_progress_write(f, progress);
@@ -121,15 +121,8 @@ nf_status nfi_checkpoint_write(const nf_fitter *f, const char *path, const char 
 
 /* ---- reading: whether it is a checkpoint of this fit ---- */
 
-static nf_status check_format(nfi_container *c, const char *who)
+static nf_status check_sum(nfi_container *c, const char *who)
 {
-    const char *is = nfi_container_metadata(c, "format"), *version = nfi_container_metadata(c, "format_version");
-    if (!is || strcmp(is, format) != 0)
-        return nf_error(NF_EFORMAT, "%s: %s: not a checkpoint of this library (its format is '%s')", who, c->path,
-                        is ? is : "");
-    if (!version || strcmp(version, format_version) != 0)
-        return nf_error(NF_EFORMAT, "%s: %s: format version '%s', this library reads '%s'", who, c->path,
-                        version ? version : "", format_version);
     nf_real part[SUM_PARTS];
     nf_status status = nfi_container_read_data(c, who);
     if (status == NF_OK)
@@ -248,7 +241,7 @@ static nf_status take_arrays(nfi_container *c, const char *who, const nf_fitter 
 
 static nf_status read_all(nfi_container *c, const char *who, nf_fitter *next, nfi_fit_arrays *a)
 {
-    nf_status status = check_format(c, who);
+    nf_status status = check_sum(c, who);
     if (status == NF_OK)
         status = check_precision(c, who);
     if (status == NF_OK)
@@ -265,7 +258,7 @@ static nf_status read_all(nfi_container *c, const char *who, nf_fitter *next, nf
 nf_status nfi_checkpoint_read(nf_fitter *f, const char *path, const char *who)
 {
     nfi_container c;
-    nf_status status = nfi_container_open(&c, who, path);
+    nf_status status = nfi_container_open(&c, who, path, &format);
     if (status != NF_OK)
         return status;
     nf_fitter next = *f;

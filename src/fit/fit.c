@@ -83,6 +83,20 @@ static void add_to_running_means(nf_fitter *f)
     f->now.report.accepted = 1 - mean->rejected / (n - mean->failed);
 }
 
+void nfi_fit_note_worst(nfi_fit_progress *now, const nf_step_report *r)
+{
+    now->report.worst_loss = r->worst_loss;
+    now->report.worst_row = r->worst_row;
+    now->report.worst_share = r->worst_share;
+    now->dominated = r->dominated;
+    now->noted = now->report.steps;
+}
+
+bool nfi_fit_dominated(const nf_fit_options *o, const nfi_fit_progress *now)
+{
+    return now->dominated && (o->validation || now->report.steps - now->noted < MEAN_STEPS);
+}
+
 static bool none_accepted(const nf_sums *s, size_t n)
 {
     return s->rejected > 0 && s->rejected + s->failed == (double)n;
@@ -107,6 +121,8 @@ static nf_status end_step(nf_fitter *f)
         f->now.bad_in_a_row++;
         return NF_OK;
     }
+    if (!f->options.validation && (f->step.dominated || !nfi_fit_dominated(&f->options, &f->now)))
+        nfi_fit_note_worst(&f->now, &f->step);
     f->now.bad_in_a_row = 0;
     f->now.moves++;
     f->engine.moved = true;
@@ -181,8 +197,8 @@ bool nfi_fit_better(const nfi_fit_scored *score, const nf_fit_report *report)
 }
 
 /* The score is the loss of the validation objective, at the averaged parameters if there are any. Without a
-   validation objective it is the running mean of the loss. */
-static nf_status score_now(nf_fitter *f, nfi_fit_scored *score)
+   validation objective it is the running mean of the loss. *r: the report of the evaluation, if there is one. */
+static nf_status score_now(nf_fitter *f, nfi_fit_scored *score, nf_step_report *r)
 {
     *score = (nfi_fit_scored){.loss = f->now.mean_count ? f->now.report.loss : INFINITY};
     if (!f->options.validation)
@@ -192,19 +208,19 @@ static nf_status score_now(nf_fitter *f, nfi_fit_scored *score)
         nfi_fit_set_aside(f);
         status = nfi_fit_show(f, f->a.average, f->a.state);
     }
-    nf_step_report r = {0};
     if (status == NF_OK)
-        status = nf_objective_value(f->options.validation, f->ws, f->options.seed, 0, &r);
+        status = nf_objective_value(f->options.validation, f->ws, f->options.seed, 0, r);
     if (f->a.average)
         nfi_fit_take_up(f);
-    *score = (nfi_fit_scored){.loss = r.loss, .failed = r.failed};
+    *score = (nfi_fit_scored){.loss = r->loss, .failed = r->failed};
     return status;
 }
 
 nf_status nfi_fit_evaluate(nf_fitter *f, nfi_fit_progress *now, bool *better)
 {
     nfi_fit_scored score;
-    nf_status status = score_now(f, &score);
+    nf_step_report r = {0};
+    nf_status status = score_now(f, &score, &r);
     if (status != NF_OK)
         return status;
     now->evaluated = now->report.steps;
@@ -216,6 +232,8 @@ nf_status nfi_fit_evaluate(nf_fitter *f, nfi_fit_progress *now, bool *better)
         now->report.best = score.loss;
         now->report.best_failed = score.failed;
         now->report.best_step = f->options.first_step + now->report.steps;
+        if (f->options.validation)
+            nfi_fit_note_worst(now, &r);
     }
     return NF_OK;
 }

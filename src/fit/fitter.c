@@ -7,6 +7,7 @@
    as if that evaluation had not been made. */
 #include "fit/fitter.h"
 #include "base/memory.h"
+#include "base/status.h"
 #include "fit/optimizers.h"
 #include "fit/schedule.h"
 #include <math.h>
@@ -152,7 +153,7 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
     nf_fit_options all = options ? *options : (nf_fit_options){.steps = 0};
     fill_defaults(&all);
     if (!o) {
-        nf_error(NF_EARG, "%s: `o` is NULL", who);
+        nfi_missing(who, "`o`");
         return NULL;
     }
     nf_optimizer_type type;
@@ -170,7 +171,7 @@ static nf_fitter *new_fitter(nf_objective *o, const nf_fit_options *options, con
     f->options = all;
     f->rule = nfi_resolve(all.optimizer, &all.coefficients);
     f->now.report.best = INFINITY;
-    f->now.validation = (double)NAN;
+    f->now.validation = f->now.report.worst_loss = (double)NAN;
     const nf_shape *s = &f->m->o->total;
     const bool average = all.average > 0;
     if (nfi_exchange_begin(&f->exchange, o, all.ranks, who) != NF_OK ||
@@ -224,13 +225,15 @@ static nf_status leave(nf_fitter *f, bool last)
     return nfi_fit_show(f, f->a.average ? f->a.average : f->a.theta, f->a.state);
 }
 
-static void complete(const nf_fitter *f, nf_fit_report *report)
+static void complete(const nf_fitter *f, nfi_fit_progress *end)
 {
+    nf_fit_report *report = &end->report;
     const size_t dim = f->m->o->total.dim_out;
     report->warnings = (report->worst_log_det > 1000 + 20 * (double)dim ? NF_WARN_LOG_DET : 0u) |
                        (report->skipped ? NF_WARN_SKIPPED : 0u) | (report->rejected ? NF_WARN_REJECTED : 0u) |
                        (report->failed ? NF_WARN_FAILED : 0u) |
-                       (report->rejected && report->accepted < LEAST_ACCEPTED ? NF_WARN_SUPPORT : 0u);
+                       (report->rejected && report->accepted < LEAST_ACCEPTED ? NF_WARN_SUPPORT : 0u) |
+                       (nfi_fit_dominated(&f->options, end) ? NF_WARN_SCORES : 0u);
     report->bytes = nf_workspace_bytes(f->ws);
 }
 
@@ -284,7 +287,7 @@ static nf_status run(nf_fitter *f, uint64_t steps, nf_fit_report *report)
     if (f->now.report.reason == NF_STOP_CALLBACK)
         f->now.report.reason = NF_STOP_STEPS; /* a callback stops only this run */
     end.report.seconds = f->now.report.seconds += nfi_fit_clock() - f->start;
-    complete(f, &end.report);
+    complete(f, &end);
     if (report)
         *report = end.report;
     if (status == NF_OK && end.report.reason == NF_STOP_NOTFINITE)

@@ -31,7 +31,9 @@ typedef struct nfi_fit_progress {
     uint64_t moves;     /* steps that moved the parameters */
     uint64_t evaluated; /* the number of steps at the last evaluation */
     uint64_t mean_count, bad_in_a_row, not_better;
-    nf_sums sums; /* the running mean of the steps' sums, of which the running loss is made */
+    bool dominated; /* a row dominated the mean in the evaluation or step that the report's worst row is of */
+    uint64_t noted; /* the number of steps then */
+    nf_sums sums;   /* the running mean of the steps' sums, of which the running loss is made */
     double validation;
 } nfi_fit_progress;
 
@@ -74,6 +76,10 @@ nf_status nfi_fit_show(nf_fitter *f, const nf_real *theta, const nf_real *state)
 
 /* Makes steps until f->until of them are made. Evaluations and checkpoints are made where they are due. */
 nf_status nfi_fit_loop(nf_fitter *f);
+/* Puts the worst row of a step or an evaluation into the fit's report. */
+void nfi_fit_note_worst(nfi_fit_progress *now, const nf_step_report *r);
+/* Whether the report is to warn of that row: it dominated the best evaluation, or one of the last steps. */
+bool nfi_fit_dominated(const nf_fit_options *o, const nfi_fit_progress *now);
 /* How good some parameters are: the loss, and how many samples of the validation were left out of the loss because
    they failed. */
 typedef struct nfi_fit_scored {

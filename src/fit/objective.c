@@ -1,20 +1,19 @@
 /* Objectives: how they are made, and evaluations of one step by the engine of step.c. */
 #include "fit/objective.h"
 #include "base/memory.h"
+#include "base/status.h"
 #include "model/batch.h"
 #include "object/table.h"
 #include <string.h>
 
 /* What is wrong with the arguments of nf_objective_new; NULL if nothing. The table is known to have all hooks up to
    `backward`. */
-static const char *fault(const nf_objective_type *type, const nf_model *model, size_t n)
+static const char *fault(const nf_objective_type *type, size_t n)
 {
     if (!type->backward)
         return "the type has no `backward`";
     if (type->gather && !type->forward)
         return "the type has `gather`, but no `forward`";
-    if (!model)
-        return "`model` is NULL";
     return n == 0 ? "`n` is 0" : NULL;
 }
 
@@ -26,8 +25,10 @@ nf_objective *nf_objective_new(const nf_objective_type *type, nf_model *model, s
     if (!type)
         nf_error(NF_EARG, "%s: `type` is NULL", who);
     else if (nfi_check_abi(who, "type", type->abi, NFI_END_OF(nf_objective_type, backward), sizeof *type) == NF_OK) {
-        why = fault(type, model, n);
-        if (why)
+        why = fault(type, n);
+        if (!model)
+            nfi_missing(who, "`model`");
+        else if (why)
             nf_error(NF_EARG, "%s: %s", who, why);
         else
             o = nfi_calloc(1, sizeof *o);

@@ -47,6 +47,8 @@ enum {
     NFI_R_TERMS,
     NFI_R_REJECTED = NFI_R_TERMS + NF_MAX_TERMS,
     NFI_R_LEFT_OUT,
+    NFI_R_SPREAD_SUM,
+    NFI_R_SPREAD_SQUARES,
     NFI_R_FAILED,
     NFI_R_STOPPED,
     NFI_R_STATS
@@ -54,7 +56,7 @@ enum {
 enum { NFI_R_WORST_LOG_DET, NFI_R_STATUS, NFI_R_MAXIMA };
 typedef struct nfi_exchange {
     nf_ranks ranks;     /* n_ranks 0: there is one process, and the fields below are not used */
-    double *sums;       /* [NFI_R_STATS + n_state] */
+    double *sums;       /* [NFI_R_STATS + n_state + 3 n_ranks] */
     double *maxima;     /* [NFI_R_MAXIMA] */
     nf_real *nothing;   /* [n_params + n_prep], the zeros that a rank gives in place of a gradient when it leaves */
     uint64_t exchanged; /* number of calls of all_reduce, in a fit: in this run */
@@ -103,6 +105,11 @@ nf_status nfi_exchange_leave(nfi_exchange *x, const nf_objective *o, nf_status s
 /* Adds up a step's gradient, sums and statistics [n_state] over all ranks. One thread calls this function. Returns
    NF_ESTOP, and sets x->ended, if a rank has stopped; returns another error if a rank has failed. */
 nf_status nfi_exchange_step(nfi_exchange *x, nf_real *gradient, const nf_objective *o, nf_sums *sums, double *stats);
+
+/* Adds one spread to another, of later samples. */
+void nfi_add_spreads(nf_spread *all, const nf_spread *s);
+/* Writes the worst row into a report. */
+void nfi_report_spread(const nf_spread *s, nf_step_report *report);
 
 /* Fills a report with means over the accepted samples, or what the objective makes of its sums. Returns the number by
    which the sum of gradients is to be divided. */

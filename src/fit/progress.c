@@ -30,7 +30,10 @@ enum { TEXT = 256 };
     X("evaluated", now.evaluated)                  \
     X("mean_count", now.mean_count)                \
     X("bad_in_a_row", now.bad_in_a_row)            \
-    X("not_better", now.not_better)
+    X("not_better", now.not_better)                \
+    X("dominated", now.dominated)                  \
+    X("noted", now.noted)                          \
+    X("worst_row", now.report.worst_row)
 #define NUMBERS(X)                                 \
     X("momentum", rule.momentum)                   \
     X("beta1", rule.beta1)                         \
@@ -53,6 +56,8 @@ enum { TEXT = 256 };
     X("running_rejected", now.sums.rejected)       \
     X("running_failed", now.sums.failed)           \
     X("worst_log_det", now.report.worst_log_det)   \
+    X("worst_loss", now.report.worst_loss)         \
+    X("worst_share", now.report.worst_share)       \
     X("validation", now.validation)                \
     X("seconds", now.report.seconds)
 /* clang-format on */
@@ -115,6 +120,12 @@ static nf_status check_optimizer(const nf_fitter *f, const json_t *progress, con
     return NF_OK;
 }
 
+/* Whether a running mean of counts can be one; counts are converted to integers. */
+static bool is_count(double mean)
+{
+    return mean >= 0 && mean <= 0x1p53;
+}
+
 static nf_status read_fields(nf_fitter *f, const json_t *from)
 {
     nf_reader r = {.fields = from};
@@ -140,6 +151,8 @@ static nf_status read_fields(nf_fitter *f, const json_t *from)
     if (schedule == NF_CONSTANT && f->options.schedule.from == 0 && f->options.schedule.to == 0)
         f->options.schedule.from = 1; /* the default, as versions before NF_SCHEDULE_DEFAULT wrote it */
     f->now.report.reason = (nf_stop_reason)reason;
+    if (!is_count(f->now.sums.rejected) || !is_count(f->now.sums.failed))
+        return nf_error(NF_EFORMAT, "the field 'running_rejected' or 'running_failed' is no number of samples");
     if (f->options.validate_every == 0 || f->options.max_bad_steps == 0)
         return nf_error(NF_EFORMAT, "the field 'validate_every' or 'max_bad_steps' is 0");
     status = nfi_fit_check(&f->options, "the progress");

@@ -49,6 +49,20 @@ nf_status nf_objective_share(const nf_objective *o, size_t rank, size_t n_ranks,
     return status;
 }
 
+/* The spreads of the single ranks, which come after the statistics: each rank writes its own and zeros for the others,
+   so that the sums have them all. */
+enum { WORSTS = 3 };
+
+static double *spread_of(const nfi_exchange *x, size_t n_state, size_t rank)
+{
+    return x->sums + NFI_R_STATS + n_state + WORSTS * rank;
+}
+
+static size_t count_sums(const nfi_exchange *x, size_t n_state)
+{
+    return NFI_R_STATS + n_state + WORSTS * x->ranks.n_ranks;
+}
+
 nf_status nfi_exchange_begin(nfi_exchange *x, const nf_objective *o, const nf_ranks *ranks, const char *who)
 {
     *x = (nfi_exchange){.ended = !ranks};
@@ -60,14 +74,14 @@ nf_status nfi_exchange_begin(nfi_exchange *x, const nf_objective *o, const nf_ra
     if (status != NF_OK)
         return status;
     const nf_shape *s = &o->model->o->total;
-    x->sums = nfi_calloc(NFI_R_STATS + s->n_state, sizeof *x->sums);
+    x->ranks = *ranks;
+    x->sums = nfi_calloc(count_sums(x, s->n_state), sizeof *x->sums);
     x->maxima = nfi_calloc(NFI_R_MAXIMA, sizeof *x->maxima);
     x->nothing = nfi_calloc(s->n_params + s->n_prep, sizeof *x->nothing);
     if (!x->sums || !x->maxima || !x->nothing) {
         nfi_exchange_end(x);
         return NF_ENOMEM;
     }
-    x->ranks = *ranks;
     return NF_OK;
 }
 
@@ -85,7 +99,7 @@ static nf_status all_reduce(nfi_exchange *x, const nf_objective *o, nf_real *gra
     const nf_reduction r = {.gradient = gradient,
                             .n_gradient = s->n_params + s->n_prep,
                             .sums = x->sums,
-                            .n_sums = NFI_R_STATS + s->n_state,
+                            .n_sums = count_sums(x, s->n_state),
                             .maxima = x->maxima,
                             .n_maxima = NFI_R_MAXIMA};
     x->exchanged++;
@@ -114,7 +128,7 @@ nf_status nfi_exchange_leave(nfi_exchange *x, const nf_objective *o, nf_status s
     if (x->ended)
         return status;
     const nf_shape *s = &o->model->o->total;
-    memset(x->sums, 0, (NFI_R_STATS + s->n_state) * sizeof *x->sums);
+    memset(x->sums, 0, count_sums(x, s->n_state) * sizeof *x->sums);
     memset(x->maxima, 0, NFI_R_MAXIMA * sizeof *x->maxima);
     memset(x->nothing, 0, (s->n_params + s->n_prep) * sizeof *x->nothing);
     x->sums[status == NF_OK ? NFI_R_STOPPED : NFI_R_FAILED] = 1;
@@ -122,6 +136,26 @@ nf_status nfi_exchange_leave(nfi_exchange *x, const nf_objective *o, nf_status s
     x->ended = true;
     const nf_status reduced = all_reduce(x, o, x->nothing);
     return status != NF_OK ? status : reduced != NF_OK ? reduced : verdict(x);
+}
+
+static void pack_spread(nfi_exchange *x, size_t n_state, const nf_spread *s)
+{
+    memset(spread_of(x, n_state, 0), 0, WORSTS * x->ranks.n_ranks * sizeof *x->sums);
+    double *own = spread_of(x, n_state, x->ranks.rank);
+    own[0] = s->n, own[1] = s->worst, own[2] = s->worst_sample;
+    x->sums[NFI_R_SPREAD_SUM] = s->sum;
+    x->sums[NFI_R_SPREAD_SQUARES] = s->squares;
+}
+
+static void unpack_spread(const nfi_exchange *x, size_t n_state, nf_spread *s)
+{
+    *s = (nf_spread){.n = 0};
+    for (size_t rank = 0; rank < x->ranks.n_ranks; rank++) {
+        const double *of = spread_of(x, n_state, rank);
+        nfi_add_spreads(s, &(nf_spread){.n = of[0], .worst = of[1], .worst_sample = of[2]});
+    }
+    s->sum = x->sums[NFI_R_SPREAD_SUM];
+    s->squares = x->sums[NFI_R_SPREAD_SQUARES];
 }
 
 static void pack(nfi_exchange *x, size_t n_state, const nf_sums *sums, const double *stats)
@@ -133,6 +167,7 @@ static void pack(nfi_exchange *x, size_t n_state, const nf_sums *sums, const dou
     x->sums[NFI_R_FAILED] = x->sums[NFI_R_STOPPED] = 0;
     for (size_t k = 0; k < n_state; k++)
         x->sums[NFI_R_STATS + k] = stats[k];
+    pack_spread(x, n_state, &sums->spread);
     x->maxima[NFI_R_WORST_LOG_DET] = sums->worst_log_det;
     x->maxima[NFI_R_STATUS] = NF_OK;
 }
@@ -146,6 +181,7 @@ static void unpack(const nfi_exchange *x, size_t n_state, nf_sums *sums, double 
     sums->worst_log_det = x->maxima[NFI_R_WORST_LOG_DET];
     for (size_t k = 0; k < n_state; k++)
         stats[k] = x->sums[NFI_R_STATS + k];
+    unpack_spread(x, n_state, &sums->spread);
 }
 
 nf_status nfi_exchange_step(nfi_exchange *x, nf_real *gradient, const nf_objective *o, nf_sums *sums, double *stats)

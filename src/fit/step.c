@@ -20,6 +20,7 @@ static void add_sums(nf_sums *all, const nf_sums *s)
     all->worst_log_det = fmax(all->worst_log_det, s->worst_log_det);
     all->rejected += s->rejected;
     all->failed += s->failed;
+    nfi_add_spreads(&all->spread, &s->spread);
 }
 
 /* Adds the sums and statistics of all shards into those of shard 0, in the order of the gradient's tree. */
@@ -44,6 +45,7 @@ double nfi_step_means(const nf_objective *o, const nf_step *step, const nf_sums 
                                .failed = (size_t)sums->failed};
     for (size_t k = 0; k < NF_MAX_TERMS; k++)
         report->term[k] = sums->term[k] / accepted;
+    nfi_report_spread(&sums->spread, report);
     return o->type->means ? o->type->means(o->self, step, sums, report) : accepted;
 }
 

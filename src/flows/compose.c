@@ -2,6 +2,8 @@
    goes from child to child while they are initialised. */
 #include "flows/compose.h"
 #include "base/memory.h"
+#include "object/parts.h"
+#include <stdio.h>
 
 /* Adds flow i's shape to that of the whole: first `link` adds what depends on the type, then context and flags
    follow. */
@@ -19,6 +21,24 @@ static nf_status link_flow(const char *type, const char *part, nfi_link_fn *link
     return NF_OK;
 }
 
+/* The nodes of a list of flows; NULL when out of memory, and the caller's references to the flows are then released. A
+   flow may occur twice, so all are held meanwhile. */
+static nf_object **nodes_of(nf_flow *const *f, size_t n)
+{
+    nf_object **node = nfi_calloc(n, sizeof(nf_object *));
+    for (size_t i = 0; node && i < n; i++)
+        node[i] = nf_flow_object(f[i]);
+    for (size_t i = 0; !node && i < n; i++)
+        if (f[i])
+            nfi_part_hold(nf_flow_object(f[i]));
+    for (size_t i = 0; !node && i < n; i++)
+        nf_flow_free(f[i]);
+    for (size_t i = 0; !node && i < n; i++)
+        if (f[i])
+            nfi_parts_drop(1, (nf_object *[]){nf_flow_object(f[i])});
+    return node;
+}
+
 nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_fn *link, nf_flow *const *f, size_t n)
 {
     const char *name = type->part.name;
@@ -26,23 +46,20 @@ nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_f
         nf_error(NF_EARG, f ? "nf_%s: `n` is 0" : "nf_%s: `f` is NULL", name);
         return NULL;
     }
-    nf_object **children = nfi_calloc(n, sizeof(nf_object *));
+    char who[32];
+    snprintf(who, sizeof who, "nf_%s", name);
+    nf_object **children = nodes_of(f, n);
     nf_shape own = {.flags = NF_PER_SAMPLE};
-    nf_status status = children ? NF_OK : NF_ENOMEM;
-    bool whole = true;
-    for (size_t i = 0; i < n; i++) {
-        whole = whole && f[i];
-        if (children)
-            children[i] = nf_flow_object(f[i]);
-    }
-    for (size_t i = 0; i < n && whole && status == NF_OK; i++)
-        status = link_flow(name, part, link, &own, nf_flow_shape(f[i]), i);
     nf_flow *flow = NULL;
-    if (status == NF_OK)
-        flow = nf_flow_new(type, &own, NULL, children, n); /* this call fails if a flow of the list is missing */
-    else
-        for (size_t i = 0; i < n; i++)
-            nf_flow_free(f[i]);
+    if (children && nfi_parts_given(who, n, children, NULL)) {
+        nf_status status = NF_OK;
+        for (size_t i = 0; i < n && status == NF_OK; i++)
+            status = link_flow(name, part, link, &own, nf_flow_shape(f[i]), i);
+        if (status == NF_OK)
+            flow = nf_flow_new(type, &own, NULL, children, n);
+        else
+            nfi_parts_release(n, children);
+    }
     nfi_free(children);
     return flow;
 }

@@ -1,5 +1,5 @@
-/* The safetensors container, read from files that are not trusted: named tensors of F32 or F64, and a map of
-   strings. */
+/* The safetensors container, read from files that are not trusted: named tensors, and a map of strings. Tensors of F64,
+   F32, F16 and BF16 are read; the library writes F64 or F32. */
 #ifndef NFI_SAFETENSORS_H
 #define NFI_SAFETENSORS_H
 #include "io/atomic.h"
@@ -8,12 +8,18 @@
 struct json_t; /* Jansson's, which only .c files include */
 
 typedef struct nfi_tensor {
-    const char *name;
+    const char *name, *dtype;
     size_t begin, end; /* place in `data`, in bytes */
-    size_t width;      /* bytes per number: 4 or 8 */
+    size_t width;      /* bytes per number: 8, 4 or 2; 0: this library does not read the dtype, or so many indices */
     size_t rank, extents[NFI_MAX_RANK], count;
     bool taken;
 } nfi_tensor;
+
+/* What a file must be: its metadata have `name` as format and `version` as format_version. */
+typedef struct nfi_format {
+    const char *name, *version;
+    const char *what; /* for messages: "model" */
+} nfi_format;
 
 typedef struct nfi_container {
     const char *path;          /* borrowed */
@@ -40,10 +46,11 @@ static inline uint64_t nfi_little_endian(const unsigned char *bytes, size_t n)
     return value;
 }
 
-/* Opens a file, reads its header and checks it, also against the file's size. The data are not read: the caller sees
-   from the metadata whether it wants them. `who` and `path` are for messages, and are borrowed until the container is
-   freed. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
-nf_status nfi_container_open(nfi_container *c, const char *who, const char *path);
+/* Opens a file, reads its header and checks it, also against the file's size. A safetensors file of another format is
+   refused by a message that says what it is (`format` NULL: none is, nor is a tensor that this library does not read).
+   The data are not read: the caller sees from the metadata whether it wants them. `who` and `path` are for messages,
+   and are borrowed until the container is freed. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
+nf_status nfi_container_open(nfi_container *c, const char *who, const char *path, const nfi_format *format);
 /* Reads the data, which nfi_container_take and nfi_container_sum need. NF_EIO, NF_EFORMAT, NF_ENOMEM. */
 nf_status nfi_container_read_data(nfi_container *c, const char *who);
 void nfi_container_free(nfi_container *c);

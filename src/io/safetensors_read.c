@@ -48,22 +48,39 @@ static bool read_size(const json_t *value, size_t *size)
     return true;
 }
 
-/* Reads one entry of the header, and checks it by itself. */
+static size_t width_of(const char *dtype)
+{
+    static const struct {
+        const char *name;
+        size_t width;
+    } known[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(dtype, known[i].name) == 0)
+            return known[i].width;
+    return 0;
+}
+
+/* Reads one entry of the header, and checks it by itself. The width is 0 if the entry may be sound, but is none that
+   this library reads. */
 static bool read_tensor(const char *name, const json_t *entry, nfi_tensor *t)
 {
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     const json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
-    *t = (nfi_tensor){.name = name, .count = 1, .rank = json_array_size(shape)};
-    if (!dtype || json_object_size(entry) != 3 || !json_is_array(shape) || t->rank > NFI_MAX_RANK ||
-        json_array_size(offsets) != 2)
+    *t = (nfi_tensor){.name = name, .dtype = dtype, .count = 1, .rank = json_array_size(shape)};
+    if (!dtype || json_object_size(entry) != 3 || !json_is_array(shape) || json_array_size(offsets) != 2)
         return false;
-    t->width = strcmp(dtype, "F64") == 0 ? 8 : strcmp(dtype, "F32") == 0 ? 4 : 0;
-    for (size_t i = 0; i < t->rank; i++)
-        if (!read_size(json_array_get(shape, i), &t->extents[i]) || !nfi_mul(t->count, t->extents[i], &t->count))
+    t->width = t->rank <= NFI_MAX_RANK ? width_of(dtype) : 0;
+    for (size_t i = 0; i < t->rank; i++) {
+        size_t extent;
+        if (!read_size(json_array_get(shape, i), &extent) || !nfi_mul(t->count, extent, &t->count))
             return false;
+        if (i < NFI_MAX_RANK)
+            t->extents[i] = extent;
+    }
     size_t bytes;
-    return t->width && nfi_mul(t->count, t->width, &bytes) && read_size(json_array_get(offsets, 0), &t->begin) &&
-           read_size(json_array_get(offsets, 1), &t->end) && t->begin <= t->end && t->end - t->begin == bytes;
+    return nfi_mul(t->count, t->width, &bytes) && read_size(json_array_get(offsets, 0), &t->begin) &&
+           read_size(json_array_get(offsets, 1), &t->end) && t->begin <= t->end &&
+           (t->width == 0 || t->end - t->begin == bytes);
 }
 
 static int by_place(const void *a, const void *b)
@@ -98,8 +115,7 @@ static nf_status read_tensors(nfi_container *c, const char *who)
             continue;
         nfi_tensor *t = &c->tensor[c->n_tensors++];
         if (!read_tensor(name, entry, t))
-            return nf_error(NF_EFORMAT,
-                            "%s: %s: tensor '%s' has no dtype F32 or F64, shape and data_offsets that agree", who,
+            return nf_error(NF_EFORMAT, "%s: %s: tensor '%s' has no dtype, shape and data_offsets that agree", who,
                             c->path, name);
         c->n_numbers += t->count;
     }
@@ -133,7 +149,32 @@ static nf_status check_metadata(const nfi_container *c, const char *who)
     return NF_OK;
 }
 
-nf_status nfi_container_open(nfi_container *c, const char *who, const char *path)
+/* Whether the file is of the format; if it is, the library must be able to read all its tensors. */
+static nf_status check_format(const nfi_container *c, const char *who, const nfi_format *format)
+{
+    const char *is = nfi_container_metadata(c, "format"), *version = nfi_container_metadata(c, "format_version");
+    if (!is || strcmp(is, format->name) != 0) {
+        const nfi_tensor *t = c->n_tensors ? c->tensor : NULL; /* one as an example */
+        return nf_error(NF_EFORMAT,
+                        "%s: %s: a safetensors file, but not a %s of this library: its metadata name %s%s%s, and it "
+                        "has %zu tensors%s%.64s%s%.16s%s",
+                        who, c->path, format->what, is ? "the format '" : "no format", is ? is : "", is ? "'" : "",
+                        c->n_tensors, t ? ", such as '" : "", t ? t->name : "", t ? "' (" : "", t ? t->dtype : "",
+                        t ? ")" : "");
+    }
+    if (!version || strcmp(version, format->version) != 0)
+        return nf_error(NF_EFORMAT, "%s: %s: format version '%s', this library reads '%s'", who, c->path,
+                        version ? version : "", format->version);
+    for (size_t i = 0; i < c->n_tensors; i++)
+        if (c->tensor[i].width == 0)
+            return nf_error(NF_EFORMAT,
+                            "%s: %s: tensor '%s' has %zu indices and dtype %s, but this library reads at most %d "
+                            "indices, and F64, F32, F16 and BF16",
+                            who, c->path, c->tensor[i].name, c->tensor[i].rank, c->tensor[i].dtype, NFI_MAX_RANK);
+    return NF_OK;
+}
+
+nf_status nfi_container_open(nfi_container *c, const char *who, const char *path, const nfi_format *format)
 {
     *c = (nfi_container){.path = path, .stream = nfi_stream_open(who, path, false)};
     nf_status status = c->stream ? read_text(c, who) : nf_error_status();
@@ -150,6 +191,8 @@ nf_status nfi_container_open(nfi_container *c, const char *who, const char *path
         status = check_metadata(c, who);
     if (status == NF_OK)
         status = read_tensors(c, who);
+    if (status == NF_OK && format)
+        status = check_format(c, who, format);
     if (status != NF_OK)
         nfi_container_free(c);
     return status;
@@ -183,17 +226,33 @@ const char *nfi_container_metadata(const nfi_container *c, const char *key)
     return json_string_value(json_object_get(json_object_get(c->header, NFI_METADATA_KEY), key));
 }
 
-/* Decodes one number of either width. Returns false if the number is finite, but overflows the library's precision. */
-static bool decode(const unsigned char *bytes, size_t width, nf_real *out)
+static float float_of_bits(uint32_t bits)
 {
-    if (width == sizeof(float)) {
-        uint32_t bits = (uint32_t)nfi_little_endian(bytes, sizeof bits);
-        float value;
-        memcpy(&value, &bits, sizeof value);
-        *out = (nf_real)value;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* IEEE 754 binary16: sign, 5 bits of exponent with bias 15, 10 bits of fraction. Every value is one of float's. */
+static float decode_half(uint32_t bits)
+{
+    const uint32_t sign = (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
+    if (exponent == 0) /* fraction * 2^-24, which is a normal number of float's */
+        return sign ? -(float)fraction * 0x1p-24f : (float)fraction * 0x1p-24f;
+    return float_of_bits(sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
+}
+
+/* Decodes one number. Returns false if it is finite, but overflows the library's precision. */
+static bool decode(const unsigned char *bytes, const nfi_tensor *t, nf_real *out)
+{
+    const uint64_t bits = nfi_little_endian(bytes, t->width);
+    if (t->width < sizeof(double)) {
+        const uint32_t low = (uint32_t)bits;
+        *out = (nf_real)(t->width == sizeof(float) ? float_of_bits(low)
+                         : t->dtype[0] == 'B'      ? float_of_bits(low << 16) /* the upper half of a float */
+                                                   : decode_half(low));
         return true;
     }
-    uint64_t bits = nfi_little_endian(bytes, sizeof bits);
     double value;
     memcpy(&value, &bits, sizeof value);
     *out = (nf_real)value;
@@ -212,7 +271,7 @@ nf_status nfi_container_take(nfi_container *c, const char *who, const nfi_slice 
                         c->path, s->name, t->rank, t->count, s->rank, s->count);
     t->taken = true;
     for (size_t i = 0; i < t->count; i++)
-        if (!decode(c->data + t->begin + i * t->width, t->width, &out[i]))
+        if (!decode(c->data + t->begin + i * t->width, t, &out[i]))
             return nf_error(NF_EFORMAT, "%s: %s: number %zu of tensor '%s' is too large for single precision", who,
                             c->path, i, s->name);
     return NF_OK;

@@ -3,6 +3,7 @@
  *
  * gzread is not used because it overlooks garbage behind the last member and cannot allocate through the library. The
  * checksum of a gzip member is verified only when its end is reached, so readers finish with nfi_stream_expect_end.
+ * Zeros behind a member are skipped: tar and tapes fill the last block with them, and gzip does not mind them either.
  */
 #include "io/stream.h"
 #include "base/memory.h"
@@ -95,6 +96,10 @@ static nf_status read_gzip(nfi_stream *s, unsigned char *out, size_t n, size_t *
         nf_status status = fill(s);
         if (status != NF_OK)
             return status;
+        if (s->member_done && !s->at_end && s->buffer[s->begin] == 0) {
+            s->begin++;
+            continue;
+        }
         if (s->member_done) {
             if (s->at_end)
                 break;

@@ -94,7 +94,7 @@ nf_real *nfi_load_tile(const nf_pass *p, size_t first, size_t dim, const nf_real
     if (!tile)
         *status = NF_ENOMEM;
     else if (batch)
-        nfi_pack_left(p, first, dim, batch, tile);
+        nfi_pack_left(p, first, dim, batch, dim, tile);
     return tile;
 }
 

@@ -113,7 +113,8 @@ static nf_model *copy_model(const nf_model *m, nf_arena *a)
         return NULL;
     memcpy(theta, m->theta, s->n_params * sizeof *theta);
     memcpy(state, m->state, s->n_state * sizeof *state);
-    return nfi_model_bind(nf_object_ref(m->o), &(nf_model_options){.theta = theta, .state = state}, "nf_check_flow");
+    return nfi_model_bind(nf_object_ref(m->o), &(nf_model_options){.theta = theta, .state = state}, "nf_check_flow",
+                          "o");
 }
 
 nf_status nf_check_flow(const nf_model *m, const nf_check_options *options, nf_check_report *report)

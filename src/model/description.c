@@ -231,7 +231,7 @@ static nf_object *call_hook(nf_reader *r, const rebuilding *b, const place *at)
 
 static nf_object *rebuild(const json_t *node, rebuilding *b, const place *at)
 {
-    nf_reader r = {.n_numbers = b->from->n_numbers};
+    nf_reader r = {.n_numbers = b->from->n_numbers, .is_file = b->from->path};
     const json_t *children = NULL;
     if (read_node(node, b, at, &r, &children) != NF_OK)
         return NULL;

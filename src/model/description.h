@@ -27,6 +27,7 @@ struct nf_reader {
     nfi_rows_read dim_in, dim_out, n_ctx; /* what the description says */
     const char *left_out;                 /* the size that was left out and asked for last; NULL: none */
     size_t n_numbers;                     /* the result of nf_read_n_numbers */
+    bool is_file;                         /* the result of nf_read_is_file */
     const struct json_t *fields;
     struct json_t *unread; /* the fields that nobody has asked for yet */
     nf_object **children;  /* [n_children]; the reader holds a reference to each */

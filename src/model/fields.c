@@ -212,6 +212,11 @@ size_t nf_read_n_numbers(nf_reader *r)
     return r ? r->n_numbers : 0;
 }
 
+bool nf_read_is_file(nf_reader *r)
+{
+    return r && r->is_file;
+}
+
 size_t nf_read_n_children(nf_reader *r)
 {
     return r ? r->n_children : 0;

@@ -30,6 +30,8 @@ static nf_status pack_batch(const nf_model *m, size_t n, const nf_real *x, const
 
 static nf_status check_batch(const nf_model *m, size_t n, const nf_real *x, const nf_real *ctx)
 {
+    if (n == 0 && (x || ctx))
+        return nf_error(NF_EARG, "nf_model_init: `%s` is given, but `n`, the number of rows, is 0", x ? "x" : "ctx");
     if (n && !x && m->o->kind != NFI_DIST)
         return nf_error(NF_EARG, "nf_model_init: `n` is %zu, but `x` is NULL, and a %s has no draws of its own", n,
                         m->o->part->name);

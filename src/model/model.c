@@ -2,6 +2,7 @@
    kept in step, and released, and a gradient in the prepared numbers is pulled back to theta. */
 #include "model/model.h"
 #include "base/memory.h"
+#include "object/parts.h"
 
 nfi_preparing nfi_preparing_of(const nf_model *m, nf_mode mode)
 {
@@ -47,23 +48,26 @@ static nf_status check_options(const nf_object *o, const nf_model_options *optio
         return nf_error(NF_EARG,
                         "%s: `options->theta` is given, but `state` is NULL and the object has %zu numbers of it", who,
                         s->n_state);
+    if (options->n_init == 0 && (options->init_x || options->init_ctx))
+        return nf_error(NF_EARG, "%s: `options->%s` is given, but `n_init`, the number of rows, is 0", who,
+                        options->init_x ? "init_x" : "init_ctx");
     if (options->theta && options->n_init)
         return nf_error(NF_EARG, "%s: `options->n_init` is %zu, but the caller's `theta` is taken as it stands", who,
                         options->n_init);
     return NF_OK;
 }
 
-nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who)
+nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who, const char *noun)
 {
     static const nf_model_options none;
-    if (!o)
+    if (!nfi_parts_take(who, 1, &o, (const char *const[]){noun}))
         return NULL;
     options = options ? options : &none;
     nf_model *m = NULL;
     if (check_options(o, options, who) == NF_OK)
         m = nfi_calloc(1, sizeof *m);
     if (!m) {
-        nf_object_free(o);
+        nfi_parts_drop(1, &o);
         return NULL;
     }
     m->o = o;
@@ -85,27 +89,27 @@ nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const ch
 
 nf_model *nf_model_of_dist(nf_dist *dist, const nf_model_options *options)
 {
-    return nfi_model_bind((nf_object *)dist, options, "nf_model_of_dist");
+    return nfi_model_bind((nf_object *)dist, options, "nf_model_of_dist", "dist");
 }
 
 nf_model *nf_model_of_flow(nf_flow *flow, const nf_model_options *options)
 {
-    return nfi_model_bind((nf_object *)flow, options, "nf_model_of_flow");
+    return nfi_model_bind((nf_object *)flow, options, "nf_model_of_flow", "flow");
 }
 
 nf_model *nf_model_of_net(nf_net *net, const nf_model_options *options)
 {
-    return nfi_model_bind((nf_object *)net, options, "nf_model_of_net");
+    return nfi_model_bind((nf_object *)net, options, "nf_model_of_net", "net");
 }
 
 nf_model *nf_model_of_vae(nf_vae *vae, const nf_model_options *options)
 {
-    return nfi_model_bind((nf_object *)vae, options, "nf_model_of_vae");
+    return nfi_model_bind((nf_object *)vae, options, "nf_model_of_vae", "vae");
 }
 
 nf_model *nf_model_of_object(nf_object *o, const nf_model_options *options)
 {
-    return nfi_model_bind(o, options, "nf_model_of_object");
+    return nfi_model_bind(o, options, "nf_model_of_object", "o");
 }
 
 void nf_model_free(nf_model *m)
@@ -118,8 +122,31 @@ void nf_model_free(nf_model *m)
         nfi_free(m->state);
     nfi_free(m->prep);
     nfi_preparation_clear(&m->preparation);
-    nf_object_free(m->o);
+    nfi_notes_free(&m->notes);
+    nfi_parts_drop(1, &m->o);
     nfi_free(m);
+}
+
+/* Lets *at be the caller's array, if there is one. */
+static void rebind(nf_real **at, bool *own, nf_real *array)
+{
+    if (!array || array == *at)
+        return;
+    if (*own)
+        nfi_free(*at);
+    *at = array;
+    *own = false;
+}
+
+nf_status nf_model_rebind(nf_model *m, nf_real *theta, nf_real *state)
+{
+    if (!m || (!theta && m->o->total.n_params))
+        return nf_error(NF_EARG, "nf_model_rebind: `%s` is NULL", m ? "theta" : "m");
+    if (m->readiness == NFI_FITTING)
+        return nf_error(NF_EARG, "nf_model_rebind: a fit of the model is running");
+    rebind(&m->theta, &m->own_theta, theta);
+    rebind(&m->state, &m->own_state, state);
+    return NF_OK;
 }
 
 nf_object *nf_model_object(const nf_model *m)

@@ -1,6 +1,7 @@
 /* Models from the inside: an object and its numbers. */
 #ifndef NFI_MODEL_H
 #define NFI_MODEL_H
+#include "model/notes.h"
 #include "object/prepare.h"
 #include "object/pack.h"
 #include "object/tiles.h"
@@ -19,6 +20,7 @@ struct nf_model {
     bool own_theta, own_state;
     nfi_preparation preparation; /* the nodes of o that are to be prepared */
     nfi_readiness readiness;
+    nfi_notes notes;
     uint64_t fingerprint; /* nfi_fingerprint_of() the numbers, taken when the model was last prepared outside a fit */
 };
 
@@ -30,7 +32,7 @@ nf_status nfi_check_ready(const nf_model *m, const char *who);
 nfi_preparing nfi_preparing_of(const nf_model *m, nf_mode mode);
 /* As nf_model_pull_gradient, without its checks, on the pool's threads (NULL: as many as OpenMP would use). */
 nf_status nfi_pull_gradient(const nf_model *m, nfi_pool *pool, nf_real *g, nf_real *g_theta);
-/* Binds an object of any kind; consumes it. */
-nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who);
+/* Binds an object of any kind; consumes it. `noun` is the name of the argument that it is. */
+nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who, const char *noun);
 
 #endif

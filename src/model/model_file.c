@@ -1,7 +1,9 @@
 /*
  * Model files. A model file is one safetensors file. It holds the tensors of theta by their names, the state as
  * "state", and in the metadata
- *     format "nflow", format_version "1", library_version, architecture (the JSON text of description.h).
+ *     format "nflow", format_version "1", library_version, architecture (the JSON text of description.h),
+ *     and the model's notes, each under its key with NOTE in front, so that no key is one of the library's own.
+ * docs/format.md has the whole format, for those who write readers.
  * Version 1 is settled: its files, such as those in tests/golden, load in every later version of the library.
  */
 #include "model/model.h"
@@ -9,9 +11,13 @@
 #include "model/description.h"
 #include "io/safetensors.h"
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
-static const char format[] = "nflow", format_version[] = "1";
+static const nfi_format format = {.name = "nflow", .version = "1", .what = "model"};
+
+static const char NOTE[] = "note.";
+enum { NOTE_LENGTH = sizeof NOTE - 1, WHO_ROOM = 256 };
 
 static nfi_slice state_slice(size_t n_state)
 {
@@ -25,9 +31,20 @@ static nf_status no_memory(void)
     return nf_error(NF_ENOMEM, "nf_save: no memory for the header");
 }
 
-static nf_status add_metadata(json_t *header, const nf_object *o)
+static int add_notes(json_t *metadata, const nfi_notes *notes)
 {
-    json_t *description = nfi_describe(o, "nf_save");
+    int bad = 0;
+    for (size_t i = 0; i < notes->n && !bad; i++) {
+        char key[NOTE_LENGTH + NF_NOTE_KEY + 1];
+        snprintf(key, sizeof key, "%s%s", NOTE, notes->list[i].key);
+        bad = json_object_set_new(metadata, key, json_string(notes->list[i].text));
+    }
+    return bad;
+}
+
+static nf_status add_metadata(json_t *header, const nf_model *m)
+{
+    json_t *description = nfi_describe(m->o, "nf_save");
     if (!description)
         return nf_error_status();
     char *text;
@@ -37,11 +54,12 @@ static nf_status add_metadata(json_t *header, const nf_object *o)
     if (status != NF_OK)
         return status;
     json_t *metadata = json_object();
-    int bad = json_object_set_new(metadata, "format", json_string(format));
-    bad |= json_object_set_new(metadata, "format_version", json_string(format_version));
+    int bad = json_object_set_new(metadata, "format", json_string(format.name));
+    bad |= json_object_set_new(metadata, "format_version", json_string(format.version));
     bad |= json_object_set_new(metadata, "library_version", json_string(nf_version()));
     bad |= json_object_set_new(metadata, "architecture", json_string(text));
-    bad |= json_object_set_new(header, "__metadata__", metadata);
+    bad |= add_notes(metadata, &m->notes);
+    bad |= json_object_set_new(header, NFI_METADATA_KEY, metadata);
     nfi_free(text);
     return bad ? no_memory() : NF_OK;
 }
@@ -55,7 +73,7 @@ static nf_status compose_header(const nf_model *m, json_t **composed)
         return status;
     json_t *header = *composed = json_object();
     size_t n_data = 0, n_state = m->o->total.n_state;
-    status = header ? add_metadata(header, m->o) : no_memory();
+    status = header ? add_metadata(header, m) : no_memory();
     for (size_t i = 0; i < slices.n && status == NF_OK; i++)
         status = nfi_header_add(header, "nf_save", &slices.slice[i], &n_data);
     nfi_slice state = state_slice(n_state);
@@ -85,18 +103,6 @@ nf_status nf_save(const nf_model *m, const char *path)
 }
 
 /* ---- loading ---- */
-
-static nf_status check_format(const nfi_container *c)
-{
-    const char *is = nfi_container_metadata(c, "format"), *version = nfi_container_metadata(c, "format_version");
-    if (!is || strcmp(is, format) != 0)
-        return nf_error(NF_EFORMAT, "nf_load: %s: not a model of this library (its format is '%s')", c->path,
-                        is ? is : "");
-    if (!version || strcmp(version, format_version) != 0)
-        return nf_error(NF_EFORMAT, "nf_load: %s: format version '%s', this library reads '%s'", c->path,
-                        version ? version : "", format_version);
-    return NF_OK;
-}
 
 /* Rebuilds the object, and checks that it has as many numbers as the file. */
 static nf_object *load_structure(const nfi_container *c, const nf_types *types)
@@ -152,7 +158,7 @@ static nf_model *bind(nfi_container *c, nf_object *o)
     nf_real *state = nfi_calloc(o->total.n_state, sizeof(nf_real));
     nf_model *m = NULL;
     if (theta && state && take_numbers(c, o, theta, state) == NF_OK)
-        m = nfi_model_bind(nf_object_ref(o), &(nf_model_options){.theta = theta, .state = state}, "nf_load");
+        m = nfi_model_bind(nf_object_ref(o), &(nf_model_options){.theta = theta, .state = state}, "nf_load", "o");
     nf_object_free(o);
     if (!m) {
         nfi_free(theta);
@@ -163,6 +169,27 @@ static nf_model *bind(nfi_container *c, nf_object *o)
     return m;
 }
 
+/* Gives the model the file's notes. Other metadata, which another program may have added, are not kept. */
+static nf_status take_notes(const nfi_container *c, nf_model *m)
+{
+    json_t *metadata = json_object_get(c->header, NFI_METADATA_KEY), *value;
+    nf_note *notes = nfi_calloc(json_object_size(metadata), sizeof *notes);
+    if (!notes)
+        return NF_ENOMEM;
+    size_t n = 0;
+    const char *key;
+    json_object_foreach(metadata, key, value)
+    {
+        if (strncmp(key, NOTE, NOTE_LENGTH) == 0)
+            notes[n++] = (nf_note){.key = key + NOTE_LENGTH, .text = json_string_value(value)};
+    }
+    char who[WHO_ROOM];
+    snprintf(who, sizeof who, "nf_load: %s", c->path);
+    nf_status status = n ? nfi_notes_set(&m->notes, n, notes, who, NF_EFORMAT) : NF_OK;
+    nfi_free(notes);
+    return status;
+}
+
 nf_model *nf_load(const char *path, const nf_types *types)
 {
     if (!path) {
@@ -170,14 +197,18 @@ nf_model *nf_load(const char *path, const nf_types *types)
         return NULL;
     }
     nfi_container c;
-    if (nfi_container_open(&c, "nf_load", path) != NF_OK)
+    if (nfi_container_open(&c, "nf_load", path, &format) != NF_OK)
         return NULL;
-    nf_object *o = check_format(&c) == NF_OK ? load_structure(&c, types) : NULL;
+    nf_object *o = load_structure(&c, types);
     if (o && nfi_container_read_data(&c, "nf_load") != NF_OK) {
         nf_object_free(o);
         o = NULL;
     }
     nf_model *m = o ? bind(&c, o) : NULL;
+    if (m && take_notes(&c, m) != NF_OK) {
+        nf_model_free(m);
+        m = NULL;
+    }
     nfi_container_free(&c);
     return m;
 }

@@ -160,6 +160,12 @@ NO_SIZE(nf_read_n_ctx)
 NO_SIZE(nf_read_n_numbers)
 NO_SIZE(nf_read_n_children)
 
+bool nf_read_is_file(nf_reader *r)
+{
+    (void)r;
+    return false;
+}
+
 bool nf_read_has(nf_reader *r, const char *name)
 {
     (void)r, (void)name;

@@ -7,6 +7,17 @@
 
 /* ---- writing ---- */
 
+/* Whether an option, which is no list, has its default. */
+static bool is_default(const nf_option_table *table, const nf_option *o, const void *options)
+{
+    static const char zeros[sizeof(uint64_t)];
+    const void *normal = nfi_option_at(o->offset, table->defaults);
+    const size_t size = o->kind == NF_OPTION_BOOL     ? sizeof(bool)
+                        : o->kind == NF_OPTION_CHOICE ? sizeof(int)
+                                                      : sizeof(uint64_t);
+    return memcmp(nfi_option_at(o->offset, options), normal ? normal : zeros, size) == 0;
+}
+
 static nf_status write_field(nf_writer *w, const nf_option *o, const void *options)
 {
     const void *at = nfi_option_at(o->offset, options);
@@ -36,7 +47,8 @@ nf_status nf_options_write(nf_writer *w, const nf_option_table *table, const voi
     if (status == NF_OK && (!w || !settled))
         status = nf_error(NF_EARG, "nf_options_write: `%s` is NULL", w ? "settled" : "w");
     for (size_t i = 0; status == NF_OK && i < table->n; i++)
-        status = write_field(w, &table->option[i], settled);
+        if (!(table->option[i].flags & NF_OPTION_ADDED && is_default(table, &table->option[i], settled)))
+            status = write_field(w, &table->option[i], settled);
     return status;
 }
 
@@ -49,7 +61,8 @@ static nf_status read_list(nf_reader *r, const nf_option_table *table, const nf_
     void *list = nf_arena_alloc(&r->memory, (n + 1) * sizeof(double));
     if (!list)
         return NF_ENOMEM;
-    memcpy(nfi_option_at(o->offset, options), &list, sizeof list);
+    if (n > 0)
+        memcpy(nfi_option_at(o->offset, options), &list, sizeof list);
     *(size_t *)nfi_option_at(o->length, options) = n || !nfi_option_has_default(table, o) ? n : NF_NONE;
     return o->kind == NF_OPTION_SIZES ? nf_read_integers(r, name, n, list) : nf_read_numbers(r, name, n, list);
 }

@@ -67,7 +67,8 @@ static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, n
     if (status != NF_OK)
         return status;
     memory->failed += spoil(j, &t, NULL);
-    nfi_unpack(n, j->rows_out, t.y, ld, j->y + first * j->rows_out, j->rows_out);
+    if (j->rows_out)
+        nfi_unpack(n, j->rows_out, t.y, ld, j->y + first * j->rows_out, j->rows_out);
     if (j->log_det)
         memcpy(j->log_det + first, t.log_det, n * sizeof *t.log_det);
     return NF_OK;
@@ -86,14 +87,14 @@ static nf_status begin(job *j, size_t n)
         return nf_error(NF_EARG, "%s: `d` is %d, neither NF_FORWARD nor NF_INVERSE", j->who, (int)j->direction);
     if (n == 0)
         return nf_error(NF_EARG, "%s: `n` is 0", j->who);
-    if (!j->x)
-        return nf_error(NF_EARG, "%s: `x` is NULL", j->who);
     if (j->flow->total.n_ctx && !j->ctx)
         return nf_error(NF_EARG, "%s: `ctx` is NULL, but the flow reads %zu features of context", j->who,
                         j->flow->total.n_ctx);
     const nf_shape *s = &j->flow->total;
     j->rows_in = j->direction == NF_FORWARD ? s->dim_in : s->dim_out;
     j->rows_out = j->direction == NF_FORWARD ? s->dim_out : s->dim_in;
+    if (!j->x && j->rows_in)
+        return nf_error(NF_EARG, "%s: `x` is NULL", j->who);
     return nfi_check_noise(j->who, j->flow, j->noise);
 }
 
@@ -103,7 +104,7 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *nois
     job j = {
         .who = "nf_transform", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx, .y = y, .log_det = log_det};
     nf_status status = begin(&j, n);
-    if (status == NF_OK && !y)
+    if (status == NF_OK && !y && j.rows_out)
         status = nf_error(NF_EARG, "nf_transform: `y` is NULL");
     if (status != NF_OK)
         return status;
@@ -112,22 +113,21 @@ nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *nois
 
 /* ---- gradients ---- */
 
-/* As apply, but leaves out the samples that have no result. */
-static nf_status apply_left(const job *j, size_t first, nfi_thread *memory, nfi_live *live, tile *t)
+typedef struct trial {
+    const job *j;
+    size_t first;
+    tile *t;
+} trial;
+
+/* An nfi_live_fn: apply. */
+static nf_status try_tile(void *user, const nf_pass *p, unsigned char *failed)
 {
-    const nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
-    nfi_live_begin(live, &t->p);
-    nf_status status;
-    for (;;) {
-        status = apply(j, first, t);
-        if (status != NF_OK)
-            return status;
-        spoil(j, t, live->failed);
-        if (!nfi_live_drop(live, &t->p) || t->p.n == 0)
-            return NF_OK;
-        nf_arena_rewind(&memory->tape, tape);
-        nf_arena_rewind(&memory->scratch, scratch);
-    }
+    const trial *a = user;
+    a->t->p = *p;
+    const nf_status status = apply(a->j, a->first, a->t);
+    if (status == NF_OK)
+        spoil(a->j, a->t, failed);
+    return status;
 }
 
 static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n, size_t ld, nfi_thread *memory,
@@ -139,17 +139,18 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     const bool whole = flow->n_params == model->n_params;
     if (fresh && j->g_theta) /* clears what the flow does not write */
         memset(g + (whole ? model->n_params : 0), 0, (model->n_prep + (whole ? 0 : model->n_params)) * sizeof *g);
-    tile t = {.p = pass_of(j, first, n, ld, memory, true)};
+    nf_pass p = pass_of(j, first, n, ld, memory, true);
+    tile t;
     nfi_live live;
-    nf_status status = apply_left(j, first, memory, &live, &t);
+    nf_status status = nfi_live_run(&live, &p, memory, try_tile, &(trial){j, first, &t});
     memory->failed += live.n_failed;
     if (status == NF_OK && live.n_failed) {
-        nfi_fill_rows(first, n, j->rows_in, NAN, j->gx);
-        nfi_fill_rows(first, n, flow->n_ctx, NAN, j->g_ctx);
+        nfi_fill_rows(first, n, j->rows_in, NAN, j->gx, j->rows_in);
+        nfi_fill_rows(first, n, flow->n_ctx, NAN, j->g_ctx, flow->n_ctx);
     }
-    if (status == NF_OK && t.p.n == 0 && fresh && whole && j->g_theta)
+    if (status == NF_OK && p.n == 0 && fresh && whole && j->g_theta)
         memset(g, 0, model->n_params * sizeof *g);
-    if (status != NF_OK || t.p.n == 0)
+    if (status != NF_OK || p.n == 0)
         return status;
     nf_real *gy = nfi_load_cotangent(&t.p, first, j->rows_out, j->gy, &status);
     nf_real *g_log_det = nfi_load_cotangent(&t.p, first, 1, j->g_log_det, &status);
@@ -165,9 +166,9 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
     }
     status = nf_flow_vjp(j->flow, j->direction, &t.p, t.x, t.y, t.saved, gy, g_log_det, gx, &grad);
     if (status == NF_OK && j->gx)
-        nfi_unpack_left(&t.p, first, j->rows_in, gx, j->gx);
+        nfi_unpack_left(&t.p, first, j->rows_in, gx, j->gx, j->rows_in);
     if (status == NF_OK && g_ctx)
-        nfi_unpack_left(&t.p, first, flow->n_ctx, g_ctx, j->g_ctx);
+        nfi_unpack_left(&t.p, first, flow->n_ctx, g_ctx, j->g_ctx, flow->n_ctx);
     return status;
 }
 

@@ -15,6 +15,7 @@
 #include "nn/types.h"
 #include "base/memory.h"
 #include "object/options.h"
+#include "object/parts.h"
 #include "object/tree.h"
 #include <math.h>
 #include <string.h>
@@ -280,11 +281,13 @@ static bool count(const nfi_mlp *m, nf_shape *own)
 nf_net *nf_lipschitz(nf_net *mlp, const nf_lipschitz_options *options)
 {
     nf_object *child = nf_net_object(mlp);
+    if (!nfi_parts_given("nf_lipschitz", 1, &child, (const char *const[]){"mlp"}))
+        return NULL;
     const nf_shape *s = nf_object_shape(child);
     nf_shape own = {.dim_in = s->dim_in, .dim_out = s->dim_out, .n_ctx = s->n_ctx, .n_params = s->n_params};
     nf_lipschitz_options settled;
     nf_lipschitz_options *q = NULL;
-    if (child && check(child) == NF_OK && nf_options_settle(&table, options, &settled) == NF_OK) {
+    if (check(child) == NF_OK && nf_options_settle(&table, options, &settled) == NF_OK) {
         if (count(nf_self(child), &own))
             q = nfi_calloc(1, sizeof *q);
         else

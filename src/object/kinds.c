@@ -1,6 +1,6 @@
 /* The kinds of objects: constructors from the tables of types, which begin with their sizes (table.h), and conversions
    between a kind and the node that it begins with. */
-#include "object/tree.h"
+#include "object/parts.h"
 #include "base/memory.h"
 #include "object/table.h"
 
@@ -70,8 +70,8 @@ static nf_object *new_of_kind(const table *t, const void *type, const nf_shape *
             nfi_free(copy);
         return o;
     }
-    for (size_t i = 0; children && i < n_children; i++)
-        nf_object_free(children[i]);
+    if (children)
+        nfi_parts_release(n_children, children);
     if (type && self && nfi_table_reaches(*(const size_t *)type, t->part + sizeof(nf_part))) {
         const nf_part *part = (const nf_part *)((const char *)type + t->part);
         if (part->destroy)
@@ -104,10 +104,16 @@ nf_flow *nf_flow_new(const nf_flow_type *type, const nf_shape *own, void *self, 
     return nfi_flow_new_detached(type, own, self, children, n_children, 0);
 }
 
+nf_dist *nfi_dist_new_detached(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                               size_t n_children, size_t n_detached)
+{
+    return (nf_dist *)new_of_kind(&dist_table, type, own, self, children, n_children, n_detached);
+}
+
 nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,
                      size_t n_children)
 {
-    return (nf_dist *)new_of_kind(&dist_table, type, own, self, children, n_children, 0);
+    return nfi_dist_new_detached(type, own, self, children, n_children, 0);
 }
 
 /* For each kind, its node and its references; for those that are parts of others, also the kind of a node. */

@@ -37,6 +37,21 @@ bool nfi_live_drop(nfi_live *l, nf_pass *p)
     return true;
 }
 
+nf_status nfi_live_run(nfi_live *l, nf_pass *p, nfi_thread *memory, nfi_live_fn *f, void *user)
+{
+    const nf_mark tape = nf_arena_mark(&memory->tape), scratch = nf_arena_mark(&memory->scratch);
+    nfi_live_begin(l, p);
+    for (;;) {
+        const nf_status status = f(user, p, l->failed);
+        if (status != NF_OK)
+            return status;
+        if (!nfi_live_drop(l, p) || p->n == 0)
+            return NF_OK;
+        nf_arena_rewind(&memory->tape, tape);
+        nf_arena_rewind(&memory->scratch, scratch);
+    }
+}
+
 bool nf_leave_out(const nf_pass *p, const double *value)
 {
     uint64_t any = 0; /* nearly always 0; the compiler vectorises this loop */

@@ -23,6 +23,12 @@ void nfi_live_resume(nfi_live *l, nf_pass *p, size_t n_failed, const uint32_t *c
    whether any sample was marked. */
 bool nfi_live_drop(nfi_live *l, nf_pass *p);
 
+/* Computes the samples of p and says in failed [p->n] which of them have no result. */
+typedef nf_status nfi_live_fn(void *user, const nf_pass *p, unsigned char *failed);
+/* Runs f, again and again without the samples that have failed, until none fails or none is left (p->n is then 0). What
+   f took of the arenas before its last run is given back. */
+nf_status nfi_live_run(nfi_live *l, nf_pass *p, nfi_thread *memory, nfi_live_fn *f, void *user);
+
 /* What enters and leaves a tile of a batch call. Arrays may be NULL if their length is 0. */
 typedef struct nfi_flow_of_tile {
     size_t n_x, n_ctx, n_y;

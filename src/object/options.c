@@ -2,7 +2,7 @@
 
        count    0 -> d;   NF_NONE -> 0
        real     0 -> d;   any negative number -> 0   if 0 is in [a, b], no negative one is, and d is not 0
-       list     no items -> d's items;   NF_NONE items -> none                                              */
+       list     no items -> d's items;   NF_NONE items -> none, without an array; no items of an array: an error    */
 #include "object/options.h"
 #include "object/table.h"
 #include <math.h>
@@ -77,11 +77,19 @@ static nf_status settle_list(const nf_option_table *table, const nf_option *o, v
 {
     void *at = nfi_option_at(o->offset, options);
     size_t *n = nfi_option_at(o->length, options);
+    void *given;
+    memcpy(&given, at, sizeof given);
+    if (*n == 0 && given)
+        return nf_error(NF_EARG, "%s: `%s` is given, but n_%s is 0: it is the number of items, or NF_NONE for none",
+                        table->function, o->name, o->name);
     if (*n == 0 && nfi_option_has_default(table, o)) {
         memcpy(at, nfi_option_at(o->offset, table->defaults), sizeof(void *));
         *n = *(const size_t *)nfi_option_at(o->length, table->defaults);
     }
-    *n = *n == NF_NONE ? 0 : *n;
+    if (*n == NF_NONE) {
+        *n = 0;
+        memset(at, 0, sizeof given);
+    }
     const size_t *sizes = o->kind == NF_OPTION_SIZES ? *(const size_t **)at : NULL;
     const double *reals = o->kind == NF_OPTION_REALS ? *(const double **)at : NULL;
     if (*n && !sizes && !reals)

@@ -22,27 +22,36 @@ void nfi_pack(size_t n, size_t dim, const nf_real *rows, size_t stride, size_t l
     nfi_pad(dim, n, ld, tile);
 }
 
-void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, nf_real *tile)
+void nfi_pack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *batch, size_t stride, nf_real *tile)
 {
     if (!p->noise.column) {
-        nfi_pack(p->n, dim, batch + first * dim, dim, p->ld, tile);
+        nfi_pack(p->n, dim, batch + first * stride, stride, p->ld, tile);
         return;
     }
     for (size_t s = 0; s < p->n; s++)
         for (size_t r = 0; r < dim; r++)
-            tile[r * p->ld + s] = batch[(first + p->noise.column[s]) * dim + r];
+            tile[r * p->ld + s] = batch[nfi_sample_left(p, first, s) * stride + r];
     nfi_pad(dim, p->n, p->ld, tile);
 }
 
-void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch)
+void nfi_unpack_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch, size_t stride)
 {
     if (!p->noise.column) {
-        nfi_unpack(p->n, dim, tile, p->ld, batch + first * dim, dim);
+        nfi_unpack(p->n, dim, tile, p->ld, batch + first * stride, stride);
         return;
     }
     for (size_t s = 0; s < p->n; s++)
         for (size_t r = 0; r < dim; r++)
-            batch[(first + p->noise.column[s]) * dim + r] = tile[r * p->ld + s];
+            batch[nfi_sample_left(p, first, s) * stride + r] = tile[r * p->ld + s];
+}
+
+void nfi_add_left(const nf_pass *p, size_t first, size_t dim, const nf_real *tile, nf_real *batch, size_t stride)
+{
+    enum { AT_ONCE = 8 }; /* samples, whose numbers of one feature are in a cache line or two */
+    for (size_t s0 = 0; s0 < p->n; s0 += AT_ONCE)
+        for (size_t r = 0; r < dim; r++)
+            for (size_t s = s0; s < p->n && s < s0 + AT_ONCE; s++)
+                batch[nfi_sample_left(p, first, s) * stride + r] += tile[r * p->ld + s];
 }
 
 void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *rows, size_t stride)
@@ -50,8 +59,9 @@ void nfi_unpack(size_t n, size_t dim, const nf_real *tile, size_t ld, nf_real *r
     nfi_transpose(dim, n, tile, ld, rows, stride);
 }
 
-void nfi_fill_rows(size_t first, size_t n, size_t dim, nf_real value, nf_real *batch)
+void nfi_fill_rows(size_t first, size_t n, size_t dim, nf_real value, nf_real *batch, size_t stride)
 {
-    for (size_t i = first * dim; batch && i < (first + n) * dim; i++)
-        batch[i] = value;
+    for (size_t i = first; batch && i < first + n; i++)
+        for (size_t r = 0; r < dim; r++)
+            batch[i * stride + r] = value;
 }

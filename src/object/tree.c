@@ -1,8 +1,9 @@
-/* Object trees: a node of any kind, its layout, references. The kinds are in kinds.c, the walks that use the layout in
-   walk.c. A node's numbers are laid out like this: its own, then child 0's, child 1's, ... Its sites likewise: its own
-   (at least one), then the children's. */
+/* Object trees: a node of any kind and its layout. References are in parts.c, the kinds in kinds.c, the walks that use
+   the layout in walk.c. A node's numbers are laid out like this: its own, then child 0's, child 1's, ... Its sites
+   likewise: its own (at least one), then the children's. */
 #include "object/tree.h"
 #include "base/memory.h"
+#include "object/parts.h"
 
 const void *nf_self(const nf_object *o)
 {
@@ -28,27 +29,6 @@ size_t nf_n_children(const nf_object *o)
 const nf_object *nf_child(const nf_object *o, size_t i)
 {
     return o && i < o->n_children ? o->children[i] : NULL;
-}
-
-nf_object *nf_object_ref(nf_object *o)
-{
-    if (o)
-        atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
-    return o;
-}
-
-void nf_object_free(nf_object *o)
-{
-    if (!o || atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    for (size_t i = 0; i < o->n_children; i++)
-        nf_object_free(o->children[i]);
-    if (o->part->destroy && o->self)
-        o->part->destroy(o->self);
-    nfi_free(o->children);
-    nfi_free(o->place);
-    nfi_free(o->completed);
-    nfi_free(o);
 }
 
 /* Places child i behind what `total` holds so far, and adds the child's sizes to `total`. */
@@ -136,15 +116,15 @@ nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, 
                           nf_object *const *children, size_t n_children, size_t n_detached, const char *who)
 {
     nf_object *o = NULL;
-    bool whole = true; /* if a child is NULL, its own constructor has written the message */
-    for (size_t i = 0; children && i < n_children; i++)
-        whole = whole && children[i];
-    if (whole && check_new(part, own, children, n_children, who) == NF_OK)
-        o = build(kind, part, type, own, self, children, n_children, n_detached);
-    if (o)
-        return o;
-    for (size_t i = 0; children && i < n_children; i++)
-        nf_object_free(children[i]);
+    const bool listed = n_children == 0 || children; /* if not, check_new says so */
+    if (!listed || nfi_parts_take(who, n_children, children, NULL)) {
+        if (check_new(part, own, children, n_children, who) == NF_OK)
+            o = build(kind, part, type, own, self, children, n_children, n_detached);
+        if (o)
+            return o;
+        if (listed)
+            nfi_parts_drop(n_children, children);
+    }
     if (part && part->destroy && self)
         part->destroy(self);
     return NULL;

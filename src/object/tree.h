@@ -26,7 +26,7 @@ typedef struct nfi_place {
 } nfi_place;
 
 struct nf_object {
-    atomic_uint refs;
+    atomic_uint_least64_t refs; /* see parts.h */
     nfi_kind kind;
     const nf_part *part; /* the type's hooks */
     const void *type;    /* nf_flow_type, nf_net_type ..., in this library's size */
@@ -51,13 +51,15 @@ struct nf_vae {
 };
 
 /* Makes a node. It consumes the children and self, also on failure. The first n_detached children are detached. `who`
-   names the constructor in messages. */
+   names the constructor in messages; constructors whose children have names call nfi_parts_given before. */
 nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, const nf_shape *own, void *self,
                           nf_object *const *children, size_t n_children, size_t n_detached, const char *who);
-/* A net and a flow whose first n_detached children are detached. */
+/* A net, a composite flow and a distribution whose first n_detached children are detached. */
 nf_net *nfi_net_new_detached(const nf_net_type *type, const nf_shape *own, void *self, nf_object *const *children,
                              size_t n_children, size_t n_detached);
 nf_flow *nfi_flow_new_detached(const nf_flow_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                               size_t n_children, size_t n_detached);
+nf_dist *nfi_dist_new_detached(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,
                                size_t n_children, size_t n_detached);
 
 /* The same node as the kind that it is. NULL if o is NULL or of another kind; then o is NOT released. */

@@ -89,10 +89,11 @@ static bool evaluate(const vae_elbo *e, const nf_pass *p, tile *t)
     return !nf_leave_out(p, t->loss);
 }
 
-static void add_terms(const tile *t, size_t n, nf_sums *sums)
+static void add_terms(const nf_pass *p, size_t first, const tile *t, nf_sums *sums)
 {
-    for (size_t s = 0; s < n; s++) {
+    for (size_t s = 0; s < p->n; s++) {
         double log_q = t->draw.log_q[s];
+        nf_add_to_spread(&sums->spread, first + (p->noise.column ? p->noise.column[s] : s), t->loss[s]);
         sums->loss += t->loss[s];
         sums->term[0] += t->log_px[s];
         sums->term[1] += log_q - t->log_pz[s];
@@ -130,12 +131,19 @@ static nf_status backward(void *self, const nf_pass *p, size_t first, void *save
     tile t = {0};
     nf_status status = allocate(&t, e->vae, p->ld, g, p->scratch) ? forward(e, p, first, &t) : NF_ENOMEM;
     if (status == NF_OK && evaluate(e, p, &t)) {
-        add_terms(&t, p->n, sums);
+        add_terms(p, first, &t, sums);
         if (g)
             status = pull_back(e, p, &t, g);
     }
     nf_arena_rewind(p->scratch, mark);
     return status;
+}
+
+static double means(void *self, const nf_step *step, const nf_sums *sums, nf_step_report *report)
+{
+    const vae_elbo *e = self;
+    report->worst_row = nf_minibatches_row(e->rows, report->worst_row);
+    return (double)step->total - sums->failed;
 }
 
 static void destroy(void *self)
@@ -152,6 +160,7 @@ static const nf_objective_type vae_elbo_type = {
     .begin = begin,
     .backward = backward,
     .destroy = destroy,
+    .means = means,
     .internal = NFI_HANDS_GRADIENT_ON,
 };
 

@@ -2,10 +2,11 @@
    N(0, I) (Kingma & Welling 2014; the flow: Rezende & Mohamed 2015, section 4.2). This file only checks that the
    parts fit together and initialises them; elbo.c and score.c compute with them. */
 #include "vae/vae.h"
-#include "data/data.h"
 #include "data/minibatch.h"
 #include "object/options.h"
+#include "object/parts.h"
 #include "base/memory.h"
+#include "base/status.h"
 
 /* Initialises the posterior. If there is a batch, the posterior gets its own draws, given the context that the
    encoder computes from the data. */
@@ -91,11 +92,12 @@ nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_like
 {
     nf_object *parts[] = {nf_net_object(encoder), nf_dist_object(posterior), nf_net_object(decoder)};
     nf_likelihood *self = NULL;
-    if (encoder && posterior && decoder && check_parts(encoder, posterior, decoder, likelihood) == NF_OK)
+    if (!nfi_parts_given("nf_vae_new", 3, parts, (const char *const[]){"encoder", "posterior", "decoder"}))
+        return NULL;
+    if (check_parts(encoder, posterior, decoder, likelihood) == NF_OK)
         self = nfi_calloc(1, sizeof *self);
     if (!self) {
-        for (size_t i = 0; i < 3; i++)
-            nf_object_free(parts[i]);
+        nfi_parts_release(3, parts);
         return NULL;
     }
     *self = likelihood;
@@ -103,25 +105,25 @@ nf_vae *nf_vae_new(nf_net *encoder, nf_dist *posterior, nf_net *decoder, nf_like
     return (nf_vae *)nfi_object_new(NFI_VAE, &vae_part, NULL, &own, self, parts, 3, 0, "nf_vae_new");
 }
 
+/* What can be said of the data without looking at their numbers. */
+static nf_status check_data(const nf_object *vae, const nf_data *data, const char *who)
+{
+    if (data->dim != vae->total.dim_in)
+        return nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu features", who, data->dim,
+                        vae->total.dim_in);
+    if (data->weight)
+        return nf_error(NF_EARG, "%s: the data have weights, which a VAE does not read", who);
+    if (data->n_ctx)
+        return nf_error(NF_EDIM, "%s: the data have %zu columns of context, but a VAE reads none", who, data->n_ctx);
+    return NF_OK;
+}
+
 nf_minibatches *nfi_vae_rows(const nf_object *vae, const nf_data *data, size_t batch, const char *who)
 {
-    nf_minibatches *rows = nfi_minibatches_new(data, batch, who);
-    if (!rows)
+    if (data && check_data(vae, data, who) != NF_OK)
         return NULL;
-    nf_status status = NF_OK;
-    if (data->dim != vae->total.dim_in)
-        status = nf_error(NF_EDIM, "%s: the data have %zu columns, but the encoder takes %zu features", who, data->dim,
-                          vae->total.dim_in);
-    else if (data->weight)
-        status = nf_error(NF_EARG, "%s: the data have weights, which a VAE does not read", who);
-    else if (data->n_ctx)
-        status = nf_error(NF_EDIM, "%s: the data have %zu columns of context, but a VAE reads none", who, data->n_ctx);
-    else if (data->x && nfi_vae_likelihood(vae) == NF_BERNOULLI)
-        status = nfi_data_check(data->n, data->dim, data->x, true, "x", who);
-    if (status == NF_OK)
-        return rows;
-    nf_minibatches_free(rows);
-    return NULL;
+    return nfi_vae_likelihood(vae) == NF_BERNOULLI ? nfi_minibatches_of_probabilities(data, batch, who)
+                                                   : nfi_minibatches_new(data, batch, who);
 }
 
 nf_vae *nfi_vae_rebuild(nf_reader *r)
@@ -146,7 +148,7 @@ nf_vae *nfi_vae_rebuild(nf_reader *r)
 const nf_object *nfi_model_vae(const nf_model *m, const char *who)
 {
     if (!m) {
-        nf_error(NF_EARG, "%s: `m` is NULL", who);
+        nfi_missing(who, "`m`");
         return NULL;
     }
     if (m->o->kind != NFI_VAE) {

@@ -112,7 +112,7 @@ static const nf_objective_type serial_type = {COMMON, .forward = draw_tile, .gat
 nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options)
 {
     if (!model || !target) {
-        nf_error(NF_EARG, "nf_elbo: %s is NULL", !model ? "model" : "target");
+        nfi_missing("nf_elbo", !model ? "`model`" : "`target`");
         return NULL;
     }
     nf_object *o = nf_model_object(model);

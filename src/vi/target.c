@@ -86,9 +86,11 @@ nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf
 nf_target *nf_target_own(nf_target *t, void *user, void (*destroy)(void *user))
 {
     nfi_owned *o = NULL;
-    if (!destroy && t)
+    if (!t)
+        nfi_missing("nf_target_own", "`t`");
+    else if (!destroy)
         nf_error(NF_EARG, "nf_target_own: destroy is NULL");
-    else if (t)
+    else
         o = nfi_calloc(1, sizeof *o);
     if (!o) {
         if (destroy)

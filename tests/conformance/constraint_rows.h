@@ -61,6 +61,16 @@ CONSTRAINT(blocks_of_constraints,
 CONSTRAINT(blocks_of_layers, dim < 2 ? nf_blocks((nf_flow *[]){nf_radial(dim)}, 1)
                                      : nf_blocks((nf_flow *[]){nf_affine(dim / 2), nf_planar(dim - dim / 2)}, 2))
 
+/* Constraints whose size is data and happens to be 1: nine entries that are fixed stand around those of the rest. */
+static inline nf_flow *build_blocks_of_size_one(size_t dim, size_t n_ctx)
+{
+    (void)n_ctx;
+    return nf_blocks((nf_flow *[]){nf_simplex_stick(1), nf_corr_matrix(1), nf_affine(dim), nf_simplex_ilr(1),
+                                   nf_sum_to_zero(1), nf_cholesky_corr(1), nf_column_stochastic(1, 2, NF_SIMPLEX_STICK),
+                                   nf_row_stochastic(2, 1, NF_SIMPLEX_ILR)},
+                     8);
+}
+
 static inline nf_flow *build_blocks_on_context(size_t dim, size_t n_ctx)
 {
     return nf_blocks((nf_flow *[]){build_affine_on_halves(dim, n_ctx), nf_lu_linear(2, 57)}, 2);
@@ -72,6 +82,13 @@ static inline void first_entries(size_t in, size_t out, double *C)
 {
     for (size_t i = 0; i < in; i++)
         C[i * out + i] = 1;
+}
+
+/* After the first two blocks. */
+static inline void after_two(size_t in, size_t out, double *C)
+{
+    for (size_t i = 0; i < in; i++)
+        C[i * out + 2 + i] = 1;
 }
 
 /* An orthonormal basis of the hyperplane. */
@@ -134,7 +151,8 @@ static const chart charts[] = {{build_soft_log, 1, {1e15, 1e15}, NULL},
                                {build_corr_matrix, 0.4, {1e15, 1e15}, strict_triangle},
                                {build_cholesky_cov, 1, {40, 300}, two_columns},
                                {build_cov_matrix, 0.4, {20, 100}, square_triangle},
-                               {build_blocks_of_constraints, 0.5, {10, 100}, first_entries}};
+                               {build_blocks_of_constraints, 0.5, {10, 100}, first_entries},
+                               {build_blocks_of_size_one, 1, {1e15, 1e15}, after_two}};
 
 /* NULL for rows that go from all of R^n to all of R^n. */
 static inline const chart *find_chart(builder *build)
@@ -159,6 +177,7 @@ static inline const chart *find_chart(builder *build)
         {"cholesky_cov", build_cholesky_cov, 0, 10, false, false},                                   \
         {"cov_matrix", build_cov_matrix, 0, 100, false, false},                                      \
         {"blocks of constraints", build_blocks_of_constraints, 0.3, 10, false, false},               \
+        {"blocks of size one", build_blocks_of_size_one, 0.3, 10, false, false},                     \
         {"blocks of layers", build_blocks_of_layers, 0.4, 1, false, false},                          \
         {"blocks on context", build_blocks_on_context, 0.3, 10, true, false},
 

@@ -116,6 +116,28 @@ static inline nf_dist *build_moved_mixture(size_t dim)
     return nf_pushforward(nf_mixture(dim, 4), nf_affine(dim));
 }
 
+static inline nf_net *context_head(size_t n_params)
+{
+    return nf_mlp(3, n_params, 0,
+                  &(nf_mlp_options){.hidden = (size_t[]){7}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.4});
+}
+
+static inline nf_dist *build_conditional_mixture(size_t dim)
+{
+    return nf_conditional_mixture(dim, 3, context_head(3 + 6 * dim));
+}
+
+static inline nf_dist *build_amortised_mixture(size_t dim)
+{
+    nf_dist *q = nf_pushforward(nf_mixture(dim, 2), nf_planar(dim));
+    return nf_amortized_dist(q, context_head(nf_dist_shape(q)->n_params));
+}
+
+static inline nf_dist *build_amortised_logistic(size_t dim)
+{
+    return nf_amortized_dist(nf_pushforward(nf_logistic(dim), nf_affine(dim)), context_head(2 * dim));
+}
+
 /* K components: logits, means, log-scales. */
 static inline double mixture_cdf_of(size_t K, size_t dim, size_t d, const nf_real *theta, double x)
 {
@@ -152,6 +174,9 @@ static const dist_row dist_rows[] = {
     {"logistic", nf_logistic, logistic_cdf, 0, -INFINITY, INFINITY, false},
     {"mixture", build_mixture, mixture_cdf, 0.4, -INFINITY, INFINITY, true},
     {"mixture, moved", build_moved_mixture, moved_mixture_cdf, 0.4, -INFINITY, INFINITY, true},
+    {"mixture, conditional", build_conditional_mixture, NULL, 0.3, -INFINITY, INFINITY, true},
+    {"mixture and planar flow, amortised", build_amortised_mixture, NULL, 0.2, -INFINITY, INFINITY, true},
+    {"logistic, amortised", build_amortised_logistic, NULL, 0.3, -INFINITY, INFINITY, false},
     {"uniform", build_uniform, uniform_cdf, 0, (double)LOW, (double)HIGH, false},
 };
 enum { N_DIST_ROWS = sizeof dist_rows / sizeof *dist_rows };

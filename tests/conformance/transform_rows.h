@@ -28,6 +28,7 @@ WITH_OPTIONS(scaled_affine, scale_softplus, .scale = NF_SCALE_SOFTPLUS, .bias = 
 WITH_OPTIONS(spline, spline, .bins = 0)
 WITH_OPTIONS(spline, small_spline, .bins = 5, .box = 1.37, .min_width = 0.021, .min_height = 0.013)
 WITH_OPTIONS(spline, circular_spline, .bins = 4, .box = 1.91, .circular = true)
+WITH_OPTIONS(spline, free_spline, .bins = 4, .low = -4.3, .high = 5.1, .free_ends = true)
 WITH_OPTIONS(sos_polynomial, sos_polynomial, .polynomials = 2, .min_slope = 0.2)
 WITH_OPTIONS(sos_polynomial, small_sos_polynomial, .degree = 3, .box = 1.37, .min_slope = 0.017)
 WITH_OPTIONS(soft_log, soft_log, .threshold = 0.917)
@@ -47,6 +48,7 @@ WITH_OPTIONS(soft_log, soft_log, .threshold = 0.917)
     DO(scale_softplus, "softplus scale", false, NF_INVERSE)     \
     DO(small_spline, "spline in a small box", true, NF_FORWARD) \
     DO(circular_spline, "circular spline", true, NF_INVERSE)    \
+    DO(free_spline, "spline with free ends", true, NF_FORWARD)  \
     DO(sos_polynomial, "SOS polynomial", false, NF_FORWARD)     \
     DO(small_sos_polynomial, "SOS polynomial in a small box", true, NF_INVERSE)
 
@@ -63,6 +65,7 @@ WITH_OPTIONS(soft_log, soft_log, .threshold = 0.917)
         {"spline", build_spline, 0.2, 10, false, true},                                                          \
         {"spline in a small box", build_small_spline, 0.2, 10, false, true},                                     \
         {"circular spline", build_circular_spline, 0.2, 10, false, true},                                        \
+        {"spline with free ends", build_free_spline, 0.2, 10, false, true},                                      \
         {"SOS polynomial", build_sos_polynomial, 0.3, 10, false, false},                                         \
         {"SOS polynomial in a small box", build_small_sos_polynomial, 0.3, 10, false, true},                     \
         {"soft-log", build_soft_log, 0, 1, false, true},

@@ -207,6 +207,7 @@ DIST(learnt_student_t, student_t(DIM, &(nf_student_t_options){.df = 2.5, .learn 
 DIST(logistic, logistic(DIM))
 DIST(uniform, uniform(DIM, -2.5, 2.25))
 DIST(mixture, mixture(DIM, 2))
+DIST(conditional_mixture, conditional_mixture(DIM, 2, perceptron(2, 2 + 4 * DIM, 0, NF_TANH, NF_INIT_AUTO)))
 DIST(pushforward, pushforward(nf_mixture(DIM, 2), nf_planar(DIM)))
 DIST(posterior, posterior(DIM, nf_amortized_by_context(nf_planar(DIM))))
 DIST(diagonal_posterior, diagonal_posterior(2))
@@ -311,6 +312,7 @@ static const golden corpus[] = {
     ROW(vae, true),
     ROW(gaussian_vae, false),
     ROW(batch_norm_decay, true),
+    ROW(conditional_mixture, true),
 };
 
 #endif

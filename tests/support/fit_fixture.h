@@ -128,7 +128,9 @@ static inline bool fit_same_reports(const nf_fit_report *a, const nf_fit_report 
     return a->reason == b->reason && a->steps == b->steps && a->skipped == b->skipped && a->rejected == b->rejected &&
            a->failed == b->failed && a->best_failed == b->best_failed &&
            memcmp(&a->loss, &b->loss, sizeof a->loss) == 0 && memcmp(&a->best, &b->best, sizeof a->best) == 0 &&
-           a->best_step == b->best_step && a->worst_log_det == b->worst_log_det && a->warnings == b->warnings;
+           a->best_step == b->best_step && a->worst_log_det == b->worst_log_det &&
+           memcmp(&a->worst_loss, &b->worst_loss, sizeof a->worst_loss) == 0 && a->worst_row == b->worst_row &&
+           a->worst_share == b->worst_share && a->warnings == b->warnings;
 }
 
 #endif

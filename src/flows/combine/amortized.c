@@ -8,6 +8,7 @@
    straight into that of the context. */
 #include "flows/combine/conditioned.h"
 #include "flows/types.h"
+#include "object/parts.h"
 #include <nflow/combine.h>
 
 /* Child 0 is f; it is detached unless the net gives its context. Child 1 is the head or the net, if there is one. */
@@ -16,19 +17,16 @@ static bool has_head(const nf_object *o)
     return o->n_children > NFI_CONDITIONER;
 }
 
-static nf_pass head_pass(const nf_object *o, const nf_pass *p)
-{
-    nf_pass c = nf_child_pass(o, NFI_CONDITIONER, p);
-    c.ctx = NULL; /* the head reads the context as its input */
-    return c;
-}
-
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
     if (has_head(o)) {
-        const nf_pass h = head_pass(o, p);
-        return nfi_conditioned_apply(o, d, p, &h, p->ctx, x, y, log_det, saved);
+        const nf_mark mark = nf_arena_mark(p->scratch);
+        const nf_pass h = nfi_head_pass(o, p);
+        const nf_real *ctx = nfi_read_rows(p, o->own.n_ctx, p->ctx);
+        const nf_status status = ctx ? nfi_conditioned_apply(o, d, p, &h, ctx, x, y, log_det, saved) : NF_ENOMEM;
+        nf_arena_rewind(p->scratch, mark);
+        return status;
     }
     const nf_pass c = nfi_transform_pass(o, p, p->ctx);
     return nf_flow_apply(o->children[NFI_TRANSFORM], d, &c, x, y, log_det, saved);
@@ -44,13 +42,14 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     }
     const size_t size = o->own.n_ctx * p->ld;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const nf_pass h = head_pass(o, p);
+    const nf_pass h = nfi_head_pass(o, p);
     nf_grad gh = nf_child_grad(o, NFI_CONDITIONER, p, g);
     gh.ctx = NULL;
     nf_real *g_ctx = NULL;
-    if (g->ctx && !(g_ctx = nf_arena_reals(p->scratch, o->own.n_ctx, p->ld)))
+    const nf_real *ctx = nfi_read_rows(p, o->own.n_ctx, p->ctx);
+    if (!ctx || (g->ctx && !(g_ctx = nf_arena_reals(p->scratch, o->own.n_ctx, p->ld))))
         return NF_ENOMEM;
-    nf_status status = nfi_conditioned_vjp(o, d, p, &h, p->ctx, x, y, saved, gy, g_log_det, gx, g_ctx, g, &gh);
+    nf_status status = nfi_conditioned_vjp(o, d, p, &h, ctx, x, y, saved, gy, g_log_det, gx, g_ctx, g, &gh);
     for (size_t i = 0; g_ctx && status == NF_OK && i < size; i++)
         g->ctx[i] += g_ctx[i];
     nf_arena_rewind(p->scratch, mark);
@@ -127,16 +126,6 @@ static nf_shape amortized_shape(const nf_shape *s, size_t n_ctx, size_t n_saved)
         .dim_in = s->dim_in, .dim_out = s->dim_out, .n_ctx = n_ctx, .n_saved = n_saved, .flags = NFI_WRITES_GRADIENT};
 }
 
-/* A net on top of the context takes it as its input, and nothing beside it. */
-static nf_status check_input(const nf_shape *net, const char *who, const char *name)
-{
-    if (net->dim_in == 0 || net->n_ctx)
-        return nf_error(NF_EDIM,
-                        "%s: the %s must read the context as its input, but takes %zu features and %zu of context", who,
-                        name, net->dim_in, net->n_ctx);
-    return NF_OK;
-}
-
 static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
 {
     if (nfi_check_reader(s, "nf_context_net") != NF_OK)
@@ -145,37 +134,33 @@ static nf_status check_context_net(const nf_shape *s, const nf_shape *net)
         return nf_error(NF_EDIM,
                         "nf_context_net: the net gives %zu features, but the flow reads %zu features of context",
                         net->dim_out, s->n_ctx);
-    return check_input(net, "nf_context_net", "net");
+    return nfi_check_input(net, "nf_context_net", "net");
 }
 
 nf_flow *nf_context_net(nf_flow *f, nf_net *net)
 {
     const nf_shape *s = nf_flow_shape(f), *n = nf_object_shape(nf_net_object(net));
-    if (f && net && check_context_net(s, n) == NF_OK) {
+    nf_object *const part[] = {nf_flow_object(f), nf_net_object(net)};
+    if (!nfi_parts_given("nf_context_net", 2, part, (const char *const[]){"f", "net"}))
+        return NULL;
+    if (check_context_net(s, n) == NF_OK) {
         const nf_shape own = amortized_shape(s, n->dim_in, s->n_ctx);
-        return nf_flow_new(&nfi_context_net_type, &own, NULL, (nf_object *[]){nf_flow_object(f), nf_net_object(net)},
-                           2);
+        return nf_flow_new(&nfi_context_net_type, &own, NULL, part, 2);
     }
     nf_flow_free(f);
     nf_net_free(net);
     return NULL;
 }
 
-static nf_status check_head(const nf_shape *s, const nf_shape *h)
-{
-    if (h->dim_out != s->n_params)
-        return nf_error(NF_EDIM, "nf_amortized: the head gives %zu features, but the flow has %zu parameters",
-                        h->dim_out, s->n_params);
-    return check_input(h, "nf_amortized", "head");
-}
-
 nf_flow *nf_amortized(nf_flow *f, nf_net *head)
 {
     const nf_shape *s = nf_flow_shape(f), *h = nf_object_shape(nf_net_object(head));
-    if (f && head && nfi_check_transform(s, "nf_amortized") == NF_OK && check_head(s, h) == NF_OK) {
+    nf_object *const part[] = {nf_flow_object(f), nf_net_object(head)};
+    if (!nfi_parts_given("nf_amortized", 2, part, (const char *const[]){"f", "head"}))
+        return NULL;
+    if (nfi_check_transform(s, "nf_amortized") == NF_OK && nfi_check_head(s, h, "nf_amortized", "flow") == NF_OK) {
         const nf_shape own = amortized_shape(s, h->dim_in, s->n_params);
-        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL,
-                                     (nf_object *[]){nf_flow_object(f), nf_net_object(head)}, 2, 1);
+        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL, part, 2, 1);
     }
     nf_flow_free(f);
     nf_net_free(head);
@@ -185,9 +170,12 @@ nf_flow *nf_amortized(nf_flow *f, nf_net *head)
 nf_flow *nf_amortized_by_context(nf_flow *f)
 {
     const nf_shape *s = nf_flow_shape(f);
-    if (f && nfi_check_transform(s, "nf_amortized_by_context") == NF_OK) {
+    nf_object *const part[] = {nf_flow_object(f)};
+    if (!nfi_parts_given("nf_amortized_by_context", 1, part, (const char *const[]){"f"}))
+        return NULL;
+    if (nfi_check_transform(s, "nf_amortized_by_context") == NF_OK) {
         const nf_shape own = amortized_shape(s, s->n_params, 0);
-        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL, (nf_object *[]){nf_flow_object(f)}, 1, 1);
+        return nfi_flow_new_detached(&nfi_amortized_type, &own, NULL, part, 1, 1);
     }
     nf_flow_free(f);
     return NULL;

@@ -5,6 +5,7 @@
 #include "base/kernel.h"
 #include "base/memory.h"
 #include "object/pack.h"
+#include "object/parts.h"
 #include "flows/types.h"
 #include "nn/masked.h"
 #include <nflow/combine.h>
@@ -122,13 +123,25 @@ const nf_flow_type nfi_autoregressive_by_context_type = {
     .rebuild = rebuild_by_context,
 };
 
-static nf_status check(const nf_shape *t, const nf_object *net, nf_direction parallel, bool by_context, const char *who)
+/* Whether a step of training may move the state of an object or of one inside it. */
+static bool moves_state(const nf_object *o)
 {
+    bool moves = o->own.n_state && (o->part->end_step || o->part->prepare);
+    for (size_t i = 0; i < o->n_children; i++)
+        moves = moves || moves_state(o->children[i]);
+    return moves;
+}
+
+static nf_status check(const nf_object *transform, const nf_object *net, nf_direction parallel, bool by_context,
+                       const char *who)
+{
+    const nf_shape *t = &transform->total;
     const size_t per_dim = by_context ? t->n_ctx : t->n_params;
     if ((by_context ? nfi_check_reader : nfi_check_transform)(t, who) != NF_OK)
         return nf_error_status();
-    if (t->n_state) /* sums over samples would count each sample several times */
-        return nf_error(NF_EUNSUPPORTED, "%s: the transform has state, which dimensions cannot share", who);
+    if (moves_state(transform)) /* sums over samples would count each sample several times */
+        return nf_error(NF_EUNSUPPORTED,
+                        "%s: the transform has state that training moves, which dimensions cannot share", who);
     if (t->dim_in != 1 || t->dim_out != 1)
         return nf_error(NF_EDIM, "%s: the transform has %zu dimensions, but must have 1", who, t->dim_in);
     if (!nfi_is_masked(net))
@@ -173,8 +186,11 @@ static nf_flow *build(nf_flow *transform, nf_net *net, const size_t *order, nf_d
 {
     const nf_shape *t = nf_flow_shape(transform), *n = nf_object_shape(nf_net_object(net));
     const size_t per_dim = by_context ? t->n_ctx : t->n_params;
+    nf_object *const part[] = {nf_flow_object(transform), nf_net_object(net)};
+    if (!nfi_parts_given(who, 2, part, (const char *const[]){"transform", "masked"}))
+        return NULL;
     nfi_autoregressive *a = NULL;
-    if (transform && net && check(t, nf_net_object(net), parallel, by_context, who) == NF_OK)
+    if (check(nf_flow_object(transform), nf_net_object(net), parallel, by_context, who) == NF_OK)
         a = new_autoregressive(n->dim_in, per_dim, order, parallel, who);
     if (a) {
         const nf_shape own = {.dim_in = n->dim_in,
@@ -183,8 +199,7 @@ static nf_flow *build(nf_flow *transform, nf_net *net, const size_t *order, nf_d
                               .n_saved = n->dim_in * (per_dim + t->n_saved + 1),
                               .flags = NFI_WRITES_GRADIENT};
         return nfi_flow_new_detached(by_context ? &nfi_autoregressive_by_context_type : &nfi_autoregressive_type, &own,
-                                     a, (nf_object *[]){nf_flow_object(transform), nf_net_object(net)}, 2,
-                                     by_context ? 0 : 1);
+                                     a, part, 2, by_context ? 0 : 1);
     }
     nf_flow_free(transform);
     nf_net_free(net);

@@ -86,29 +86,27 @@ static const nf_real *in_order(const nfi_autoregressive *a, const nf_pass *p, co
 
 /* ---- apply ---- */
 
-static nf_status apply_parallel(const nf_object *o, nf_direction d, const nf_pass *p, record *r, const nf_real *x,
-                                nf_real *y, double *log_det)
+static nf_status apply_parallel(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net, record *r,
+                                const nf_real *x, nf_real *y, double *log_det)
 {
     const nfi_autoregressive *a = o->self;
-    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
     const nf_real *u = in_order(a, p, x);
     nf_status status = u ? NF_OK : NF_ENOMEM;
     if (u)
-        nfi_masked_times(net_of(o), &net, &r->run, 0, a->dim, u, r->given);
+        nfi_masked_times(net_of(o), net, &r->run, 0, a->dim, u, r->given);
     for (size_t t = 0; t < a->dim && status == NF_OK; t++)
         status = transform_apply(o, d, p, r, t, x, y, log_det);
     return status;
 }
 
-static nf_status apply_stepwise(const nf_object *o, nf_direction d, const nf_pass *p, record *r, const nf_real *x,
-                                nf_real *y, double *log_det)
+static nf_status apply_stepwise(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net, record *r,
+                                const nf_real *x, nf_real *y, double *log_det)
 {
     const nfi_autoregressive *a = o->self;
-    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
     nf_real *u = nf_arena_reals(p->scratch, a->dim, p->ld);
     nf_status status = u ? NF_OK : NF_ENOMEM;
     for (size_t t = 0; t < a->dim && status == NF_OK; t++) {
-        nfi_masked_times(net_of(o), &net, &r->run, t, t + 1, u, r->given);
+        nfi_masked_times(net_of(o), net, &r->run, t, t + 1, u, r->given);
         status = transform_apply(o, d, p, r, t, x, y, log_det);
         nfi_readable(p->ld, row_of(a, t, p->ld, y), u + t * p->ld);
     }
@@ -122,13 +120,14 @@ nf_status nfi_autoregressive_apply(const nf_object *o, nf_direction d, const nf_
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_arena *memory = nfi_saving_arena(p);
     record *r = nf_arena_alloc(memory, sizeof *r + a->dim * sizeof *r->transform);
-    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
-    if (!r || nfi_masked_begin(net_of(o), &net, memory, &r->run) != NF_OK ||
+    nf_pass net;
+    if (!r || nfi_conditioner_pass(o, p, &net) != NF_OK ||
+        nfi_masked_begin(net_of(o), &net, memory, &r->run) != NF_OK ||
         !(r->given = nf_arena_reals(memory, a->dim * a->per_dim, p->ld)))
         return NF_ENOMEM;
     for (size_t t = 0; t < a->dim; t++)
         r->transform[t] = NULL;
-    nf_status status = (d == a->parallel ? apply_parallel : apply_stepwise)(o, d, p, r, x, y, log_det);
+    nf_status status = (d == a->parallel ? apply_parallel : apply_stepwise)(o, d, p, &net, r, x, y, log_det);
     nf_arena_rewind(p->scratch, mark);
     if (p->tape)
         *saved = r;
@@ -242,9 +241,11 @@ nf_status nfi_autoregressive_vjp(const nf_object *o, nf_direction d, const nf_pa
         return NF_ENOMEM;
     nf_status status = (d == a->parallel ? vjp_parallel : vjp_stepwise)(o, d, p, r, &b, x, y, gy, g_log_det, gx, &once);
     if (status == NF_OK && (g->theta || g->ctx)) {
-        const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
+        nf_pass net;
         const nf_grad g_net = nf_child_grad(o, NFI_CONDITIONER, p, g);
-        status = nfi_masked_back_numbers(net_of(o), &net, &r->run, b.u, b.g_given, b.g, &g_net);
+        status = nfi_conditioner_pass(o, p, &net);
+        if (status == NF_OK)
+            status = nfi_masked_back_numbers(net_of(o), &net, &r->run, b.u, b.g_given, b.g, &g_net);
     }
     nf_arena_rewind(p->scratch, mark);
     return status;

@@ -25,18 +25,40 @@ static bool gives_parameters(const nf_object *o)
     return o->place[NFI_TRANSFORM].detached;
 }
 
-nf_status nfi_check_transform(const nf_shape *s, const char *who)
+nf_status nfi_check_amortised(const nf_shape *s, const char *who, const char *what)
 {
     if (!(s->flags & NF_PER_SAMPLE))
-        return nf_error(NF_EUNSUPPORTED, "%s: the flow cannot take its parameters per sample (NF_PER_SAMPLE)", who);
+        return nf_error(NF_EUNSUPPORTED, "%s: the %s cannot take its parameters per sample (NF_PER_SAMPLE)", who, what);
     if (s->n_ctx)
-        return nf_error(NF_EDIM, "%s: the flow reads %zu features of context of its own, but may read none", who,
+        return nf_error(NF_EDIM, "%s: the %s reads %zu features of context of its own, but may read none", who, what,
                         s->n_ctx);
     if (s->n_params == 0)
-        return nf_error(NF_EARG, "%s: the flow has no parameters", who);
+        return nf_error(NF_EARG, "%s: the %s has no parameters", who, what);
     if (s->n_state)
-        return nf_error(NF_EUNSUPPORTED, "%s: the flow has state, which cannot be amortised", who);
+        return nf_error(NF_EUNSUPPORTED, "%s: the %s has state, which cannot be amortised", who, what);
     return NF_OK;
+}
+
+nf_status nfi_check_transform(const nf_shape *s, const char *who)
+{
+    return nfi_check_amortised(s, who, "flow");
+}
+
+nf_status nfi_check_input(const nf_shape *net, const char *who, const char *name)
+{
+    if (net->dim_in == 0 || net->n_ctx)
+        return nf_error(NF_EDIM,
+                        "%s: the %s must read the context as its input, but takes %zu features and %zu of context", who,
+                        name, net->dim_in, net->n_ctx);
+    return NF_OK;
+}
+
+nf_status nfi_check_head(const nf_shape *s, const nf_shape *h, const char *who, const char *what)
+{
+    if (h->dim_out != s->n_params)
+        return nf_error(NF_EDIM, "%s: the head gives %zu features, but the %s has %zu parameters", who, h->dim_out,
+                        what, s->n_params);
+    return nfi_check_input(h, who, "head");
 }
 
 nf_status nfi_check_reader(const nf_shape *s, const char *who)
@@ -60,6 +82,13 @@ nf_pass nfi_transform_pass(const nf_object *o, const nf_pass *p, const nf_real *
     c.theta = given;
     c.theta_stride = 1;
     c.state = c.prep = c.ctx = NULL;
+    return c;
+}
+
+nf_pass nfi_head_pass(const nf_object *o, const nf_pass *p)
+{
+    nf_pass c = nf_child_pass(o, NFI_CONDITIONER, p);
+    c.ctx = NULL;
     return c;
 }
 
@@ -133,6 +162,23 @@ nf_status nfi_conditioned_start_context(const nf_object *o, const nf_noise *nois
 void nfi_readable(size_t count, const nf_real *x, nf_real *to)
 {
     nfi_clip(count, most_read, x, to);
+}
+
+const nf_real *nfi_read_rows(const nf_pass *p, size_t rows, const nf_real *x)
+{
+    nf_real *copy = nf_arena_reals(p->scratch, rows, p->ld);
+    if (copy)
+        nfi_readable(rows * p->ld, x, copy);
+    return copy;
+}
+
+nf_status nfi_conditioner_pass(const nf_object *o, const nf_pass *p, nf_pass *net)
+{
+    const size_t n_ctx = o->children[NFI_CONDITIONER]->total.n_ctx;
+    *net = nf_child_pass(o, NFI_CONDITIONER, p);
+    if (n_ctx)
+        net->ctx = nfi_read_rows(p, n_ctx, p->ctx);
+    return n_ctx && !net->ctx ? NF_ENOMEM : NF_OK;
 }
 
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,

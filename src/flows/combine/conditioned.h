@@ -16,12 +16,21 @@ enum { NFI_TRANSFORM, NFI_CONDITIONER };
 /* Checks that a flow can be a transform of the first way: it has NF_PER_SAMPLE and parameters, and neither context
    nor state. */
 nf_status nfi_check_transform(const nf_shape *transform, const char *who);
+/* The same for what need not be a flow; `what` names it. */
+nf_status nfi_check_amortised(const nf_shape *s, const char *who, const char *what);
+/* Checks that a net gives the parameters of what has shape s, and that it takes the context as its input and nothing
+   beside it. */
+nf_status nfi_check_head(const nf_shape *s, const nf_shape *head, const char *who, const char *what);
+/* The second of the two alone; messages call the net `name`. */
+nf_status nfi_check_input(const nf_shape *net, const char *who, const char *name);
 /* Checks that a flow can be a transform of the second way: it reads context. */
 nf_status nfi_check_reader(const nf_shape *transform, const char *who);
 /* The number of features that the net gives: the transform's parameters or its context. */
 size_t nfi_steering_rows(const nf_object *o);
 /* The transform's pass. `given` [nfi_steering_rows x ld] is the output of the net. */
 nf_pass nfi_transform_pass(const nf_object *o, const nf_pass *p, const nf_real *given);
+/* The pass of a net that reads the node's context as its input. */
+nf_pass nfi_head_pass(const nf_object *o, const nf_pass *p);
 /* Where the transform's gradients go. g is the node's; the gradient in `given` goes to g_given [nfi_steering_rows x
    ld] (NULL: not wanted). */
 nf_grad nfi_transform_grad(const nf_object *o, const nf_pass *p, const nf_grad *g, nf_real *g_given);
@@ -46,6 +55,10 @@ nf_status nfi_conditioned_start_context(const nf_object *o, const nf_noise *nois
 /* Copies x to `to`, `count` numbers, as nets read them: what is beyond +-2^500 (float: 2^60) is replaced by that
    limit, also infinities, so that sums in the net are finite. NaN stays NaN. */
 void nfi_readable(size_t count, const nf_real *x, nf_real *to);
+/* Such a copy of x [rows x ld] on scratch. NULL if there is no memory. */
+const nf_real *nfi_read_rows(const nf_pass *p, size_t rows, const nf_real *x);
+/* The net's pass, with such a copy of the context. */
+nf_status nfi_conditioner_pass(const nf_object *o, const nf_pass *p, nf_pass *net);
 /* nf_flow_type.apply of the transform; `net` is the net's pass. *saved is written only if p->tape is not NULL. */
 nf_status nfi_conditioned_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_pass *net,
                                 const nf_real *in, const nf_real *x, nf_real *y, double *log_det, void **saved);

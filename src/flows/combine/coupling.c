@@ -2,6 +2,7 @@
 #include "flows/combine/coupling.h"
 #include "base/memory.h"
 #include "flows/types.h"
+#include "object/parts.h"
 #include <nflow/combine.h>
 
 static nf_status describe(const nf_object *o, nf_writer *w)
@@ -133,10 +134,13 @@ static nf_flow *build(const way *w, size_t dim, const unsigned char *mask, nf_fl
     size_t n_b = 0;
     for (size_t i = 0; mask && i < dim; i++)
         n_b += mask[i] != 0;
+    nf_object *const part[] = {nf_flow_object(transform), nf_net_object(net)};
+    if (!nfi_parts_given(w->who, 2, part, (const char *const[]){"transform", "net"}))
+        return NULL;
     nfi_coupling *c = NULL;
     if (!mask)
         nf_error(NF_EARG, "%s: `mask` is NULL", w->who);
-    else if (transform && net && check(w, dim, n_b, t, n) == NF_OK)
+    else if (check(w, dim, n_b, t, n) == NF_OK)
         c = new_coupling(w, dim, mask, n_b);
     if (c) {
         const nf_shape own = {.dim_in = dim,
@@ -144,8 +148,7 @@ static nf_flow *build(const way *w, size_t dim, const unsigned char *mask, nf_fl
                               .n_ctx = n->n_ctx,
                               .n_saved = wanted_rows(w, t),
                               .flags = NFI_WRITES_GRADIENT};
-        return nfi_flow_new_detached(w->type, &own, c, (nf_object *[]){nf_flow_object(transform), nf_net_object(net)},
-                                     2, w->n_detached);
+        return nfi_flow_new_detached(w->type, &own, c, part, 2, w->n_detached);
     }
     nf_flow_free(transform);
     nf_net_free(net);

@@ -61,10 +61,10 @@ nf_status nfi_coupling_apply(const nf_object *o, nf_direction d, const nf_pass *
 {
     const nfi_coupling *c = o->self;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
+    nf_pass net;
     const nf_real *x_a = read_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x);
     nf_real *y_b = place_rows(&c->b, p, y);
-    if (!x_a || !x_b || !y_b)
+    if (!x_a || !x_b || !y_b || nfi_conditioner_pass(o, p, &net) != NF_OK)
         return NF_ENOMEM;
     copy_rows(&c->a, p->ld, x, y);
     nf_status status = nfi_conditioned_apply(o, d, p, &net, x_a, x_b, y_b, log_det, saved);
@@ -80,10 +80,10 @@ static nf_status pull_back(const nf_object *o, nf_direction d, const nf_pass *p,
                            const nf_grad *g)
 {
     const nfi_coupling *c = o->self;
-    const nf_pass net = nf_child_pass(o, NFI_CONDITIONER, p);
+    nf_pass net;
     const nf_grad g_net = nf_child_grad(o, NFI_CONDITIONER, p, g);
     const nf_real *x_a = read_rows(&c->a, p, x), *x_b = get_rows(&c->b, p, x), *y_b = get_rows(&c->b, p, y);
-    if (!x_a || !x_b || !y_b)
+    if (!x_a || !x_b || !y_b || nfi_conditioner_pass(o, p, &net) != NF_OK)
         return NF_ENOMEM;
     return nfi_conditioned_vjp(o, d, p, &net, x_a, x_b, y_b, saved, gy_b, g_log_det, gx_b, c->a.n ? g_a : NULL, g,
                                &g_net);

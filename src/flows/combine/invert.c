@@ -1,6 +1,7 @@
 /* A flow with its forward and its inverse direction exchanged. */
 #include "flows/compose.h"
 #include "flows/types.h"
+#include "object/parts.h"
 #include <nflow/combine.h>
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
@@ -51,12 +52,13 @@ const nf_flow_type nfi_invert_type = {
 
 nf_flow *nf_invert(nf_flow *f)
 {
-    if (!f)
+    nf_object *const part[] = {nf_flow_object(f)};
+    if (!nfi_parts_given("nf_invert", 1, part, (const char *const[]){"f"}))
         return NULL;
     const nf_shape *s = nf_flow_shape(f);
     const nf_shape own = {.dim_in = s->dim_out,
                           .dim_out = s->dim_in,
                           .n_ctx = s->n_ctx,
                           .flags = (s->flags & NF_PER_SAMPLE) | NFI_WRITES_GRADIENT};
-    return nf_flow_new(&nfi_invert_type, &own, NULL, (nf_object *[]){nf_flow_object(f)}, 1);
+    return nf_flow_new(&nfi_invert_type, &own, NULL, part, 1);
 }

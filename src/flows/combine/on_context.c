@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "flows/compose.h"
 #include "flows/types.h"
+#include "object/parts.h"
 #include <nflow/combine.h>
 
 typedef struct part_of_context {
@@ -85,7 +86,8 @@ const nf_flow_type nfi_on_context_type = {
 
 nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first)
 {
-    if (!f)
+    nf_object *const part[] = {nf_flow_object(f)};
+    if (!nfi_parts_given("nf_on_context", 1, part, (const char *const[]){"f"}))
         return NULL;
     const nf_shape *s = nf_flow_shape(f);
     if (n_ctx == 0 || first > n_ctx || s->n_ctx > n_ctx - first) {
@@ -104,5 +106,5 @@ nf_flow *nf_on_context(nf_flow *f, size_t n_ctx, size_t first)
                           .dim_out = s->dim_out,
                           .n_ctx = n_ctx,
                           .flags = (s->flags & NF_PER_SAMPLE) | NFI_WRITES_GRADIENT};
-    return nf_flow_new(&nfi_on_context_type, &own, self, (nf_object *[]){nf_flow_object(f)}, 1);
+    return nf_flow_new(&nfi_on_context_type, &own, self, part, 1);
 }

@@ -86,6 +86,8 @@ static nf_status settle(const recipe *r, const nf_recipe_options *given, nf_reci
         q->n_hidden = 1;
     q->scale = q->scale ? q->scale : r->paper.scale;
     q->spline = q->spline ? q->spline : r->paper.spline;
+    if (q->spline && q->spline->free_ends && given->mixing == NF_MIX_DEFAULT)
+        q->mixing = NF_MIX_PERMUTE;
     return status;
 }
 
@@ -120,6 +122,9 @@ static nf_status check(const recipe *r, const nf_recipe_options *given, const nf
         return nf_error(NF_EARG, "%s: `mixing` is NF_MIX_REVERSE, but couplings have no order", who);
     if (r->mask && given->parallel)
         return nf_error(NF_EARG, "%s: `parallel` is given, but both directions of a coupling are one pass", who);
+    if (q->spline && q->spline->free_ends && q->mixing == NF_MIX_LU)
+        return nf_error(NF_EARG, "%s: `mixing` is NF_MIX_LU, which does not keep the box of splines with free ends",
+                        who);
     if (q->n_blocks && q->n_hidden != 1)
         return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but residual blocks (`n_blocks` is %zu) have one width", who,
                         q->n_hidden, q->n_blocks);

@@ -59,7 +59,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 }
 
 static const nf_option options_of_type[] = {
-    {.name = "K", .kind = NF_OPTION_SIZE, .least = 2, .flags = NF_OPTION_REQUIRED, .help = "rows"}};
+    {.name = "K", .kind = NF_OPTION_SIZE, .least = 1, .flags = NF_OPTION_REQUIRED, .help = "rows"}};
 static const nf_option_table table = NF_OPTION_TABLE("cholesky_corr", size_t, options_of_type, NULL);
 
 NFI_REBUILD(flow, size_t, nf_cholesky_corr(*q))
@@ -77,7 +77,7 @@ const nf_flow_type nfi_cholesky_corr_type = {
 nf_flow *nf_cholesky_corr(size_t K)
 {
     size_t entries;
-    if (K < 2 || !nfi_mul(K, K, &entries)) {
+    if (K == 0 || !nfi_mul(K, K, &entries)) {
         nf_error(NF_EARG, "nf_cholesky_corr: `K` is %zu", K);
         return NULL;
     }

@@ -28,5 +28,7 @@ static nf_flow *rows_from_columns(size_t K)
 nf_flow *nf_corr_matrix(size_t K)
 {
     nf_flow *factor = nf_cholesky_corr(K);
+    if (factor && K == 1) /* nothing is to be permuted */
+        return nf_chain((nf_flow *[]){factor, nfi_gram(K, true)}, 2);
     return factor ? nf_chain((nf_flow *[]){rows_from_columns(K), factor, nfi_gram(K, true)}, 3) : NULL;
 }

@@ -1,5 +1,7 @@
 /* Simplexes: one, or the columns or the rows of a matrix. Simplex j of n has K entries:
 
+   Of K = 1 the unconstrained side has no features.
+
        one, or columns: entry i is in feature j K + i of y and feature j (K - 1) + i of x;
        rows of a matrix: entry i is in feature i n + j of both. */
 #include "object/options.h"
@@ -32,7 +34,7 @@ static const kernels *kernels_of(const simplex *q)
 /* The feature of simplex j's first entry, on a side where each simplex has `entries` entries. */
 static size_t first_row(const simplex *q, size_t j, size_t entries)
 {
-    return q->by_row ? j : j * entries;
+    return q->by_row && entries ? j : j * entries;
 }
 
 /* The number of entries of a simplex on the side that direction d starts from. */
@@ -85,7 +87,7 @@ static const nf_option options_of_type[] = {
      .choices = &form_choices,
      .flags = NF_OPTION_REQUIRED,
      .help = "how a simplex is parameterised"},
-    {NF_OPTION(NF_OPTION_SIZE, simplex, K), .least = 2, .flags = NF_OPTION_REQUIRED, .help = "entries of a simplex"},
+    {NF_OPTION(NF_OPTION_SIZE, simplex, K), .least = 1, .flags = NF_OPTION_REQUIRED, .help = "entries of a simplex"},
     {NF_OPTION(NF_OPTION_SIZE, simplex, n), .least = 1, .help = "how many simplexes"},
     {NF_OPTION(NF_OPTION_BOOL, simplex, by_row), .help = "each is a row of a matrix, not a column"},
 };
@@ -94,7 +96,7 @@ static const nf_option_table table = NF_OPTION_TABLE("simplex", simplex, options
 static nf_flow *new_simplex(const char *who, size_t K, size_t n, bool by_row, nf_simplex_form form)
 {
     size_t dim_out, rows;
-    if (K < 2 || !nfi_add(K, 2, &rows) || n == 0 || !nfi_mul(K, n, &dim_out) ||
+    if (K == 0 || !nfi_add(K, 2, &rows) || n == 0 || !nfi_mul(K, n, &dim_out) ||
         (form != NF_SIMPLEX_STICK && form != NF_SIMPLEX_ILR)) {
         nf_error(NF_EARG, "%s: %zu simplexes of %zu entries in form %d", who, n, K, (int)form);
         return NULL;

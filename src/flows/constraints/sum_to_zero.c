@@ -49,8 +49,8 @@ const nf_flow_type nfi_sum_to_zero_type = {
 
 nf_flow *nf_sum_to_zero(size_t K)
 {
-    if (K < 2) {
-        nf_error(NF_EARG, "nf_sum_to_zero: `K` is %zu", K);
+    if (K == 0) {
+        nf_error(NF_EARG, "nf_sum_to_zero: `K` is 0");
         return NULL;
     }
     return nfi_constraint_new(&nfi_sum_to_zero_type, K - 1, K, NULL);

@@ -8,6 +8,7 @@
  */
 #include "base/memory.h"
 #include "flows/elementwise/monotone.h"
+#include "object/parts.h"
 #include "object/table.h"
 #include <string.h>
 
@@ -172,13 +173,11 @@ static nf_status check(const nf_flow_type *type, const nf_formula *formula, cons
 nf_flow *nf_formula_flow(const nf_flow_type *type, const nf_formula *formula, const nf_shape *shape,
                          const void *options, size_t size, nf_object *const *children, size_t n_children)
 {
-    bool whole = true; /* if a child is NULL, its own constructor has written the message */
-    for (size_t i = 0; i < n_children; i++)
-        whole = whole && children[i];
-    own *q = whole && check(type, formula, shape) == NF_OK ? nfi_calloc(1, sizeof *q + size) : NULL;
+    if (!nfi_parts_given("nf_formula_flow", n_children, children, NULL))
+        return NULL;
+    own *q = check(type, formula, shape) == NF_OK ? nfi_calloc(1, sizeof *q + size) : NULL;
     if (!q) {
-        for (size_t i = 0; i < n_children; i++)
-            nf_object_free(children[i]);
+        nfi_parts_release(n_children, children);
         return NULL;
     }
     nfi_complete_table(&q->formula, formula, formula->abi, sizeof q->formula);

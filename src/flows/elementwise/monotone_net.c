@@ -14,6 +14,7 @@
 #include "nn/activation.h"
 #include "nn/points.h"
 #include "object/options.h"
+#include "object/parts.h"
 #include <math.h>
 #include <nflow/elementwise.h>
 #include <nflow/monotone.h>
@@ -122,8 +123,11 @@ const nf_flow_type nfi_monotone_net_type = {NF_FORMULA_HOOKS, .part.name = "mono
 nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options *options)
 {
     const nf_shape *s = nf_object_shape(nf_net_object(net));
+    nf_object *const part[] = {nf_net_object(net)};
+    if (!nfi_parts_given("nf_monotone_net", 1, part, (const char *const[]){"net"}))
+        return NULL;
     own q = {.options = {.nodes = 0}};
-    const bool settled = net && nf_options_settle(&table, options, &q.options) == NF_OK;
+    const bool settled = nf_options_settle(&table, options, &q.options) == NF_OK;
     if (settled && (s->dim_in != 1 || s->dim_out != 1 || s->n_ctx > SIZE_MAX / (dim + 1) - 1))
         nf_error(NF_EDIM, "nf_monotone_net: the net takes %zu features, gives %zu, not 1", s->dim_in, s->dim_out);
     else if (settled && s->flags & NF_STOCHASTIC)
@@ -132,8 +136,7 @@ nf_flow *nf_monotone_net(size_t dim, nf_net *net, const nf_monotone_net_options 
         const nf_shape own = {
             .dim_in = dim, .n_ctx = s->n_ctx ? dim * (1 + s->n_ctx) : 0, .n_saved = q.options.nodes * s->n_saved};
         nfi_gauss_legendre(q.options.nodes, q.node, q.weight);
-        return nf_formula_flow(&nfi_monotone_net_type, &formula, &own, &q, sizeof q,
-                               (nf_object *[]){nf_net_object(net)}, 1);
+        return nf_formula_flow(&nfi_monotone_net_type, &formula, &own, &q, sizeof q, part, 1);
     }
     nf_net_free(net);
     return NULL;

@@ -1,20 +1,29 @@
 /* The elementwise monotone rational-quadratic spline (Durkan et al. 2019, "Neural spline flows"; the spline is Gregory
-   & Delbourgo's, 1982). It acts on the box [-B, B] and is the identity outside. Or it is circular (Rezende et al. 2020,
-   "Normalizing flows on tori and spheres", section 2.1.2): f(x + 2 B) = f(x) + 2 B, with a free slope where the ends of
-   the box meet.
+   & Delbourgo's, 1982). It acts on the box [low, high], whose size is 2 B, and is the identity outside. Its slope at
+   the ends of the box is 1, or free, or it is circular (Rezende et al. 2020, "Normalizing flows on tori and spheres",
+   section 2.1.2): f(x + 2 B) = f(x) + 2 B, with one free slope where the ends of the box meet.
 
-   theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K]). With S the softmax,
+   theta, dimension by dimension: w [K], h [K], d [K - 1] (circular: d [K]; free ends: d [K + 1]). With S the softmax,
 
        widths 2 B (m_w + (1 - K m_w) S(w)),   heights 2 B (m_h + (1 - K m_h) S(h)),
-       slopes at the inner knots m_d + softplus(d + c), where c = log(e^(1 - m_d) - 1) makes the slope 1 at d = 0.
+       slopes at the knots m_d + softplus(d + c), where c = log(e^(1 - m_d) - 1) makes the slope 1 at d = 0.
 
-   This is as in the paper's code, except for c. The d[0] of a circular spline is the slope at both ends. */
+   This is as in the paper's code, except for c. The d[0] of a circular spline is the slope at both ends. A spline with
+   free ends maps the box onto itself, edges included, and what is outside stays where it is, to the bit. So a uniform
+   base on the box has density 0 outside after any number of such splines. */
 #include "flows/elementwise/spline.h"
 #include "base/memory.h"
 #include "flows/types.h"
 #include "object/options.h"
 #include <nflow/elementwise.h>
+#include <float.h>
 #include <math.h>
+
+#ifdef NF_SINGLE
+#define nfi_next nextafterf
+#else
+#define nfi_next nextafter
+#endif
 
 typedef struct spline {
     nf_spline_options options; /* with defaults filled in */
@@ -23,7 +32,7 @@ typedef struct spline {
 
 static size_t params_of(const nfi_spline *q)
 {
-    return 3 * q->bins - (q->circular ? 0 : 1);
+    return 3 * q->bins + q->free_ends - !(q->circular || q->free_ends);
 }
 
 /* How many reals are kept of a dimension: bins [NFI_BIN_ROWS x ld], then softmaxes [2 bins x ld]; if parameters are
@@ -99,6 +108,12 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_REAL, nf_spline_options, min_slope), .least = 1e-6, .most = 1, .flags = NF_OPTION_BELOW,
      .help = "least slope at a knot"},
     {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, circular), .help = "periodic, a map of the circle"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, low), .least = -DBL_MAX, .flags = NF_OPTION_ADDED,
+     .help = "the box's lower edge, if not -B"},
+    {NF_OPTION(NF_OPTION_REAL, nf_spline_options, high), .least = -DBL_MAX, .flags = NF_OPTION_ADDED,
+     .help = "the box's upper edge, if not B"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, free_ends), .flags = NF_OPTION_ADDED,
+     .help = "slopes at the box's edges are parameters"},
 };
 static const nf_spline_options defaults = {
     .bins = 8, .box = 3, .min_width = 1e-3, .min_height = 1e-3, .min_slope = 1e-3};
@@ -130,13 +145,38 @@ static nf_status check_least(const char *name, double least, size_t bins)
     return NF_OK;
 }
 
+/* Settles the box: half its size, and its two edges. `asked` is the half that the caller gave, or 0. */
+static nf_status settle_box(double asked, nf_spline_options *f, nf_real edge[2])
+{
+    const bool given = f->low != 0 || f->high != 0;
+    const double half = given ? (f->high - f->low) / 2 : f->box, most = 1e15;
+    edge[0] = (nf_real)(given ? f->low : -half);
+    edge[1] = (nf_real)(given ? f->high : half);
+    if (!(half > 1 / most && edge[0] < edge[1] && edge[0] >= -(nf_real)most && edge[1] <= (nf_real)most))
+        return nf_error(NF_EARG,
+                        "nf_spline: `low` is %g and `high` %g, but they must be in this order, far enough apart, and "
+                        "between -1e15 and 1e15",
+                        f->low, f->high);
+    if (asked != 0 && fabs(asked - half) > 1e-9 * half)
+        return nf_error(NF_EARG, "nf_spline: `box` is %g, but [%g, %g] has half the size %g", f->box, f->low, f->high,
+                        half);
+    if (f->circular && f->free_ends)
+        return nf_error(NF_EARG, "nf_spline: `free_ends` and `circular` are both true, but the ends of a circle's box "
+                                 "are one point, whose slope is free");
+    f->box = half;
+    return NF_OK;
+}
+
 nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
 {
     nf_spline_options f;
+    nf_real edge[2];
     size_t numbers;
-    if (nf_options_settle(&table, options, &f) != NF_OK)
+    if (nf_options_settle(&table, options, &f) != NF_OK || settle_box(options ? options->box : 0, &f, edge) != NF_OK)
         return NULL;
-    if (dim == 0 || !nfi_mul(dim, 3, &numbers) || !nfi_mul(numbers, f.bins, &numbers)) {
+    const nf_real low = edge[0], high = edge[1];
+    if (dim == 0 || !nfi_mul(f.bins, 3, &numbers) || !nfi_add(numbers, 1, &numbers) ||
+        !nfi_mul(numbers, dim, &numbers)) {
         nf_error(NF_EARG, "nf_spline: `dim` is %zu, `bins` %zu", dim, f.bins);
         return NULL;
     }
@@ -149,8 +189,14 @@ nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
     q->options = f;
     q->kernel = (nfi_spline){.bins = f.bins,
                              .circular = f.circular,
-                             .box = (nf_real)f.box,
-                             .period = (nf_real)(f.circular ? 2 * f.box : 0),
+                             .free_ends = f.free_ends,
+                             .low = low,
+                             .high = high,
+                             .size = high - low,
+                             .first = f.free_ends ? low : nfi_next(low, high),
+                             .last = f.free_ends ? high : nfi_next(high, low),
+                             .middle = f.circular ? low + (high - low) / 2 : 0,
+                             .period = f.circular ? high - low : 0,
                              .turns = (nf_real)(f.circular ? 1 / (2 * f.box) : 0),
                              .min_width = (nf_real)f.min_width,
                              .spread_w = (nf_real)(1 - f.min_width * (double)f.bins),

@@ -20,10 +20,11 @@
 /* What describes a spline apart from its parameters: the options in the form that the kernels use. */
 typedef struct nfi_spline {
     size_t bins;
-    bool circular;
-    nf_real box;                   /* B: the box is [-B, B] */
-    nf_real period, turns;         /* 2 B and 1 / (2 B) if circular, else 0 */
-    nf_real min_width, spread_w;   /* a width is 2 B (min_width + spread_w softmax(w)) */
+    bool circular, free_ends;
+    nf_real low, high, size;       /* the box [low, high] and high - low */
+    nf_real first, last;           /* the first and the last number that the spline changes */
+    nf_real middle, period, turns; /* if circular: of the box, high - low, 1 / (high - low); else 0 */
+    nf_real min_width, spread_w;   /* a width is size (min_width + spread_w softmax(w)) */
     nf_real min_height, spread_h;  /* a height is formed likewise */
     nf_real min_slope, slope_bias; /* a slope is min_slope + softplus(d + slope_bias) */
 } nfi_spline;
@@ -66,12 +67,12 @@ NFI_INLINE nf_real nfi_clamp(nf_real x, nf_real least, nf_real most)
 NFI_INLINE nfi_bin nfi_bin_at(const nfi_spline *q, const nf_real *restrict rows, size_t ld, size_t s)
 {
     nfi_bin e;
-    const nf_real k = rows[NFI_BIN_INDEX * ld + s], last = (nf_real)(q->bins - 1), width = 2 * q->box;
-    e.x0 = width * (k * q->min_width + q->spread_w * rows[NFI_BIN_W_BEFORE * ld + s]) - q->box;
-    e.y0 = width * (k * q->min_height + q->spread_h * rows[NFI_BIN_H_BEFORE * ld + s]) - q->box;
-    e.w = width * (q->min_width + q->spread_w * rows[NFI_BIN_W * ld + s]);
-    e.h = width * (q->min_height + q->spread_h * rows[NFI_BIN_H * ld + s]);
-    const bool first = !q->circular & (k <= 0), end = !q->circular & (k >= last);
+    const nf_real k = rows[NFI_BIN_INDEX * ld + s], last = (nf_real)(q->bins - 1);
+    e.x0 = q->size * (k * q->min_width + q->spread_w * rows[NFI_BIN_W_BEFORE * ld + s]) + q->low;
+    e.y0 = q->size * (k * q->min_height + q->spread_h * rows[NFI_BIN_H_BEFORE * ld + s]) + q->low;
+    e.w = q->size * (q->min_width + q->spread_w * rows[NFI_BIN_W * ld + s]);
+    e.h = q->size * (q->min_height + q->spread_h * rows[NFI_BIN_H * ld + s]);
+    const bool fixed = !(q->circular | q->free_ends), first = fixed & (k <= 0), end = fixed & (k >= last);
     const nf_real a0 = rows[NFI_BIN_D0 * ld + s] + q->slope_bias, a1 = rows[NFI_BIN_D1 * ld + s] + q->slope_bias;
     const nf_real sp0 = nfi_softplus(a0), sp1 = nfi_softplus(a1);
     const nf_real d0 = first ? 1 : q->min_slope + sp0, d1 = end ? 1 : q->min_slope + sp1;
@@ -126,19 +127,19 @@ NFI_INLINE nf_real nfi_bin_slope(nfi_bin e, nfi_bin_place c)
    x has so many periods that they cannot be rounded to a whole number, x itself. */
 NFI_INLINE nf_real nfi_turn(const nfi_spline *q, nf_real x)
 {
-    const nf_real u = x * q->turns, n = u + NFI_ROUND - NFI_ROUND;
+    const nf_real u = (x - q->middle) * q->turns, n = u + NFI_ROUND - NFI_ROUND;
     return q->period * (nfi_abs(u) < NFI_ROUND / 4 ? n : u);
 }
 
 NFI_INLINE bool nfi_in_box(const nfi_spline *q, nf_real x)
 {
-    return q->circular | ((x > -q->box) & (x < q->box));
+    return q->circular | ((x >= q->first) & (x <= q->last));
 }
 
 /* ---- kernels (spline_kernels.c), each for one dimension ---- */
 
-/* The arrays of a dimension: its parameters [3 bins - 1, or 3 bins, x ld or 1], the softmaxes of widths and heights
-   [2 bins x ld or 1], the bins of its samples [NFI_BIN_ROWS x ld]. */
+/* The arrays of a dimension: its parameters [3 bins - 1, 3 bins or 3 bins + 1, x ld or 1], the softmaxes of widths and
+   heights [2 bins x ld or 1], the bins of its samples [NFI_BIN_ROWS x ld]. */
 typedef struct nfi_spline_rows {
     const nf_real *theta;
     nf_real *parts, *bins;

@@ -13,8 +13,9 @@
    Inverse, from cotangents gx of x and g of -l: gy = (gx - g l_t / w) / (dy/dx). The gradients in the parameters are
    those of the forward map at the cotangents -gy, -g, where gt becomes -w gx (see the implicit directions in flow.c).
 
-   Widths are w_j = 2 B (min + spread S_j), where S is the softmax, and x0 is the sum of the widths before bin k. So the
-   gradient in the softmax's argument j is S_j (G_j - sum_i S_i G_i), G_j = 2 B spread (gx0 [j < k] + gw [j = k]). */
+   Widths are w_j = size (min + spread S_j), where S is the softmax, and x0 is the sum of the widths before bin k. So
+   the gradient in the softmax's argument j is S_j (G_j - sum_i S_i G_i), G_j = size spread (gx0 [j < k] + gw [j = k]).
+ */
 #include "flows/elementwise/spline.h"
 
 /* S [bins x columns] is the softmax of a [bins x columns]; work [2 x columns]. */
@@ -42,12 +43,15 @@ NFI_INLINE void softmax(size_t bins, size_t columns, const nf_real *restrict a, 
     }
 }
 
-/* The row of the slope parameters that belongs to knot j = 0 .. bins; `bins` if the slope at that knot is fixed. */
+/* The row of the slope parameters that belongs to knot j = 0 .. bins; FIXED if the slope at that knot is fixed. */
+#define FIXED SIZE_MAX
 NFI_INLINE size_t slope_row(const nfi_spline *q, size_t j)
 {
     if (q->circular)
         return j == q->bins ? 0 : j;
-    return j == 0 || j == q->bins ? q->bins : j - 1;
+    if (q->free_ends)
+        return j;
+    return j == 0 || j == q->bins ? FIXED : j - 1;
 }
 
 /* Finds the bins of all samples. at [ld]: the samples on the side whose knots are compared (x forward, y in the
@@ -68,12 +72,12 @@ NFI_INLINE void search(size_t stride, const nfi_spline *q, bool forward, size_t 
             sum_h[s] = j ? sum_h[s] + Sh[(j - 1) * columns + s] : 0;
         }
         const size_t row0 = slope_row(q, j), row1 = slope_row(q, j + 1);
-        const bool free0 = row0 < K, free1 = row1 < K;
+        const bool free0 = row0 != FIXED, free1 = row1 != FIXED;
         const nf_real *restrict d0 = d + (free0 ? row0 * columns : 0), *restrict d1 = d + (free1 ? row1 * columns : 0);
         NFI_SIMD
         for (size_t s = 0; s < ld; s++) {
             const size_t c = stride ? s : 0;
-            const nf_real knot = 2 * q->box * ((nf_real)j * least + spread * sum[c]) - q->box;
+            const nf_real knot = q->size * ((nf_real)j * least + spread * sum[c]) + q->low;
             const bool take = (j == 0) | (at[s] >= knot);
             const nf_real new_w = sum_w[c], new_h = sum_h[c], part_w = Sw[j * columns + c],
                           part_h = Sh[j * columns + c];
@@ -105,7 +109,7 @@ NFI_INLINE void locate(size_t stride, const nfi_spline *q, bool forward, size_t 
     softmax(K, columns, r->theta + K * columns, r->parts + K * columns, work);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
-        at[s] = nfi_clamp(x[s] - nfi_turn(q, x[s]), -q->box, q->box);
+        at[s] = nfi_clamp(x[s] - nfi_turn(q, x[s]), q->low, q->high);
     search(stride, q, forward, ld, r->theta + 2 * K * columns, r->parts, at, r->bins, work);
 }
 
@@ -118,10 +122,10 @@ NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *
     for (size_t s = 0; s < ld; s++) {
         const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
         const bool inside = nfi_in_box(&k, x[s]);
-        const nf_real turn = nfi_turn(&k, x[s]), at = nfi_clamp(x[s] - turn, -k.box, k.box);
+        const nf_real turn = nfi_turn(&k, x[s]), at = nfi_clamp(x[s] - turn, k.low, k.high);
         const nf_real t = forward ? nfi_bin_forward(e, at) : nfi_bin_inverse(e, at);
         const nfi_bin_place c = nfi_bin_place_at(e, t);
-        const nf_real to = nfi_clamp(forward ? e.y0 + e.h * c.f : e.x0 + e.w * t, -k.box, k.box);
+        const nf_real to = nfi_clamp(forward ? e.y0 + e.h * c.f : e.x0 + e.w * t, k.low, k.high);
         const nf_real l = nfi_log(nfi_bin_slope(e, c)), l_inside = inside ? l : 0;
         y[s] = inside ? to + turn : x[s];
         log_det[s] += (double)(forward ? l_inside : -l_inside);
@@ -149,7 +153,7 @@ NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf
 {
     ld = nfi_lanes(ld);
     const nfi_spline k = *q; /* a copy, which no store in the loop can change */
-    const nf_real scale_w = 2 * k.box * k.spread_w, scale_h = 2 * k.box * k.spread_h;
+    const nf_real scale_w = k.size * k.spread_w, scale_h = k.size * k.spread_h;
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
         const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
@@ -229,9 +233,9 @@ NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi
             gw[j] += Sw[j] * nfi_row_sum(ld, row_w);
             gh[j] += Sh[j] * nfi_row_sum(ld, row_h);
         }
-        if (row0 < K)
+        if (row0 != FIXED)
             scatter_end(stride, ld, at, index, in + END0 * ld, gd + row0 * columns, row_w);
-        if (row1 < K)
+        if (row1 != FIXED)
             scatter_end(stride, ld, at, index, in + END1 * ld, gd + row1 * columns, row_w);
     }
 }

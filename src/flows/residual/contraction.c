@@ -13,6 +13,7 @@
    The gradient is the truncated sum's in the mean over v, and not probe by probe. */
 #include "flows/residual/contraction.h"
 #include "base/memory.h"
+#include "object/parts.h"
 #include <math.h>
 #include <string.h>
 
@@ -316,9 +317,11 @@ static nf_status settle(const nf_object *net, const nf_residual_flow_options *op
 nf_flow *nf_residual_flow(nf_net *net, const nf_residual_flow_options *options)
 {
     nf_object *child = nf_net_object(net);
+    if (!nfi_parts_given("nf_residual_flow", 1, &child, (const char *const[]){"net"}))
+        return NULL;
     nf_residual_flow_options settled;
     nfi_contraction *q = NULL;
-    if (child && settle(child, options, &settled) == NF_OK)
+    if (settle(child, options, &settled) == NF_OK)
         q = nfi_calloc(1, sizeof *q);
     if (!q) {
         nf_net_free(net);

@@ -3,7 +3,12 @@
        gx = A gy + e gr,    gr = -v (t S + g_l (l t / A + 2 t q / B)),    gz0 = gy - gx,
        ga = q (-A S + g_l ((k (1 - 2 q) - 2 p q) / B - l)),    gb = sigmoid(b) v (S + g_l (l / A + q / B)).
 
-   gz0 follows from gx: if x and z0 move together, y moves as they do.
+   gz0 follows from gx: if x and z0 move together, y moves as they do. A and B may be as small as sp / alpha near z0,
+   and S as large as gy.d far from it, so g_l / B and S can overflow where the gradients do not. The kernels therefore
+   use
+
+       v / A = 1 / (r + sp),    v / B = 1 / (r (1 + q) + q sp),    v S = p (gy.e),    q S = p alpha (gy.e).
+
    The library derives the gradient of the inverse from J^-T g = g / A + e (e.g) p t / (A B). */
 #include "flows/residual/radial.h"
 #include "flows/param.h"
@@ -42,13 +47,15 @@ NFI_INLINE void pull_back(size_t stride, size_t dim, size_t ld, const nf_real *r
     along(stride, dim, ld, theta, inv_r, x, gy, gr);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_radial_geometry e = nfi_radial_at(r[s], nfi_param(coef, stride, ld, NFI_RADIAL_ALPHA, s),
-                                                    nfi_param(coef, stride, ld, NFI_RADIAL_SP, s));
-        const nf_real gy_e = gr[s], S = gy_e * r[s], gl_A = g_log_det[s] * across / e.A, gl_B = g_log_det[s] / e.B;
+        const nf_real alpha = nfi_param(coef, stride, ld, NFI_RADIAL_ALPHA, s);
+        const nf_real sp = nfi_param(coef, stride, ld, NFI_RADIAL_SP, s);
+        const nfi_radial_geometry e = nfi_radial_at(r[s], alpha, sp);
+        const nf_real along_e = e.p * gr[s], gl = g_log_det[s];
+        const nf_real v_A = across / (r[s] + sp), v_B = 1 / (r[s] * (1 + e.q) + e.q * sp);
         t[s] = e.t;
-        gr[s] = -e.t * (e.p * gy_e + e.v * (gl_A + 2 * e.q * gl_B));
-        ga[s] = e.q * (-e.A * S + gl_B * (e.k * (1 - 2 * e.q) - 2 * e.p * e.q) - g_log_det[s] * across);
-        gb[s] = nfi_param(coef, stride, ld, NFI_RADIAL_SIGMA, s) * (e.p * gy_e + e.v * (gl_A + e.q * gl_B));
+        gr[s] = -e.t * (along_e + gl * (v_A + 2 * e.q * v_B));
+        ga[s] = e.q * gl * ((sp * (1 - 2 * e.q) - 2 * e.q * r[s]) * v_B - across) - e.A * alpha * along_e;
+        gb[s] = nfi_param(coef, stride, ld, NFI_RADIAL_SIGMA, s) * (along_e + gl * (v_A + e.q * v_B));
     }
     for (size_t i = 0; i < dim; i++) {
         const nf_real *restrict xi = x + i * ld, *restrict gyi = gy + i * ld;
