@@ -87,8 +87,9 @@ typedef struct nf_residual_flow_options {
     size_t probes;      /**< vectors of random signs, over which an estimate is the mean; 0: 1 */
     /**
      * The inverse of y has converged for a sample if |x + g(x) - y| is at most tolerance (1 + |y|), in the largest
-     * feature. The error of x is then at most 1 / (1 - Lip(g)) times as large. Above 0 and below 1; 0: 1e-10, in float
-     * 1e-5. With exact log-dets one more step of Newton's follows, which leaves rounding errors alone.
+     * feature. The error of x is then at most 1 / (1 - Lip(g)) times as large. Above 0 and below 1; 0: 1e-10. Less than
+     * rounding allows is not asked for: 1e-13, in float 1e-5. With exact log-dets one more step of Newton's follows,
+     * after which rounding errors are left.
      */
     double tolerance;
     size_t max_steps; /**< of the inverse; a sample that needs more has failed and is NaN; 0: 500 */

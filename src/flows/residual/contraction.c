@@ -265,11 +265,8 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_SIZE, nf_residual_flow_options, max_steps), .least = 1, .most = 1000000,
      .help = "most steps of the inverse"},
 };
-static const nf_residual_flow_options defaults = {.terms = 8,
-                                                  .survival = 0.5,
-                                                  .probes = 1,
-                                                  .tolerance = sizeof(nf_real) == sizeof(double) ? 1e-10 : 1e-5,
-                                                  .max_steps = 500};
+static const nf_residual_flow_options defaults = {
+    .terms = 8, .survival = 0.5, .probes = 1, .tolerance = 1e-10, .max_steps = 500};
 static const nf_option_table table =
     NF_OPTION_TABLE("nf_residual_flow", nf_residual_flow_options, options_of_type, &defaults);
 

@@ -7,6 +7,7 @@
 #include "flows/residual/contraction.h"
 #include "base/memory.h"
 #include "flows/compose.h"
+#include <math.h>
 #include <string.h>
 
 static const nfi_contraction *self_of(const nf_object *o)
@@ -52,6 +53,9 @@ static nf_status residual(const equation *e, const nfi_iteration *it)
     return status;
 }
 
+/* No residual is asked for that rounding does not allow. */
+static const double least_tolerance = sizeof(nf_real) == sizeof(double) ? 1e-13 : 1e-5;
+
 static nf_status solve(const equation *e, nf_real *x)
 {
     const nf_residual_flow_options *options = &self_of(e->o)->options;
@@ -74,7 +78,7 @@ static nf_status solve(const equation *e, nf_real *x)
                               .goal = row + ld,
                               .active = row + 2 * ld,
                               .good = row + 3 * ld};
-    nfi_iteration_begin(&it, (nf_real)options->tolerance, e->right);
+    nfi_iteration_begin(&it, (nf_real)fmax(options->tolerance, least_tolerance), e->right);
     nf_status status = NF_OK;
     for (size_t k = 0; k < options->max_steps; k++) {
         const nf_mark inner = nf_arena_mark(scratch);
