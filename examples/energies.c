@@ -16,13 +16,14 @@
 #include <nflow/nflow.h>
 
 enum { BATCH = 400, START_STEPS = 4000, JUDGING_DRAWS = 20000, MAX_LENGTH = 1000, FEW = 4 };
-enum { PLANAR, RADIAL, NICE, REALNVP, IAF, MAF, NSF_COUPLING, NSF_AUTOREGRESSIVE };
+enum { PLANAR, RADIAL, NICE, REALNVP, IAF, MAF, NSF_COUPLING, NSF_AUTOREGRESSIVE, RESIDUAL };
 
 /* A kind of layer: one that stands alone, or a recipe's, with perceptrons. */
 typedef struct kind {
     const char *name;
     nf_flow *(*alone)(size_t dim);
     nf_flow *(*recipe)(size_t dim, const nf_recipe_options *options);
+    bool contractive;     /* nf_residual, the recipe with options of its own */
     bool bounded, spline; /* other scales than the recipe's; splines in a box that holds all of p */
     nf_parallel parallel;
     cli_sizes lengths; /* by default */
@@ -40,6 +41,7 @@ static const kind kinds[] = {
                             .spline = true,
                             .parallel = NF_PARALLEL_FORWARD,
                             .lengths = {1, {4}}},
+    [RESIDUAL] = {.name = "residual", .contractive = true, .lengths = {1, {8}}},
 };
 
 static size_t which = N_ENERGIES, flow = PLANAR, n_seeds = 1, steps, starts, draws = 1000000, threads = 1;
@@ -51,7 +53,8 @@ static bool beside; /* planar flows, then NICE, as in the paper's figure 3 */
 static const char *json_path, *png_path;
 static const cli_option options[] = {
     {"energy", "U1|U2|U3|U4|all", "what to fit", .choice = &which},
-    {"flow", "planar|radial|nice|realnvp|iaf|maf|nsf-coupling|nsf-autoregressive", "kind of layer", .choice = &flow},
+    {"flow", "planar|radial|nice|realnvp|iaf|maf|nsf-coupling|nsf-autoregressive|residual", "kind of layer",
+     .choice = &flow},
     {"length", "K,...", "layers, several lengths one after another; by kind, see docs/energies.md", .sizes = &lengths,
      .max = MAX_LENGTH},
     {"hidden", "N,...", "hidden layers of the nets that kinds from nice on have", .sizes = &hidden, .min = 1,
@@ -109,6 +112,10 @@ static nf_flow *new_flow(const kind *k, size_t length)
             o.spline = &wide;
         return k->recipe(2, &o);
     }
+    if (k->contractive)
+        return nf_residual(
+            2, &(nf_residual_options){
+                   .n_layers = length, .hidden = hidden.value, .n_hidden = hidden.n, .parallel = NF_PARALLEL_FORWARD});
     nf_flow *layers[MAX_LENGTH];
     for (size_t i = 0; i < length; i++)
         layers[i] = k->alone(2);
@@ -146,7 +153,7 @@ static void initialise(nf_model *m, const kind *k, size_t length, uint64_t seed,
    lobe. */
 static void fit(nf_model *m, const kind *k, const nf_target *target, size_t length, uint64_t seed)
 {
-    const bool nets = k->recipe && length > 0;
+    const bool nets = !k->alone && length > 0;
     size_t n_starts = starts ? starts : anneal || length == 0 ? 1 : nets ? 4 : length < FEW ? 32 : 16;
     size_t long_steps = steps ? steps : nets ? 6000 : length <= 16 ? 40000 : 20000;
     size_t start_steps = long_steps < 10 * START_STEPS ? 1 + long_steps / 10 : START_STEPS;
