@@ -172,6 +172,21 @@ Test(contraction, singular_values_are_found_from_any_state)
     nf_model_free(m);
 }
 
+/* Columns of the first layer that read context are as they were given, however large. */
+Test(contraction, context_is_not_bounded)
+{
+    nf_model *m = nf_model_of_net(bounded(3, CTX, NF_TANH, 0.5), NULL);
+    cr_assert_not_null(m);
+    for (size_t i = 0; i < nf_model_shape(m)->n_params; i++)
+        nf_model_theta(m)[i] *= 30;
+    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+    check_layers(m, 3, is_sharp);
+    for (size_t r = 0; r < widths[0]; r++)
+        for (size_t c = 0; c < 3 + CTX; c++)
+            cr_assert_eq(m->prep[r * (3 + CTX) + c] == m->theta[r * (3 + CTX) + c], c >= 3);
+    nf_model_free(m);
+}
+
 /* ---- estimates ---- */
 
 /* One point, DRAWS times: rows that differ in the names of their noise alone. */
@@ -380,6 +395,29 @@ Test(contraction, iterated_gradients_are_the_exact_ones)
         free(gx[k]), free(g[k]);
     free(y), free(ctx), free(gy);
     nf_model_free(m), nf_model_free(exact);
+}
+
+/* Steep units far from where the iteration starts: Newton's first steps go astray, and are taken back. */
+Test(contraction, inverses_come_from_far)
+{
+    enum { N = 2000 };
+    const size_t one = 1;
+    for (nf_log_det log_det = NF_LOG_DET_EXACT; log_det <= NF_LOG_DET_SERIES; log_det++) {
+        nf_real theta[] = {NF_R(50), 0, NF_R(-0.0199), 0}, y[N], x[N]; /* g(x) = -0.0199 tanh(50 x) */
+        nf_net *net = nf_mlp(1, 1, 0, &(nf_mlp_options){.hidden = &one, .n_hidden = 1, .activation = NF_TANH});
+        nf_flow *f = nf_residual_flow(net, &(nf_residual_flow_options){.log_det = log_det, .max_steps = 20000});
+        nf_model *m = nf_model_of_flow(f, &(nf_model_options){.theta = theta});
+        nf_workspace *ws = nf_workspace_new(2);
+        for (size_t i = 0; i < N; i++)
+            y[i] = (nf_real)(0.2 * ((double)i + 0.5) / N - 0.1);
+        cr_assert_eq(nf_transform(m, ws, &noise, NF_INVERSE, N, y, NULL, x, NULL), NF_OK);
+        cr_assert_eq(nf_workspace_failed(ws), 0, "%zu rows failed", nf_workspace_failed(ws));
+        for (size_t i = 0; i < N; i++)
+            cr_assert_float_eq((double)x[i] - 0.0199 * tanh(50 * (double)x[i]), (double)y[i],
+                               by_precision(1.2e-5, 1.2e-10));
+        nf_workspace_free(ws);
+        nf_model_free(m);
+    }
 }
 
 /* ---- after training ---- */
