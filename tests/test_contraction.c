@@ -420,6 +420,25 @@ Test(contraction, inverses_come_from_far)
     }
 }
 
+/* x + g(x) = x - a tanh(2 (x - 1)) - a tanh(2 (x + 1)) + 1 with a slope of g of at most 2/3, chosen such that Newton's
+   iteration for the preimage 0 of y = 1 goes from 1 to -1 and back for ever. */
+Test(contraction, inverses_leave_newtons_cycles)
+{
+    enum { N = 3 };
+    const size_t two = 2;
+    const nf_real a = NF_R(0.33266);
+    nf_real theta[] = {2, 2, -2, 2, -a, -a, 1}, x[N];
+    static const nf_real y[N] = {1, NF_R(1.0003), NF_R(0.9996)};
+    nf_net *net = nf_mlp(1, 1, 0, &(nf_mlp_options){.hidden = &two, .n_hidden = 1, .activation = NF_TANH});
+    nf_model *m = nf_model_of_flow(nf_residual_flow(net, NULL), &(nf_model_options){.theta = theta});
+    push(m, NF_INVERSE, N, y, NULL, x, NULL);
+    for (size_t i = 0; i < N; i++) {
+        const double at = (double)x[i];
+        cr_assert_float_eq(at - (double)a * (tanh(2 * at - 2) + tanh(2 * at + 2)) + 1, (double)y[i], 20 * rounding);
+    }
+    nf_model_free(m);
+}
+
 /* ---- after training ---- */
 
 enum { POINTS = 400 };
