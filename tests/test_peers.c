@@ -255,7 +255,8 @@ static void compare(const char *peer, double slack, const json_t *file, turned t
         check_near(peer, slack, "sample's number", i, (double)y[i], theirs_y[i]);
 
     nf_model_free(m);
-    free(theta), free(state), free(x), free(z), free(ctx), free(z_ctx), free(theirs_p), free(theirs_y), free(y), free(p);
+    free(theta), free(state), free(x), free(z), free(ctx), free(z_ctx), free(theirs_p), free(theirs_y), free(y),
+        free(p);
 }
 
 static void check(const char *peer, double slack)

@@ -267,7 +267,7 @@ static nf_status check(const nf_object *net)
 }
 
 /* The net's own numbers; false on overflow. */
-static bool count(const nfi_mlp *m, nf_shape *own)
+static bool count_own(const nfi_mlp *m, nf_shape *own)
 {
     bool fits = true;
     own->n_prep = own->n_params;
@@ -288,7 +288,7 @@ nf_net *nf_lipschitz(nf_net *mlp, const nf_lipschitz_options *options)
     nf_lipschitz_options settled;
     nf_lipschitz_options *q = NULL;
     if (check(child) == NF_OK && nf_options_settle(&table, options, &settled) == NF_OK) {
-        if (count(nf_self(child), &own))
+        if (count_own(nf_self(child), &own))
             q = nfi_calloc(1, sizeof *q);
         else
             nf_error(NF_EARG, "nf_lipschitz: the sizes overflow");

@@ -41,7 +41,7 @@ NFI_INLINE void eliminate(size_t ld, const nf_real *restrict a, const nf_real *r
     for (size_t s = 0; s < ld; s++)
         b_i[s] -= a[s] * b_j[s];
 }
-NFI_INLINE void divide(size_t ld, const nf_real *restrict a, nf_real *restrict b_i)
+NFI_INLINE void divide_by_pivots(size_t ld, const nf_real *restrict a, nf_real *restrict b_i)
 {
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
@@ -56,13 +56,13 @@ void nfi_contraction_lu_solve(size_t dim, size_t ld, const nf_real *lu, bool tra
         for (size_t j = 0; j < i; j++)
             eliminate(ld, transposed ? AT(j, i) : AT(i, j), b + j * ld, b + i * ld);
         if (transposed)
-            divide(ld, AT(i, i), b + i * ld);
+            divide_by_pivots(ld, AT(i, i), b + i * ld);
     }
     for (size_t i = dim; i-- > 0;) {
         for (size_t j = i + 1; j < dim; j++)
             eliminate(ld, transposed ? AT(j, i) : AT(i, j), b + j * ld, b + i * ld);
         if (!transposed)
-            divide(ld, AT(i, i), b + i * ld);
+            divide_by_pivots(ld, AT(i, i), b + i * ld);
     }
 #undef AT
 }
