@@ -6,7 +6,6 @@
 #include "object/tree.h"
 #include <criterion/criterion.h>
 #include <nflow/nflow.h>
-#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,18 +44,32 @@ Test(status, message_is_kept_by_success_and_may_quote_itself)
     cr_assert_eq(strlen(nf_error_message()), 511);
 }
 
+/* Runs `work` on so many threads. */
+static void on_threads(size_t threads, nfi_work_fn *work, void *user)
+{
+    nfi_pool pool;
+    cr_assert_eq(nfi_pool_begin(&pool, threads), NF_OK);
+    nfi_pool_run(&pool, threads, work, user);
+    cr_assert_eq(nfi_pool_threads(&pool), threads);
+    nfi_pool_end(&pool);
+}
+
+static void leave_a_message(void *right, size_t thread, size_t n_threads)
+{
+    (void)n_threads;
+    char mine[32];
+    snprintf(mine, sizeof mine, "thread %zu", thread);
+    if (thread > 0)
+        nf_error(NF_EIO, "%s", mine);
+    atomic_fetch_add((atomic_size_t *)right, strcmp(nf_error_message(), thread ? mine : "outer") == 0);
+}
+
 Test(status, messages_belong_to_threads)
 {
+    atomic_size_t right = 0;
     cr_assert_eq(nf_error(NF_EARG, "outer"), NF_EARG);
-#pragma omp parallel num_threads(4)
-    {
-        char mine[32];
-        snprintf(mine, sizeof mine, "thread %d", omp_get_thread_num());
-        if (omp_get_thread_num() > 0) {
-            nf_error(NF_EIO, "%s", mine);
-            cr_assert_str_eq(nf_error_message(), mine);
-        }
-    }
+    on_threads(4, leave_a_message, &right);
+    cr_assert_eq(right, 4);
     cr_assert_str_eq(nf_error_message(), "outer");
 }
 
@@ -259,19 +272,30 @@ static nf_status contribute(void *user, size_t tile, size_t first, size_t n, siz
     return NF_OK;
 }
 
+typedef struct sum_work {
+    nfi_thread *memory;
+    nfi_sum sum;
+    nfi_team team;
+} sum_work;
+
+static void work_on_sum(void *user, size_t thread, size_t n_threads)
+{
+    (void)n_threads;
+    sum_work *w = user;
+    nfi_sum_work(&w->sum, &w->memory[thread], contribute, NULL, &w->team);
+}
+
 static void sum_with(size_t threads, size_t n, nf_real *result)
 {
     nf_workspace *ws = nf_workspace_new(threads);
     nfi_tiling t = nfi_tile_batch(n, 4);
-    nfi_team team;
-    cr_assert_eq(nfi_team_begin(&team), NF_OK);
-    nfi_sum sum;
-    cr_assert_eq(nfi_sum_begin(&sum, &t, LENGTH, threads, &ws->shared), NF_OK);
-#pragma omp parallel num_threads((int)threads)
-    nfi_sum_work(&sum, &ws->thread[omp_get_thread_num()], contribute, NULL, &team);
-    nfi_team_end(&team);
-    nfi_sum_finish(&sum, 0, LENGTH);
-    memcpy(result, sum.part[0], LENGTH * sizeof *result);
+    sum_work w = {.memory = ws->thread};
+    cr_assert_eq(nfi_team_begin(&w.team), NF_OK);
+    cr_assert_eq(nfi_sum_begin(&w.sum, &t, LENGTH, threads, &ws->shared), NF_OK);
+    nfi_pool_run(&ws->pool, threads, work_on_sum, &w);
+    nfi_team_end(&w.team);
+    nfi_sum_finish(&w.sum, 0, LENGTH);
+    memcpy(result, w.sum.part[0], LENGTH * sizeof *result);
     nf_workspace_free(ws);
 }
 
@@ -305,22 +329,33 @@ Test(shards, number_depends_on_tiles_and_length_alone)
     cr_assert_eq(nfi_shard_count(1000, (size_t)1 << 30), 8);
 }
 
+typedef struct meeting {
+    nfi_team team;
+    atomic_size_t count, wrong;
+} meeting;
+
+static void meet(void *user, size_t thread, size_t n_threads)
+{
+    (void)thread;
+    enum { ROUNDS = 2000 };
+    meeting *m = user;
+    for (size_t i = 1; i <= ROUNDS; i++) {
+        atomic_fetch_add(&m->count, 1);
+        nfi_team_wait(&m->team, n_threads);
+        if (atomic_load(&m->count) != i * n_threads)
+            atomic_fetch_add(&m->wrong, 1);
+        nfi_team_wait(&m->team, n_threads);
+    }
+}
+
 Test(team, barrier_holds_everyone_back)
 {
-    enum { THREADS = 5, ROUNDS = 2000 };
-    nfi_team team;
-    cr_assert_eq(nfi_team_begin(&team), NF_OK);
-    atomic_size_t count = 0, wrong = 0;
-#pragma omp parallel num_threads(THREADS)
-    for (size_t i = 1; i <= ROUNDS; i++) {
-        atomic_fetch_add(&count, 1);
-        nfi_team_wait(&team, (size_t)omp_get_num_threads());
-        if (atomic_load(&count) != i * (size_t)omp_get_num_threads())
-            atomic_fetch_add(&wrong, 1);
-        nfi_team_wait(&team, (size_t)omp_get_num_threads());
-    }
-    cr_assert_eq(atomic_load(&wrong), 0);
-    nfi_team_end(&team);
+    meeting m = {.count = 0};
+    cr_assert_eq(nfi_team_begin(&m.team), NF_OK);
+    on_threads(5, meet, &m);
+    cr_assert_eq(m.count, 5 * 2000);
+    cr_assert_eq(m.wrong, 0);
+    nfi_team_end(&m.team);
 }
 
 static nf_status fail_some(void *user, size_t first, size_t n, size_t ld, nfi_thread *memory)

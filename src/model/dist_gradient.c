@@ -58,7 +58,7 @@ static void put(const tile *t, size_t dim, nf_real *gx, size_t n_ctx, nf_real *g
 {
     const job *j = t->j;
     for (size_t s = 0; j->log_p && s < t->p.n; s++)
-        j->log_p[t->first + (t->p.noise.column ? t->p.noise.column[s] : s)] = t->log_p[s];
+        j->log_p[nfi_sample_left(&t->p, t->first, s)] = t->log_p[s];
     clear_outside(t, dim, gx);
     if (j->gx)
         nfi_unpack_left(&t->p, t->first, dim, gx, j->gx, dim);

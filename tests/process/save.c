@@ -146,7 +146,7 @@ int main(void)
 {
     MUST(mkdtemp(folder), "mkdtemp");
     m = process_model();
-    alarm(PATIENCE);
+    alarm(3 * PATIENCE);
     modes();
     links();
     leavings();
