@@ -3,6 +3,7 @@
 #include "model/model.h"
 #include "nn/mlp.h"
 #include "support/expect.h"
+#include "support/fail_alloc.h"
 #include "support/numbers.h"
 #include "support/push.h"
 #include "support/temp_files.h"
@@ -601,4 +602,43 @@ Test(contraction, refuses_what_is_no_contraction)
     refuse_flow(nf_mlp(3, 3, 0, NULL), &(nf_residual_flow_options){.log_det = (nf_log_det)9}, NF_EARG, "log_det");
     cr_assert_null(nf_lipschitz(NULL, NULL));
     cr_assert_null(nf_residual_flow(NULL, NULL));
+}
+
+/* Every way to make, run and differentiate the flow, with one piece of memory after the other missing. */
+static nf_status everything(int kind)
+{
+    enum { N = 5 };
+    static const nf_real x[N * DIM], ctx[N * CTX], g[N * DIM];
+    nf_real y[N * DIM], gx[N * DIM], g_theta[1000] = {0};
+    double l[N];
+    nf_model *m = nf_model_of_flow(flow_of(DIM, &(nf_residual_flow_options){.log_det = (nf_log_det)kind}), NULL);
+    nf_workspace *ws = m ? nf_workspace_new(1) : NULL;
+    nf_status status = m && ws ? NF_OK : nf_error_status();
+    for (nf_direction d = NF_FORWARD; d <= NF_INVERSE && status == NF_OK; d++) {
+        status = nf_transform(m, ws, &noise, d, N, x, ctx, y, l);
+        if (status == NF_OK)
+            status = nf_transform_vjp(m, ws, &noise, d, N, x, ctx, g, g, gx, NULL, g_theta);
+    }
+    nf_workspace_free(ws);
+    nf_model_free(m);
+    return status;
+}
+
+Test(contraction, nothing_leaks_where_memory_runs_out)
+{
+    for (int kind = NF_LOG_DET_EXACT; kind <= NF_LOG_DET_ROULETTE; kind++)
+        for (int arenas = 0; arenas < 2; arenas++)
+            for (size_t k = 0;; k++) {
+                const size_t before = alloc_live();
+                (arenas ? fail_arena_once : fail_alloc_once)(k);
+                const nf_status status = everything(kind);
+                const bool failed = fail_alloc_off();
+                cr_assert_eq(alloc_live(), before, "%zu blocks are left", alloc_live() - before);
+                if (!failed) {
+                    cr_assert_eq(status, NF_OK, "%s", nf_error_message());
+                    cr_assert_gt(k, 10);
+                    break;
+                }
+                cr_assert_eq(status, NF_ENOMEM, "piece %zu: %s", k, nf_error_message());
+            }
 }
