@@ -16,13 +16,14 @@
 #include <nflow/nflow.h>
 
 enum { BATCH = 400, START_STEPS = 4000, JUDGING_DRAWS = 20000, MAX_LENGTH = 1000, FEW = 4 };
-enum { PLANAR, RADIAL, NICE, REALNVP, IAF, MAF, NSF_COUPLING, NSF_AUTOREGRESSIVE, FFJORD };
+enum { PLANAR, RADIAL, NICE, REALNVP, IAF, MAF, NSF_COUPLING, NSF_AUTOREGRESSIVE, FFJORD, RESIDUAL };
 
 /* A kind of layer: one that stands alone, or a recipe's, with perceptrons. */
 typedef struct kind {
     const char *name;
     nf_flow *(*alone)(size_t dim);
     nf_flow *(*recipe)(size_t dim, const nf_recipe_options *options);
+    bool contractive;     /* nf_residual, the recipe with options of its own */
     bool bounded, spline; /* other scales than the recipe's; splines in a box that holds all of p */
     bool smooth;          /* units without kinks in the second derivative */
     nf_parallel parallel;
@@ -42,6 +43,7 @@ static const kind kinds[] = {
                             .parallel = NF_PARALLEL_FORWARD,
                             .lengths = {1, {4}}},
     [FFJORD] = {.name = "ffjord", .recipe = nf_ffjord, .smooth = true, .lengths = {1, {1}}},
+    [RESIDUAL] = {.name = "residual", .contractive = true, .lengths = {1, {8}}},
 };
 
 static size_t which = N_ENERGIES, flow = PLANAR, n_seeds = 1, steps, starts, draws = 1000000, threads = 1;
@@ -53,7 +55,7 @@ static bool beside; /* planar flows, then NICE, as in the paper's figure 3 */
 static const char *json_path, *png_path;
 static const cli_option options[] = {
     {"energy", "U1|U2|U3|U4|all", "what to fit", .choice = &which},
-    {"flow", "planar|radial|nice|realnvp|iaf|maf|nsf-coupling|nsf-autoregressive|ffjord", "kind of layer",
+    {"flow", "planar|radial|nice|realnvp|iaf|maf|nsf-coupling|nsf-autoregressive|ffjord|residual", "kind of layer",
      .choice = &flow},
     {"length", "K,...", "layers, several lengths one after another; by kind, see docs/energies.md", .sizes = &lengths,
      .max = MAX_LENGTH},
@@ -112,6 +114,10 @@ static nf_flow *new_flow(const kind *k, size_t length)
             o.spline = &wide;
         return k->recipe(2, &o);
     }
+    if (k->contractive)
+        return nf_residual(
+            2, &(nf_residual_options){
+                   .n_layers = length, .hidden = hidden.value, .n_hidden = hidden.n, .parallel = NF_PARALLEL_FORWARD});
     nf_flow *layers[MAX_LENGTH];
     for (size_t i = 0; i < length; i++)
         layers[i] = k->alone(2);
@@ -149,7 +155,7 @@ static void initialise(nf_model *m, const kind *k, size_t length, uint64_t seed,
    lobe. */
 static void fit(nf_model *m, const kind *k, const nf_target *target, size_t length, uint64_t seed)
 {
-    const bool nets = k->recipe && length > 0;
+    const bool nets = !k->alone && length > 0;
     size_t n_starts = starts ? starts : anneal || length == 0 ? 1 : nets ? 4 : length < FEW ? 32 : 16;
     size_t long_steps = steps ? steps : nets ? 6000 : length <= 16 ? 40000 : 20000;
     size_t start_steps = long_steps < 10 * START_STEPS ? 1 + long_steps / 10 : START_STEPS;

@@ -18,9 +18,9 @@
 
 #define POSTERIORS                                                                                        \
     "diagonal|planar|radial|householder|sylvester-orthogonal|sylvester-householder|sylvester-triangular|" \
-    "nice|realnvp|iaf|nsf-coupling"
+    "nice|realnvp|iaf|nsf-coupling|residual"
 /* In that order; the Sylvester flows in the order of nf_sylvester_kind. */
-enum { DIAGONAL, PLANAR, RADIAL, HOUSEHOLDER, SYLVESTER, NICE = SYLVESTER + 3, REALNVP, IAF, NSF_COUPLING };
+enum { DIAGONAL, PLANAR, RADIAL, HOUSEHOLDER, SYLVESTER, NICE = SYLVESTER + 3, REALNVP, IAF, NSF_COUPLING, RESIDUAL };
 static const char *data, *json_path, *plot, *save, *load;
 static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
 static size_t anneal, binarise, test_rows, context = 64, columns;
@@ -97,6 +97,12 @@ static nf_flow *amortised(void)
 /* Layers with nets of their own, which read the encoder's output. */
 static nf_flow *conditioned(void)
 {
+    if (posterior == RESIDUAL)
+        return nf_residual(latent, &(nf_residual_options){.n_ctx = context,
+                                                          .n_layers = length,
+                                                          .hidden = flow_hidden.value,
+                                                          .n_hidden = flow_hidden.n,
+                                                          .parallel = NF_PARALLEL_FORWARD});
     nf_recipe_options o = {
         .n_ctx = context, .n_layers = length, .hidden = flow_hidden.value, .n_hidden = flow_hidden.n, .seed = seed};
     if (posterior == NICE)

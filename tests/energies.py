@@ -65,7 +65,7 @@ with tempfile.TemporaryDirectory() as tmp:
 
     # recipes: each with its own lengths, or those asked for
     for flow, usual in (('nice', [2, 8, 32]), ('realnvp', [8]), ('iaf', [8]), ('maf', [8]), ('nsf-coupling', [8]),
-                        ('nsf-autoregressive', [4]), ('ffjord', [1])):
+                        ('nsf-autoregressive', [4]), ('ffjord', [1]), ('residual', [8])):
         tiny = ['--hidden', '6', '--energy', 'U2', '--flow', flow, '--steps', 12, '--starts', 2, '--draws', 500]
         rows, _ = results(tmp, *tiny)
         assert [(r['flow'], r['length']) for r in rows] == [(flow, k) for k in usual], rows
@@ -103,7 +103,7 @@ with tempfile.TemporaryDirectory() as tmp:
 
     fails("--energy must be one of U1.*not 'U5'", '--energy', 'U5')
     fails("--flow must be one of planar.*not 'spline'", '--flow', 'spline')
-    fails("--flow must be one of .*ffjord, not 'made'", '--flow', 'made')
+    fails("--flow must be one of .*residual, not 'made'", '--flow', 'made')
     fails("--hidden must be .*not '8,0'", '--flow', 'iaf', '--hidden', '8,0')
     fails("--length must be .*not '-3'", '--length', -3)
     fails("--length must be .*not '2,x'", '--length', '2,x')

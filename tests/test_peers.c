@@ -106,6 +106,8 @@ static nf_net *plain_net(const json_t *spec, size_t in, size_t out, size_t n_ctx
         options.activation = NF_LEAKY_RELU;
     if (strcmp(text_of(spec, "activation"), "tanh") == 0)
         options.activation = NF_TANH;
+    if (strcmp(text_of(spec, "activation"), "lipswish") == 0)
+        options.activation = NF_LIPSWISH;
     return nf_mlp(in, out, n_ctx, &options);
 }
 
@@ -164,6 +166,10 @@ static nf_flow *layer_of(const json_t *layer, size_t dim, size_t n_ctx, turned t
                           &(nf_continuous_options){.rtol = 1e-12, .atol = 1e-12});
     else if (strcmp(kind, "spline") == 0 || strcmp(kind, "sos_polynomial") == 0)
         f = transform_of(json_object_get(layer, "transform"), dim);
+    else if (strcmp(kind, "residual") == 0)
+        f = nf_residual_flow(nf_lipschitz(plain_net(json_object_get(layer, "net"), dim, dim, n_ctx),
+                                          &(nf_lipschitz_options){.bound = number_of(layer, "bound")}),
+                             &(nf_residual_flow_options){.log_det = NF_LOG_DET_EXACT});
     else if (strcmp(kind, "coupling") == 0)
         f = coupling_of(layer, dim, n_ctx);
     else {
@@ -240,7 +246,8 @@ static void compare(const char *peer, double slack, const json_t *file, turned t
     cr_assert_eq(n_theta, nf_dist_shape(d)->n_params, "%s: %zu parameters, ours has %zu", peer, n_theta,
                  nf_dist_shape(d)->n_params);
 
-    nf_model *m = nf_model_of_dist(d, &(nf_model_options){.theta = theta});
+    nf_real *state = calloc(nf_dist_shape(d)->n_state + 1, sizeof *state);
+    nf_model *m = nf_model_of_dist(d, &(nf_model_options){.theta = theta, .state = state});
     nf_real *y = malloc(n * dim * sizeof *y);
     double *p = malloc(n * sizeof *p);
     cr_assert(m && y && p);
@@ -253,7 +260,8 @@ static void compare(const char *peer, double slack, const json_t *file, turned t
         check_near(peer, slack, "sample's number", i, (double)y[i], theirs_y[i]);
 
     nf_model_free(m);
-    free(theta), free(x), free(z), free(ctx), free(z_ctx), free(theirs_p), free(theirs_y), free(y), free(p);
+    free(theta), free(state), free(x), free(z), free(ctx), free(z_ctx), free(theirs_p), free(theirs_y), free(y),
+        free(p);
 }
 
 static void check(const char *peer, double slack)
@@ -272,6 +280,11 @@ Test(peers, planar)
 {
     check("planar-normflows", 1);
     check("planar-flowjax", 10); /* an ulp of a float in x moves a log-density by 1e-4 */
+}
+
+Test(peers, residual)
+{
+    check("residual-normflows", 10); /* sigma is bounded from above, by 1e-5 in float */
 }
 
 Test(peers, splines)

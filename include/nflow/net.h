@@ -272,5 +272,29 @@ typedef struct nf_masked_options {
  */
 NF_API nf_net *nf_masked_net(size_t dim, size_t n_per_dim, size_t n_ctx, const nf_masked_options *options);
 
+/** Options of nf_lipschitz; zero means the default. */
+typedef struct nf_lipschitz_options {
+    double bound; /**< c, the bound of each layer's largest singular value, above 0 and below 1; 0: 0.97 */
+} nf_lipschitz_options;
+
+/**
+ * A contraction in x: the net of nf_mlp in which each matrix W is replaced by W min(1, c / sigma(W)), with its largest
+ * singular value sigma(W) (Behrmann et al. 2019, eq. 8; Miyato et al. 2018). With L layers, the net's Lipschitz
+ * constant in x is at most c^L, since the slopes of its units are at most 1. Columns that read context are not scaled
+ * and not counted, so that the net may depend on its context in any way. Parameters, state and names of tensors: the
+ * parameters are those of the MLP; the state has a vector for each layer [in], from which power iteration begins.
+ *
+ * sigma is computed when the model is prepared (nf_model_update, and after each step of a fit): in training to about
+ * one part in 1000, from the vectors of the last step; otherwise to rounding, as far as some millions of
+ * multiplications a layer allow. What is not known of sigma is added to it, so the bound holds after training, after
+ * loading and in either precision. Gradients go through sigma.
+ * @param mlp consumed. Its units must not be NF_SWISH (NF_LIPSWISH, NF_ELU and NF_TANH are usual), and it must not have
+ * dropout.
+ * @param options NULL: the default
+ * @return NULL on NF_EARG (another type of net, units or dropout that break the bound, a bound out of range),
+ * NF_ENOMEM.
+ */
+NF_API nf_net *nf_lipschitz(nf_net *mlp, const nf_lipschitz_options *options);
+
 NF_END_DECLS
 #endif

@@ -1,7 +1,7 @@
 /**
  * @file recipes.h
- * The flows of papers: chains of couplings or of autoregressive flows with the nets of the authors. Each is an ordinary
- * nf_flow, which is made of the layers in flow.h and starts as the identity or near it.
+ * The flows of papers: chains of couplings, autoregressive flows or residual blocks with the nets of the authors. Each
+ * is an ordinary nf_flow, which is made of the layers in flow.h and starts as the identity or near it.
  *
  * Their nets read data as they are, and their scales may be bounded. Data whose deviations are not near 1 need
  * nf_actnorm() next to them, nf_chain((nf_flow *[]){nf_maf(dim, NULL), nf_actnorm(dim)}, 2), or must be standardised.
@@ -11,6 +11,7 @@
 #include <nflow/combine.h>
 #include <nflow/elementwise.h>
 #include <nflow/ode.h>
+#include <nflow/residual.h>
 NF_BEGIN_DECLS
 
 /** What is done between two layers, so that a dimension does not have the same role in all layers. */
@@ -110,6 +111,32 @@ NF_API nf_flow *nf_nsf_autoregressive(size_t dim, const nf_recipe_options *optio
  * `mixing` all but NF_MIX_NONE and NF_MIX_LU.
  */
 NF_API nf_flow *nf_ffjord(size_t dim, const nf_recipe_options *options);
+
+/** Options of nf_residual; zero means the default. */
+typedef struct nf_residual_options {
+    size_t n_ctx;             /**< features of context, which every block's net reads; 0: none */
+    size_t n_layers;          /**< blocks; 0: 10 */
+    const size_t *hidden;     /**< [n_hidden] widths of the nets' hidden layers; copied; by default 128, 128, 128 */
+    size_t n_hidden;          /**< hidden layers. NF_NONE: the nets are affine */
+    nf_activation activation; /**< of hidden units, not NF_SWISH; 0: NF_LIPSWISH */
+    double last_scale;        /**< of the nets' last layers, see nf_mlp_options; 0: 0.01; NF_ZERO: 0 */
+    double bound;             /**< of each layer's largest singular value, see nf_lipschitz_options; 0: 0.97 */
+    /**
+     * The explicit direction, the other one is iterated: NF_PARALLEL_INVERSE, the default, for densities of data,
+     * NF_PARALLEL_FORWARD for inference.
+     */
+    nf_parallel parallel;
+    bool no_actnorm;                       /**< leave out the nf_actnorm after each block */
+    const nf_residual_flow_options *block; /**< log-dets and inverses of the blocks; NULL: the defaults */
+} nf_residual_options;
+
+/**
+ * Residual flow (Chen et al. 2019; Behrmann et al. 2019) on vectors: blocks x + g(x) of nets with bounded Lipschitz
+ * constants, from the base on each followed by an nf_actnorm. With more than NF_LOG_DET_EASY features log-dets are
+ * estimates by default, see nf_residual_flow().
+ * @return NULL on NF_EARG (the message has the option), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_residual(size_t dim, const nf_residual_options *options);
 
 NF_END_DECLS
 #endif

@@ -1,6 +1,6 @@
 /**
  * @file residual.h
- * Residual flows y = x + g(x) with a log-det in closed form: planar, radial, Sylvester.
+ * Residual flows y = x + g(x): with a log-det in closed form (planar, radial, Sylvester), and of any contraction g.
  *
  * Constructors return NULL on failure; nf_error_message() says why.
  */
@@ -55,6 +55,65 @@ typedef struct nf_sylvester_options {
  * @return NULL on NF_EARG (dim 0, more columns than rows, an option of another kind, overflow), NF_ENOMEM.
  */
 NF_API nf_flow *nf_sylvester(size_t dim, const nf_sylvester_options *options);
+
+/** How nf_residual_flow computes log det(I + J), J = dg/dx. */
+typedef enum nf_log_det {
+    NF_LOG_DET_DEFAULT, /**< exact with up to NF_LOG_DET_EASY features, with more NF_LOG_DET_ROULETTE */
+    NF_LOG_DET_EXACT,   /**< from the dense J of each sample; with up to NF_LOG_DET_MOST features */
+    /**
+     * The first `terms` terms of sum_k (-1)^(k+1) / k tr(J^k), with Hutchinson's estimate of traces. If L < 1 is the
+     * Lipschitz constant of g and n the number of terms, the mean differs from the log-det by at most
+     * dim L^(n+1) / ((n + 1) (1 - L)).
+     */
+    NF_LOG_DET_SERIES,
+    /**
+     * The same with a random number of terms N, which makes the estimate unbiased (Chen et al. 2019): the first `terms`
+     * terms, then each further one with the probability `survival`; term k is divided by P(N >= k).
+     */
+    NF_LOG_DET_ROULETTE
+} nf_log_det;
+
+/** Sizes that concern exact log-dets. */
+enum {
+    NF_LOG_DET_EASY = 8, /**< the most features for which log-dets are exact by default */
+    NF_LOG_DET_MOST = 64 /**< the most features for which log-dets may be exact */
+};
+
+/** Options of nf_residual_flow; zero means the default. */
+typedef struct nf_residual_flow_options {
+    nf_log_det log_det; /**< how log-dets are computed */
+    size_t terms;       /**< of a series, those that are always computed; 0: 8 */
+    double survival;    /**< of the roulette, above 0 and below 1; 0: 0.5. Variances need Lip(g)^2 < survival */
+    size_t probes;      /**< vectors of random signs, over which an estimate is the mean; 0: 1 */
+    /**
+     * The inverse of y has converged for a sample if |x + g(x) - y| is at most tolerance (1 + |y|), in the largest
+     * feature. The error of x is then at most 1 / (1 - Lip(g)) times as large. Above 0 and below 1; 0: 1e-10. Less than
+     * rounding allows is not asked for: 1e-13, in float 1e-5. With exact log-dets one more step of Newton's follows,
+     * after which rounding errors are left.
+     */
+    double tolerance;
+    size_t max_steps; /**< of the inverse; a sample that needs more has failed and is NaN; 0: 500 */
+} nf_residual_flow_options;
+
+/**
+ * y = x + g(x; context) with a contraction g, the net (Behrmann et al. 2019; Chen et al. 2019). The parameters are the
+ * net's.
+ *
+ * The inverse is iterated: by Newton's steps if log-dets are exact, otherwise by Anderson acceleration of
+ * x <- y - g(x); each step that does not make the error smaller is replaced by this. A density of data is faster if the
+ * explicit direction goes from data to base: nf_invert() of this flow, or nf_residual().
+ *
+ * Estimates of the log-det are noise of the pass, by the names of the samples (NF_STOCHASTIC): scoring needs an
+ * nf_noise. Both directions draw the same numbers. Gradients of estimates are those of Chen et al. (eq. 8), whose mean
+ * over the probes is the gradient of the mean; they need the memory of one term, whatever the number of terms.
+ * @param net consumed; a net with a tangent whose Lipschitz constant in x is below 1, as nf_lipschitz's is. With
+ * another net nothing is promised: a sample whose inverse does not converge, or for which a leading minor of I + J is
+ * not positive (exact log-dets), is NaN.
+ * @param options NULL: the defaults
+ * @return NULL on NF_EDIM (the net's features in and out differ), NF_EUNSUPPORTED (the net has no tangent), NF_EARG (an
+ * option out of range; NF_LOG_DET_EXACT with too many features), NF_ENOMEM.
+ */
+NF_API nf_flow *nf_residual_flow(nf_net *net, const nf_residual_flow_options *options);
 
 NF_END_DECLS
 #endif

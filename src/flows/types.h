@@ -32,11 +32,15 @@
     DO(radial)                    \
     DO(householder)               \
     DO(sylvester)                 \
-    DO(continuous)
+    DO(continuous)                \
+    DO(residual)
 
 #define NFI_DECLARE(name) extern const nf_flow_type nfi_##name##_type;
 NFI_FLOW_TYPES(NFI_DECLARE)
 #undef NFI_DECLARE
+
+/* The options of nf_residual, one of the recipes. */
+extern const nf_option_table nfi_residual_recipe_options;
 
 /* The options of recipe number i (nflow/recipes.h), in no particular order. NULL past the end. */
 const nf_option_table *nfi_recipe_options(size_t i);

@@ -197,8 +197,12 @@ static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, rebuildin
     const char *unknown = json_object_iter_key(json_object_iter(r->unread));
     if (unknown)
         return fail(NF_EFORMAT, b, at, "%s '%s': the field '%.64s' is unknown", r->kind, r->type, unknown);
-    /* The parameters of amortised objects come from elsewhere, so there may be more of them than the file holds. */
+    /* The parameters of detached objects come from elsewhere. Those of amortised ones have not been counted, and there
+       may be more of them than the file holds; those of a net inside a net have been. */
     const size_t most = b->from->most_numbers;
+    for (size_t i = 0; i < o->n_children; i++)
+        if (o->place[i].detached && !(o->children[i]->total.flags & NF_PER_SAMPLE))
+            b->n_params -= o->children[i]->total.n_params;
     if (!(s->flags & NF_PER_SAMPLE) &&
         (s->n_params > most || s->n_state > most || !nfi_add(b->n_params, o->own.n_params, &b->n_params) ||
          !nfi_add(b->n_state, o->own.n_state, &b->n_state) || b->n_params > most || b->n_state > most))

@@ -80,10 +80,16 @@ static nf_object *new_of_kind(const table *t, const void *type, const nf_shape *
     return NULL;
 }
 
+nf_net *nfi_net_new_detached(const nf_net_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                             size_t n_children, size_t n_detached)
+{
+    return (nf_net *)new_of_kind(&net_table, type, own, self, children, n_children, n_detached);
+}
+
 nf_net *nf_net_new(const nf_net_type *type, const nf_shape *own, void *self, nf_object *const *children,
                    size_t n_children)
 {
-    return (nf_net *)new_of_kind(&net_table, type, own, self, children, n_children, 0);
+    return nfi_net_new_detached(type, own, self, children, n_children, 0);
 }
 
 nf_flow *nfi_flow_new_detached(const nf_flow_type *type, const nf_shape *own, void *self, nf_object *const *children,

@@ -54,7 +54,9 @@ struct nf_vae {
    names the constructor in messages; constructors whose children have names call nfi_parts_given before. */
 nf_object *nfi_object_new(nfi_kind kind, const nf_part *part, const void *type, const nf_shape *own, void *self,
                           nf_object *const *children, size_t n_children, size_t n_detached, const char *who);
-/* A composite flow or distribution whose first n_detached children are detached. */
+/* A net, a composite flow and a distribution whose first n_detached children are detached. */
+nf_net *nfi_net_new_detached(const nf_net_type *type, const nf_shape *own, void *self, nf_object *const *children,
+                             size_t n_children, size_t n_detached);
 nf_flow *nfi_flow_new_detached(const nf_flow_type *type, const nf_shape *own, void *self, nf_object *const *children,
                                size_t n_children, size_t n_detached);
 nf_dist *nfi_dist_new_detached(const nf_dist_type *type, const nf_shape *own, void *self, nf_object *const *children,

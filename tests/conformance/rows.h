@@ -80,24 +80,25 @@ static inline nf_flow *build_inverted_chain(size_t dim, size_t n_ctx)
 
 #include "conditioned_rows.h"
 #include "constraint_rows.h"
+#include "contraction_rows.h"
 #include "ode_rows.h"
 #include "orthogonal_rows.h"
 
-static const row rows[] = {
-    {"affine", build_affine, 0.5, 1, false, false},
-    {"actnorm", build_actnorm, 0.5, 1, false, false},
-    {"batch_norm", build_batch_norm, 0, 1, false, false},
-    {"full_affine", build_full_affine, 0.15, 10, false, false},
-    {"low_rank_affine", build_low_rank_affine, 0.3, 10, false, false},
-    {"lu_linear", build_lu_linear, 0.15, 10, false, false},
-    {"permutation", build_permutation, 0, 1, false, false},
-    {"planar", build_planar, 0.4, 1, false, false},
-    {"radial", build_radial, 0.4, 1, false, false},
-    {"chain of mixed", build_mixed_chain, 0.15, 10, false, false},
-    {"chain per sample", build_per_sample_chain, 0.3, 10, false, false},
-    {"inverted planar", build_inverted_planar, 0.4, 1, false, false},
-    {"inverted chain", build_inverted_chain, 0.15, 10, false, false},
-    TRANSFORM_ROWS CONDITIONED_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS CONSTRAINT_ROWS ORTHOGONAL_ROWS ODE_ROWS};
+static const row rows[] = {{"affine", build_affine, 0.5, 1, false, false},
+                           {"actnorm", build_actnorm, 0.5, 1, false, false},
+                           {"batch_norm", build_batch_norm, 0, 1, false, false},
+                           {"full_affine", build_full_affine, 0.15, 10, false, false},
+                           {"low_rank_affine", build_low_rank_affine, 0.3, 10, false, false},
+                           {"lu_linear", build_lu_linear, 0.15, 10, false, false},
+                           {"permutation", build_permutation, 0, 1, false, false},
+                           {"planar", build_planar, 0.4, 1, false, false},
+                           {"radial", build_radial, 0.4, 1, false, false},
+                           {"chain of mixed", build_mixed_chain, 0.15, 10, false, false},
+                           {"chain per sample", build_per_sample_chain, 0.3, 10, false, false},
+                           {"inverted planar", build_inverted_planar, 0.4, 1, false, false},
+                           {"inverted chain", build_inverted_chain, 0.15, 10, false, false},
+                           TRANSFORM_ROWS CONDITIONED_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS CONSTRAINT_ROWS
+                               ORTHOGONAL_ROWS ODE_ROWS CONTRACTION_ROWS};
 enum { N_ROWS = sizeof rows / sizeof *rows };
 
 #endif

@@ -374,6 +374,41 @@ def normflows_planar(dim, n_ctx):
     return layers[::-1], log_prob, normflows_flow(dim, flows, 0)[1]
 
 
+def normflows_residual(dim, n_ctx):
+    """The blocks' nets without the activation of their input. sigma is that of converged power iteration, and log-dets
+    are exact, which normflows has in two dimensions. Its fixed-point inverse stops early: ours is iterated on."""
+    import normflows
+    from normflows.nets.lipschitz import InducedNormLinear, Swish
+    flows, layers, bound = [], [], 0.9
+    for k in range(3):
+        linears = [InducedNormLinear(i, o, coeff=bound, n_iterations=5) for i, o in ((dim, 8), (8, 7), (7, dim))]
+        units = [Swish() for _ in range(2)]
+        for m in linears:
+            randomise(m, 1.5 - 0.5 * k)
+        for u in units:
+            randomise(u)
+        net = torch.nn.Sequential(linears[0], units[0], linears[1], units[1], linears[2])
+        for m in linears:
+            m.compute_weight(update=True, n_iterations=3000)
+        flow = normflows.flows.Residual(net, reduce_memory=False).eval()
+        flows.append(flow)
+        theta = []
+        for m, u in zip(linears, units + [None]):
+            theta += dense(m) + ([array(u.beta).ravel()] if u else [])
+        layers.append(layer("residual", [np.concatenate(theta)], invert=True, bound=bound,
+                            net={"kind": "mlp", "hidden": [8, 7], "activation": "lipswish"}))
+
+    def sample(z, c):
+        for f in flows:
+            x = z
+            for _ in range(3000):
+                x = z - f.iresblock.nnet(x)
+            z = x
+        return z
+
+    return layers[::-1], normflows_flow(dim, flows, 0)[0], sample
+
+
 def normflows_realnvp(dim, n_ctx):
     import normflows
     flows, layers = [], []
@@ -614,6 +649,7 @@ def flowjax_planar(dim, n_ctx):
 FLOWS = [  # package, family, dim, n_ctx, builder
     ("normflows", "planar", 3, 0, normflows_planar),
     ("flowjax", "planar", 5, 0, flowjax_planar),
+    ("normflows", "residual", 2, 0, normflows_residual),
     ("zuko", "spline", 3, 0, zuko_spline),
     ("zuko", "sos_polynomial", 3, 0, zuko_sos_polynomial),
     ("zuko", "monotone_net", 2, 6, zuko_monotone_net),

@@ -298,9 +298,16 @@ static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *give
 
 const nf_option_table *nfi_recipe_options(size_t i)
 {
-    static const recipe *const all[] = {&nice,  &realnvp, &made, &maf, &iaf, &nsf_coupling, &nsf_autoregressive,
-                                        &ffjord};
-    return i < sizeof all / sizeof *all ? &all[i]->options : NULL;
+    static const nf_option_table *const all[] = {&nice.options,
+                                                 &realnvp.options,
+                                                 &made.options,
+                                                 &maf.options,
+                                                 &iaf.options,
+                                                 &nsf_coupling.options,
+                                                 &nsf_autoregressive.options,
+                                                 &ffjord.options,
+                                                 &nfi_residual_recipe_options};
+    return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 
 nf_flow *nf_nice(size_t dim, const nf_recipe_options *options)
