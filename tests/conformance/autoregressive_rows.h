@@ -62,11 +62,11 @@ static inline nf_flow *build_lipswish_iaf(size_t dim, size_t n_ctx)
     return nf_autoregressive(bounded_affine(), net, NULL, NF_FORWARD);
 }
 
-#define AUTOREGRESSIVE_ROWS                                                                                \
-    {"IAF", build_iaf, 0.1, 10, true, false}, {"MAF, residual", build_maf_in_order, 0.1, 10, true, false}, \
-        {"IAF, residual", build_residual_iaf, 0.1, 10, true, false},                                       \
-        {"IAF without hidden layers", build_linear_iaf, 0.1, 10, true, false},                             \
-        {"MAF, swish", build_swish_maf, 0.1, 10, true, false},                                             \
-        {"IAF, residual, LipSwish", build_lipswish_iaf, 0.1, 10, true, false},
+#define AUTOREGRESSIVE_ROWS                                                                        \
+    {"IAF", build_iaf, 0.1, 10, true, 0}, {"MAF, residual", build_maf_in_order, 0.1, 10, true, 0}, \
+        {"IAF, residual", build_residual_iaf, 0.1, 10, true, 0},                                   \
+        {"IAF without hidden layers", build_linear_iaf, 0.1, 10, true, 0},                         \
+        {"MAF, swish", build_swish_maf, 0.1, 10, true, 0},                                         \
+        {"IAF, residual, LipSwish", build_lipswish_iaf, 0.1, 10, true, 0},
 
 #endif

@@ -128,19 +128,18 @@ static inline nf_flow *build_chain_of_couplings(size_t dim, size_t n_ctx)
 #define TWO_ROWS(transform, name, rough, parallel)                                      \
     {"coupling, " name, build_coupled_##transform, 0.15, (rough) ? 2 : 1, true, rough}, \
         {"autoregressive, " name, build_autoregressive_##transform, 0.1, 10, true, rough},
-#define CONDITIONED_ROWS                                                                                 \
-    {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, false},                        \
-        {"coupling of alternating features, affine", build_affine_on_alternating, 0.15, 1, true, false}, \
-        {"coupling of random features, affine", build_affine_on_random, 0.15, 1, true, false},           \
-        {"coupling, planar", build_planar_on_alternating, 0.1, 3, true, false},                          \
-        {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, false},                     \
-        {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, false},         \
-        {"coupling by context", build_coupling_by_context, 0.1, 10, true, false},                        \
-        {"autoregressive by context", build_autoregressive_by_context, 0.1, 10, true, false},            \
-        {"context net", build_context_net, 0.1, 10, true, false},                                        \
-        {"monotone net", build_monotone_net, 0.1, 10, true, false},                                      \
-        {"coupling, monotone net", build_coupled_monotone_net, 0.1, 10, true, false},                    \
-        {"autoregressive, monotone net", build_autoregressive_monotone_net, 0.1, 10, true, false},       \
-        CONDITIONED_TRANSFORMS(TWO_ROWS){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, false},
+#define CONDITIONED_ROWS                                                                                              \
+    {"coupling of halves, affine", build_affine_on_halves, 0.15, 1, true, 0},                                         \
+        {"coupling of alternating features, affine", build_affine_on_alternating, 0.15, 1, true, 0},                  \
+        {"coupling of random features, affine", build_affine_on_random, 0.15, 1, true, 0},                            \
+        {"coupling, planar", build_planar_on_alternating, 0.1, 3, true, 0},                                           \
+        {"coupling, chain per sample", build_chain_on_halves, 0.1, 10, true, 0},                                      \
+        {"coupling by a residual net, tanh scale", build_tanh_by_residual, 0.1, 1, true, 0},                          \
+        {"coupling by context", build_coupling_by_context, 0.1, 10, true, 0},                                         \
+        {"autoregressive by context", build_autoregressive_by_context, 0.1, 10, true, 0},                             \
+        {"context net", build_context_net, 0.1, 10, true, 0}, {"monotone net", build_monotone_net, 0.1, 10, true, 0}, \
+        {"coupling, monotone net", build_coupled_monotone_net, 0.1, 10, true, 0},                                     \
+        {"autoregressive, monotone net", build_autoregressive_monotone_net, 0.1, 10, true, 0},                        \
+        CONDITIONED_TRANSFORMS(TWO_ROWS){"chain of couplings", build_chain_of_couplings, 0.1, 10, true, 0},
 
 #endif

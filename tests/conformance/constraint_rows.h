@@ -163,22 +163,18 @@ static inline const chart *find_chart(builder *build)
     return NULL;
 }
 
-#define CONSTRAINT_ROWS                                                                              \
-    {"bounds", build_bounds, 0, 10, false, false}, {"identity", build_identity, 0, 1, false, false}, \
-        {"ordered", build_ordered, 0, 100, false, false},                                            \
-        {"positive_ordered", build_positive_ordered, 0, 100, false, false},                          \
-        {"simplex_stick", build_simplex_stick, 0, 10, false, false},                                 \
-        {"simplex_ilr", build_simplex_ilr, 0, 10, false, false},                                     \
-        {"sum_to_zero", build_sum_to_zero, 0, 10, false, false},                                     \
-        {"column_stochastic", build_column_stochastic, 0, 10, false, false},                         \
-        {"row_stochastic", build_row_stochastic, 0, 10, false, false},                               \
-        {"cholesky_corr", build_cholesky_corr, 0, 10, false, false},                                 \
-        {"corr_matrix", build_corr_matrix, 0, 100, false, false},                                    \
-        {"cholesky_cov", build_cholesky_cov, 0, 10, false, false},                                   \
-        {"cov_matrix", build_cov_matrix, 0, 100, false, false},                                      \
-        {"blocks of constraints", build_blocks_of_constraints, 0.3, 10, false, false},               \
-        {"blocks of size one", build_blocks_of_size_one, 0.3, 10, false, false},                     \
-        {"blocks of layers", build_blocks_of_layers, 0.4, 1, false, false},                          \
-        {"blocks on context", build_blocks_on_context, 0.3, 10, true, false},
+#define CONSTRAINT_ROWS                                                                                                \
+    {"bounds", build_bounds, 0, 10, false, 0}, {"identity", build_identity, 0, 1, false, 0},                           \
+        {"ordered", build_ordered, 0, 100, false, 0}, {"positive_ordered", build_positive_ordered, 0, 100, false, 0},  \
+        {"simplex_stick", build_simplex_stick, 0, 10, false, 0}, {"simplex_ilr", build_simplex_ilr, 0, 10, false, 0},  \
+        {"sum_to_zero", build_sum_to_zero, 0, 10, false, 0},                                                           \
+        {"column_stochastic", build_column_stochastic, 0, 10, false, 0},                                               \
+        {"row_stochastic", build_row_stochastic, 0, 10, false, 0},                                                     \
+        {"cholesky_corr", build_cholesky_corr, 0, 10, false, 0}, {"corr_matrix", build_corr_matrix, 0, 100, false, 0}, \
+        {"cholesky_cov", build_cholesky_cov, 0, 10, false, 0}, {"cov_matrix", build_cov_matrix, 0, 100, false, 0},     \
+        {"blocks of constraints", build_blocks_of_constraints, 0.3, 10, false, 0},                                     \
+        {"blocks of size one", build_blocks_of_size_one, 0.3, 10, false, 0},                                           \
+        {"blocks of layers", build_blocks_of_layers, 0.4, 1, false, 0},                                                \
+        {"blocks on context", build_blocks_on_context, 0.3, 10, true, 0},
 
 #endif

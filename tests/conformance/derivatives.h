@@ -80,7 +80,7 @@ static double *dense_log_dets(const subject *s, nf_direction d, double *J, doubl
    Its gradients are tested by differences in double, and in float against double (test_precision). */
 static bool kinks_in_reach(const subject *s, nf_direction d)
 {
-    return (s->row->rough || (s->chart && d == NF_INVERSE)) && !is_double;
+    return ((s->row->traits & ROUGH) || (s->chart && d == NF_INVERSE)) && !is_double;
 }
 
 /* ---- the log-det is that of the dense Jacobian, and the Jacobian that of the map ---- */
@@ -90,8 +90,10 @@ static void jacobian(const subject *s, nf_direction d)
     const size_t n = s->n, in = s->rows[d], out = rows_out(s, d), size = n * out;
     double *J = dense_jacobian(s, d), *l = calloc(n, sizeof *l);
     nf_real *y = reals(size), *x = reals(n * in);
-    const double h = !is_double ? 0.05 : s->row->rough || s->chart ? 2e-5 : 2e-3; /* small steps seldom meet a kink */
-    const double tolerance = (!is_double ? 1e-3 : s->row->rough ? 1e-8 : 1e-9) * s->row->slack;
+    const double h = !is_double                             ? 0.05
+                     : (s->row->traits & ROUGH) || s->chart ? 2e-5
+                                                            : 2e-3; /* small steps seldom meet a kink */
+    const double tolerance = (!is_double ? 1e-3 : (s->row->traits & ROUGH) ? 1e-8 : 1e-9) * s->row->slack;
     for (size_t j = 0; j < in && !kinks_in_reach(s, d); j++) {
         double *by[2]; /* five-point differences of steps h and h / 2: what they disagree by bounds their errors */
         for (int half = 0; half < 2; half++) {
@@ -174,7 +176,7 @@ static void taylor_along(const loss *L, const char *what, size_t size, nf_real *
                        rounding * 1000 * L->s->row->slack * (1 + fabs(slope)) + narrowing * noise / h0 +
                            fabs(wide - central) / 2,
                        "%s: derivative in %s is %.12g, by differences %.12g", title(L->s, L->d), what, slope, central);
-    for (int k = 1; is_double && !L->s->row->rough && k < STEPS; k++) {
+    for (int k = 1; is_double && !(L->s->row->traits & ROUGH) && k < STEPS; k++) {
         const double h = h0 / (double)(1 << (k - 1));
         double r[2];
         for (int j = 0; j < 2; j++) {

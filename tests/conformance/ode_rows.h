@@ -28,9 +28,9 @@ CONTINUOUS(adjoint, build_squash(dim, n_ctx), .gradient = NF_ADJOINT)
 CONTINUOUS(rk4, build_field(dim, n_ctx, NF_SWISH), .solver = NF_RK4, .steps = 48)
 #undef CONTINUOUS
 
-#define ODE_ROWS                                                                   \
-    {"continuous, through steps", build_continuous_steps, 0.2, 1000, true, false}, \
-        {"continuous, adjoint", build_continuous_adjoint, 0.2, 1000, true, false}, \
-        {"continuous, RK4", build_continuous_rk4, 0.2, 1000, true, false},
+#define ODE_ROWS                                                                    \
+    {"continuous, through steps", build_continuous_steps, 0.2, 1000, true, COSTLY}, \
+        {"continuous, adjoint", build_continuous_adjoint, 0.2, 1000, true, COSTLY}, \
+        {"continuous, RK4", build_continuous_rk4, 0.2, 1000, true, COSTLY},
 
 #endif

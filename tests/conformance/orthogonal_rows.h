@@ -32,13 +32,13 @@ static inline nf_flow *build_sylvester_chain(size_t dim, size_t n_ctx)
                     5);
 }
 
-#define ORTHOGONAL_ROWS                                                                      \
-    {"Householder", build_householder, 0.1, 1, false, false},                                \
-        {"Sylvester, orthogonal", build_sylvester_orthogonal, 0.2, 3, false, false},         \
-        {"Sylvester, two columns", build_sylvester_two_columns, 0.5, 3, false, false},       \
-        {"Sylvester, Householder", build_sylvester_householder, 0.1, 10, false, false},      \
-        {"Sylvester, triangular", build_sylvester_triangular, 0.1, 10, false, false},        \
-        {"Sylvester, triangular reversed", build_sylvester_reversed, 0.1, 10, false, false}, \
-        {"chain of Sylvester flows", build_sylvester_chain, 0.05, 30, false, false},
+#define ORTHOGONAL_ROWS                                                                  \
+    {"Householder", build_householder, 0.1, 1, false, 0},                                \
+        {"Sylvester, orthogonal", build_sylvester_orthogonal, 0.2, 3, false, 0},         \
+        {"Sylvester, two columns", build_sylvester_two_columns, 0.5, 3, false, 0},       \
+        {"Sylvester, Householder", build_sylvester_householder, 0.1, 10, false, 0},      \
+        {"Sylvester, triangular", build_sylvester_triangular, 0.1, 10, false, 0},        \
+        {"Sylvester, triangular reversed", build_sylvester_reversed, 0.1, 10, false, 0}, \
+        {"chain of Sylvester flows", build_sylvester_chain, 0.05, 30, false, 0},
 
 #endif

@@ -94,7 +94,7 @@ static void integrate_cells(const subject *s, nf_direction d, const rule *r, siz
 static double adaptive(const subject *s, nf_direction d, const cell *box, double tolerance)
 {
     const rule r = make_rule();
-    const size_t parts = (size_t)1 << s->dim, fewest = fewest_halvings[s->row->rough][s->dim];
+    const size_t parts = (size_t)1 << s->dim, fewest = fewest_halvings[(s->row->traits & ROUGH) != 0][s->dim];
     cell *parents = malloc(sizeof *parents);
     double sum = 0;
     parents[0] = *box;
@@ -134,7 +134,7 @@ static double adaptive(const subject *s, nf_direction d, const cell *box, double
 static void quadrature(const subject *s, nf_direction d)
 {
     /* Cells along the kinks of a density take their time, and part of a context is like the whole of one. */
-    if (s->row->rough && s->dim > 1 && s->guise == ON_CONTEXT) {
+    if ((s->row->traits & ROUGH) && s->dim > 1 && s->guise == ON_CONTEXT) {
         n_skipped++;
         return;
     }

@@ -26,11 +26,11 @@ RECIPE(nsf_coupling, nsf_coupling, 2, .n_blocks = 1)
 RECIPE(nsf_autoregressive, nsf_autoregressive, 2, .n_blocks = 1)
 #undef RECIPE
 
-#define RECIPE_ROWS                                                                                              \
-    {"NICE", build_recipe_nice, 0.1, 10, true, false}, {"Real NVP", build_recipe_realnvp, 0.1, 10, true, false}, \
-        {"MADE", build_recipe_made, 0.1, 10, true, false}, {"MAF", build_recipe_maf, 0.1, 100, true, false},     \
-        {"IAF, gated", build_recipe_iaf, 0.1, 10, true, false},                                                  \
-        {"NSF, couplings", build_recipe_nsf_coupling, 0.03, 10, true, true},                                     \
-        {"NSF, autoregressive", build_recipe_nsf_autoregressive, 0.03, 10, true, true},
+#define RECIPE_ROWS                                                                                      \
+    {"NICE", build_recipe_nice, 0.1, 10, true, 0}, {"Real NVP", build_recipe_realnvp, 0.1, 10, true, 0}, \
+        {"MADE", build_recipe_made, 0.1, 10, true, 0}, {"MAF", build_recipe_maf, 0.1, 100, true, 0},     \
+        {"IAF, gated", build_recipe_iaf, 0.1, 10, true, 0},                                              \
+        {"NSF, couplings", build_recipe_nsf_coupling, 0.03, 10, true, ROUGH},                            \
+        {"NSF, autoregressive", build_recipe_nsf_autoregressive, 0.03, 10, true, ROUGH},
 
 #endif

@@ -6,13 +6,19 @@
 #include "recipe_rows.h"
 #include "transform_rows.h"
 
+enum {
+    ROUGH = 1, /* derivatives jump, first or second: no slopes of Taylor remainders */
+    COSTLY = 2 /* takes time as the fourth power of the features or so: up to MOST_COSTLY of them */
+};
+enum { MOST_COSTLY = NFLOW_THIN ? 3 : 5 };
+
 typedef struct row {
     const char *name;
     nf_flow *(*build)(size_t dim, size_t n_ctx); /* n_ctx is 0 unless it takes context */
     double theta_scale;                          /* N(0, theta_scale^2) is added to the initial parameters */
     double slack;                                /* multiplies tolerances */
     bool takes_context;                          /* itself, beside what amortisation gives it */
-    bool rough;                                  /* derivatives jump, first or second: no slopes of Taylor remainders */
+    unsigned traits;                             /* 0, or of these: */
 } row;
 
 /* A layer that takes no context, as a builder. */
@@ -84,19 +90,19 @@ static inline nf_flow *build_inverted_chain(size_t dim, size_t n_ctx)
 #include "ode_rows.h"
 #include "orthogonal_rows.h"
 
-static const row rows[] = {{"affine", build_affine, 0.5, 1, false, false},
-                           {"actnorm", build_actnorm, 0.5, 1, false, false},
-                           {"batch_norm", build_batch_norm, 0, 1, false, false},
-                           {"full_affine", build_full_affine, 0.15, 10, false, false},
-                           {"low_rank_affine", build_low_rank_affine, 0.3, 10, false, false},
-                           {"lu_linear", build_lu_linear, 0.15, 10, false, false},
-                           {"permutation", build_permutation, 0, 1, false, false},
-                           {"planar", build_planar, 0.4, 1, false, false},
-                           {"radial", build_radial, 0.4, 1, false, false},
-                           {"chain of mixed", build_mixed_chain, 0.15, 10, false, false},
-                           {"chain per sample", build_per_sample_chain, 0.3, 10, false, false},
-                           {"inverted planar", build_inverted_planar, 0.4, 1, false, false},
-                           {"inverted chain", build_inverted_chain, 0.15, 10, false, false},
+static const row rows[] = {{"affine", build_affine, 0.5, 1, false, 0},
+                           {"actnorm", build_actnorm, 0.5, 1, false, 0},
+                           {"batch_norm", build_batch_norm, 0, 1, false, 0},
+                           {"full_affine", build_full_affine, 0.15, 10, false, 0},
+                           {"low_rank_affine", build_low_rank_affine, 0.3, 10, false, 0},
+                           {"lu_linear", build_lu_linear, 0.15, 10, false, 0},
+                           {"permutation", build_permutation, 0, 1, false, 0},
+                           {"planar", build_planar, 0.4, 1, false, 0},
+                           {"radial", build_radial, 0.4, 1, false, 0},
+                           {"chain of mixed", build_mixed_chain, 0.15, 10, false, 0},
+                           {"chain per sample", build_per_sample_chain, 0.3, 10, false, 0},
+                           {"inverted planar", build_inverted_planar, 0.4, 1, false, 0},
+                           {"inverted chain", build_inverted_chain, 0.15, 10, false, 0},
                            TRANSFORM_ROWS CONDITIONED_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS CONSTRAINT_ROWS
                                ORTHOGONAL_ROWS ODE_ROWS CONTRACTION_ROWS};
 enum { N_ROWS = sizeof rows / sizeof *rows };

@@ -161,6 +161,8 @@ typedef void visit_fn(const subject *s, nf_direction d);
 static inline size_t for_subjects(size_t index, size_t most_dims, size_t n, visit_fn *visit)
 {
     size_t cases = 0;
+    if (rows[index].traits & COSTLY && most_dims > MOST_COSTLY)
+        most_dims = MOST_COSTLY;
     for (size_t k = 0; k < N_DIMS && dims[k] <= most_dims; k++)
         for (int g = 0; g < N_GUISES; g++) {
             subject s;

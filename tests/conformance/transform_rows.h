@@ -52,22 +52,22 @@ WITH_OPTIONS(soft_log, soft_log, .threshold = 0.917)
     DO(sos_polynomial, "SOS polynomial", false, NF_FORWARD)     \
     DO(small_sos_polynomial, "SOS polynomial in a small box", true, NF_INVERSE)
 
-#define TRANSFORM_ROWS                                                                                           \
-    {"shift", build_shift, 0.5, 1, false, false}, {"scaled affine, exp", build_scale_exp, 0.5, 1, false, false}, \
-        {"scaled affine, tanh", build_scale_tanh, 0.5, 1, false, false},                                         \
-        {"scaled affine, clamp", build_scale_clamp, 0.5, 1, false, true},                                        \
-        {"scaled affine, softsign", build_scale_softsign, 0.5, 1, false, false},                                 \
-        {"scaled affine, atan", build_scale_atan, 0.5, 1, false, false},                                         \
-        {"scaled affine, asymmetric", build_scale_asymmetric, 0.5, 1, false, false},                             \
-        {"scaled affine, sigmoid", build_scale_sigmoid, 0.5, 1, false, false},                                   \
-        {"scaled affine, gated", build_scale_gated, 0.5, 1, false, false},                                       \
-        {"scaled affine, softplus", build_scale_softplus, 0.5, 1, false, false},                                 \
-        {"spline", build_spline, 0.2, 10, false, true},                                                          \
-        {"spline in a small box", build_small_spline, 0.2, 10, false, true},                                     \
-        {"circular spline", build_circular_spline, 0.2, 10, false, true},                                        \
-        {"spline with free ends", build_free_spline, 0.2, 10, false, true},                                      \
-        {"SOS polynomial", build_sos_polynomial, 0.3, 10, false, false},                                         \
-        {"SOS polynomial in a small box", build_small_sos_polynomial, 0.3, 10, false, true},                     \
-        {"soft-log", build_soft_log, 0, 1, false, true},
+#define TRANSFORM_ROWS                                                                                   \
+    {"shift", build_shift, 0.5, 1, false, 0}, {"scaled affine, exp", build_scale_exp, 0.5, 1, false, 0}, \
+        {"scaled affine, tanh", build_scale_tanh, 0.5, 1, false, 0},                                     \
+        {"scaled affine, clamp", build_scale_clamp, 0.5, 1, false, ROUGH},                               \
+        {"scaled affine, softsign", build_scale_softsign, 0.5, 1, false, 0},                             \
+        {"scaled affine, atan", build_scale_atan, 0.5, 1, false, 0},                                     \
+        {"scaled affine, asymmetric", build_scale_asymmetric, 0.5, 1, false, 0},                         \
+        {"scaled affine, sigmoid", build_scale_sigmoid, 0.5, 1, false, 0},                               \
+        {"scaled affine, gated", build_scale_gated, 0.5, 1, false, 0},                                   \
+        {"scaled affine, softplus", build_scale_softplus, 0.5, 1, false, 0},                             \
+        {"spline", build_spline, 0.2, 10, false, ROUGH},                                                 \
+        {"spline in a small box", build_small_spline, 0.2, 10, false, ROUGH},                            \
+        {"circular spline", build_circular_spline, 0.2, 10, false, ROUGH},                               \
+        {"spline with free ends", build_free_spline, 0.2, 10, false, ROUGH},                             \
+        {"SOS polynomial", build_sos_polynomial, 0.3, 10, false, 0},                                     \
+        {"SOS polynomial in a small box", build_small_sos_polynomial, 0.3, 10, false, ROUGH},            \
+        {"soft-log", build_soft_log, 0, 1, false, ROUGH},
 
 #endif

@@ -12,8 +12,8 @@
    S = 0, it is only centred: to divide by it would magnify rounding, or give infinities. Without a batch M = S = 0, and
    the flow starts as the identity. state: M [dim], S [dim], and 1 if the data are on the base's side, else 0.
 
-   Older model files have no field "relative": their layer has no state and is the affine flow alone. Saved again, and as
-   text, it says "relative": false. */
+   Older model files have no field "relative": their layer has no state and is the affine flow alone. Saved again, and
+   as text, it says "relative": false. */
 #include "flows/elementwise/affine.h"
 #include "flows/compose.h"
 #include "flows/moments.h"
