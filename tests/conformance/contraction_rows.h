@@ -42,10 +42,10 @@ static inline nf_flow *build_residual_recipe(size_t dim, size_t n_ctx)
                                                    .block = &(nf_residual_flow_options){.log_det = NF_LOG_DET_EXACT}});
 }
 
-#define CONTRACTION_ROWS                                                              \
-    {"residual, LipSwish", build_contraction, 0.3, 100, true, 0},                     \
-        {"residual, ELU", build_elu_contraction, 0.3, 100, false, ROUGH},             \
-        {"residual, inverted chain", build_inverted_contractions, 0.3, 100, true, 0}, \
-        {"residual, recipe", build_residual_recipe, 0.2, 100, true, 0},
+#define CONTRACTION_ROWS                                                                   \
+    {"residual, LipSwish", build_contraction, 0.3, 100, true, COSTLY},                     \
+        {"residual, ELU", build_elu_contraction, 0.3, 100, false, ROUGH + COSTLY},         \
+        {"residual, inverted chain", build_inverted_contractions, 0.3, 100, true, COSTLY}, \
+        {"residual, recipe", build_residual_recipe, 0.2, 100, true, COSTLY},
 
 #endif
