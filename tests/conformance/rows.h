@@ -8,9 +8,8 @@
 
 enum {
     ROUGH = 1, /* derivatives jump, first or second: no slopes of Taylor remainders */
-    COSTLY = 2 /* takes time as the fourth power of the features or so: up to MOST_COSTLY of them */
+    COSTLY = 2 /* takes time as the fourth power of the features or so: see subject.h */
 };
-enum { MOST_COSTLY = NFLOW_THIN ? 3 : 5 };
 
 typedef struct row {
     const char *name;
