@@ -370,7 +370,8 @@ Test(contraction, estimates_follow_their_names)
         cr_assert_float_eq(back[i], x[i], by_precision(1e-4, 1e-8) * (1 + fabs((double)x[i])));
     const nf_noise moved = {.seed = noise.seed, .first_sample = FIRST};
     cr_assert_eq(nf_transform(m, NULL, &moved, NF_FORWARD, 1, x + FIRST * 10, ctx + FIRST * CTX, y, &one), NF_OK);
-    cr_assert_eq(one, l[FIRST]);
+    /* bit for bit, but for sanitizers (see same_numbers) */
+    cr_assert_float_eq(one, l[FIRST], NFLOW_THIN == 1 ? by_precision(1e-3, 1e-9) : 0);
     expect(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, ctx, y, &one), NF_EARG, "noise");
     free(x), free(ctx), free(y), free(back), free(l), free(k);
     nf_model_free(m);
