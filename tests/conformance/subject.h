@@ -156,7 +156,7 @@ static inline const char *title(const subject *s, nf_direction d)
     return text;
 }
 
-enum { MOST_COSTLY = NFLOW_THIN ? 3 : 5 }; /* features of rows that are COSTLY */
+enum { MOST_COSTLY = NFLOW_THIN > 1 ? 1 : NFLOW_THIN ? 3 : 5 }; /* features of rows that are COSTLY */
 
 /* Every dimension up to `most_dims`, guise and direction of a row, at n points; the number of cases. */
 typedef void visit_fn(const subject *s, nf_direction d);
