@@ -59,7 +59,7 @@ static inline void near(double got, double wanted, double tolerance, const char 
 static inline void same_numbers(size_t n, const nf_real *a, const nf_real *b, const char *what)
 {
     const double epsilon = sizeof(nf_real) == sizeof(float) ? 1.2e-7 : 2.3e-16,
-                 allowed = NFLOW_THIN == 1 ? 1000 * epsilon : 0;
+                 allowed = NFLOW_THIN == 1 ? 100 * epsilon : 0;
     for (size_t i = 0; i < n; i++)
         if (memcmp(a + i, b + i, sizeof *a) != 0)
             cr_assert_float_eq((double)a[i], (double)b[i], allowed * (1 + fabs((double)b[i])),
