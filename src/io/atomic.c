@@ -65,14 +65,23 @@ static void name_temporary(nfi_atomic *a, int number)
     snprintf(a->temporary + folder, NAME_ROOM, ".%.*s.nflow-%d.tmp", NAME_PART, a->target + folder, number);
 }
 
-/* Removes the file a->temporary if nobody writes it. Returns whether there was such a file. */
+/* Whether the name a->temporary still leads to the open file fd, and that is a regular file. */
+static bool still_named(const nfi_atomic *a, int fd)
+{
+    struct stat opened, named;
+    return fstat(fd, &opened) == 0 && S_ISREG(opened.st_mode) && lstat(a->temporary, &named) == 0 &&
+           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+/* Removes the file a->temporary if nobody writes it. Returns whether there was such a file. Its writer may rename it
+   between our opening and our locking it, and another writer then takes the name: hence the name is asked for again
+   under the lock. Who has the lock is the only one that renames or removes the file. */
 static bool remove_stale(const nfi_atomic *a)
 {
-    struct stat s;
     int fd = open(a->temporary, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno != ENOENT;
-    if (fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && still_named(a, fd))
         unlink(a->temporary);
     close(fd);
     return true;
