@@ -56,14 +56,13 @@ double integral(const nf_model *m, nf_workspace *ws)
     if (!q)
         cli_fail(1, "out of memory");
     *q = (quadrature){.m = m, .ws = ws};
-    double before = 0;
-    for (q->finest = 0.05; q->finest > 0.006; q->finest /= 2) {
-        before = q->sum;
+    int agreed = 0; /* how often in a row */
+    for (q->finest = 0.2; q->finest > 0.006 && agreed < 2; q->finest /= 2) {
+        const double before = q->sum;
         q->sum = 0;
-        cut(q, 0, 0, 48);
+        cut(q, 0, 0, 1024);
         evaluate(q);
-        if (fabs(q->sum - before) < 1e-4)
-            break;
+        agreed = fabs(q->sum - before) < 1e-4 ? agreed + 1 : 0;
     }
     const double sum = q->sum;
     free(q);
