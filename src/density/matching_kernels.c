@@ -1,5 +1,6 @@
 /* See matching.h. */
 #include "density/matching.h"
+#include <float.h>
 
 void nfi_matching_path(size_t dim, size_t ld, nf_real left, nf_real speed, const nf_real *a, const nf_real *x0,
                        const nf_real *x1, nf_real *z, nf_real *v)
@@ -40,4 +41,21 @@ void nfi_matching_gradient(size_t dim, size_t ld, const nf_real *w, const nf_rea
         for (size_t s = 0; s < ld; s++)
             gf[r * ld + s] = 2 * w[s] * (f[r * ld + s] - v[r * ld + s]);
     }
+}
+
+void nfi_matching_costs(size_t dim, size_t n, size_t ld, const nf_real *draws, const nf_real *x, double *cost)
+{
+    for (size_t j = 0; j < n; j++)
+        cost[j] = 0;
+    for (size_t r = 0; r < dim; r++) {
+        const double at = (double)x[r];
+        NFI_SIMD
+        for (size_t j = 0; j < n; j++) {
+            const double off = (double)draws[r * ld + j] - at;
+            cost[j] += off * off;
+        }
+    }
+    NFI_SIMD
+    for (size_t j = 0; j < n; j++)
+        cost[j] = cost[j] <= DBL_MAX ? cost[j] : 0;
 }
