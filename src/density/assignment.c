@@ -5,6 +5,7 @@
    of the path change partners, and the prices move so that no reduced cost becomes negative. */
 #include "density/assignment.h"
 #include "base/memory.h"
+#include <math.h>
 #include <stdint.h>
 
 static const size_t none = SIZE_MAX;
@@ -14,15 +15,15 @@ nf_status nfi_assignment_begin(nfi_assignment *a, size_t n)
     size_t squares;
     *a = (nfi_assignment){.n = n};
     if (!nfi_mul(n, n, &squares) || !(a->cost = nfi_calloc(squares, sizeof *a->cost)) ||
-        !(a->u = nfi_calloc(n, 3 * sizeof *a->u)) || !(a->column = nfi_calloc(n, 4 * sizeof *a->column))) {
+        !(a->u = nfi_calloc(n, 4 * sizeof *a->u)) || !(a->column = nfi_calloc(n, 3 * sizeof *a->column))) {
         nfi_assignment_end(a);
         return nf_error(NF_ENOMEM, "out of memory: an assignment of %zu rows", n);
     }
     a->v = a->u + n;
     a->distance = a->v + n;
+    a->done = a->distance + n;
     a->row = a->column + n;
     a->from = a->row + n;
-    a->order = a->from + n;
     return NF_OK;
 }
 
@@ -56,67 +57,27 @@ static void reduce_columns(nfi_assignment *a)
         }
 }
 
-static void swap(size_t *a, size_t *b)
-{
-    const size_t was = *a;
-    *a = *b;
-    *b = was;
-}
-
-/* Moves those of the columns order[at ..] that have the least distance to their front; returns their end. */
-static size_t nearest(nfi_assignment *a, size_t at)
-{
-    size_t end = at + 1;
-    for (size_t k = at + 1; k < a->n; k++) {
-        const double d = a->distance[a->order[k]], least = a->distance[a->order[at]];
-        if (d > least)
-            continue;
-        end = d < least ? at : end;
-        swap(&a->order[k], &a->order[end++]);
-    }
-    return end;
-}
-
-/* Finds the free column that is nearest to row `start`, and moves the prices. order[] has first the columns whose rows
-   have been looked at, up to `done`, then those at the present distance, up to `end`, then all others. */
+/* Finds the free column that is nearest to row `start`, and moves the prices. Each turn is done with one column more,
+   the nearest of those that are left, and looks through its row for shorter ways to the others. */
 static size_t shortest_path(nfi_assignment *a, size_t start)
 {
     const size_t n = a->n;
-    size_t done = 0, end = 0, nearer = 0, found = none;
-    double least = 0;
     for (size_t j = 0; j < n; j++) {
-        a->order[j] = j;
-        a->distance[j] = a->cost[start * n + j] - a->v[j];
-        a->from[j] = start;
+        a->distance[j] = INFINITY;
+        a->done[j] = 0;
     }
-    while (found == none) {
-        if (done == end) {
-            nearer = done;
-            end = nearest(a, done);
-            least = a->distance[a->order[done]];
-            for (size_t k = done; k < end && found == none; k++)
-                found = a->row[a->order[k]] == none ? a->order[k] : none;
-            continue;
+    for (size_t i = start, nearest = none;; i = a->row[nearest]) {
+        const double *cost = a->cost + i * n;
+        const double before = nearest == none ? 0 : cost[nearest] - a->v[nearest] - a->distance[nearest];
+        const double least = nfi_assignment_relax(n, cost, a->v, before, i, a->done, a->distance, a->from);
+        nearest = nfi_assignment_nearest(n, a->done, a->distance, least);
+        if (a->row[nearest] == none) {
+            for (size_t j = 0; j < n; j++)
+                a->v[j] += a->done[j] > 0 ? a->distance[j] - least : 0;
+            return nearest;
         }
-        const size_t through = a->order[done++], i = a->row[through];
-        const double *cost = a->cost + i * n, shift = cost[through] - a->v[through] - least;
-        for (size_t k = end; k < n && found == none; k++) {
-            const size_t j = a->order[k];
-            const double d = cost[j] - a->v[j] - shift;
-            if (!(d < a->distance[j]))
-                continue;
-            a->distance[j] = d;
-            a->from[j] = i;
-            if (d > least)
-                continue;
-            if (a->row[j] == none)
-                found = j;
-            swap(&a->order[k], &a->order[end++]);
-        }
+        a->done[nearest] = INFINITY;
     }
-    for (size_t k = 0; k < nearer; k++)
-        a->v[a->order[k]] += a->distance[a->order[k]] - least;
-    return found;
 }
 
 void nfi_assignment_solve(nfi_assignment *a)
@@ -129,7 +90,9 @@ void nfi_assignment_solve(nfi_assignment *a)
         do { /* back along the path */
             i = a->from[j];
             a->row[j] = i;
-            swap(&a->column[i], &j);
+            const size_t before = a->column[i];
+            a->column[i] = j;
+            j = before;
         } while (i != start);
     }
     for (size_t i = 0; i < a->n; i++)

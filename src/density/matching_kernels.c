@@ -1,6 +1,5 @@
 /* See matching.h. */
 #include "density/matching.h"
-#include <float.h>
 
 void nfi_matching_path(size_t dim, size_t ld, nf_real left, nf_real speed, const nf_real *a, const nf_real *x0,
                        const nf_real *x1, nf_real *z, nf_real *v)
@@ -57,5 +56,5 @@ void nfi_matching_costs(size_t dim, size_t n, size_t ld, const nf_real *draws, c
     }
     NFI_SIMD
     for (size_t j = 0; j < n; j++)
-        cost[j] = cost[j] <= DBL_MAX ? cost[j] : 0;
+        cost[j] = cost[j] <= 1e150 ? cost[j] : 0;
 }

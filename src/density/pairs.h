@@ -1,6 +1,6 @@
 /* The pairs of a batch for flow matching with optimal coupling: the draw that each row gets, so that the sum of the
    squared distances |x1 - x0|^2 is the least (Tong et al. 2024). A draw or a row that has no result, or that is so far
-   away that its squared distance is not finite, counts as near to everything. */
+   away that its squared distance is above 1e150, counts as near to everything. */
 #ifndef NFI_PAIRS_H
 #define NFI_PAIRS_H
 #include "density/assignment.h"
