@@ -37,8 +37,9 @@ static nf_flow *every_flow(void)
     return nf_chain((nf_flow *[]){nf_planar(3), nf_invert(nf_radial(3)), nf_affine(3), nf_permutation(3, order),
                                   nf_lu_linear(3, 1), nf_shift(3), nf_scaled_affine(3, NULL), nf_spline(3, NULL),
                                   nf_householder(3, 2), nf_sylvester(3, NULL), nf_actnorm(3), nf_batch_norm(3, NULL),
-                                  nf_full_affine(3), nf_low_rank_affine(3, 2), nf_soft_log(3, NULL)},
-                    15);
+                                  nf_full_affine(3), nf_low_rank_affine(3, 2), nf_soft_log(3, NULL),
+                                  nf_pixelwise(nf_actnorm(1), 3)},
+                    16);
 }
 
 static nf_status fit(nf_thread_rule rule)
