@@ -164,6 +164,25 @@ static nf_status joint(void)
                                  nf_pushforward(nf_conditional_normal(2, nf_mlp(1, 4, 0, NULL)), nf_actnorm(2))));
 }
 
+static nf_status dequantised(void)
+{
+    static const double zeros[3] = {0, 0, 0}, ones[3] = {1, 1, 1};
+    static const nf_real x[6] = {0, 1, 0, 1, 1, 0};
+    nf_dist *noise = nf_pushforward(nf_conditional_normal(3, nf_mlp(3, 6, 0, NULL)), nf_bounds(3, zeros, ones));
+    nf_model *q = nf_model_of_dist(nf_dequantised(nf_pushforward(nf_normal(3), nf_actnorm(3)), noise, NULL),
+                                   &(nf_model_options){.n_init = 2, .init_x = x});
+    const nf_data data = {.n = 2, .dim = 3, .x = x};
+    nf_objective *o = q ? nf_maximum_likelihood(q, &data, NULL) : NULL;
+    nf_status status = o ? nf_fit(o, &(nf_fit_options){.steps = 3, .threads = 1}, NULL) : failed_constructor();
+    nf_real drawn[6];
+    double log_q[2];
+    if (status == NF_OK)
+        status = nf_sample(q, NULL, &(nf_noise){.seed = 1}, 2, NULL, drawn, log_q);
+    nf_objective_free(o);
+    nf_model_free(q);
+    return status;
+}
+
 static nf_status uniform(void)
 {
     return distribution(nf_pushforward(nf_uniform(3, -0.5, 0.5), nf_affine(3)));
@@ -497,6 +516,7 @@ EACH(conditional_mixture)
 EACH(full_normal)
 EACH(logistic)
 EACH(joint)
+EACH(dequantised)
 EACH(uniform)
 EACH_BLOCK(finite_difference)
 EACH(score_and_transform)

@@ -147,6 +147,6 @@ Test(joint, refuses_what_does_not_fit)
     refused(nf_joint(nf_normal(3), nf_conditional_normal(1, nf_mlp(2, 2, 0, NULL))), NF_EDIM,
             "reads 2 features of context, but must read none or the 3 of `first`");
     refused(nf_joint(nf_conditional_normal(3, nf_mlp(2, 6, 0, NULL)), nf_conditional_normal(1, nf_mlp(4, 2, 0, NULL))),
-            NF_EDIM, "`first` reads 2 features of context, but `rest` 1 beside the 3 features of `first`");
+            NF_EDIM, "`rest` reads 1 features of context beside the 3 of `first`, but the context has 2");
     refused(nf_joint(nf_normal(SIZE_MAX - 3), nf_normal(5)), NF_EARG, "features");
 }
