@@ -11,14 +11,15 @@
 enum { LEVELS = 6 };
 static const bool is_float = sizeof(nf_real) == sizeof(float);
 
-/* Noise that a net draws for each x: a normal pushed into the unit interval. */
+/* Noise that a net draws for each x: a logistic pushed into the unit interval, uniform before the net moves it. */
 static nf_dist *learnt_noise(size_t dim, size_t n_ctx)
 {
     const size_t hidden[] = {5};
     nf_net *head = nf_mlp(dim + n_ctx, 2 * dim, 0,
-                          &(nf_mlp_options){.hidden = hidden, .n_hidden = 1, .activation = NF_TANH, .last_scale = 2});
+                          &(nf_mlp_options){.hidden = hidden, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.5});
     static const double zeros[3] = {0, 0, 0}, ones[3] = {1, 1, 1};
-    return nf_pushforward(nf_conditional_normal(dim, head), nf_bounds(dim, zeros, ones));
+    return nf_pushforward(nf_pushforward(nf_logistic(dim), nf_amortized(nf_affine(dim), head)),
+                          nf_bounds(dim, zeros, ones));
 }
 
 static nf_model *model_of(nf_dist *q)
