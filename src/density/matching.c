@@ -7,6 +7,9 @@
  *
  * Under an inverse the flow's own time runs the other way: t = (1 - a) T, and v has the other sign.
  *
+ * With optimal coupling the whole batch is drawn and paired when a step begins (pairs.c), by one thread and, where
+ * several ranks make a step, by each of them. Its draws have the same names there as they have in a tile.
+ *
  * Sample i of a batch of n has a = (k_i + u_i) / n, with a random permutation k and a uniform u_i in (0, 1).
  */
 #include "base/memory.h"
@@ -15,15 +18,20 @@
 #include "object/tree.h"
 #include "math/noise.h"
 #include "flows/ode/field.h"
+#include "model/batch.h"
 #include "data/data.h"
 #include "data/minibatch.h"
 #include "density/matching.h"
+#include "density/pairs.h"
 #include "density/rows.h"
 #include "density/stages.h"
 #include <nflow/density.h>
 #include <string.h>
 
+enum { MOST_PAIRS = 4096 };
+
 typedef struct matching {
+    nf_model *model;
     nfi_stages stages;
     nf_minibatches *rows;
     nfi_permutation order; /* of the step's times */
@@ -32,6 +40,9 @@ typedef struct matching {
     nf_real left, end; /* 1 - s_min, T */
     const double *weight;
     double mean_weight;
+    bool paired;       /* optimal coupling */
+    nfi_pairs pairs;   /* of the step */
+    nfi_thread memory; /* in which the step's draws and rows are made */
 } matching;
 
 static double weight_of(const matching *m, size_t sample)
@@ -39,24 +50,48 @@ static double weight_of(const matching *m, size_t sample)
     return m->weight ? m->weight[nf_minibatches_row(m->rows, sample)] : 1;
 }
 
+/* The ends of the paths of a tile's samples, x0 and x1 [dim x ld], and their contexts, ctx [n_ctx x ld]. */
+static nf_status ends(const matching *m, const nf_pass *p, size_t first, nf_real *ctx, nf_real *x0, nf_real *x1)
+{
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_pass root = *p;
+    root.ctx = ctx;
+    nf_real *x = nf_arena_reals(p->scratch, m->dim_data, p->ld);
+    nf_status status = x ? nf_minibatches_tile(m->rows, p, first, x, ctx) : NF_ENOMEM;
+    if (status == NF_OK)
+        status = nfi_stages_take_back(&m->stages, &root, x, x1);
+    nf_arena_rewind(p->scratch, mark);
+    return status == NF_OK ? nfi_stages_draw(&m->stages, &root, x0) : status;
+}
+
+/* Pairs the draws and rows of a step. */
+static nf_status pair(matching *m, const nf_step *step)
+{
+    const nfi_tiling tiling = nfi_tile_batch(m->pairs.n, 0);
+    const nf_noise noise = {.seed = step->seed, .step = step->step};
+    nf_status status = NF_OK;
+    for (size_t i = 0; i < tiling.n_tiles && status == NF_OK; i++) {
+        const size_t first = nfi_tile_first(&tiling, i), n = nfi_tile_first(&tiling, i + 1) - first;
+        nf_pass p = nfi_model_pass(m->model, &m->memory, &noise, first, n, tiling.ld, NF_EVAL, false);
+        const nf_mark mark = nf_arena_mark(p.scratch);
+        nf_real *x0 = nf_arena_reals(p.scratch, m->dim, p.ld), *x1 = nf_arena_reals(p.scratch, m->dim, p.ld);
+        status = x0 && x1 ? ends(m, &p, first, NULL, x0, x1) : NF_ENOMEM;
+        if (status == NF_OK)
+            nfi_pairs_put(&m->pairs, first, n, p.ld, x0, x1);
+        nf_arena_rewind(p.scratch, mark);
+    }
+    if (status == NF_OK)
+        nfi_pairs_solve(&m->pairs);
+    return status;
+}
+
 static nf_status begin(void *self, const nf_step *step)
 {
     matching *m = self;
     m->order = nfi_permutation_named(&(nf_noise){.seed = step->seed, .step = step->step, .site = NFI_TIME_SITE},
                                      nf_minibatches_batch(m->rows));
-    return nf_minibatches_begin(m->rows, step->seed, step->step);
-}
-
-/* The ends of the paths of a tile's samples: x0, x1 [dim x ld]. ctx [n_ctx x ld] is written, too. */
-static nf_status ends(const matching *m, nf_pass *p, size_t first, nf_real *x0, nf_real *x1)
-{
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *x = nf_arena_reals(p->scratch, m->dim_data, p->ld);
-    nf_status status = x ? nf_minibatches_tile(m->rows, p, first, x, (nf_real *)(uintptr_t)p->ctx) : NF_ENOMEM;
-    if (status == NF_OK)
-        status = nfi_stages_take_back(&m->stages, p, x, x1);
-    nf_arena_rewind(p->scratch, mark);
-    return status == NF_OK ? nfi_stages_draw(&m->stages, p, x0) : status;
+    const nf_status status = nf_minibatches_begin(m->rows, step->seed, step->step);
+    return status == NF_OK && m->paired ? pair(m, step) : status;
 }
 
 /* The shares of the way a [ld] and, in the field's own time, t [ld]. */
@@ -83,10 +118,10 @@ typedef struct tile {
 static bool new_tile(const matching *m, const nf_pass *p, tile *t)
 {
     const size_t dim = m->dim;
-    t->ctx = nf_arena_reals(p->scratch, m->n_ctx, p->ld);
+    t->ctx = m->n_ctx ? nf_arena_reals(p->scratch, m->n_ctx, p->ld) : NULL;
     nf_real *all = nf_arena_reals(p->scratch, 5 * dim + 3, p->ld);
     t->loss = nf_arena_alloc(p->scratch, 2 * p->ld * sizeof *t->loss);
-    if (!t->ctx || !all || !t->loss)
+    if (!all || !t->loss || (m->n_ctx && !t->ctx))
         return false;
     t->x0 = all;
     t->x1 = t->x0 + dim * p->ld;
@@ -107,8 +142,12 @@ static nf_status tile_loss(const matching *m, const nf_pass *p, size_t first, nf
     tile t;
     if (!new_tile(m, p, &t))
         return NF_ENOMEM;
-    root.ctx = m->n_ctx ? t.ctx : NULL;
-    nf_status status = ends(m, &root, first, t.x0, t.x1);
+    root.ctx = t.ctx;
+    nf_status status = NF_OK;
+    if (m->paired)
+        nfi_pairs_take(&m->pairs, p, first, t.x0, t.x1);
+    else
+        status = ends(m, p, first, t.ctx, t.x0, t.x1);
     if (status != NF_OK)
         return status;
     times(m, p, first, t.a, t.u + m->dim * p->ld);
@@ -158,6 +197,9 @@ static void destroy(void *self)
     matching *m = self;
     nf_minibatches_free(m->rows);
     nfi_stages_free(&m->stages);
+    nfi_pairs_end(&m->pairs);
+    nfi_arena_clear(&m->memory.tape);
+    nfi_arena_clear(&m->memory.scratch);
     nfi_free(m);
 }
 
@@ -182,33 +224,56 @@ static const nf_matching_options defaults = {.batch = 100};
 static const nf_option_table table =
     NF_OPTION_TABLE("nf_flow_matching", nf_matching_options, options_of_matching, &defaults);
 
-nf_objective *nf_flow_matching(nf_model *model, const nf_data *data, const nf_matching_options *options)
+/* Prepares optimal coupling, if the data allow it. */
+static nf_status begin_pairs(matching *m)
 {
     const char *who = table.function;
-    nf_matching_options q;
-    const nf_object *o = nfi_density_model(model, data, who);
-    if (!o || nf_options_settle(&table, options, &q) != NF_OK)
-        return NULL;
-    if (q.coupling == NF_COUPLING_OPTIMAL) {
-        nf_error(NF_EUNSUPPORTED, "%s: optimal coupling is not there yet", who);
-        return NULL;
-    }
-    matching *m = nfi_calloc(1, sizeof *m);
-    if (!m)
-        return NULL;
-    m->dim_data = data->dim;
-    m->n_ctx = data->n_ctx;
-    m->left = (nf_real)(1 - q.s_min);
-    m->weight = data->weight;
-    m->mean_weight = -1;
-    if (nfi_stages_of(o, who, &m->stages) == NF_OK && (m->rows = nfi_minibatches_new(data, q.batch, who)))
-        m->mean_weight = nfi_mean_weight(data, who);
-    if (m->mean_weight < 0) {
-        destroy(m);
-        return NULL;
-    }
+    const size_t n = nf_minibatches_batch(m->rows);
+    if (m->n_ctx || m->weight)
+        return nf_error(NF_EUNSUPPORTED,
+                        "%s: with %s, optimal coupling would give single rows draws that are not distributed like the "
+                        "base; take NF_COUPLING_INDEPENDENT",
+                        who, m->n_ctx ? "contexts" : "weights");
+    if (n > MOST_PAIRS)
+        return nf_error(NF_EARG, "%s: a batch has %zu rows, but optimal coupling takes at most %d", who, n, MOST_PAIRS);
+    m->paired = true;
+    return nfi_pairs_begin(&m->pairs, n, m->dim);
+}
+
+/* Checks the data, finds the continuous flow, and allocates what a step needs. */
+static nf_status fill(matching *m, const nf_object *dist, const nf_data *data, const nf_matching_options *q)
+{
+    const char *who = table.function;
+    nf_status status = nfi_stages_of(dist, who, &m->stages);
+    if (status != NF_OK)
+        return status;
     const nf_object *flow = m->stages.stage[m->stages.field].o;
     m->dim = flow->own.dim_in;
     m->end = (nf_real)((const nfi_continuous *)nf_self(flow))->options.end;
+    m->left = (nf_real)(1 - q->s_min);
+    m->dim_data = data->dim;
+    m->n_ctx = data->n_ctx;
+    m->weight = data->weight;
+    m->rows = nfi_minibatches_new(data, q->batch, who);
+    m->mean_weight = m->rows ? nfi_mean_weight(data, who) : -1;
+    if (m->mean_weight < 0)
+        return nf_error_status();
+    return q->coupling == NF_COUPLING_OPTIMAL ? begin_pairs(m) : NF_OK;
+}
+
+nf_objective *nf_flow_matching(nf_model *model, const nf_data *data, const nf_matching_options *options)
+{
+    nf_matching_options q;
+    const nf_object *dist = nfi_density_model(model, data, table.function);
+    if (!dist || nf_options_settle(&table, options, &q) != NF_OK)
+        return NULL;
+    matching *m = nfi_calloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->model = model;
+    if (fill(m, dist, data, &q) != NF_OK) {
+        destroy(m);
+        return NULL;
+    }
     return nf_objective_new(&matching_type, model, nf_minibatches_batch(m->rows), m);
 }

@@ -13,5 +13,8 @@ NFI_KERNEL void nfi_matching_loss(size_t dim, size_t ld, const nf_real *f, const
 /* gf = 2 w (f - v), w [ld]; gf may be f. */
 NFI_KERNEL void nfi_matching_gradient(size_t dim, size_t ld, const nf_real *w, const nf_real *f, const nf_real *v,
                                       nf_real *gf);
+/* cost[j] = |x - draw j|^2 for the n draws [dim x ld] and one row x [dim]; 0 where that is above 1e150 or NaN. */
+NFI_KERNEL void nfi_matching_costs(size_t dim, size_t n, size_t ld, const nf_real *draws, const nf_real *x,
+                                   double *cost);
 
 #endif

@@ -41,3 +41,20 @@ void nfi_matching_gradient(size_t dim, size_t ld, const nf_real *w, const nf_rea
             gf[r * ld + s] = 2 * w[s] * (f[r * ld + s] - v[r * ld + s]);
     }
 }
+
+void nfi_matching_costs(size_t dim, size_t n, size_t ld, const nf_real *draws, const nf_real *x, double *cost)
+{
+    for (size_t j = 0; j < n; j++)
+        cost[j] = 0;
+    for (size_t r = 0; r < dim; r++) {
+        const double at = (double)x[r];
+        NFI_SIMD
+        for (size_t j = 0; j < n; j++) {
+            const double off = (double)draws[r * ld + j] - at;
+            cost[j] += off * off;
+        }
+    }
+    NFI_SIMD
+    for (size_t j = 0; j < n; j++)
+        cost[j] = cost[j] <= 1e150 ? cost[j] : 0;
+}
