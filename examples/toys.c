@@ -18,13 +18,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { TEST_SEED = 1000003, INITIAL_ROWS = 1000, DOTS = 400, PANEL = 132, POINTS = PANEL * PANEL };
+enum { TEST_SEED = 1000003, INITIAL_ROWS = 1000, DOTS = 400, PANEL = 132, POINTS = PANEL * PANEL, MOST_ROWS = 5000000 };
 
 /* ---- the families ---- */
 
 typedef struct family {
     const char *name;
-    nf_flow *(*recipe)(size_t dim, const nf_recipe_options *options); /* or planar or residual below */
+    nf_flow *(*recipe)(size_t dim, const nf_recipe_options *options); /* NULL: made by new_flow below */
     bool residual, matching;
     size_t layers, hidden, steps, batch; /* hidden layers of 64 units; of residual blocks of 48 */
     double rate;
@@ -38,33 +38,29 @@ static const family families[] = {
     {"planar", .layers = 64, .steps = 20000, .batch = 500, .rate = 0.005},
     {"residual", .residual = true, .layers = 20, .hidden = 2, .steps = 5000, .batch = 200, .rate = 0.003},
     {"ffjord", nf_ffjord, .layers = 1, .hidden = 3, .steps = 2000, .batch = 200, .rate = 0.005},
-    {"flow-matching", nf_ffjord, .matching = true, .layers = 1, .hidden = 3, .steps = 10000, .batch = 500,
-     .rate = 0.005},
+    {"flow-matching", .matching = true, .layers = 1, .hidden = 3, .steps = 20000, .batch = 500, .rate = 0.005},
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
-
-/* Planar layers take data to the base, as residual blocks do. */
-static nf_flow *planar(size_t layers)
-{
-    nf_flow *layer[64];
-    for (size_t i = 0; i < layers; i++)
-        layer[i] = nf_planar(2);
-    return nf_invert(nf_chain(layer, layers));
-}
 
 static nf_flow *new_flow(const family *f)
 {
     static const size_t width64[] = {64, 64, 64}, width48[] = {48, 48};
     static const nf_continuous_options ode = {.rtol = 1e-4, .atol = 1e-4};
+    if (f->recipe)
+        return f->recipe(2, &(nf_recipe_options){.n_layers = f->layers,
+                                                 .hidden = width64,
+                                                 .n_hidden = f->hidden,
+                                                 .ode = f->recipe == nf_ffjord ? &ode : NULL,
+                                                 .seed = 1});
     if (f->residual)
         return nf_residual(2, &(nf_residual_options){.n_layers = f->layers, .hidden = width48, .n_hidden = f->hidden});
-    if (!f->recipe)
-        return planar(f->layers);
-    return f->recipe(2, &(nf_recipe_options){.n_layers = f->layers,
-                                             .hidden = width64,
-                                             .n_hidden = f->hidden,
-                                             .ode = f->recipe == nf_ffjord ? &ode : NULL,
-                                             .seed = 1});
+    if (f->matching) /* this loss is learnt better without FFJORD's gates */
+        return nf_continuous(
+            nf_mlp(3, 2, 0, &(nf_mlp_options){.hidden = width64, .n_hidden = f->hidden, .activation = NF_SWISH}), &ode);
+    nf_flow *layer[64]; /* planar layers take data to the base, as residual blocks do */
+    for (size_t i = 0; i < f->layers; i++)
+        layer[i] = nf_planar(2);
+    return nf_invert(nf_chain(layer, f->layers));
 }
 
 /* ---- options ---- */
@@ -78,7 +74,7 @@ static const cli_option options[] = {
     {"flow", "nice|realnvp|maf|nsf-coupling|nsf-autoregressive|planar|residual|ffjord|flow-matching|all",
      "families of flows", .choice = &flow},
     {"steps", "N", "steps of training; 0: by family, see docs/toys.md", .size = &steps, .max = 1e7},
-    {"batch", "N", "rows a step, each of which is used only once; 0: by family", .size = &batch, .max = 1e5},
+    {"batch", "N", "rows a step, new ones until five millions were used; 0: by family", .size = &batch, .max = 1e5},
     {"rate", "R", "learning rate of the first step, which falls to 0 along a cosine; 0: by family", .number = &rate,
      .max = 1},
     {"seeds", "N", "fits of each kind, with seeds following each other; the first one is drawn", .size = &n_seeds,
@@ -174,7 +170,7 @@ static void fit(nf_model *m, const family *f, const nf_data *data, size_t rows, 
 {
     nf_objective *o = cli_made(f->matching ? nf_flow_matching(m, data, &(nf_matching_options){.batch = rows})
                                            : nf_maximum_likelihood(m, data, &(nf_likelihood_options){.batch = rows}));
-    const nf_fit_options how = {.steps = data->n / rows,
+    const nf_fit_options how = {.steps = steps ? steps : f->steps,
                                 .seed = seed,
                                 .threads = threads,
                                 .rate = rate > 0 ? rate : f->rate,
@@ -234,7 +230,8 @@ static void fit_seeds(js_file *j, panels *fig, size_t row, size_t column, const 
     snprintf(doing, sizeof doing, "%s %s", toy_names[t->toy], f->name);
     const size_t rows = batch ? batch : f->batch;
     for (size_t s = 0; s < n_seeds && !cli_interrupted; s++, fits_done++) {
-        const nf_data data = train_rows(t->toy, rows * (steps ? steps : f->steps), first_seed + s);
+        const size_t n = rows * (steps ? steps : f->steps);
+        const nf_data data = train_rows(t->toy, n < MOST_ROWS ? n : MOST_ROWS, first_seed + s);
         nf_model *m = new_model(f, &data, first_seed + s);
         const double begin = cli_seconds();
         const clock_t cpu = clock();
@@ -258,7 +255,8 @@ int main(int argc, char **argv)
     const family *first = families + first_flow;
     if (folder) {
         for (size_t i = first_toy; i < first_toy + toys; i++) {
-            const size_t n = (batch ? batch : first->batch) * (steps ? steps : first->steps);
+            const size_t wanted = (batch ? batch : first->batch) * (steps ? steps : first->steps);
+            const size_t n = wanted < MOST_ROWS ? wanted : MOST_ROWS;
             nf_data train = train_rows(i, n, first_seed), test = train_rows(i, n_test, TEST_SEED);
             save("train", toy_names[i], n, train.x);
             save("test", toy_names[i], n_test, test.x);

@@ -77,7 +77,8 @@ static void draw(FILE *plot, const panels *p, const panel *q)
         fprintf(plot, "set multiplot next\n");
         return;
     }
-    fprintf(plot, "set label 1 \"%s\" at graph 0.05,0.93 textcolor rgb 'white' front\n", q->label);
+    fprintf(plot, "set label 1 \"%s\" at graph 0.05,0.93 textcolor rgb 'white' font ',%d' front\n", q->label,
+            p->pixels < 160 ? 8 : 10);
     fprintf(plot, "plot '-' binary array=(%zu,%zu) format='%%float32' with image", p->pixels, p->pixels);
     if (q->n_dots)
         fprintf(plot, ", '-' binary record=%zu format='%%float32%%float32' using 1:2 with dots lc rgb '#60ffffff'",
@@ -94,11 +95,12 @@ void panels_finish(panels *p)
     FILE *plot = plot_open(p->png, (int)(p->pixels * p->n_columns), (int)(p->pixels * p->n_rows));
     fprintf(plot, "set multiplot layout %zu,%zu margins 0.005,0.995,0.005,0.995 spacing 0.01,0.01\n", p->n_rows,
             p->n_columns);
-    fprintf(plot,
-            "unset key; unset colorbox; unset tics; unset border; set cbrange [0:1]\n"
-            "set palette defined (0 '#000004', 0.25 '#51127c', 0.5 '#b73779', 0.75 '#fc8961', 1 '#fcfdbf')\n"
-            "set xrange [-0.5:%zu.5]; set yrange [-0.5:%zu.5]\n",
-            p->pixels - 1, p->pixels - 1);
+    fprintf(
+        plot,
+        "unset key; unset colorbox; unset tics; unset border; set cbrange [0:1]\n"
+        "set palette maxcolors 64 defined (0 '#000004', 0.25 '#51127c', 0.5 '#b73779', 0.75 '#fc8961', 1 '#fcfdbf')\n"
+        "set xrange [-0.5:%zu.5]; set yrange [-0.5:%zu.5]\n",
+        p->pixels - 1, p->pixels - 1);
     for (size_t i = 0; i < p->n_rows * p->n_columns; i++) {
         draw(plot, p, &p->panel[i]);
         free(p->panel[i].density);

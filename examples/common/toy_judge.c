@@ -62,7 +62,7 @@ double integral(const nf_model *m, nf_workspace *ws)
         q->sum = 0;
         cut(q, 0, 0, 1024);
         evaluate(q);
-        agreed = fabs(q->sum - before) < 1e-4 ? agreed + 1 : 0;
+        agreed = fabs(q->sum - before) < 3e-4 ? agreed + 1 : 0;
     }
     const double sum = q->sum;
     free(q);
