@@ -142,9 +142,10 @@ typedef struct nf_vae_options {
 
 /**
  * loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), with one z a row; -ELBO if both weights are 1. Terms:
- * "log_px", "kl" (log q(z|x) - log p(z)), both without weights. `m` must be of a VAE. It is borrowed, and so is what
- * `data` points to. The data may have no context, and with NF_BERNOULLI an array x must be in [0, 1]. A source that
- * fails ends the step, see nf_source.
+ * "log_px", "kl" (log q(z|x) - log p(z)), both without weights. In training the loss has the penalties of the
+ * posterior's layers, too (nf_pass.penalty, nf_step_report.penalty). `m` must be of a VAE. It is borrowed, and so is
+ * what `data` points to. The data may have no context, and with NF_BERNOULLI an array x must be in [0, 1]. A source
+ * that fails ends the step, see nf_source.
  * @return NULL on NF_EARG (NULL, a model of no VAE, data that nf_minibatches_new() refuses), NF_EDIM (a number of
  * columns that is not the encoder's number of features), NF_ENOMEM.
  */
