@@ -4,7 +4,7 @@
    is J^T of the other one, whose steps are made for it. */
 #include "base/memory.h"
 #include "flows/compose.h"
-#include "flows/ode/field.h"
+#include "flows/ode/record.h"
 #include "flows/types.h"
 #include "object/options.h"
 #include <string.h>
@@ -12,30 +12,19 @@
 /* A solve that may be recorded. */
 typedef struct solve {
     nfi_field field;
-    nf_arena *tape; /* NULL: not recorded */
-    nfi_ode_record *last;
+    nfi_recorder recorder;
 } solve;
 
 static nf_status derivatives(const nfi_ode *o, const nf_real *u, bool quadrature, nf_real *k)
 {
-    const solve *w = o->user;
-    nf_real *trace = quadrature ? k + (o->rows - 1) * o->pass->ld : NULL;
-    return nfi_field_at(&w->field, u, k, trace, trace && o->further ? trace + o->pass->ld : NULL, NULL);
+    solve *w = o->user;
+    return nfi_recorder_evaluate(&w->recorder, &w->field, o, u, quadrature, k);
 }
 
 static nf_status record_step(const nfi_ode *o, const nf_real *points, const nf_real *h)
 {
     solve *w = o->user;
-    const size_t ld = o->pass->ld;
-    nfi_ode_record *r = nf_arena_alloc(w->tape, sizeof *r);
-    nf_real *u = nf_arena_reals(w->tape, o->rows + 1, ld);
-    if (!r || !u)
-        return NF_ENOMEM;
-    memcpy(u, points, o->rows * ld * sizeof *u);
-    memcpy(u + o->rows * ld, h, ld * sizeof *u);
-    *r = (nfi_ode_record){.before = w->last, .u = u, .h = u + o->rows * ld};
-    w->last = r;
-    return NF_OK;
+    return nfi_recorder_step(&w->recorder, o, points, h);
 }
 
 /* y = where x goes; log_det NULL: no trace is computed. Records the steps on `tape`, unless that is NULL. */
@@ -46,7 +35,7 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     const size_t ld = p->ld, size = o->own.dim_in * ld;
     const nf_mark mark = nf_arena_mark(p->scratch), begin = tape ? nf_arena_mark(tape) : mark;
     nf_real *u = nf_arena_reals(p->scratch, o->own.dim_in + 1, ld), *l = nf_arena_reals(p->scratch, 2, ld);
-    solve w = {.tape = tape};
+    solve w;
     nfi_ode ode = nfi_continuous_ode(o, p, d);
     ode.rows = o->own.dim_in + 1;
     ode.quadrature = log_det != NULL;
@@ -57,14 +46,15 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     nf_status status = u && l ? nfi_field_begin(o, p, d, &w.field) : NF_ENOMEM;
     ode.further = status == NF_OK && w.field.has_penalty && p->penalty ? 1 : 0;
     if (status == NF_OK) {
+        nfi_recorder_begin(&w.field, &ode, tape, &w.recorder);
         memcpy(u, x, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, l);
     }
     if (status == NF_OK && ode.shared && ode.failed) { /* so that samples fail alone */
         if (tape)
             nf_arena_rewind(tape, begin);
-        w.last = NULL;
         ode.shared = false;
+        nfi_recorder_begin(&w.field, &ode, tape, &w.recorder);
         memcpy(u, x, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, l);
     }
@@ -75,7 +65,7 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     for (size_t s = 0; s < ld && ode.further && status == NF_OK; s++)
         p->penalty[s] += (double)l[ld + s];
     if (last)
-        *last = w.last;
+        *last = w.recorder.last;
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

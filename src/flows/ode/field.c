@@ -50,18 +50,26 @@ static void rate_of(const nfi_field *f, const nfi_field_point *at, nf_real *sums
     nfi_ode_squares(f->dim * f->k, ld, f->jacobian, at->dy, sums);
 }
 
-nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate,
+nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate, nf_arena *keep,
                        nfi_field_point *at)
 {
-    const size_t ld = f->pass.ld;
+    const size_t ld = f->pass.ld, size = f->dim * ld;
     const nf_mark mark = nf_arena_mark(f->pass.scratch);
+    nf_arena *arena = at ? keep : f->pass.scratch;
     nfi_field_point here = {.u = u, .y = y, .has_trace = trace != NULL};
+    nf_real *copy = at ? nf_arena_reals(arena, 2 * f->dim + 1, ld) : NULL;
     nf_pass q = f->pass;
-    q.tape = at || trace ? q.scratch : NULL; /* a tangent reads what `apply` keeps on a tape */
+    if (at && !copy)
+        return NF_ENOMEM;
+    q.tape = at || trace ? arena : NULL; /* a tangent reads what `apply` keeps on a tape */
     nf_status status = nf_net_apply(f->net, &q, u, y, &here.saved);
+    if (status == NF_OK && at) {
+        here.u = memcpy(copy, u, (size + ld) * sizeof *copy);
+        here.y = memcpy(copy + size + ld, y, size * sizeof *copy);
+    }
     if (status == NF_OK && trace) {
-        q.tape = at ? q.scratch : NULL;
-        here.dy = nf_arena_reals(q.scratch, f->dim * f->k, ld);
+        q.tape = at ? arena : NULL;
+        here.dy = nf_arena_reals(arena, f->dim * f->k, ld);
         status = here.dy ? nf_net_tangent(f->net, &q, u, y, here.saved, f->k, f->e, here.dy, &here.saved_tangent)
                          : NF_ENOMEM;
         if (status == NF_OK && f->flow->options.trace == NF_TRACE_EXACT)
