@@ -126,6 +126,7 @@ static void begin_work(const nfi_ode *o, arrays *w)
     nf_real *active = row_of(w, ld, NFI_ODE_ACTIVE), *failed = row_of(w, ld, NFI_ODE_FAILED);
     nf_real *step = row_of(w, ld, NFI_ODE_STEP), *most = row_of(w, ld, NFI_ODE_MOST);
     nf_real *before = row_of(w, ld, NFI_ODE_BEFORE), *taken = row_of(w, ld, NFI_ODE_TAKEN);
+    nf_real *length = row_of(w, ld, NFI_ODE_LENGTH);
     memset(failed, 0, ld * sizeof *failed);
     nfi_mark_not_finite(o->rows - 1, ld, w->points, failed);
     nfi_mark_not_finite(o->rows - (o->quadrature ? 0 : 1), ld, w->k, failed);
@@ -134,6 +135,7 @@ static void begin_work(const nfi_ode *o, arrays *w)
         active[s] = s < o->columns && !(failed[s] > 0) ? 1 : 0;
         step[s] = active[s] > 0 ? step[s] : 0;
         taken[s] = 0;
+        length[s] = 0;
         most[s] = 10;
         before[s] = NF_R(-9.210340371976182); /* log 1e-4 */
     }
