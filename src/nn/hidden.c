@@ -78,13 +78,17 @@ static void derivatives(const nfi_hidden *u, size_t ld, nf_real *slope, nf_real 
 
 void nfi_hidden_tangent(const nfi_hidden *u, size_t ld, size_t k, nf_real *spare, const nf_real *dz, nf_real *dh)
 {
+    if (!u->z && !u->mask) {
+        nfi_activate_tangent(u->f, u->rows, k, ld, u->h, dz, dh);
+        return;
+    }
     derivatives(u, ld, spare, NULL);
     nfi_scale_directions(u->rows, k, ld, spare, dz, false, dh);
 }
 
-void nfi_hidden_tangent_vjp(const nfi_hidden *u, size_t ld, size_t k, nf_real *spare, const nf_real *dz,
-                            const nf_real *gh, const nf_real *gdh, bool add, nf_real *gz, nf_real *gdz, nf_real *g_bias,
-                            nf_real *g_beta)
+/* The general case: with a mask, with units that keep their argument, or added to. */
+static void tangent_vjp(const nfi_hidden *u, size_t ld, size_t k, nf_real *spare, const nf_real *dz, const nf_real *gh,
+                        const nf_real *gdh, bool add, nf_real *gz, nf_real *gdz, nf_real *g_beta)
 {
     const size_t n = u->rows * ld;
     nf_real *slope = spare, *curve = spare + n, *sums = spare + 2 * n;
@@ -99,6 +103,16 @@ void nfi_hidden_tangent_vjp(const nfi_hidden *u, size_t ld, size_t k, nf_real *s
         nfi_add_products(n, slope, gh, curve, sums, add, gz);
     else
         nfi_scale_directions(u->rows, 1, ld, slope, gh, add, gz);
+}
+
+void nfi_hidden_tangent_vjp(const nfi_hidden *u, size_t ld, size_t k, nf_real *spare, const nf_real *dz,
+                            const nf_real *gh, const nf_real *gdh, bool add, nf_real *gz, nf_real *gdz, nf_real *g_bias,
+                            nf_real *g_beta)
+{
+    if (u->z || u->mask || add)
+        tangent_vjp(u, ld, k, spare, dz, gh, gdh, add, gz, gdz, g_beta);
+    else
+        nfi_activate_tangent_vjp(u->f, u->rows, k, ld, u->h, dz, gh, gdh, gz, gdz);
     if (g_bias)
         nfi_add_row_sums(u->rows, ld, 1, gz, g_bias);
 }
