@@ -101,7 +101,7 @@ def build(peer, workload):
     counter = Counter()
     counted = {"train": lambda: jax.jit(update, static_argnames="counter")(numbers, state, key, 0.0, counter=counter),
                "density": lambda: jax.jit(log_prob, static_argnames="counter")(numbers, x, key, counter=counter),
-               "sample": lambda: jax.jit(sample, static_argnames="counter")(numbers, key, counter=counter)}[what]
+               "sample": lambda: jax.jit(sample, static_argnames="counter")(numbers, key, counter=counter)}
     calls = {"density": jax.jit(lambda numbers, key: log_prob(numbers, x, key)), "sample": jax.jit(sample)}
 
     def step():
@@ -113,5 +113,6 @@ def build(peer, workload):
             key, use = jr.split(key)
             jax.block_until_ready(calls[what](numbers, use))
 
-    step.evaluations = evaluations_of(counted, counter)
+    step.evaluations = (evaluations_of(counted["density" if what == "train" else what], counter),
+                        evaluations_of(counted[what], counter))
     return step
