@@ -157,6 +157,12 @@ static nf_status logistic(void)
     return distribution(nf_pushforward(nf_logistic(3), nf_affine(3)));
 }
 
+static nf_status joint(void)
+{
+    return distribution(nf_joint(nf_diagonal_normal(1),
+                                 nf_pushforward(nf_conditional_normal(2, nf_mlp(1, 4, 0, NULL)), nf_actnorm(2))));
+}
+
 static nf_status uniform(void)
 {
     return distribution(nf_pushforward(nf_uniform(3, -0.5, 0.5), nf_affine(3)));
@@ -489,6 +495,7 @@ EACH(mixture)
 EACH(conditional_mixture)
 EACH(full_normal)
 EACH(logistic)
+EACH(joint)
 EACH(uniform)
 EACH_BLOCK(finite_difference)
 EACH(score_and_transform)

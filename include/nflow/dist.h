@@ -163,6 +163,17 @@ NF_API nf_dist *nf_amortized_dist(nf_dist *q, nf_net *head);
  */
 NF_API nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow);
 /**
+ * The joint distribution of two parts, of which the second may depend on the first: q(h, z | context) =
+ * first(h | context) rest(z | h, context). The features of x are those of h, then those of z. Several scales of an
+ * image are joints inside pushforwards inside joints; a label and what it labels, or a latent variable and what depends
+ * on it, are joints, too. If both parts are mixtures, nf_elbo() cannot go through the choice of the second.
+ * @param first the distribution of h; may read the context. Consumed
+ * @param rest  the distribution of z. Its context has no features (the parts are independent), those of h, or those of
+ * h and then those of the context. Consumed
+ * @return NULL on NF_EDIM (contexts that do not agree), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_joint(nf_dist *first, nf_dist *rest);
+/**
  * The posterior of a VAE over z in R^dim. It is a diagonal normal pushed through `flow`. The normal's mean [dim] and
  * log-scale [dim] are the first features of the context, and `flow` reads the remaining features. Context: 2 dim +
  * flow's n_ctx features.

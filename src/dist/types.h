@@ -10,6 +10,7 @@ extern const nf_dist_type nfi_uniform_type;
 extern const nf_dist_type nfi_mixture_type;
 extern const nf_dist_type nfi_pushforward_type;
 extern const nf_dist_type nfi_amortized_dist_type;
+extern const nf_dist_type nfi_joint_type;
 
 #define NFI_HALF_LOG_2PI 0.91893853320467274178 /* log(2 pi) / 2 */
 
