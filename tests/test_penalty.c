@@ -250,6 +250,12 @@ static nf_dist *tree_amortized_dist(void)
     return nf_amortized_dist(nf_pushforward(nf_mixture(DIM, 1), on_leash(DIM)), watch(2, 1 + 3 * DIM));
 }
 
+static nf_dist *tree_joint(void)
+{
+    nf_dist *first = nf_pushforward(nf_diagonal_normal(1), on_leash(1));
+    return nf_joint(first, nf_pushforward(nf_diagonal_normal(2), nf_amortized(on_leash(2), watch(1, 2))));
+}
+
 static const struct {
     const char *name;
     nf_dist *(*build)(void);
@@ -265,6 +271,7 @@ static const struct {
              {"MAF", tree_maf, 0},
              {"autoregressive by context", tree_autoregressive_by_context, 0},
              {"base", tree_base, 0},
+             {"joint", tree_joint, 0},
              {"amortized", tree_amortized, 2},
              {"on context", tree_on_context, 2},
              {"amortized distribution", tree_amortized_dist, 2}};
