@@ -396,7 +396,7 @@ Test(ode_penalty, of_a_tile_that_is_solved_again)
         nf_step_report r;
         nf_real g;
         cr_assert_eq(nf_objective_gradient(o, NULL, 1, 0, &r, &g), NF_OK, "%s", nf_error_message());
-        cr_assert_eq(r.failed, failing);
+        cr_assert_eq(r.failed, (size_t)failing);
         /* z(t) goes from x at T back: |dz/dt|^2 = T^2 (a v^2 + 1)^2, v = 1 / (1 / v(1) + a (1 - t)), v(1) = x - 1 */
         double sum = 0;
         for (size_t i = 0; i < ROWS; i++)
