@@ -6,6 +6,7 @@
    then the context, of which a copy is made. A model of images with several scales is such parts inside each other
    (Dinh, Sohl-Dickstein & Bengio 2017, section 3.6; with a prior that depends on h: Kingma & Dhariwal 2018). */
 #include "base/memory.h"
+#include "dist/given.h"
 #include "dist/types.h"
 #include "flows/compose.h"
 #include "object/parts.h"
@@ -21,32 +22,6 @@ typedef struct record {
 static const nf_shape *shape_of(const nf_object *o, size_t part)
 {
     return &nf_child(o, part)->total;
-}
-
-/* How much of `rest`'s context is h. */
-static size_t features_of_h(const nf_object *o)
-{
-    return shape_of(o, REST)->n_ctx ? shape_of(o, FIRST)->dim_out : 0;
-}
-
-/* Whether `rest` reads the context, too. */
-static bool reads_context(const nf_object *o)
-{
-    return shape_of(o, REST)->n_ctx > features_of_h(o);
-}
-
-/* The context of `rest` [n_ctx x ld], where x begins with h; from `a` if a copy is made, NULL if there is no memory. */
-static const nf_real *context_of_rest(const nf_object *o, size_t ld, const nf_real *x, const nf_real *ctx, nf_arena *a)
-{
-    const size_t h = features_of_h(o), all = shape_of(o, REST)->n_ctx;
-    if (!reads_context(o))
-        return x;
-    nf_real *both = nf_arena_reals(a, all, ld);
-    if (both) {
-        memcpy(both, x, h * ld * sizeof *both);
-        memcpy(both + h * ld, ctx, (all - h) * ld * sizeof *both);
-    }
-    return both;
 }
 
 static nf_pass pass_of_first(const nf_object *o, const nf_pass *p)
@@ -70,11 +45,11 @@ static nf_pass pass_of_rest(const nf_object *o, const nf_pass *p, const nf_real 
 /* ---- draws and scores ---- */
 
 /* Draws to `drawn`, or scores x if `drawn` is NULL. */
-static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const nf_real *x, double *log_q,
-                     void **saved)
+static nf_status draw_or_score(const nf_object *o, const nf_pass *p, nf_real *drawn, const nf_real *x, double *log_q,
+                               void **saved)
 {
     const nf_object *first = nf_child(o, FIRST), *rest = nf_child(o, REST);
-    const size_t of_z = shape_of(o, FIRST)->dim_out * p->ld;
+    const size_t of_h = shape_of(o, FIRST)->dim_out * p->ld;
     const nf_mark mark = nf_arena_mark(p->scratch);
     record *r = nf_arena_alloc(nfi_saving_arena(p), sizeof *r);
     if (!r)
@@ -83,13 +58,14 @@ static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const
     nf_pass c = pass_of_first(o, p);
     nf_status status = drawn ? nf_dist_sample(first, &c, drawn, log_q, &r->part[FIRST])
                              : nf_dist_score(first, &c, x, log_q, &r->part[FIRST]);
-    const nf_real *ctx = status == NF_OK ? context_of_rest(o, p->ld, drawn ? drawn : x, p->ctx, p->scratch) : NULL;
-    if (status == NF_OK && !ctx)
+    const nf_real *ctx =
+        nfi_given_context(rest, shape_of(o, FIRST)->dim_out, p->ld, drawn ? drawn : x, p->ctx, p->scratch);
+    if (!ctx)
         status = NF_ENOMEM;
     c = pass_of_rest(o, p, ctx);
     if (status == NF_OK)
-        status = drawn ? nf_dist_sample(rest, &c, drawn + of_z, log_q, &r->part[REST])
-                       : nf_dist_score(rest, &c, x + of_z, log_q, &r->part[REST]);
+        status = drawn ? nf_dist_sample(rest, &c, drawn + of_h, log_q, &r->part[REST])
+                       : nf_dist_score(rest, &c, x + of_h, log_q, &r->part[REST]);
     if (p->tape)
         *saved = r;
     nf_arena_rewind(p->scratch, mark);
@@ -98,12 +74,12 @@ static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const
 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
-    return run(o, p, x, NULL, log_q, saved);
+    return draw_or_score(o, p, x, NULL, log_q, saved);
 }
 
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
-    return run(o, p, NULL, x, log_p, saved);
+    return draw_or_score(o, p, NULL, x, log_p, saved);
 }
 
 /* ---- gradients ---- */
@@ -116,33 +92,32 @@ static void add(size_t n, const nf_real *from, nf_real *to)
 }
 
 /* Of draws if their cotangent g_drawn is given, else of scores, to gx unless that is NULL. */
-static nf_status run_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const record *r,
-                         const nf_real *g_drawn, const nf_real *g_log_q, nf_real *gx, const nf_grad *g)
+static nf_status draw_or_score_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const record *r,
+                                   const nf_real *g_drawn, const nf_real *g_log_q, nf_real *gx, const nf_grad *g)
 {
     const nf_object *first = nf_child(o, FIRST), *rest = nf_child(o, REST);
-    const size_t of_h = features_of_h(o) * p->ld, all = shape_of(o, REST)->n_ctx * p->ld;
-    const size_t of_z = shape_of(o, FIRST)->dim_out * p->ld;
-    const bool wanted = of_h && (g_drawn || gx), both = wanted || (reads_context(o) && g->ctx);
-    const nf_real *ctx = context_of_rest(o, p->ld, x, p->ctx, p->scratch);
-    nf_real *g_ctx = both ? nfi_zeros(p->scratch, shape_of(o, REST)->n_ctx, p->ld) : NULL;
-    nf_real *gh = g_drawn ? nf_arena_reals(p->scratch, shape_of(o, FIRST)->dim_out, p->ld) : gx;
+    const size_t h = shape_of(o, FIRST)->dim_out, of_h = h * p->ld, n_ctx = shape_of(o, REST)->n_ctx;
+    const bool wanted = n_ctx && (g_drawn || gx), both = wanted || (n_ctx > h && g->ctx);
+    const nf_real *ctx = nfi_given_context(rest, h, p->ld, x, p->ctx, p->scratch);
+    nf_real *g_ctx = both ? nfi_zeros(p->scratch, n_ctx, p->ld) : NULL;
+    nf_real *gh = g_drawn ? nf_arena_reals(p->scratch, h, p->ld) : gx;
     if (!ctx || (both && !g_ctx) || (g_drawn && !gh))
         return NF_ENOMEM;
     nf_pass c = pass_of_rest(o, p, ctx);
     nf_grad gc = nf_child_grad(o, REST, p, g);
     gc.ctx = g_ctx;
     nf_status status = g_drawn
-                           ? nf_dist_sample_vjp(rest, &c, x + of_z, r->part[REST], g_drawn + of_z, g_log_q, &gc)
-                           : nf_dist_score_vjp(rest, &c, x + of_z, r->part[REST], g_log_q, gx ? gx + of_z : NULL, &gc);
+                           ? nf_dist_sample_vjp(rest, &c, x + of_h, r->part[REST], g_drawn + of_h, g_log_q, &gc)
+                           : nf_dist_score_vjp(rest, &c, x + of_h, r->part[REST], g_log_q, gx ? gx + of_h : NULL, &gc);
     if (status != NF_OK)
         return status;
-    if (reads_context(o) && g->ctx)
-        add(all - of_h, g_ctx + of_h, g->ctx);
+    if (g_ctx)
+        nfi_given_context_vjp(rest, h, p->ld, g_ctx, g);
     c = pass_of_first(o, p);
     gc = nf_child_grad(o, FIRST, p, g);
     gc.ctx = shape_of(o, FIRST)->n_ctx ? g->ctx : NULL;
     if (g_drawn) {
-        memcpy(gh, g_drawn, of_z * sizeof *gh);
+        memcpy(gh, g_drawn, of_h * sizeof *gh);
         if (wanted)
             add(of_h, g_ctx, gh);
         return nf_dist_sample_vjp(first, &c, x, r->part[FIRST], gh, g_log_q, &gc);
@@ -157,7 +132,7 @@ static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real 
                             const nf_real *g_log_q, const nf_grad *g)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const nf_status status = run_vjp(o, p, x, saved, gx, g_log_q, NULL, g);
+    const nf_status status = draw_or_score_vjp(o, p, x, saved, gx, g_log_q, NULL, g);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }
@@ -166,7 +141,7 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
                            nf_real *gx, const nf_grad *g)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const nf_status status = run_vjp(o, p, x, saved, NULL, g_log_p, gx, g);
+    const nf_status status = draw_or_score_vjp(o, p, x, saved, NULL, g_log_p, gx, g);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }
@@ -202,7 +177,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
         h = draw_first(o, noise, &b, theta, state, &memory, &status);
     if (status == NF_OK) {
         b.x = batch->x ? batch->x + shape_of(o, FIRST)->dim_out * b.ld : NULL;
-        b.ctx = context_of_rest(o, b.ld, h, batch->ctx, &memory);
+        b.ctx = nfi_given_context(nf_child(o, REST), shape_of(o, FIRST)->dim_out, b.ld, h, batch->ctx, &memory);
         status = b.ctx ? NF_OK : NF_ENOMEM;
         if (!shape_of(o, REST)->n_ctx)
             b.ctx = NULL;
@@ -223,14 +198,7 @@ static nf_status start_context(const nf_object *o, const nf_noise *noise, nf_rea
 
 static nf_dist *rebuild(nf_reader *r)
 {
-    nf_object *first = nf_read_child(r, FIRST), *rest = nf_read_child(r, REST);
-    if (!nfi_as_dist(first) || !nfi_as_dist(rest)) {
-        nf_object_free(first);
-        nf_object_free(rest);
-        nf_error(NF_EFORMAT, "joint: its two parts must be distributions");
-        return NULL;
-    }
-    return nf_joint(nfi_as_dist(first), nfi_as_dist(rest));
+    return nf_joint(nfi_read_dist(r, FIRST), nfi_read_dist(r, REST));
 }
 
 const nf_dist_type nfi_joint_type = {
@@ -249,18 +217,12 @@ nf_dist *nf_joint(nf_dist *first, nf_dist *rest)
     if (!nfi_parts_given("nf_joint", 2, part, (const char *const[]){"first", "rest"}))
         return NULL;
     const nf_shape *f = &first->o.total, *r = &rest->o.total;
-    const size_t others = r->n_ctx > f->dim_out ? r->n_ctx - f->dim_out : 0;
+    nf_status status;
+    const size_t others = nfi_given_others(r, f->dim_out, f->n_ctx, "nf_joint", "rest", "`first`", &status);
     size_t dim;
-    if (r->n_ctx && r->n_ctx < f->dim_out)
-        nf_error(NF_EDIM, "nf_joint: `rest` reads %zu features of context, but must read none or the %zu of `first`",
-                 r->n_ctx, f->dim_out);
-    else if (others && f->n_ctx && others != f->n_ctx)
-        nf_error(NF_EDIM,
-                 "nf_joint: `first` reads %zu features of context, but `rest` %zu beside the %zu features of `first`",
-                 f->n_ctx, others, f->dim_out);
-    else if (!nfi_add(f->dim_out, r->dim_out, &dim))
-        nf_error(NF_EARG, "nf_joint: %zu and %zu features", f->dim_out, r->dim_out);
-    else {
+    if (status == NF_OK && !nfi_add(f->dim_out, r->dim_out, &dim))
+        status = nf_error(NF_EARG, "nf_joint: %zu and %zu features", f->dim_out, r->dim_out);
+    if (status == NF_OK) {
         const nf_shape own = {.dim_in = dim,
                               .dim_out = dim,
                               .n_ctx = f->n_ctx ? f->n_ctx : others,
