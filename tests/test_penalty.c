@@ -1,5 +1,6 @@
 /* Penalties of layers (nf_pass.penalty): a user's flow with one, inside every kind of flow and distribution, in every
    objective. In training the loss has it, with its gradient; nothing else has it. */
+#include "base/memory.h"
 #include "numbers.h"
 #include "objective_fixture.h"
 #include <nflow/ranks.h>
@@ -344,6 +345,60 @@ Test(penalty, of_a_leash)
         nf_model_free(m);
     }
     free(x);
+}
+
+/* Of each pixel, which is a sample of the flow inside. */
+Test(penalty, pixelwise)
+{
+    nf_real *x = normals(1, ROWS * DIM, 1.2);
+    static const leash uncounted = {.w = 0.3};
+    nf_step_report r[2];
+    for (int k = 0; k < 2; k++) {
+        const size_t dim = k ? 1 : DIM;
+        nf_flow *f[] = {new_leash(dim, &uncounted, 0), new_leash(dim, &uncounted, NF_IMPLICIT_INVERSE)};
+        nf_flow *both = nf_chain(f, 2);
+        nf_model *m = model_of(nf_pushforward(nf_normal(DIM), k ? nf_pixelwise(both, DIM) : both));
+        for (size_t i = 0; i < 2 * dim; i++)
+            nf_model_theta(m)[i] = i < dim ? NF_R(0.4) : NF_R(-0.3);
+        nf_objective *o = nf_maximum_likelihood(m, &(nf_data){.n = ROWS, .dim = DIM, .x = x},
+                                                &(nf_likelihood_options){.batch = ROWS});
+        r[k] = check_training(m, o, "pixelwise");
+        nf_objective_free(o);
+        nf_model_free(m);
+    }
+    near(r[1].penalty, r[0].penalty, 10 * rounding, "penalty", 0);
+    free(x);
+}
+
+/* Both the density and the noise have one. A draw is scored, and has the score's penalty alone. */
+Test(penalty, dequantised)
+{
+    nf_real x[ROWS * DIM];
+    const double zeros[DIM] = {0}, ones[DIM] = {1, 1, 1};
+    for (size_t i = 0; i < ROWS * DIM; i++)
+        x[i] = (nf_real)(i * 7 % 5);
+    nf_flow *f[] = {on_leash(DIM), nf_bounds(DIM, zeros, ones)};
+    nf_model *m = model_of(nf_dequantised(tree_plain(), nf_pushforward(nf_normal(DIM), nf_chain(f, 2)),
+                                          &(nf_dequantised_options){.levels = 5, .step = 1}));
+    nf_objective *o =
+        nf_maximum_likelihood(m, &(nf_data){.n = ROWS, .dim = DIM, .x = x}, &(nf_likelihood_options){.batch = ROWS});
+    const nf_step_report r = check_training(m, o, "dequantised");
+    train(o, 1, NULL);
+    near(r.penalty, seen / ROWS, 10 * rounding, "penalty", 0);
+    nf_arena scratch = {.n_chunks = 0};
+    double log_q[2][16] = {{0}}, penalty[2][16] = {{0}};
+    nf_pass p = {.n = 16, .ld = 16, .theta = nf_model_theta(m), .noise = {.seed = 8}, .scratch = &scratch};
+    nf_real drawn[DIM * 16];
+    void *saved = NULL;
+    p.penalty = penalty[0];
+    cr_assert_eq(nf_dist_sample(nf_model_object(m), &p, drawn, log_q[0], &saved), NF_OK);
+    p.penalty = penalty[1];
+    cr_assert_eq(nf_dist_score(nf_model_object(m), &p, drawn, log_q[1], &saved), NF_OK);
+    for (size_t s = 0; s < 16; s++)
+        cr_assert(log_q[0][s] == log_q[1][s] && penalty[0][s] == penalty[1][s] && penalty[0][s] > 0);
+    nfi_arena_clear(&scratch);
+    nf_objective_free(o);
+    nf_model_free(m);
 }
 
 /* Equal bit for bit for any number of threads, and by way of ranks. */
