@@ -43,6 +43,7 @@ static nf_status go_back(const nf_object *o, nf_direction d, const nf_pass *p, s
     const size_t i = nfi_chain_place(o, d, k);
     *c = nf_child_pass(o, i, p);
     c->tape = nfi_saving_arena(p);
+    c->penalty = NULL; /* the first pass has added it */
     nf_pass untaped = *c;
     untaped.tape = NULL;
     const nf_status status = nf_flow_apply(nf_child(o, i), nfi_opposite(d), &untaped, y, x, NULL, NULL);
