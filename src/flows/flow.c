@@ -43,7 +43,7 @@ static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_p
 static nf_status apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
-    if (!p->tape || !is_implicit(flow, d))
+    if (!p->tape || !is_implicit(flow, d) || flow->own.flags & NFI_SAVES_EXPLICIT)
         return type_of(flow)->apply(flow, d, p, x, y, log_det, saved);
     nf_pass no_tape = *p;
     no_tape.tape = NULL;
