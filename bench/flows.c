@@ -17,7 +17,7 @@ static const char *isa, *json_path;
 static const cli_option options[] = {
     {"workload",
      "maf-sample|maf-train|maf-density|nsf-ar-sample|nsf-ar-train|nsf-coupling-train|nsf-coupling-density|"
-     "realnvp-train|iaf-sample|residual-train|residual-density|residual-sample|roulette-train|roulette-density",
+     "realnvp-train|iaf-sample|residual-train|residual-density|residual-sample|roulette-train",
      "what to time", .choice = &workload},
     {"steps", "N", "steps to time", .size = &steps, .min = 1},
     {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
@@ -49,7 +49,6 @@ static const struct {
     {"residual, D=2: density", RESIDUAL, 2, 10, DENSITY},
     {"residual, D=2: sampling", RESIDUAL, 2, 10, SAMPLE},
     {"residual by roulette, D=2: training step", ROULETTE, 2, 10, TRAIN},
-    {"residual by roulette, D=2: density", ROULETTE, 2, 10, DENSITY},
 };
 
 static const size_t hidden[] = {256, 256};

@@ -8,8 +8,9 @@ terms, and each further one with probability 1/2, one number of terms for the wh
 both compute the dense Jacobian in two dimensions. Power iteration goes on until a vector moves by less than 1e-3, once a
 step, as ours; the bound of each layer is 0.97.
 
-Evaluations a step and block, of the net and of its products with J or J^T (a product with a graph counts twice on the way
-back): estimator 1 + 4 (mean) + 1 or 2, exact 1 + 2. PEERS.md has the table.
+Products with all weights a step and block, where an autograd node with a graph of its own costs two on the way back and
+so does the net: exact 1 + 2, and 6 back; normflows' estimator 1 + 4 (in the mean) + 1, and 6 back; that of
+residual-flows' toys, which keeps the graph of every term, 1 + 4, and 10 back.
 """
 import os
 import sys
