@@ -2,13 +2,15 @@
 
     python peers.py PEER WORKLOAD THREADS
 
-PEER is zuko, nflows, normflows, torch, torch-by-layers (each also with -compiled: torch.compile), flowjax, ffjord,
-ffjord-steps or diffrax. Builds the workload, warms up, says "ready" with the seconds that took and, of a continuous flow,
-the evaluations of its net in a step, those of the solve and all with the gradient's. Then, for every line it reads, times a block of steps and prints the mean seconds a
-step. One process a peer, so that each keeps its own settings and all can be timed in turns.
+PEER is zuko, nflows, normflows, torch, torch-by-layers (each also with -compiled: torch.compile), flowjax, or for residual
+flows normflows or residual-flows (each also with -exact), or for continuous flows zuko, ffjord, ffjord-steps or diffrax.
+Builds the workload, warms up, says "ready" with the seconds that took and, of a continuous flow, the evaluations of its
+net in a step (those of the solve, and all with the gradient's). Then, for every line it reads, times a block of steps and
+prints the mean seconds a step. One process a peer, so that each keeps its own settings and all can be timed in turns.
 
-Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_flows.py and peers_jax.py (the
-flows of bench_flows), peers_ode.py and peers_diffrax.py (those of bench_continuous).
+Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_residual.py (residual-train,
+residual-density, roulette-train), peers_ode.py and peers_diffrax.py (those of bench_continuous), peers_flows.py and
+peers_jax.py (the other flows of bench_flows).
 """
 import importlib
 import os
@@ -38,8 +40,10 @@ def builder(peer, workload, threads):
     import peers_flows
     import peers_ode
     import peers_planar
+    import peers_residual
     import peers_sylvester
-    return next((peers.build for peers in (peers_ode, peers_planar, peers_sylvester) if workload in peers.WORKLOADS),
+    own = (peers_ode, peers_planar, peers_residual, peers_sylvester)
+    return next((peers.build for peers in own if workload in peers.WORKLOADS),
                 peers_flows.build)
 
 

@@ -2,9 +2,8 @@
 
 The nets have the same hidden layers and take the time as a feature: of the first layer in zuko, of every layer in
 FFJORD's code. zuko steps back through the steps that it took (checkpoints, as we do); FFJORD's code solves the adjoint
-equation, or with "ffjord-steps" lets PyTorch go back through the solver. Its folder, a checkout of
-https://github.com/rtqichen/ffjord, is told by the environment variable FFJORD. Everybody trains on the same rows first:
-see bench/continuous.c, whose numbers these are.
+equation, or with "ffjord-steps" lets PyTorch go back through the solver. NFLOW_FFJORD names its folder, a checkout of
+github.com/rtqichen/ffjord. Everybody trains on the same rows first: see bench/continuous.c, whose numbers these are.
 """
 import math
 import os
@@ -43,9 +42,9 @@ class Zuko(torch.nn.Module):
 
 class Ffjord(torch.nn.Module):
     def __init__(self, dim, through_steps):
-        folder = os.environ.get("FFJORD")
+        folder = os.environ.get("NFLOW_FFJORD")
         if not folder:
-            sys.exit("where is FFJORD's code? Set FFJORD to a checkout of https://github.com/rtqichen/ffjord")
+            sys.exit("where is FFJORD's code? Set NFLOW_FFJORD to a checkout of github.com/rtqichen/ffjord")
         sys.path.insert(0, folder)
         import lib.layers as layers
         import lib.layers.cnf

@@ -18,9 +18,10 @@
 
 #define POSTERIORS                                                                                        \
     "diagonal|planar|radial|householder|sylvester-orthogonal|sylvester-householder|sylvester-triangular|" \
-    "nice|realnvp|iaf|nsf-coupling|residual"
+    "nice|realnvp|iaf|nsf-coupling|residual|ffjord"
 /* In that order; the Sylvester flows in the order of nf_sylvester_kind. */
-enum { DIAGONAL, PLANAR, RADIAL, HOUSEHOLDER, SYLVESTER, NICE = SYLVESTER + 3, REALNVP, IAF, NSF_COUPLING, RESIDUAL };
+enum { DIAGONAL, PLANAR, RADIAL, HOUSEHOLDER, SYLVESTER };
+enum { NICE = SYLVESTER + 3, REALNVP, IAF, NSF_COUPLING, RESIDUAL, FFJORD };
 static const char *data, *json_path, *plot, *save, *load;
 static size_t posterior = PLANAR, length = 10, latent = 40, updates = 20000, samples = 200, batch = 100, threads;
 static size_t anneal, binarise, test_rows, context = 64, columns;
@@ -30,7 +31,8 @@ static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DIR", "IDX files, or packed binarised MNIST", .text = &data},
     {"posterior", POSTERIORS, "family of q(z | x)", .choice = &posterior},
-    {"length", "K", "layers of the flow; reflections of householder", .size = &length, .max = 1000},
+    {"length", "K", "layers of the flow (one is much for ffjord); reflections of householder", .size = &length,
+     .max = 1000},
     {"columns", "M", "of Q in sylvester-orthogonal, reflections in sylvester-householder; 0: 8, or D if less",
      .size = &columns, .max = 10000},
     {"context", "N", "features of context from the encoder to the flow's nets, from nice on", .size = &context,
@@ -103,13 +105,19 @@ static nf_flow *conditioned(void)
                                                           .hidden = flow_hidden.value,
                                                           .n_hidden = flow_hidden.n,
                                                           .parallel = NF_PARALLEL_FORWARD});
-    nf_recipe_options o = {
-        .n_ctx = context, .n_layers = length, .hidden = flow_hidden.value, .n_hidden = flow_hidden.n, .seed = seed};
+    const nf_continuous_options probed = {.trace = NF_TRACE_RADEMACHER};
+    nf_recipe_options o = {.n_ctx = context,
+                           .n_layers = length,
+                           .hidden = flow_hidden.value,
+                           .n_hidden = flow_hidden.n,
+                           .ode = posterior == FFJORD ? &probed : NULL,
+                           .seed = seed};
     if (posterior == NICE)
         o.mixing = NF_MIX_PERMUTE; /* as Rezende & Mohamed compared it */
     return posterior == NICE      ? nf_nice(latent, &o)
            : posterior == REALNVP ? nf_realnvp(latent, &o)
            : posterior == IAF     ? nf_iaf(latent, &o)
+           : posterior == FFJORD  ? nf_ffjord(latent, &o)
                                   : nf_nsf_coupling(latent, &o);
 }
 

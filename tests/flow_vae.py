@@ -123,7 +123,7 @@ with tempfile.TemporaryDirectory() as tmp:
 
     # flows with nets of their own, which read a context: shared parameters grow with the context, not the encoder alone
     sizes = {}
-    for posterior in 'nice', 'realnvp', 'iaf', 'nsf-coupling', 'residual':
+    for posterior in 'nice', 'realnvp', 'iaf', 'nsf-coupling', 'residual', 'ffjord':
         for context in 0, 5:
             own = [*small, '--data', good, '--posterior', posterior, '--flow-hidden', '7,6', '--context', context]
             rows = [json_of(os.path.join(tmp, 'own.json'), *own, '--updates', 60, '--threads', t) for t in (1, 3)]
@@ -139,6 +139,8 @@ with tempfile.TemporaryDirectory() as tmp:
     # masks with context.)
     encoder = 5 * (12 + 1)
     assert sizes['iaf', 5] > sizes['iaf', 0] + encoder, sizes
+    # every layer of ffjord's net reads h twice, for its gate and its bias
+    assert sizes['ffjord', 5] - sizes['ffjord', 0] == encoder + 2 * 2 * (7 + 6 + 3) * 5, sizes
     for posterior in 'nice', 'realnvp', 'nsf-coupling', 'residual':
         assert sizes[posterior, 5] - sizes[posterior, 0] == encoder + 2 * 7 * 5, (posterior, sizes)
     row, _ = json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', 'iaf', '--length', 0,
@@ -180,7 +182,7 @@ with tempfile.TemporaryDirectory() as tmp:
     fails(2, '--length must be .*not .-2', '--data', good, '--posterior', 'iaf', '--length', -2)
     fails(2, '--context must be a whole number from 0', '--data', good, '--posterior', 'iaf', '--context', -1)
     fails(2, '--flow-hidden must be', '--data', good, '--posterior', 'nice', '--flow-hidden', '8,0')
-    fails(2, "--posterior must be one of .*residual, not 'maf'", '--data', good, '--posterior', 'maf')
+    fails(2, "--posterior must be one of .*ffjord, not 'maf'", '--data', good, '--posterior', 'maf')
     fails(2, '--latent', '--data', good, '--latent', 0)
     fails(1, 'nf_sylvester: `columns` is 4, but `dim` is 3', *small, '--data', good, '--posterior', 'sylvester-orthogonal',
           '--columns', 4)

@@ -1,5 +1,6 @@
 /* Penalties of layers (nf_pass.penalty): a user's flow with one, inside every kind of flow and distribution, in every
    objective. In training the loss has it, with its gradient; nothing else has it. */
+#include "base/memory.h"
 #include "numbers.h"
 #include "objective_fixture.h"
 #include <nflow/ranks.h>
@@ -250,6 +251,12 @@ static nf_dist *tree_amortized_dist(void)
     return nf_amortized_dist(nf_pushforward(nf_mixture(DIM, 1), on_leash(DIM)), watch(2, 1 + 3 * DIM));
 }
 
+static nf_dist *tree_joint(void)
+{
+    nf_dist *first = nf_pushforward(nf_diagonal_normal(1), on_leash(1));
+    return nf_joint(first, nf_pushforward(nf_diagonal_normal(2), nf_amortized(on_leash(2), watch(1, 2))));
+}
+
 static const struct {
     const char *name;
     nf_dist *(*build)(void);
@@ -265,6 +272,7 @@ static const struct {
              {"MAF", tree_maf, 0},
              {"autoregressive by context", tree_autoregressive_by_context, 0},
              {"base", tree_base, 0},
+             {"joint", tree_joint, 0},
              {"amortized", tree_amortized, 2},
              {"on context", tree_on_context, 2},
              {"amortized distribution", tree_amortized_dist, 2}};
@@ -339,6 +347,60 @@ Test(penalty, of_a_leash)
     free(x);
 }
 
+/* Of each pixel, which is a sample of the flow inside. */
+Test(penalty, pixelwise)
+{
+    nf_real *x = normals(1, ROWS * DIM, 1.2);
+    static const leash uncounted = {.w = 0.3};
+    nf_step_report r[2];
+    for (int k = 0; k < 2; k++) {
+        const size_t dim = k ? 1 : DIM;
+        nf_flow *f[] = {new_leash(dim, &uncounted, 0), new_leash(dim, &uncounted, NF_IMPLICIT_INVERSE)};
+        nf_flow *both = nf_chain(f, 2);
+        nf_model *m = model_of(nf_pushforward(nf_normal(DIM), k ? nf_pixelwise(both, DIM) : both));
+        for (size_t i = 0; i < 2 * dim; i++)
+            nf_model_theta(m)[i] = i < dim ? NF_R(0.4) : NF_R(-0.3);
+        nf_objective *o = nf_maximum_likelihood(m, &(nf_data){.n = ROWS, .dim = DIM, .x = x},
+                                                &(nf_likelihood_options){.batch = ROWS});
+        r[k] = check_training(m, o, "pixelwise");
+        nf_objective_free(o);
+        nf_model_free(m);
+    }
+    near(r[1].penalty, r[0].penalty, 10 * rounding, "penalty", 0);
+    free(x);
+}
+
+/* Both the density and the noise have one. A draw is scored, and has the score's penalty alone. */
+Test(penalty, dequantised)
+{
+    nf_real x[ROWS * DIM];
+    const double zeros[DIM] = {0}, ones[DIM] = {1, 1, 1};
+    for (size_t i = 0; i < ROWS * DIM; i++)
+        x[i] = (nf_real)(i * 7 % 5);
+    nf_flow *f[] = {on_leash(DIM), nf_bounds(DIM, zeros, ones)};
+    nf_model *m = model_of(nf_dequantised(tree_plain(), nf_pushforward(nf_normal(DIM), nf_chain(f, 2)),
+                                          &(nf_dequantised_options){.levels = 5, .step = 1}));
+    nf_objective *o =
+        nf_maximum_likelihood(m, &(nf_data){.n = ROWS, .dim = DIM, .x = x}, &(nf_likelihood_options){.batch = ROWS});
+    const nf_step_report r = check_training(m, o, "dequantised");
+    train(o, 1, NULL);
+    near(r.penalty, seen / ROWS, 10 * rounding, "penalty", 0);
+    nf_arena scratch = {.n_chunks = 0};
+    double log_q[2][16] = {{0}}, penalty[2][16] = {{0}};
+    nf_pass p = {.n = 16, .ld = 16, .theta = nf_model_theta(m), .noise = {.seed = 8}, .scratch = &scratch};
+    nf_real drawn[DIM * 16];
+    void *saved = NULL;
+    p.penalty = penalty[0];
+    cr_assert_eq(nf_dist_sample(nf_model_object(m), &p, drawn, log_q[0], &saved), NF_OK);
+    p.penalty = penalty[1];
+    cr_assert_eq(nf_dist_score(nf_model_object(m), &p, drawn, log_q[1], &saved), NF_OK);
+    for (size_t s = 0; s < 16; s++)
+        cr_assert(log_q[0][s] == log_q[1][s] && penalty[0][s] == penalty[1][s] && penalty[0][s] > 0);
+    nfi_arena_clear(&scratch);
+    nf_objective_free(o);
+    nf_model_free(m);
+}
+
 /* Equal bit for bit for any number of threads, and by way of ranks. */
 static nf_status reduce_alone(void *user, const nf_reduction *r)
 {
@@ -405,6 +467,12 @@ Test(penalty, elbo)
             const nf_step_report r = check_training(m, o, trees[k].name);
             train(o, 1, NULL);
             cr_assert_float_eq(r.penalty, seen / ROWS, 10 * rounding * (1 + r.penalty), "%s", trees[k].name);
+            nf_objective_free(o);
+            o = nf_elbo(m, t, &(nf_elbo_options){.draws = 5 * ROWS}); /* several tiles */
+            const nf_step_report more = train(o, 1, NULL);
+            cr_assert_float_eq(more.penalty, seen / (5 * ROWS), 10 * rounding * (1 + r.penalty), "%s", trees[k].name);
+            cr_assert_float_eq(more.loss, more.term[0] - more.term[1] + more.penalty,
+                               100 * rounding * (1 + fabs(more.loss)));
             nf_objective_free(o);
             nf_model_free(m);
         }
@@ -494,9 +562,11 @@ Test(penalty, elbo_by_score)
 
 /* ---- a VAE ---- */
 
+enum { Z = 2, HEAD = 3 * Z };
+
 Test(penalty, vae)
 {
-    enum { Z = 2, X = 4 };
+    enum { X = 4 };
     nf_real *x = normals(6, ROWS * X, 1);
     for (int amortized = 0; amortized < 2; amortized++) {
         nf_flow *f[] = {amortized ? nf_amortized_by_context(on_leash(Z)) : on_leash(Z), nf_affine(Z)};
@@ -515,6 +585,115 @@ Test(penalty, vae)
         nf_model_free(m);
     }
     free(x);
+}
+
+/* ---- the plug-in ---- */
+
+/* One array [ROWS x HEAD] has means, log-scales and context. Row 7 has no result if it is NaN. */
+typedef struct plugged {
+    nf_model *m;
+    nf_workspace *ws;
+    nf_real head[ROWS * HEAD], gz[ROWS * Z], z[ROWS * Z];
+    double g_log_q[ROWS], g_penalty[ROWS], log_q[ROWS], penalty[ROWS];
+} plugged;
+
+static nf_status forward(plugged *f, nf_mode mode, bool with_penalty)
+{
+    const nf_posterior_rows rows = {.n = ROWS,
+                                    .mean = f->head,
+                                    .log_scale = f->head + Z,
+                                    .ctx = f->head + 2 * Z,
+                                    .mean_stride = HEAD,
+                                    .log_scale_stride = HEAD,
+                                    .ctx_stride = HEAD,
+                                    .z = f->z,
+                                    .log_q = f->log_q,
+                                    .penalty = with_penalty ? f->penalty : NULL};
+    seen = 0;
+    return nf_posterior_forward(f->m, f->ws, mode, &(nf_noise){.seed = 6}, &rows);
+}
+
+static nf_status backward(plugged *f, nf_real *g_head, nf_real *g)
+{
+    return nf_posterior_backward(f->m, f->ws,
+                                 &(nf_posterior_gradients){.n = ROWS,
+                                                           .gz = f->gz,
+                                                           .g_log_q = f->g_log_q,
+                                                           .g_penalty = f->g_penalty,
+                                                           .g_mean = g_head,
+                                                           .g_log_scale = g_head + Z,
+                                                           .g_ctx = g_head + 2 * Z,
+                                                           .g_mean_stride = HEAD,
+                                                           .g_log_scale_stride = HEAD,
+                                                           .g_ctx_stride = HEAD,
+                                                           .g = g});
+}
+
+/* <gz, z> + <g_log_q, log_q> + <g_penalty, penalty> over the rows that have a result. */
+static double together(const plugged *f)
+{
+    double sum = 0;
+    for (size_t i = 0; i < ROWS; i++) {
+        if (isnan(f->log_q[i]))
+            continue;
+        sum += f->g_log_q[i] * f->log_q[i] + f->g_penalty[i] * f->penalty[i];
+        for (size_t r = 0; r < Z; r++)
+            sum += (double)f->gz[i * Z + r] * (double)f->z[i * Z + r];
+    }
+    return sum;
+}
+
+Test(penalty, plug_in)
+{
+    plugged *f = calloc(1, sizeof *f);
+    double penalty[ROWS];
+    nf_flow *parts[] = {nf_amortized_by_context(on_leash(Z)), nf_affine(Z), on_leash(Z)};
+    f->m = model_of(nf_posterior(Z, nf_chain(parts, 3)));
+    f->ws = nf_workspace_new(1);
+    const size_t n = nf_model_shape(f->m)->n_params;
+    nf_real *g_head = reals(ROWS * HEAD), *g = reals(n), *v = normals(7, ROWS * HEAD + n, 1),
+            *at = reals(ROWS * HEAD + n);
+    draw(1, ROWS * HEAD, 0.4, f->head), draw(2, ROWS * Z, 1, f->gz);
+    for (size_t i = 0; i < ROWS; i++)
+        f->g_log_q[i] = cos((double)i), f->g_penalty[i] = 0.3 + sin(2.0 * (double)i);
+    for (int failing = 0; failing < 2; failing++) {
+        if (failing)
+            f->head[7 * HEAD] = NAN;
+        memcpy(at, f->head, sizeof f->head), memcpy(at + ROWS * HEAD, nf_model_theta(f->m), n * sizeof *at);
+        cr_assert_eq(forward(f, NF_TRAIN, true), NF_OK, "%s", nf_error_message());
+        double sum = 0;
+        for (size_t i = 0; i < ROWS; i++) { /* the others are as they were */
+            cr_assert_eq(isnan(f->penalty[i]), failing && i == 7, "row %zu", i);
+            cr_assert(!failing || i == 7 || f->penalty[i] == penalty[i], "row %zu", i);
+            penalty[i] = f->penalty[i];
+            sum += isnan(f->penalty[i]) ? 0 : f->penalty[i];
+        }
+        cr_assert(failing ? sum > 0.1 : fabs(sum - seen) < 10 * rounding * seen);
+        memset(g, 0, n * sizeof *g);
+        cr_assert_eq(backward(f, g_head, g), NF_OK, "%s", nf_error_message());
+        for (int part = 0; part < 2; part++) { /* along v: what the encoder gives, the flow's own parameters */
+            double moved[2], slope = part ? dot(n, g, v + ROWS * HEAD) : dot(ROWS * HEAD, g_head, v);
+            for (int side = 0; side < 2; side++) {
+                const nf_real h = side ? RADIUS : -RADIUS;
+                for (size_t i = 0; i < ROWS * HEAD; i++)
+                    f->head[i] = at[i] + (part ? 0 : h * v[i]);
+                for (size_t i = 0; i < n; i++)
+                    nf_model_theta(f->m)[i] = at[ROWS * HEAD + i] + (part ? h * v[ROWS * HEAD + i] : 0);
+                cr_assert_eq(forward(f, NF_TRAIN, true), NF_OK);
+                moved[side] = together(f);
+            }
+            near(slope, (moved[1] - moved[0]) / (2 * (double)RADIUS), 3 * difference, "slope", (size_t)part);
+        }
+        memcpy(f->head, at, sizeof f->head), memcpy(nf_model_theta(f->m), at + ROWS * HEAD, n * sizeof *at);
+    }
+    cr_assert_eq(forward(f, NF_TRAIN, false), NF_OK);
+    expect(backward(f, g_head, g), NF_EARG, "nf_posterior_backward: `g_penalty`");
+    cr_assert_eq(forward(f, NF_EVAL, true), NF_OK);
+    for (size_t i = 0; i < ROWS; i++)
+        cr_assert(i == 7 ? isnan(f->penalty[i]) : f->penalty[i] == 0, "row %zu: %g", i, f->penalty[i]);
+    nf_workspace_free(f->ws);
+    nf_model_free(f->m);
+    free(f), free(g_head), free(g), free(v), free(at);
 }
 
 /* ---- what is not trained, and what fails ---- */

@@ -20,6 +20,7 @@
 #include <nflow/linear.h>
 #include <nflow/residual.h>
 #include <nflow/ode.h>
+#include <nflow/image.h>
 #include <nflow/recipes.h>
 #include <nflow/constraints.h>
 #include <nflow/dist.h>

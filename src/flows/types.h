@@ -6,6 +6,7 @@
 
 #define NFI_FLOW_TYPES(DO)        \
     DO(chain)                     \
+    DO(recomputed_chain)          \
     DO(blocks)                    \
     DO(invert)                    \
     DO(amortized)                 \
@@ -15,6 +16,7 @@
     DO(autoregressive)            \
     DO(autoregressive_by_context) \
     DO(on_context)                \
+    DO(pixelwise)                 \
     DO(affine)                    \
     DO(actnorm)                   \
     DO(batch_norm)                \
