@@ -25,7 +25,7 @@ NFI_KERNEL void nfi_activate_curves(nf_activation f, size_t n, nf_real share, co
 
        dh = f' dz;   gdz = f' gdh,   gz = f' gh + f'' sum_j dz_j gdh_j.
 
-   gdz may be gdh, and gz may be gh. */
+   gdz may be gdh, and gz may be gh. The second one is for curved units: it reads dz in any case. */
 NFI_KERNEL void nfi_activate_tangent(nf_activation f, size_t rows, size_t k, size_t ld, const nf_real *h,
                                      const nf_real *dz, nf_real *dh);
 NFI_KERNEL void nfi_activate_tangent_vjp(nf_activation f, size_t rows, size_t k, size_t ld, const nf_real *h,

@@ -95,7 +95,7 @@ void nfi_hidden_tangent_vjp(const nfi_hidden *u, size_t ld, size_t k, nf_real *s
     if (u->z) {
         nfi_swish_tangent_vjp(height(u), steepness(u), u->rows, k, ld, u->z, u->mask, spare, dz, gh, gdh, add, gz, gdz,
                               g_beta);
-    } else if (!u->mask && !add) {
+    } else if (curved && !u->mask && !add) { /* others do not read dz, which may not be there */
         nfi_activate_tangent_vjp(u->f, u->rows, k, ld, u->h, dz, gh, gdh, gz, gdz);
     } else {
         derivatives(u, ld, slope, curved ? curve : NULL);

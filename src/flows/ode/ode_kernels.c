@@ -8,8 +8,8 @@
 
        0.9 (h^2 / h_b) (err' / err^2)^(1/q).
 
-   h' is between h / 5 and 10 h, and no longer than h after a rejected step. A rejected step is made 0.9 err^(-1/q) as long,
-   one whose error is not finite a tenth. */
+   h' is between h / 5 and 10 h, and no longer than h after a rejected step. A rejected step is made 0.9 err^(-1/q) as
+   long, one whose error is not finite a tenth. */
 #include "flows/ode/kernels.h"
 #include "flows/param.h"
 #include "math/vec.h"
