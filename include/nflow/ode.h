@@ -27,7 +27,8 @@ typedef enum nf_trace {
 typedef enum nf_ode_gradient {
     /**
      * The gradient of the steps that were taken, whose lengths count as constants; the default. The tape keeps the
-     * state at the start of each step, dim + 2 numbers; the stages of one step at a time are computed again.
+     * state at the start of each step, dim + 2 numbers. In training, and with NF_RK4 always, it also keeps the steps'
+     * stages, up to about 8 MiB for a tile; the stages of other steps are computed again, one step at a time.
      */
     NF_THROUGH_STEPS,
     /**
@@ -75,7 +76,7 @@ typedef struct nf_continuous_options {
  * Outside training each sample has its own steps, which depend on nothing but this sample. In training (NF_TRAIN) the
  * samples of a tile share their steps, and the mean square of a step's error is over the tile; if a sample then cannot
  * be solved, each gets its own. The first step is chosen by the rule of Hairer, Norsett & Wanner (1993, section II.4),
- * the others by PI control.
+ * the others by PI control and, where they get harder, by predictive control (Gustafsson 1994).
  *
  * A sample fails alone and becomes NaN if it runs out of steps, if its steps become too short to change t, or if its
  * numbers are not finite (a field that blows up, a stiff one). No call hangs: a solve takes at most
@@ -101,7 +102,7 @@ NF_API nf_flow *nf_continuous(nf_net *net, const nf_continuous_options *options)
 /** What solvers did since the flow was made: all calls, all threads. */
 typedef struct nf_ode_counts {
     uint64_t solves;      /**< tiles that were solved, adjoint equations included */
-    uint64_t evaluations; /**< of the net, each for a whole tile. Gradients need some, too */
+    uint64_t evaluations; /**< of the net, each for a whole tile. Gradients need some where stages were not kept */
     uint64_t gradients;   /**< evaluations of the net's vector-Jacobian product, each for a whole tile */
     uint64_t steps;       /**< steps of tiles in which at least one sample moved */
     uint64_t rejected;    /**< steps of tiles in which none did */
