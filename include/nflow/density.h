@@ -55,8 +55,9 @@ typedef struct nf_matching_options {
  * the sum of squares over the features. The least loss is not 0 but the mean variance of v given x_t, and it is no
  * log-likelihood: to compare models, score data. Term "velocity": |v|^2, which is the loss of a field that is 0. Loss
  * and term are means over rows, with weights as in nf_maximum_likelihood(); rows are shuffled as there. A row without a
- * finite loss is left out alone. Losses of single rows are not compared (nf_step_report.worst_loss is NaN): a row far
- * out has a large loss near t = 0 also with the best field.
+ * finite loss is left out alone. Penalties of layers (nf_pass.penalty) are not added, since nothing is solved. Losses
+ * of single rows are not compared (nf_step_report.worst_loss is NaN): a row far out has a large loss near t = 0 also
+ * with the best field.
  *
  * Times are stratified: of the b samples of a batch, each has the time T (k + u) / b with a uniform u and a k of its
  * own, a random permutation of 0 .. b - 1. So each time is uniform, and the mean over a batch has less variance.
