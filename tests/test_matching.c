@@ -946,7 +946,7 @@ Test(matching, all_rows_fail)
 static int broken_source(void *user, size_t count, const size_t *rows, nf_real *x, nf_real *ctx)
 {
     (void)user, (void)count, (void)rows, (void)x, (void)ctx;
-    return nf_error(NF_EIO, "the disk is gone");
+    return (int)nf_error(NF_EIO, "the disk is gone");
 }
 
 /* ---- what is refused ---- */
