@@ -13,6 +13,7 @@
 #include <nflow/description.h>
 #include <nflow/options.h>
 #include <nflow/net.h>
+#include <nflow/image.h>
 #include <nflow/flow.h>
 #include <nflow/combine.h>
 #include <nflow/monotone.h>
