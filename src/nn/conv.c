@@ -13,7 +13,8 @@
        gW[o, t, c] = sum over p of gz[o, p] x[c, p + shift_t],
 
    and needs the transpose of x, where shifts are whole rows. It is made one image row at a time, which then serves all
-   taps while it is in cache. */
+   taps while it is in cache. If x has so few channels that they do not fill a vector, the taps stand beside one another
+   in the transpose. */
 #include "nn/conv.h"
 #include "math/transpose.h"
 #include <string.h>
@@ -78,16 +79,12 @@ static void convolve(const nfi_conv *c, bool transposed, size_t ld, const nf_rea
     for (size_t i = 0; i < c->grid.height; i++)
         for (size_t j = 0; j < c->grid.width; j += r.pixels) {
             find_run(c, transposed, ld, i, j, &r);
-            if (c->side == 1) /* one run */
-                r.pixels = c->grid.width * c->grid.height;
             W.n_taps = r.n_taps;
             const size_t at = r.first * ld, n = r.pixels * ld;
             if (transposed)
                 nfi_times_transposed(&W, w, 0, c->in, n, plane, x + at, add, z + at);
             else
                 nfi_times(&W, w, 0, c->out, n, plane, x + at, add, z + at);
-            if (c->side == 1)
-                return;
         }
 }
 
@@ -125,21 +122,42 @@ static void outer_of_row(const nfi_conv *c, size_t ld, size_t i, size_t ldt, con
     }
 }
 
+/* For few channels of x: the numbers under the kernel at each pixel of image row i, [width ld x taps and channels],
+   which is a matrix of its own. */
+static void patches_of_row(const nfi_conv *c, size_t ld, size_t i, const nf_real *x, size_t ldt, nf_real *xt)
+{
+    const size_t half = c->side / 2, width = c->grid.width, plane = c->grid.pixels * ld;
+    memset(xt, 0, width * ld * ldt * sizeof *xt);
+    for (size_t a = 0; a < c->side; a++)
+        for (size_t b = 0; b < c->side && i + a >= half && i + a - half < c->grid.height; b++) {
+            const size_t far = b < half ? half - b : b - half, from = b < half ? 0 : far, to = b < half ? far : 0;
+            if (far < width)
+                nfi_transpose(c->in, (width - far) * ld, x + ((i + a - half) * width + from) * ld, plane,
+                              xt + to * ld * ldt + (a * c->side + b) * c->in, ldt);
+        }
+}
+
 nf_status nfi_conv_outer(const nfi_conv *c, size_t ld, nf_arena *scratch, const nf_real *x, const nf_real *gz, bool add,
                          nf_real *gw)
 {
     const nf_mark mark = nf_arena_mark(scratch);
-    const size_t ldt = ((c->in + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES; /* odd, as in nfi_weight_gradient */
-    const size_t n = c->grid.width * ld;
+    const bool patches = c->in < NFI_LANES && c->side > 1;
+    const size_t columns = patches ? nfi_conv_fan_in(c) : c->in, n = c->grid.width * ld, plane = c->grid.pixels * ld;
+    const size_t ldt = ((columns + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES; /* odd, as in nfi_weight_gradient */
+    const nfi_matrix W = {.n_rows = c->out, .width = columns, .stride = columns};
     nf_real *xt = nf_arena_reals(scratch, n, ldt);
     if (!xt)
         return NF_ENOMEM;
     if (!add)
         memset(gw, 0, c->out * nfi_conv_fan_in(c) * sizeof *gw);
-    for (size_t i = 0; i < c->grid.height; i++) {
-        nfi_transpose(c->in, n, x + i * n, c->grid.pixels * ld, xt, ldt);
-        outer_of_row(c, ld, i, ldt, xt, gz, gw);
-    }
+    for (size_t i = 0; i < c->grid.height; i++)
+        if (patches) {
+            patches_of_row(c, ld, i, x, ldt, xt);
+            nfi_outer(&W, n, plane, gz + i * n, ldt, xt, true, gw);
+        } else {
+            nfi_transpose(c->in, n, x + i * n, plane, xt, ldt);
+            outer_of_row(c, ld, i, ldt, xt, gz, gw);
+        }
     nf_arena_rewind(scratch, mark);
     return NF_OK;
 }
