@@ -150,8 +150,8 @@ static nf_status check(const nf_image *in, size_t out_channels, const nf_conv_op
     for (size_t i = 0; i < q->n_kernel; i++)
         if (q->kernel[i] % 2 == 0)
             return nf_error(NF_EARG, "%s: kernel[%zu] is %zu, but sides must be odd", who, i, q->kernel[i]);
-    if (in->height == 1 && in->width == 1 && (q->in_pixels == NF_ODD_PIXELS || q->out_pixels == NF_ODD_PIXELS))
-        return nf_error(NF_EARG, "%s: an image of one pixel has no odd pixels", who);
+    if (in->height == 1 && in->width == 1 && q->out_pixels == NF_ODD_PIXELS)
+        return nf_error(NF_EARG, "%s: `out_pixels` is odd, but an image of one pixel has none", who);
     return NF_OK;
 }
 
