@@ -37,8 +37,9 @@ static nf_flow *every_flow(void)
     return nf_chain((nf_flow *[]){nf_planar(3), nf_invert(nf_radial(3)), nf_affine(3), nf_permutation(3, order),
                                   nf_lu_linear(3, 1), nf_shift(3), nf_scaled_affine(3, NULL), nf_spline(3, NULL),
                                   nf_householder(3, 2), nf_sylvester(3, NULL), nf_actnorm(3), nf_batch_norm(3, NULL),
-                                  nf_full_affine(3), nf_low_rank_affine(3, 2), nf_soft_log(3, NULL)},
-                    15);
+                                  nf_full_affine(3), nf_low_rank_affine(3, 2), nf_soft_log(3, NULL),
+                                  nf_pixelwise(nf_actnorm(1), 3)},
+                    16);
 }
 
 static nf_status fit(nf_thread_rule rule)
@@ -155,6 +156,31 @@ static nf_status full_normal(void)
 static nf_status logistic(void)
 {
     return distribution(nf_pushforward(nf_logistic(3), nf_affine(3)));
+}
+
+static nf_status joint(void)
+{
+    return distribution(nf_joint(nf_diagonal_normal(1),
+                                 nf_pushforward(nf_conditional_normal(2, nf_mlp(1, 4, 0, NULL)), nf_actnorm(2))));
+}
+
+static nf_status dequantised(void)
+{
+    static const double zeros[3] = {0, 0, 0}, ones[3] = {1, 1, 1};
+    static const nf_real x[6] = {0, 1, 0, 1, 1, 0};
+    nf_dist *noise = nf_pushforward(nf_conditional_normal(3, nf_mlp(3, 6, 0, NULL)), nf_bounds(3, zeros, ones));
+    nf_model *q = nf_model_of_dist(nf_dequantised(nf_pushforward(nf_normal(3), nf_actnorm(3)), noise, NULL),
+                                   &(nf_model_options){.n_init = 2, .init_x = x});
+    const nf_data data = {.n = 2, .dim = 3, .x = x};
+    nf_objective *o = q ? nf_maximum_likelihood(q, &data, NULL) : NULL;
+    nf_status status = o ? nf_fit(o, &(nf_fit_options){.steps = 3, .threads = 1}, NULL) : failed_constructor();
+    nf_real drawn[6];
+    double log_q[2];
+    if (status == NF_OK)
+        status = nf_sample(q, NULL, &(nf_noise){.seed = 1}, 2, NULL, drawn, log_q);
+    nf_objective_free(o);
+    nf_model_free(q);
+    return status;
 }
 
 static nf_status uniform(void)
@@ -489,6 +515,8 @@ EACH(mixture)
 EACH(conditional_mixture)
 EACH(full_normal)
 EACH(logistic)
+EACH(joint)
+EACH(dequantised)
 EACH(uniform)
 EACH_BLOCK(finite_difference)
 EACH(score_and_transform)

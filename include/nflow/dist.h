@@ -163,6 +163,56 @@ NF_API nf_dist *nf_amortized_dist(nf_dist *q, nf_net *head);
  */
 NF_API nf_dist *nf_pushforward(nf_dist *base, nf_flow *flow);
 /**
+ * The joint distribution of two parts, of which the second may depend on the first: q(h, z | context) =
+ * first(h | context) rest(z | h, context). The features of x are those of h, then those of z. Several scales of an
+ * image are joints inside pushforwards inside joints; a label and what it labels, or a latent variable and what depends
+ * on it, are joints, too. If both parts are mixtures, nf_elbo() cannot go through the choice of the second.
+ * @param first the distribution of h; may read the context. Consumed
+ * @param rest  the distribution of z. Its context has no features (the parts are independent), those of h, or those of
+ * h and then those of the context. Consumed
+ * @return NULL on NF_EDIM (contexts that do not agree), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_joint(nf_dist *first, nf_dist *rest);
+/** Options of nf_dequantised; zero means the default. */
+typedef struct nf_dequantised_options {
+    size_t levels; /**< L, the whole numbers 0 .. L - 1, from 2 to 65536; 256 */
+    /**
+     * The difference of neighbouring levels in the units of x: x = step k. 0: 1 / (levels - 1), so that x is between 0
+     * and 1, as bytes are read (nf_data.bytes). For whole numbers themselves it is 1.
+     */
+    double step;
+} nf_dequantised_options;
+
+/**
+ * A distribution of whole numbers by a density of real ones: images, counts, rounded measurements. Fitted as they are, a
+ * density would grow without bound at the few values that occur. With x = step k and noise u in the unit cube,
+ *
+ *     log P(x) >= E[log density((k + u) / L) - dim log L - log noise(u | x)],   u ~ noise(. | x).
+ *
+ * A score is the right side with one draw of u, which the call's nf_noise names (the distribution is NF_STOCHASTIC);
+ * the mean over draws is a lower bound of log P(x), and log mean exp of K draws a tighter one. With noise
+ * nf_uniform(dim, 0, 1) this is uniform dequantisation (Theis, van den Oord & Bethge 2016). With noise that is learnt,
+ * it is variational dequantisation (Ho et al. 2019), and both parts are trained by the same likelihood. A sample is
+ * step floor(L v) for v ~ density; its log q is its score. Samples have no gradient.
+ *
+ * An x that is no multiple of the step (within 0.01 of it), or out of range, has log P = -infinity. The gradient in x is
+ * 0. Noise outside the unit cube makes its sample NaN.
+ * @param density over v in the unit cube, or in R^dim; may read the context. Consumed
+ * @param noise   over the unit cube. Its context has no features, those of k / L (dim of them), or those and then those
+ * of the context. Consumed
+ * @param options NULL: the defaults; copied
+ * @return NULL on NF_EDIM (dimensions or contexts that do not agree), NF_EARG (an option out of its range), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_dequantised(nf_dist *density, nf_dist *noise, const nf_dequantised_options *options);
+/**
+ * Bits per dimension, -log_p / (dim log 2). With the log-likelihood of nf_dequantised() that is the figure papers give:
+ * all constants (levels, scales, log-dets of a logit layer) are in it.
+ */
+static inline double nf_bits_per_dimension(double log_p, size_t dim)
+{
+    return -log_p / ((double)dim * 0.693147180559945309);
+}
+/**
  * The posterior of a VAE over z in R^dim. It is a diagonal normal pushed through `flow`. The normal's mean [dim] and
  * log-scale [dim] are the first features of the context, and `flow` reads the remaining features. Context: 2 dim +
  * flow's n_ctx features.

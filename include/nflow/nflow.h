@@ -13,7 +13,6 @@
 #include <nflow/description.h>
 #include <nflow/options.h>
 #include <nflow/net.h>
-#include <nflow/image.h>
 #include <nflow/flow.h>
 #include <nflow/combine.h>
 #include <nflow/monotone.h>
@@ -21,6 +20,7 @@
 #include <nflow/linear.h>
 #include <nflow/residual.h>
 #include <nflow/ode.h>
+#include <nflow/image.h>
 #include <nflow/recipes.h>
 #include <nflow/constraints.h>
 #include <nflow/dist.h>

@@ -103,13 +103,8 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
 
 static nf_dist *rebuild(nf_reader *r)
 {
-    nf_object *q = nf_read_child(r, NFI_TRANSFORM);
-    if (!nfi_as_dist(q)) {
-        nf_object_free(q);
-        nf_error(NF_EFORMAT, "amortized_dist: part 0 must be a distribution");
-        return NULL;
-    }
-    return nf_amortized_dist(nfi_as_dist(q), nfi_read_net(r, NFI_CONDITIONER, "an amortised distribution"));
+    return nf_amortized_dist(nfi_read_dist(r, NFI_TRANSFORM),
+                             nfi_read_net(r, NFI_CONDITIONER, "an amortised distribution"));
 }
 
 const nf_dist_type nfi_amortized_dist_type = {

@@ -166,14 +166,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 static nf_dist *rebuild(nf_reader *r)
 {
-    nf_object *base = nf_read_child(r, BASE), *flow = nf_read_child(r, FLOW);
-    if (!nfi_as_dist(base) || !nfi_as_flow(flow)) {
-        nf_object_free(base);
-        nf_object_free(flow);
-        nf_error(NF_EFORMAT, "pushforward: its two parts must be a distribution and a flow");
-        return NULL;
-    }
-    return nf_pushforward(nfi_as_dist(base), nfi_as_flow(flow));
+    return nf_pushforward(nfi_read_dist(r, BASE), nfi_read_flow(r, FLOW));
 }
 
 const nf_dist_type nfi_pushforward_type = {

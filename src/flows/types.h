@@ -15,6 +15,7 @@
     DO(autoregressive)            \
     DO(autoregressive_by_context) \
     DO(on_context)                \
+    DO(pixelwise)                 \
     DO(affine)                    \
     DO(actnorm)                   \
     DO(batch_norm)                \

@@ -138,6 +138,42 @@ static inline nf_dist *build_amortised_logistic(size_t dim)
     return nf_amortized_dist(nf_pushforward(nf_logistic(dim), nf_affine(dim)), context_head(2 * dim));
 }
 
+static inline nf_net *head_of(size_t n_in, size_t dim)
+{
+    return nf_mlp(n_in, 2 * dim, 0,
+                  &(nf_mlp_options){.hidden = (size_t[]){6}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.5});
+}
+
+/* The second part reads the first. One dimension has no second part. */
+static inline nf_dist *build_joint(size_t dim)
+{
+    const size_t h = dim / 2;
+    if (dim == 1)
+        return nf_mixture(1, 2);
+    return nf_joint(nf_mixture(h, 2), nf_conditional_normal(dim - h, head_of(h, dim - h)));
+}
+
+/* Both parts read the context, 3 features, and the second the first; its own second part is independent. */
+static inline nf_dist *build_conditional_joint(size_t dim)
+{
+    const size_t h = dim / 2, z = dim - h;
+    if (dim == 1)
+        return nf_conditional_normal(1, head_of(3, 1));
+    nf_dist *rest = nf_conditional_normal(z > 1 ? z - 1 : z, head_of(h + 3, z > 1 ? z - 1 : z));
+    return nf_pushforward(nf_joint(nf_conditional_normal(h, head_of(3, h)),
+                                   z > 1 ? nf_joint(rest, nf_pushforward(nf_logistic(1), nf_affine(1))) : rest),
+                          nf_affine(dim));
+}
+
+/* The context goes past the first part to the second. */
+static inline nf_dist *build_joint_of_context(size_t dim)
+{
+    const size_t h = dim / 2;
+    if (dim == 1)
+        return nf_conditional_normal(1, head_of(3, 1));
+    return nf_joint(nf_diagonal_normal(h), nf_conditional_normal(dim - h, head_of(h + 3, dim - h)));
+}
+
 /* K components: logits, means, log-scales. */
 static inline double mixture_cdf_of(size_t K, size_t dim, size_t d, const nf_real *theta, double x)
 {
@@ -177,6 +213,9 @@ static const dist_row dist_rows[] = {
     {"mixture, conditional", build_conditional_mixture, NULL, 0.3, -INFINITY, INFINITY, true},
     {"mixture and planar flow, amortised", build_amortised_mixture, NULL, 0.2, -INFINITY, INFINITY, true},
     {"logistic, amortised", build_amortised_logistic, NULL, 0.3, -INFINITY, INFINITY, false},
+    {"joint", build_joint, NULL, 0.3, -INFINITY, INFINITY, true},
+    {"joint, conditional", build_conditional_joint, NULL, 0.3, -INFINITY, INFINITY, true},
+    {"joint, of a context", build_joint_of_context, NULL, 0.3, -INFINITY, INFINITY, true},
     {"uniform", build_uniform, uniform_cdf, 0, (double)LOW, (double)HIGH, false},
 };
 enum { N_DIST_ROWS = sizeof dist_rows / sizeof *dist_rows };

@@ -86,6 +86,7 @@ static inline nf_flow *build_inverted_chain(size_t dim, size_t n_ctx)
 #include "conditioned_rows.h"
 #include "constraint_rows.h"
 #include "contraction_rows.h"
+#include "image_rows.h"
 #include "ode_rows.h"
 #include "orthogonal_rows.h"
 
@@ -102,7 +103,7 @@ static const row rows[] = {{"affine", build_affine, 0.5, 1, false, 0},
                            {"chain per sample", build_per_sample_chain, 0.3, 10, false, 0},
                            {"inverted planar", build_inverted_planar, 0.4, 1, false, 0},
                            {"inverted chain", build_inverted_chain, 0.15, 10, false, 0},
-                           TRANSFORM_ROWS CONDITIONED_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS CONSTRAINT_ROWS
+                           IMAGE_ROWS TRANSFORM_ROWS CONDITIONED_ROWS AUTOREGRESSIVE_ROWS RECIPE_ROWS CONSTRAINT_ROWS
                                ORTHOGONAL_ROWS ODE_ROWS CONTRACTION_ROWS};
 enum { N_ROWS = sizeof rows / sizeof *rows };
 

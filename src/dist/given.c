@@ -1,0 +1,39 @@
+/* See given.h. */
+#include "dist/given.h"
+#include "base/memory.h"
+#include <string.h>
+
+const nf_real *nfi_given_context(const nf_object *part, size_t given, size_t ld, const nf_real *x, const nf_real *ctx,
+                                 nf_arena *a)
+{
+    const size_t all = part->total.n_ctx;
+    if (all <= given)
+        return x;
+    nf_real *both = nf_arena_reals(a, all, ld);
+    if (both) {
+        memcpy(both, x, given * ld * sizeof *both);
+        memcpy(both + given * ld, ctx, (all - given) * ld * sizeof *both);
+    }
+    return both;
+}
+
+void nfi_given_context_vjp(const nf_object *part, size_t given, size_t ld, const nf_real *g_ctx, const nf_grad *g)
+{
+    for (size_t i = given * ld; g->ctx && i < part->total.n_ctx * ld; i++)
+        g->ctx[i - given * ld] += g_ctx[i];
+}
+
+size_t nfi_given_others(const nf_shape *part, size_t given, size_t others, const char *who, const char *name,
+                        const char *giver, nf_status *status)
+{
+    const size_t read = part->n_ctx > given ? part->n_ctx - given : 0;
+    *status = NF_OK;
+    if (part->n_ctx && part->n_ctx < given)
+        *status = nf_error(NF_EDIM, "%s: `%s` reads %zu features of context, but must read none or the %zu of %s", who,
+                           name, part->n_ctx, given, giver);
+    else if (read && others && read != others)
+        *status =
+            nf_error(NF_EDIM, "%s: `%s` reads %zu features of context beside the %zu of %s, but the context has %zu",
+                     who, name, read, given, giver, others);
+    return read;
+}

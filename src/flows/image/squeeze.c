@@ -1,0 +1,50 @@
+/* Where the pixels of images go: squeezing, which makes four channels of one at half the height and width, and the
+   checkerboard's mask (Dinh, Sohl-Dickstein & Bengio 2017, figure 3). Neither is more than a table of features. */
+#include "base/memory.h"
+#include <nflow/image.h>
+#include <nflow/linear.h>
+
+/* Writes the number of features; false, with a message, if the image has none or too many. */
+static bool count_features(const nf_image *m, const char *who, size_t *n)
+{
+    if (m->channels && m->height && m->width && nfi_mul(m->channels, m->height, n) && nfi_mul(*n, m->width, n))
+        return true;
+    nf_error(NF_EARG, "%s: an image of %zu channels, %zu x %zu", who, m->channels, m->height, m->width);
+    return false;
+}
+
+nf_flow *nf_squeeze(nf_image image)
+{
+    const size_t height = image.height / 2, width = image.width / 2;
+    size_t n, bytes;
+    if (!count_features(&image, "nf_squeeze", &n))
+        return NULL;
+    if (image.height % 2 || image.width % 2 || !nfi_mul(n, sizeof n, &bytes)) {
+        nf_error(NF_EARG, "nf_squeeze: an image of %zu channels, %zu x %zu, but height and width must be even",
+                 image.channels, image.height, image.width);
+        return NULL;
+    }
+    size_t *order = nfi_calloc(n, sizeof *order), at = 0;
+    for (size_t c = 0; order && c < 4 * image.channels; c++)
+        for (size_t h = 0; h < height; h++)
+            for (size_t w = 0; w < width; w++)
+                order[at++] = (c / 4 * image.height + 2 * h + c % 4 / 2) * image.width + 2 * w + c % 2;
+    nf_flow *f = order ? nf_permutation(n, order) : NULL;
+    nfi_free(order);
+    return f;
+}
+
+size_t nf_mask_checkerboard(nf_image image, size_t k, unsigned char *mask)
+{
+    size_t n, count = 0;
+    if (!mask)
+        nf_error(NF_EARG, "nf_mask_checkerboard: `mask` is NULL");
+    if (!mask || !count_features(&image, "nf_mask_checkerboard", &n))
+        return 0;
+    const size_t pixels = image.height * image.width;
+    for (size_t i = 0; i < n; i++) {
+        const size_t pixel = i % pixels, colour = pixel / image.width + pixel % image.width;
+        count += mask[i] = pixels == 1 || (colour + k) % 2 == 1;
+    }
+    return count;
+}
