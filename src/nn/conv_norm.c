@@ -33,6 +33,12 @@ static double dot(size_t n, const nf_real *a, const nf_real *b)
     return nfi_matrix_dot(1, n, n, a, b);
 }
 
+/* 1 / x; 0 for 0, so that weights without a direction count as 0. */
+static double inverse(double x)
+{
+    return x > 0 ? 1 / x : 0;
+}
+
 static void scale(size_t n, double factor, nf_real *x)
 {
     for (size_t i = 0; i < n; i++)
@@ -47,7 +53,7 @@ void nfi_conv_prepare_layer(const nfi_conv_layer *s, const nf_real *theta, nf_re
         const double number = (double)theta[s->scale + i];
         if (s->scale_kind == NFI_WEIGHT_NORM) {
             const nf_real *v = theta + c.weight;
-            scale(c.n_weights, number / sqrt(dot(c.n_weights, v, v)), prep + c.weight);
+            scale(c.n_weights, number * inverse(sqrt(dot(c.n_weights, v, v))), prep + c.weight);
         } else {
             const double e = exp(FACTOR * number);
             scale(c.n_weights, e, prep + c.weight);
@@ -73,11 +79,11 @@ static void weight_norm_vjp(const nfi_conv_layer *s, size_t i, const nf_real *th
 {
     const channel c = channel_of(s, i);
     const nf_real *v = theta + c.weight;
-    const double square = dot(c.n_weights, v, v), norm = sqrt(square), along = dot(c.n_weights, v, G + c.weight);
-    const double factor = (double)theta[s->scale + i] / norm;
+    const double of_norm = inverse(sqrt(dot(c.n_weights, v, v))), along = dot(c.n_weights, v, G + c.weight) * of_norm;
+    const double factor = (double)theta[s->scale + i] * of_norm;
     for (size_t j = 0; j < c.n_weights; j++)
-        G[c.weight + j] = (nf_real)(factor * ((double)G[c.weight + j] - along / square * (double)v[j]));
-    G[s->scale + i] = (nf_real)(along / norm);
+        G[c.weight + j] = (nf_real)(factor * ((double)G[c.weight + j] - along * of_norm * (double)v[j]));
+    G[s->scale + i] = (nf_real)along;
 }
 
 static void exp_scale_vjp(const nfi_conv_layer *s, size_t i, const nf_real *theta, nf_real *G)
