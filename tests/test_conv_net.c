@@ -328,7 +328,7 @@ Test(conv_net, names_of_tensors)
     check_names(
         nf_conv_net((nf_image){3, 5, 4}, 1, 2,
                     &(nf_conv_options){.hidden = hidden, .n_hidden = 2, .activation = NF_SWISH, .learnt_scale = true}),
-        153,
+        152,
         "0.weight@0:4x3x3x3 0.context@108:4x2 0.bias@116:4 0.beta@120:1 1.weight@121:2x1x1x4 1.bias@129:2 "
         "1.beta@131:1 2.weight@132:1x3x3x2 2.bias@150:1 2.scale@151:1 ");
     check_names(
