@@ -219,8 +219,8 @@ static void measure_picture(js_file *j, const picture *q)
         js_integer(j, "height", q->height);
         js_integer(j, "width", q->width);
         js_integer(j, "side", q->side);
-        js_integer(j, "rows", same.m);
-        js_integer(j, "columns", same.k);
+        js_integer(j, "in", q->in);
+        js_integer(j, "out", q->out);
         js_integer(j, "samples", q->n);
         js_number(j, "flops_per_second", flops / best);
         js_number(j, "dense_flops_per_second", of_dense / dense);
