@@ -1,5 +1,6 @@
 /* nf_dequantised: its scores are an unbiased estimate of probabilities that are known, the gradient with the noise
    held, what it draws, where its parts begin, numbers that are none, refusals. */
+#include "support/expect.h"
 #include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -226,23 +227,17 @@ Test(dequantised, other_numbers_have_no_probability)
     nf_model_free(m);
 }
 
-static void refused(nf_dist *made, nf_status status, const char *words)
-{
-    cr_assert_null(made, "%s was accepted", words);
-    cr_assert_eq(nf_error_status(), status, "%s", nf_error_message());
-    cr_assert_not_null(strstr(nf_error_message(), words), "\"%s\" is not in \"%s\"", words, nf_error_message());
-}
-
 Test(dequantised, refuses_what_does_not_fit)
 {
-    refused(nf_dequantised(NULL, nf_uniform(2, 0, 1), NULL), NF_EARG, "`density`");
-    refused(nf_dequantised(nf_normal(2), NULL, NULL), NF_EARG, "`noise`");
-    refused(nf_dequantised(nf_normal(2), nf_uniform(3, 0, 1), NULL), NF_EDIM, "dimension 2, but `noise` 3");
-    refused(nf_dequantised(nf_normal(2), nf_conditional_normal(2, nf_mlp(1, 4, 0, NULL)), NULL), NF_EDIM,
-            "reads 1 features of context, but must read none or the 2 of x");
-    refused(nf_dequantised(nf_normal(1), nf_uniform(1, 0, 1), &(nf_dequantised_options){.levels = 1}), NF_EARG,
-            "levels");
-    refused(nf_dequantised(nf_normal(1), nf_uniform(1, 0, 1), &(nf_dequantised_options){.step = -1}), NF_EARG, "step");
+    expect_none(nf_dequantised(NULL, nf_uniform(2, 0, 1), NULL), NF_EARG, "`density`");
+    expect_none(nf_dequantised(nf_normal(2), NULL, NULL), NF_EARG, "`noise`");
+    expect_none(nf_dequantised(nf_normal(2), nf_uniform(3, 0, 1), NULL), NF_EDIM, "dimension 2, but `noise` 3");
+    expect_none(nf_dequantised(nf_normal(2), nf_conditional_normal(2, nf_mlp(1, 4, 0, NULL)), NULL), NF_EDIM,
+                "reads 1 features of context, but must read none or the 2 of x");
+    expect_none(nf_dequantised(nf_normal(1), nf_uniform(1, 0, 1), &(nf_dequantised_options){.levels = 1}), NF_EARG,
+                "levels");
+    expect_none(nf_dequantised(nf_normal(1), nf_uniform(1, 0, 1), &(nf_dequantised_options){.step = -1}), NF_EARG,
+                "step");
 }
 
 Test(dequantised, counts_bits)

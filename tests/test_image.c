@@ -1,5 +1,6 @@
 /* Layers of images beside what the conformance suite puts to them: where pixels go, sums over pixels, the start from
    data, refusals. */
+#include "support/expect.h"
 #include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -7,13 +8,6 @@
 #include <string.h>
 
 static const double tolerance = sizeof(nf_real) == sizeof(float) ? 1e-5 : 1e-13;
-
-static void refused(const void *made, nf_status status, const char *words)
-{
-    cr_assert_null(made, "%s was accepted", words);
-    cr_assert_eq(nf_error_status(), status, "%s", nf_error_message());
-    cr_assert_not_null(strstr(nf_error_message(), words), "\"%s\" is not in \"%s\"", words, nf_error_message());
-}
 
 static nf_model *model_of(nf_flow *f, const nf_model_options *options)
 {
@@ -40,12 +34,12 @@ Test(image, squeezing_takes_blocks_of_pixels_apart)
 
 Test(image, squeezing_refuses_odd_images)
 {
-    refused(nf_squeeze((nf_image){1, 3, 2}), NF_EARG, "1 channels, 3 x 2, but height and width must be even");
-    refused(nf_squeeze((nf_image){1, 2, 5}), NF_EARG, "must be even");
-    refused(nf_squeeze((nf_image){0, 2, 2}), NF_EARG, "0 channels, 2 x 2");
-    refused(nf_squeeze((nf_image){1, 0, 2}), NF_EARG, "1 channels, 0 x 2");
-    refused(nf_squeeze((nf_image){SIZE_MAX / 2, 2, 2}), NF_EARG, "channels, 2 x 2");
-    refused(nf_squeeze((nf_image){SIZE_MAX / 8, 2, 2}), NF_EARG, "channels, 2 x 2"); /* bytes, not features */
+    expect_none(nf_squeeze((nf_image){1, 3, 2}), NF_EARG, "1 channels, 3 x 2, but height and width must be even");
+    expect_none(nf_squeeze((nf_image){1, 2, 5}), NF_EARG, "must be even");
+    expect_none(nf_squeeze((nf_image){0, 2, 2}), NF_EARG, "0 channels, 2 x 2");
+    expect_none(nf_squeeze((nf_image){1, 0, 2}), NF_EARG, "1 channels, 0 x 2");
+    expect_none(nf_squeeze((nf_image){SIZE_MAX / 2, 2, 2}), NF_EARG, "channels, 2 x 2");
+    expect_none(nf_squeeze((nf_image){SIZE_MAX / 8, 2, 2}), NF_EARG, "channels, 2 x 2"); /* bytes, not features */
 }
 
 Test(image, checkerboards_are_complementary)
@@ -62,9 +56,9 @@ Test(image, checkerboards_are_complementary)
     cr_assert_eq(nf_mask_checkerboard((nf_image){3, 1, 1}, 1, even), 3, "a single pixel is transformed by every layer");
     cr_assert(even[0] && even[1] && even[2]);
     cr_assert_eq(nf_mask_checkerboard(image, 0, NULL), 0);
-    refused(NULL, NF_EARG, "`mask` is NULL");
+    expect_none(NULL, NF_EARG, "`mask` is NULL");
     cr_assert_eq(nf_mask_checkerboard((nf_image){1, 2, 0}, 0, even), 0);
-    refused(NULL, NF_EARG, "1 channels, 2 x 0");
+    expect_none(NULL, NF_EARG, "1 channels, 2 x 0");
 }
 
 /* ---- pixelwise ---- */
@@ -147,12 +141,12 @@ Test(image, pixelwise_begins_with_the_context)
 
 Test(image, pixelwise_refuses)
 {
-    refused(nf_pixelwise(NULL, 2), NF_EARG, "`f`");
-    refused(nf_pixelwise(nf_affine(2), 0), NF_EARG, "a flow of 2 features for 0 pixels");
-    refused(nf_pixelwise(nf_affine(2), SIZE_MAX), NF_EARG, "features for");
+    expect_none(nf_pixelwise(NULL, 2), NF_EARG, "`f`");
+    expect_none(nf_pixelwise(nf_affine(2), 0), NF_EARG, "a flow of 2 features for 0 pixels");
+    expect_none(nf_pixelwise(nf_affine(2), SIZE_MAX), NF_EARG, "features for");
     nf_flow *chain[] = {nf_affine(2), nf_batch_norm(2, NULL)};
-    refused(nf_pixelwise(nf_chain(chain, 2), 3), NF_EUNSUPPORTED, "`chain` has noise or running statistics");
+    expect_none(nf_pixelwise(nf_chain(chain, 2), 3), NF_EUNSUPPORTED, "`chain` has noise or running statistics");
     nf_net *field = nf_mlp(3, 2, 0, &(nf_mlp_options){.activation = NF_TANH});
     nf_flow *probed = nf_continuous(field, &(nf_continuous_options){.trace = NF_TRACE_RADEMACHER});
-    refused(nf_pixelwise(probed, 3), NF_EUNSUPPORTED, "noise");
+    expect_none(nf_pixelwise(probed, 3), NF_EUNSUPPORTED, "noise");
 }

@@ -1,5 +1,6 @@
 /* nf_joint beside what test_dists.c puts to every distribution: what its density is, where its parts begin from data,
    mixtures as parts, refusals. */
+#include "support/expect.h"
 #include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -133,20 +134,14 @@ Test(joint, mixtures_as_parts)
     nf_target_free(target);
 }
 
-static void refused(nf_dist *made, nf_status status, const char *words)
-{
-    cr_assert_null(made, "%s was accepted", words);
-    cr_assert_eq(nf_error_status(), status, "%s", nf_error_message());
-    cr_assert_not_null(strstr(nf_error_message(), words), "\"%s\" is not in \"%s\"", words, nf_error_message());
-}
-
 Test(joint, refuses_what_does_not_fit)
 {
-    refused(nf_joint(NULL, nf_normal(2)), NF_EARG, "`first`");
-    refused(nf_joint(nf_normal(2), NULL), NF_EARG, "`rest`");
-    refused(nf_joint(nf_normal(3), nf_conditional_normal(1, nf_mlp(2, 2, 0, NULL))), NF_EDIM,
-            "reads 2 features of context, but must read none or the 3 of `first`");
-    refused(nf_joint(nf_conditional_normal(3, nf_mlp(2, 6, 0, NULL)), nf_conditional_normal(1, nf_mlp(4, 2, 0, NULL))),
-            NF_EDIM, "`rest` reads 1 features of context beside the 3 of `first`, but the context has 2");
-    refused(nf_joint(nf_normal(SIZE_MAX - 3), nf_normal(5)), NF_EARG, "features");
+    expect_none(nf_joint(NULL, nf_normal(2)), NF_EARG, "`first`");
+    expect_none(nf_joint(nf_normal(2), NULL), NF_EARG, "`rest`");
+    expect_none(nf_joint(nf_normal(3), nf_conditional_normal(1, nf_mlp(2, 2, 0, NULL))), NF_EDIM,
+                "reads 2 features of context, but must read none or the 3 of `first`");
+    expect_none(
+        nf_joint(nf_conditional_normal(3, nf_mlp(2, 6, 0, NULL)), nf_conditional_normal(1, nf_mlp(4, 2, 0, NULL))),
+        NF_EDIM, "`rest` reads 1 features of context beside the 3 of `first`, but the context has 2");
+    expect_none(nf_joint(nf_normal(SIZE_MAX - 3), nf_normal(5)), NF_EARG, "features");
 }

@@ -184,8 +184,8 @@ typedef struct nf_dequantised_options {
 } nf_dequantised_options;
 
 /**
- * A distribution of whole numbers by a density of real ones: images, counts, rounded measurements. Fitted as they are, a
- * density would grow without bound at the few values that occur. With x = step k and noise u in the unit cube,
+ * A distribution of whole numbers by a density of real ones: images, counts, rounded measurements. Fitted as they are,
+ * a density would grow without bound at the few values that occur. With x = step k and noise u in the unit cube,
  *
  *     log P(x) >= E[log density((k + u) / L) - dim log L - log noise(u | x)],   u ~ noise(. | x).
  *
@@ -195,8 +195,8 @@ typedef struct nf_dequantised_options {
  * it is variational dequantisation (Ho et al. 2019), and both parts are trained by the same likelihood. A sample is
  * step floor(L v) for v ~ density; its log q is its score. Samples have no gradient.
  *
- * An x that is no multiple of the step (within 0.01 of it), or out of range, has log P = -infinity. The gradient in x is
- * 0. Noise outside the unit cube makes its sample NaN.
+ * An x that is no multiple of the step (within 0.01 of it), or out of range, has log P = -infinity. The gradient in x
+ * is 0. Noise outside the unit cube makes its sample NaN.
  * @param density over v in the unit cube, or in R^dim; may read the context. Consumed
  * @param noise   over the unit cube. Its context has no features, those of k / L (dim of them), or those and then those
  * of the context. Consumed

@@ -45,8 +45,8 @@ static nf_pass pass_of_rest(const nf_object *o, const nf_pass *p, const nf_real 
 /* ---- draws and scores ---- */
 
 /* Draws to `drawn`, or scores x if `drawn` is NULL. */
-static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const nf_real *x, double *log_q,
-                     void **saved)
+static nf_status draw_or_score(const nf_object *o, const nf_pass *p, nf_real *drawn, const nf_real *x, double *log_q,
+                               void **saved)
 {
     const nf_object *first = nf_child(o, FIRST), *rest = nf_child(o, REST);
     const size_t of_h = shape_of(o, FIRST)->dim_out * p->ld;
@@ -74,12 +74,12 @@ static nf_status run(const nf_object *o, const nf_pass *p, nf_real *drawn, const
 
 static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double *log_q, void **saved)
 {
-    return run(o, p, x, NULL, log_q, saved);
+    return draw_or_score(o, p, x, NULL, log_q, saved);
 }
 
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
 {
-    return run(o, p, NULL, x, log_p, saved);
+    return draw_or_score(o, p, NULL, x, log_p, saved);
 }
 
 /* ---- gradients ---- */
@@ -92,8 +92,8 @@ static void add(size_t n, const nf_real *from, nf_real *to)
 }
 
 /* Of draws if their cotangent g_drawn is given, else of scores, to gx unless that is NULL. */
-static nf_status run_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const record *r,
-                         const nf_real *g_drawn, const nf_real *g_log_q, nf_real *gx, const nf_grad *g)
+static nf_status draw_or_score_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, const record *r,
+                                   const nf_real *g_drawn, const nf_real *g_log_q, nf_real *gx, const nf_grad *g)
 {
     const nf_object *first = nf_child(o, FIRST), *rest = nf_child(o, REST);
     const size_t h = shape_of(o, FIRST)->dim_out, of_h = h * p->ld, n_ctx = shape_of(o, REST)->n_ctx;
@@ -132,7 +132,7 @@ static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real 
                             const nf_real *g_log_q, const nf_grad *g)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const nf_status status = run_vjp(o, p, x, saved, gx, g_log_q, NULL, g);
+    const nf_status status = draw_or_score_vjp(o, p, x, saved, gx, g_log_q, NULL, g);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }
@@ -141,7 +141,7 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
                            nf_real *gx, const nf_grad *g)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
-    const nf_status status = run_vjp(o, p, x, saved, NULL, g_log_p, gx, g);
+    const nf_status status = draw_or_score_vjp(o, p, x, saved, NULL, g_log_p, gx, g);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

@@ -12,8 +12,8 @@ static inline void expect(nf_status status, nf_status wanted, const char *words)
     cr_assert(strstr(nf_error_message(), words), "%s", nf_error_message());
 }
 
-/* A flow's constructor was refused its arguments. */
-static inline void no_flow(const nf_flow *made, nf_status wanted, const char *words)
+/* A constructor made nothing, and said why. */
+static inline void expect_none(const void *made, nf_status wanted, const char *words)
 {
     cr_assert_null(made, "%s was accepted", words);
     expect(nf_error_status(), wanted, words);
