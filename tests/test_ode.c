@@ -540,11 +540,11 @@ Test(ode, refusals)
         {{.trace = (nf_trace)7}, "trace"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        no_flow(nf_continuous(nf_mlp(3, 2, 0, NULL), &wrong[i].o), NF_EARG, wrong[i].words);
-    no_flow(nf_continuous(nf_mlp(2, 2, 0, NULL), NULL), NF_EDIM, "2 features and gives 2");
-    no_flow(nf_continuous(net_of_two(&tangentless_type), NULL), NF_EUNSUPPORTED, "tangentless");
+        expect_none(nf_continuous(nf_mlp(3, 2, 0, NULL), &wrong[i].o), NF_EARG, wrong[i].words);
+    expect_none(nf_continuous(nf_mlp(2, 2, 0, NULL), NULL), NF_EDIM, "2 features and gives 2");
+    expect_none(nf_continuous(net_of_two(&tangentless_type), NULL), NF_EUNSUPPORTED, "tangentless");
     cr_assert_null(nf_mlp(3, 0, 0, NULL));
-    no_flow(nf_continuous(NULL, NULL), NF_EARG, "nf_mlp: `out` is 0");
+    expect_none(nf_continuous(NULL, NULL), NF_EARG, "nf_mlp: `out` is 0");
     cr_assert_null(nf_squash_mlp(0, 2, 0, NULL));
     expect(nf_error_status(), NF_EARG, "nf_squash_mlp: `in` is 0");
     cr_assert_null(nf_squash_mlp(3, 2, 0, &(nf_mlp_options){.dropout = 0.5}));
@@ -562,8 +562,8 @@ Test(ode, refusals)
         {{.ode = &(nf_continuous_options){.end = -1}}, "nf_continuous: `end`"},
     };
     for (size_t i = 0; i < sizeof of_recipe / sizeof *of_recipe; i++)
-        no_flow(nf_ffjord(2, &of_recipe[i].o), NF_EARG, of_recipe[i].words);
-    no_flow(nf_maf(2, &(nf_recipe_options){.ode = &(nf_continuous_options){.end = 2}}), NF_EARG, "nf_maf: `ode`");
+        expect_none(nf_ffjord(2, &of_recipe[i].o), NF_EARG, of_recipe[i].words);
+    expect_none(nf_maf(2, &(nf_recipe_options){.ode = &(nf_continuous_options){.end = 2}}), NF_EARG, "nf_maf: `ode`");
     const nf_ode_counts none = nf_ode_count(NULL);
     cr_assert(none.solves == 0 && none.evaluations == 0);
 }

@@ -14,7 +14,8 @@ typedef struct nf_likelihood_options {
 } nf_likelihood_options;
 
 /**
- * Maximum likelihood: loss = -log q(x) over minibatches. Terms: "log_p". If rows have weights w_i (nf_data.weight),
+ * Maximum likelihood: loss = -log q(x) over minibatches. Terms: "log_p". In training the loss has the penalties of
+ * layers, too (nf_pass.penalty, nf_step_report.penalty). If rows have weights w_i (nf_data.weight),
  * loss and term are sums over the batch of w_i times those of row i, divided by the batch's size and by the mean of all
  * w: the mean over batches is the weighted mean over the data, and a row of weight 2 counts as two rows. Rows are
  * shuffled anew each epoch, from the seed. If an epoch does not divide into batches, the rest of its rows are the first

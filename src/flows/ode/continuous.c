@@ -1,6 +1,7 @@
 /* Continuous flows as objects: dz/dt = f(z, t, context), log-det = the integral of tr(df/dz) (Grathwohl et al. 2019,
-   FFJORD). Forward goes from t = 0 to T, the inverse from T to 0; both are one solve of (z, l). Gradients are in
-   through_steps.c and adjoint.c. J^-T of a direction is J^T of the other one, whose steps are made for it. */
+   FFJORD). Forward goes from t = 0 to T, the inverse from T to 0; both are one solve of (z, l), in training with the
+   penalty (field.h), which does not choose steps. Gradients are in through_steps.c and adjoint.c. J^-T of a direction
+   is J^T of the other one, whose steps are made for it. */
 #include "base/memory.h"
 #include "flows/compose.h"
 #include "flows/ode/field.h"
@@ -18,7 +19,8 @@ typedef struct solve {
 static nf_status derivatives(const nfi_ode *o, const nf_real *u, bool quadrature, nf_real *k)
 {
     const solve *w = o->user;
-    return nfi_field_at(&w->field, u, k, quadrature ? k + (o->rows - 1) * o->pass->ld : NULL, NULL);
+    nf_real *trace = quadrature ? k + (o->rows - 1) * o->pass->ld : NULL;
+    return nfi_field_at(&w->field, u, k, trace, trace && o->further ? trace + o->pass->ld : NULL, NULL);
 }
 
 static nf_status record_step(const nfi_ode *o, const nf_real *points, const nf_real *h)
@@ -43,7 +45,7 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     const nfi_continuous *c = nf_self(o);
     const size_t ld = p->ld, size = o->own.dim_in * ld;
     const nf_mark mark = nf_arena_mark(p->scratch), begin = tape ? nf_arena_mark(tape) : mark;
-    nf_real *u = nf_arena_reals(p->scratch, o->own.dim_in + 1, ld), *l = nf_arena_reals(p->scratch, 1, ld);
+    nf_real *u = nf_arena_reals(p->scratch, o->own.dim_in + 1, ld), *l = nf_arena_reals(p->scratch, 2, ld);
     solve w = {.tape = tape};
     nfi_ode ode = nfi_continuous_ode(o, p, d);
     ode.rows = o->own.dim_in + 1;
@@ -52,7 +54,8 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     ode.f = derivatives;
     ode.step = tape ? record_step : NULL;
     ode.user = &w;
-    nf_status status = u && l ? nfi_field_begin(o, p, &w.field) : NF_ENOMEM;
+    nf_status status = u && l ? nfi_field_begin(o, p, d, &w.field) : NF_ENOMEM;
+    ode.further = status == NF_OK && w.field.has_penalty && p->penalty ? 1 : 0;
     if (status == NF_OK) {
         memcpy(u, x, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, l);
@@ -69,6 +72,8 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
         memcpy(y, u, size * sizeof *y);
     for (size_t s = 0; s < ld && log_det && status == NF_OK; s++)
         log_det[s] += (double)l[s];
+    for (size_t s = 0; s < ld && ode.further && status == NF_OK; s++)
+        p->penalty[s] += (double)l[ld + s];
     if (last)
         *last = w.last;
     nf_arena_rewind(p->scratch, mark);
@@ -164,6 +169,10 @@ static const nf_option options_of_type[] = {
      .help = "random directions for each sample"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_continuous_options, gradient), .choices = &gradient_choices,
      .help = "how it is computed"},
+    {NF_OPTION(NF_OPTION_REAL, nf_continuous_options, kinetic), .flags = NF_OPTION_ADDED,
+     .help = "weight of the penalty |dz/dt|^2"},
+    {NF_OPTION(NF_OPTION_REAL, nf_continuous_options, jacobian), .flags = NF_OPTION_ADDED,
+     .help = "weight of the penalty |df/dz|^2"},
 };
 static const nf_continuous_options defaults = {
     .rtol = 1e-5, .atol = 1e-5, .max_steps = 1000, .steps = 20, .end = 1, .probes = 1};

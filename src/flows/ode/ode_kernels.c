@@ -149,3 +149,24 @@ void nfi_ode_trace_vjp(size_t rows, size_t k, size_t ld, nf_real weight, const n
             gdy[r * ld + s] = weight * g[s] * e[r * ld + s];
     }
 }
+
+void nfi_ode_squares(size_t rows, size_t ld, nf_real weight, const nf_real *x, nf_real *sums)
+{
+    ld = nfi_lanes(ld);
+    for (size_t s = 0; s < ld; s += NFI_WIDTH) {
+        nfi_vec sum = {0};
+        for (size_t i = s; i < rows * ld; i += ld)
+            sum += NFI_CONST_VEC_AT(x + i) * NFI_CONST_VEC_AT(x + i);
+        NFI_VEC_AT(sums + s) += weight * sum;
+    }
+}
+
+void nfi_ode_squares_vjp(size_t rows, size_t ld, nf_real weight, const nf_real *g, const nf_real *x, nf_real *gx)
+{
+    ld = nfi_lanes(ld);
+    for (size_t r = 0; r < rows; r++) {
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            gx[r * ld + s] += 2 * weight * g[s] * x[r * ld + s];
+    }
+}
