@@ -2,12 +2,13 @@
 
     python peers.py PEER WORKLOAD THREADS
 
-PEER is zuko, nflows, normflows, torch, torch-by-layers (each also with -compiled: torch.compile) or flowjax. Builds the
+PEER is zuko, nflows, normflows, torch, torch-by-layers (each also with -compiled: torch.compile), flowjax, or for residual
+flows normflows or residual-flows (each also with -exact). Builds the
 workload, warms up, says "ready" and then, for every line it reads, times a block of steps and prints the mean seconds a
 step. One process a peer, so that each keeps its own settings and all can be timed in turns.
 
-Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_flows.py and peers_jax.py (the
-flows of bench_flows).
+Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_residual.py (residual-train,
+residual-density, roulette-train), peers_flows.py and peers_jax.py (the other flows of bench_flows).
 """
 import os
 import sys
@@ -36,8 +37,9 @@ def builder(peer, workload, threads):
     torch.manual_seed(1)
     import peers_flows
     import peers_planar
+    import peers_residual
     import peers_sylvester
-    return next((peers.build for peers in (peers_planar, peers_sylvester) if workload in peers.WORKLOADS),
+    return next((peers.build for peers in (peers_planar, peers_sylvester, peers_residual) if workload in peers.WORKLOADS),
                 peers_flows.build)
 
 

@@ -54,7 +54,7 @@ static nf_status run_explicit(const nf_object *flow, nf_direction d, const nf_pa
 static nf_status apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
-    if (!(p->tape || p->penalty) || !is_implicit(flow, d))
+    if (!(p->tape || p->penalty) || !is_implicit(flow, d) || flow->own.flags & NFI_SAVES_EXPLICIT)
         return type_of(flow)->apply(flow, d, p, x, y, log_det, saved);
     nf_pass value = without_penalty(p);
     value.tape = NULL;
