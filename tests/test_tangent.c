@@ -6,6 +6,7 @@
 #include "net_fixture.h"
 #include "nn/swish.h"
 #include "numbers.h"
+#include <nflow/image.h>
 #include <stdio.h>
 
 #ifdef NF_SINGLE
@@ -26,20 +27,35 @@ typedef enum subject_kind {
     MASKED,
     MASKED_RESIDUAL,
     SQUASH,
+    CONVOLUTIONS,
+    GATED_CONVOLUTIONS,
+    RESIDUAL_CONVOLUTIONS,
     AFFINE, /* no hidden layers, here and below */
     ONE_LAYER,
     MASKED_AFFINE,
     CONTEXT_ALONE, /* no features of x */
     N_SUBJECTS
 } subject_kind;
-static const char *const subject_names[N_SUBJECTS] = {
-    "mlp",           "gated mlp", "maxout mlp", "residual mlp",  "masked net",          "residual masked net",
-    "gated by time", "affine",    "one layer",  "masked affine", "no features of input"};
+static const char *const subject_names[N_SUBJECTS] = {"mlp",
+                                                      "gated mlp",
+                                                      "maxout mlp",
+                                                      "residual mlp",
+                                                      "masked net",
+                                                      "residual masked net",
+                                                      "gated by time",
+                                                      "convolutions",
+                                                      "gated convolutions",
+                                                      "residual convolutions",
+                                                      "affine",
+                                                      "one layer",
+                                                      "masked affine",
+                                                      "no features of input"};
 
 /* Kinds of hidden units that a net is tested with. */
 static int n_units(subject_kind kind)
 {
-    return kind == PERCEPTRON || kind == RESIDUAL_NET || kind == MASKED || kind == MASKED_RESIDUAL || kind == SQUASH
+    return kind == PERCEPTRON || kind == RESIDUAL_NET || kind == MASKED || kind == MASKED_RESIDUAL || kind == SQUASH ||
+                   kind == CONVOLUTIONS || kind == RESIDUAL_CONVOLUTIONS
                ? N_ACTIVATIONS
                : 1;
 }
@@ -75,6 +91,20 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
             5, 3, n_ctx,
             &(nf_mlp_options){
                 .hidden = (const size_t[]){7, 4}, .n_hidden = 2, .activation = unit, .output = NF_SOFTPLUS});
+    case CONVOLUTIONS: /* from the even pixels of 3 x 2 to the odd ones */
+        return nf_conv_net((nf_image){2, 3, 2}, 2, n_ctx,
+                           &(nf_conv_options){.hidden = (const size_t[]){4, 3},
+                                              .n_hidden = 2,
+                                              .activation = unit,
+                                              .in_pixels = NF_EVEN_PIXELS,
+                                              .out_pixels = NF_ODD_PIXELS});
+    case GATED_CONVOLUTIONS:
+        return nf_conv_net((nf_image){1, 2, 3}, 1, n_ctx,
+                           &(nf_conv_options){.hidden = (const size_t[]){3, 4}, .n_hidden = 2, .gated = true});
+    case RESIDUAL_CONVOLUTIONS:
+        return nf_conv_net(
+            (nf_image){1, 2, 2}, 1, n_ctx,
+            &(nf_conv_options){.hidden = (const size_t[]){2}, .n_hidden = 1, .n_blocks = 1, .activation = unit});
     case AFFINE:
         return nf_mlp(5, 3, n_ctx, NULL);
     case ONE_LAYER:
