@@ -169,8 +169,7 @@ static nf_real *draw(uint32_t site, size_t n)
     return x;
 }
 
-/* f(o, c, number of the weight, place of z's pixel, place of x's pixel) over all pairs of an output and what it reads.
- */
+/* The three products are sums over all pairs of an output and what it reads. */
 static void expect_sums(const one *t, bool add, const nf_real *before_z, const nf_real *before_w)
 {
     const nfi_conv *c = &t->c;

@@ -68,10 +68,10 @@ typedef enum nf_conv_norm {
     NF_CONV_WEIGHT_NORM,
     /**
      * Activation normalisation (Kingma & Dhariwal 2018, sec. 3.1), as in the authors' nets: each channel of a hidden
-     * layer is exp(3 s) (z + b), with z the convolution and its context. If initial data reach the net
-     * (nf_model_init()), s and b start such that each channel has mean 0 and deviation 1 over the pixels and samples of
-     * these data; otherwise they start at 0. In residual nets this concerns the first layer and the first layer of each
-     * block.
+     * layer is exp(3 s) z. If initial data reach the net (nf_model_init(); couplings hand them on), s and the bias
+     * start such that each channel has mean 0 and deviation 1 over the pixels and samples of these data; otherwise they
+     * start at 0. A channel that is constant has its mean taken away and s = 0. In residual nets this concerns the
+     * first layer and the first layer of each block.
      */
     NF_CONV_ACTNORM
 } nf_conv_norm;
@@ -89,15 +89,21 @@ typedef struct nf_conv_options {
     size_t n_kernel;          /**< number of these sides, or 0 */
     size_t n_blocks;          /**< > 0: that many residual blocks, each of two layers of hidden[0] channels */
     nf_activation activation; /**< of hidden units; ReLU */
-    bool gated;             /**< hidden units are gated, as in nf_gated_mlp; then `activation` must be its default, and
-                                 there are no blocks */
+    /**
+     * Hidden units are gated, as in nf_gated_mlp: a layer has twice as many outputs, first the values, then the gates.
+     * `activation` must then be its default, and there are no blocks.
+     */
+    bool gated;
     nf_conv_norm norm;      /**< what is done to the weights */
     nf_initialisation init; /**< of all layers but the second ones of blocks, which start at NF_INIT_SMALL */
     double last_scale;      /**< of the last layer: multiplies its initial numbers; 0: 1; NF_ZERO: 0 */
-    bool learnt_scale;      /**< the last layer is exp(3 s) (z + b), with a learnt s for each channel that starts at 0
-                               (Kingma      & Dhariwal 2018: "zero initialization"); it then has no weight norm */
-    nf_pixels in_pixels;    /**< the pixels that x has; the net reads the others as zeros */
-    nf_pixels out_pixels;   /**< the pixels that y has; the others are not given */
+    /**
+     * The last layer is exp(3 s) z, with a learnt s for each channel that starts at 0 (Kingma & Dhariwal 2018, "zero
+     * initialization"). It then has no weight norm.
+     */
+    bool learnt_scale;
+    nf_pixels in_pixels;  /**< the pixels that x has; the net reads the others as zeros */
+    nf_pixels out_pixels; /**< the pixels that y has; the others are not given */
 } nf_conv_options;
 
 /**
@@ -123,8 +129,10 @@ typedef struct nf_conv_options {
  * context U [out][n_ctx] of the first layer, if there is context; bias b [out]; scale [out], where the layer has g or
  * s; beta of the units that read it, if they are NF_SWISH or NF_LIPSWISH; and of a block's second layer with context
  * gate.weight Wc [channels][n_ctx] and gate.bias bc. Tensors are named 0.weight, 0.context, ..., or in residual nets
- * initial_layer, blocks.k.layers.0, blocks.k.layers.1, final_layer. With gated units a layer has twice as many outputs:
- * first the values, then the gates.
+ * initial_layer, blocks.k.layers.0, blocks.k.layers.1, final_layer.
+ *
+ * For the k-th coupling over nf_mask_checkerboard(), the net of an even k has NF_EVEN_PIXELS as in_pixels and
+ * NF_ODD_PIXELS as out_pixels, that of an odd k the opposite.
  * @return NULL on NF_EARG (a size of 0, an even kernel, options that exclude each other), NF_ENOMEM.
  */
 NF_API nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_conv_options *options);

@@ -60,7 +60,7 @@ static nf_status measure(const nfi_conv_layer *s, size_t n, size_t ld, const nf_
                             mean, variance);
         theta[s->bias + c] = (nf_real)-mean;
         if (deviation > rounding * largest)
-            theta[s->scale + c] = (nf_real)(-log(deviation) / 3);
+            theta[s->scale + c] = (nf_real)(-log(deviation) / NFI_CONV_SCALE);
     }
     return NF_OK;
 }
@@ -70,7 +70,7 @@ static void rescale(const nfi_conv_layer *s, size_t ld, const nf_real *theta, nf
 {
     const size_t plane = s->c.grid.pixels * ld;
     for (size_t c = 0; c < s->c.out; c++, z += plane) {
-        const nf_real e = (nf_real)exp(3 * (double)theta[s->scale + c]);
+        const nf_real e = (nf_real)exp(NFI_CONV_SCALE * (double)theta[s->scale + c]);
         for (size_t i = 0; i < plane; i++)
             z[i] *= e;
     }

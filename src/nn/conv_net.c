@@ -56,7 +56,7 @@ static nf_status shift_output(const nf_object *o, const nf_real *shift, nf_real 
         for (size_t p = 1; p < n; p++)
             alike = alike && shift[p] == shift[0];
         if (alike && s.scale_kind == NFI_EXP_SCALE)
-            theta[s.bias + c] += (nf_real)((double)shift[0] * exp(-3 * (double)theta[s.scale + c]));
+            theta[s.bias + c] += (nf_real)((double)shift[0] * exp(-NFI_CONV_SCALE * (double)theta[s.scale + c]));
         else if (alike)
             theta[s.bias + c] += shift[0];
     }

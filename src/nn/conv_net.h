@@ -16,7 +16,8 @@ typedef struct nfi_conv_net {
     size_t list[];  /* [n_hidden] channels, then [n_layers] (residual nets: 3) sides of kernels */
 } nfi_conv_net;
 
-/* How a layer's numbers follow from the parameters (conv_norm.c). */
+/* How a layer's numbers follow from the parameters (conv_norm.c). Exponential scales are exp(NFI_CONV_SCALE s). */
+enum { NFI_CONV_SCALE = 3 };
 typedef enum nfi_conv_scale { NFI_UNSCALED, NFI_WEIGHT_NORM, NFI_EXP_SCALE } nfi_conv_scale;
 
 /* One layer. Layer 0 of a residual net begins the stream h, and the layers that add go on with it. Every hidden layer

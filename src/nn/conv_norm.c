@@ -14,8 +14,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { FACTOR = 3 };
-
 /* Rows of W, U and b of one output channel. */
 typedef struct channel {
     size_t weight, n_weights, context, bias;
@@ -55,7 +53,7 @@ void nfi_conv_prepare_layer(const nfi_conv_layer *s, const nf_real *theta, nf_re
             const nf_real *v = theta + c.weight;
             scale(c.n_weights, number * inverse(sqrt(dot(c.n_weights, v, v))), prep + c.weight);
         } else {
-            const double e = exp(FACTOR * number);
+            const double e = exp(NFI_CONV_SCALE * number);
             scale(c.n_weights, e, prep + c.weight);
             scale(s->n_ctx, e, prep + c.context);
             scale(1, e, prep + c.bias);
@@ -89,13 +87,13 @@ static void weight_norm_vjp(const nfi_conv_layer *s, size_t i, const nf_real *th
 static void exp_scale_vjp(const nfi_conv_layer *s, size_t i, const nf_real *theta, nf_real *G)
 {
     const channel c = channel_of(s, i);
-    const double e = exp(FACTOR * (double)theta[s->scale + i]);
+    const double e = exp(NFI_CONV_SCALE * (double)theta[s->scale + i]);
     const double along = dot(c.n_weights, theta + c.weight, G + c.weight) +
                          dot(s->n_ctx, theta + c.context, G + c.context) + (double)theta[c.bias] * (double)G[c.bias];
     scale(c.n_weights, e, G + c.weight);
     scale(s->n_ctx, e, G + c.context);
     scale(1, e, G + c.bias);
-    G[s->scale + i] = (nf_real)(FACTOR * e * along);
+    G[s->scale + i] = (nf_real)(NFI_CONV_SCALE * e * along);
 }
 
 nf_status nfi_conv_net_prepare_vjp(const nf_object *o, const nf_real *theta, const nf_real *state, const nf_real *prep,
