@@ -1,7 +1,7 @@
 /*
  * Times flows as density models and as samplers, batch 512: a training step (maximum likelihood, Adam), the density of
- * a batch, or a batch of samples (of IAF with log q). peers_flows.py and peers_jax.py hold the same in other packages;
- * as there, no linear layers stand between the flow's own.
+ * a batch, or a batch of samples (of IAF with log q). peers_flows.py, peers_residual.py and peers_jax.py hold the same
+ * in other packages; as there, nothing stands between the flow's own layers.
  */
 #include "cli.h"
 #include "isa.h"
@@ -17,7 +17,7 @@ static const char *isa, *json_path;
 static const cli_option options[] = {
     {"workload",
      "maf-sample|maf-train|maf-density|nsf-ar-sample|nsf-ar-train|nsf-coupling-train|nsf-coupling-density|"
-     "realnvp-train|iaf-sample",
+     "realnvp-train|iaf-sample|residual-train|residual-density|residual-sample|roulette-train",
      "what to time", .choice = &workload},
     {"steps", "N", "steps to time", .size = &steps, .min = 1},
     {"threads", "N", "threads", .size = &threads, .min = 1, .max = 1024},
@@ -26,7 +26,7 @@ static const cli_option options[] = {
     {0},
 };
 
-typedef enum family { MAF, IAF, NSF_AUTOREGRESSIVE, NSF_COUPLING, REALNVP } family;
+typedef enum family { MAF, IAF, NSF_AUTOREGRESSIVE, NSF_COUPLING, REALNVP, RESIDUAL, ROULETTE } family;
 typedef enum work { TRAIN, DENSITY, SAMPLE, SAMPLE_WITH_LOG_Q } work;
 
 static const struct {
@@ -45,6 +45,10 @@ static const struct {
     {"RQ-NSF (C), D=21: density", NSF_COUPLING, 21, 10, DENSITY},
     {"RealNVP, D=64: training step", REALNVP, 64, 10, TRAIN},
     {"IAF, D=64: sample with log q", IAF, 64, 5, SAMPLE_WITH_LOG_Q},
+    {"residual, D=2: training step", RESIDUAL, 2, 10, TRAIN},
+    {"residual, D=2: density", RESIDUAL, 2, 10, DENSITY},
+    {"residual, D=2: sampling", RESIDUAL, 2, 10, SAMPLE},
+    {"residual by roulette, D=2: training step", ROULETTE, 2, 10, TRAIN},
 };
 
 static const size_t hidden[] = {256, 256};
@@ -82,12 +86,26 @@ static nf_flow *coupling(family f, size_t dim, size_t k)
     return nf_coupling(dim, mask, transform, net);
 }
 
+/* n blocks with nets 128-128-128 of LipSwish. The roulette is that of the packages: three terms, and each further one
+   with probability 1/2. */
+static nf_flow *residual(family f, size_t dim, size_t n)
+{
+    const nf_residual_flow_options roulette = {.log_det = NF_LOG_DET_ROULETTE, .terms = 3, .survival = 0.5};
+    return nf_residual(
+        dim, &(nf_residual_options){.n_layers = n, .no_actnorm = true, .block = f == ROULETTE ? &roulette : NULL});
+}
+
 static nf_model *model_of(family f, size_t dim, size_t n)
 {
-    nf_flow *layers[MOST_LAYERS];
-    for (size_t k = 0; k < n; k++)
-        layers[k] = f == NSF_COUPLING || f == REALNVP ? coupling(f, dim, k) : autoregressive(f, dim, k);
-    return cli_made(nf_model_of_dist(nf_pushforward(nf_normal(dim), nf_chain(layers, n)), NULL));
+    nf_flow *layers[MOST_LAYERS], *flow;
+    if (f == RESIDUAL || f == ROULETTE) {
+        flow = residual(f, dim, n);
+    } else {
+        for (size_t k = 0; k < n; k++)
+            layers[k] = f == NSF_COUPLING || f == REALNVP ? coupling(f, dim, k) : autoregressive(f, dim, k);
+        flow = nf_chain(layers, n);
+    }
+    return cli_made(nf_model_of_dist(nf_pushforward(nf_normal(dim), flow), NULL));
 }
 
 /* Densities of x, or samples written there. */
@@ -98,7 +116,7 @@ static void evaluate(nf_model *m, work what, nf_real *x, timing *t)
     for (size_t i = 1; i <= steps; i++) {
         const nf_noise noise = {.seed = 1, .step = i};
         if (what == DENSITY)
-            cli_ok(nf_log_prob(m, ws, NULL, BATCH, x, NULL, log_p));
+            cli_ok(nf_log_prob(m, ws, &noise, BATCH, x, NULL, log_p));
         else
             cli_ok(nf_sample(m, ws, &noise, BATCH, NULL, x, what == SAMPLE_WITH_LOG_Q ? log_p : NULL));
         timing_step(t, &(nf_progress){.step = i, .steps = steps});

@@ -3,15 +3,22 @@
  * thread: y = W x, gx = W^T g and gW = g x^T for W [m x k] and n samples. All take turns, and the best of many turns
  * counts. Beside them a plain loop as the compiler vectorises it, for the processor's least set: a set of kernels that
  * is slower than that would be pointless.
+ *
+ * Last come convolutions (src/nn/conv.c), beside the library's own products of equal size: a kernel of 3 x 3 from `in`
+ * to `out` channels is a matrix [out x 9 in]. Multiplications by the zeros outside the image are not counted, since
+ * they are not made.
  */
 #include "cli.h"
 #include "math/product.h"
+#include "nn/conv.h"
+#include "base/memory.h"
 #include "gemm.h"
 #include "isa.h"
 #include "numbers.h"
 #include "output.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 typedef struct shape {
     size_t m, k, n;
@@ -143,6 +150,86 @@ static void report(js_file *j, const shape *s, int product, const double seconds
     js_end(j);
 }
 
+/* ---- convolutions ---- */
+
+typedef struct picture {
+    size_t height, width, in, out, side, n;
+} picture;
+/* A residual net on MNIST after one squeeze, Glow's nets there, and on images of 8 x 8 and 16 x 16. */
+static const picture pictures[] = {{14, 14, 128, 128, 3, 64}, {14, 14, 128, 128, 1, 64}, {14, 14, 2, 128, 3, 64},
+                                   {14, 14, 128, 4, 3, 64},   {8, 8, 64, 64, 3, 64},     {16, 16, 64, 64, 3, 32}};
+static const char *const convolutions[] = {"W * x", "W^T * g", "g * x"};
+
+typedef struct grids {
+    nfi_conv c;
+    nf_real *w, *x, *y;
+    nf_arena scratch;
+} grids;
+
+/* Processor time: one convolution takes longer than a busy machine leaves a program alone. */
+static double processor_seconds(void)
+{
+    return (double)clock() / CLOCKS_PER_SEC;
+}
+
+static double convolve(grids *g, int product, size_t n)
+{
+    const double start = processor_seconds();
+    if (product == 0)
+        nfi_conv_apply(&g->c, n, g->w, g->x, false, g->y);
+    else if (product == 1)
+        nfi_conv_transposed(&g->c, n, g->w, g->y, g->x);
+    else if (nfi_conv_outer(&g->c, n, &g->scratch, g->x, g->y, false, g->w) != NF_OK)
+        exit(1);
+    return processor_seconds() - start;
+}
+
+static void measure_picture(js_file *j, const picture *q)
+{
+    const nf_image image = {q->in, q->height, q->width};
+    grids g = {.c = {q->in, q->out, q->side, nfi_grid_of(&image)}};
+    const shape same = {q->out, q->side * q->side * q->in, q->n};
+    arrays a = {.ld = q->n, .ldt = (same.k + 15) / 16 * 16};
+    g.w = a.w = bench_normals(0, same.m * same.k, 0.3);
+    g.x = bench_normals(1, q->in * g.c.grid.pixels * q->n, 0.3);
+    g.y = bench_normals(2, q->out * g.c.grid.pixels * q->n, 0.3);
+    a.x = bench_normals(3, same.k * a.ld, 0.3);
+    a.y = bench_normals(4, same.m * a.ld, 0.3);
+    a.xt = bench_normals(5, same.n * a.ldt, 0.3);
+    /* Taps inside the image, over all pixels; (3 H - 2) (3 W - 2) of a kernel of 3 x 3. */
+    const size_t out = q->side / 2 * (q->side / 2 + 1);
+    const double taps = (double)((q->side * q->height - out) * (q->side * q->width - out));
+    const double flops = 2 * (double)(q->in * q->out * q->n) * taps, of_dense = 2 * (double)(same.m * same.k * same.n);
+    for (int product = 0; product < PRODUCTS; product++) {
+        double best = 0, dense = 0;
+        for (size_t turn = 0; turn < turns; turn++) {
+            const double t = convolve(&g, product, q->n), start = processor_seconds();
+            const size_t calls = (size_t)(flops / of_dense) + 1;
+            for (size_t i = 0; i < calls; i++)
+                ours(&same, product, &a);
+            const double d = (processor_seconds() - start) / (double)calls;
+            best = turn == 0 || t < best ? t : best;
+            dense = turn == 0 || d < dense ? d : dense;
+        }
+        printf("%-7s %zu x %zu, %3zu -> %3zu channels, %zu x %zu, %zu samples  %6.1f GF/s, products %6.1f: %3.0f %%\n",
+               convolutions[product], q->height, q->width, q->in, q->out, q->side, q->side, q->n, 1e-9 * flops / best,
+               1e-9 * of_dense / dense, 100 * flops / best / (of_dense / dense));
+        js_begin(j, NULL, '{');
+        js_text(j, "product", convolutions[product]);
+        js_integer(j, "height", q->height);
+        js_integer(j, "width", q->width);
+        js_integer(j, "side", q->side);
+        js_integer(j, "in", q->in);
+        js_integer(j, "out", q->out);
+        js_integer(j, "samples", q->n);
+        js_number(j, "flops_per_second", flops / best);
+        js_number(j, "dense_flops_per_second", of_dense / dense);
+        js_end(j);
+    }
+    free(a.w), free(g.x), free(g.y), free(a.x), free(a.y), free(a.xt);
+    nfi_arena_clear(&g.scratch);
+}
+
 int main(int argc, char **argv)
 {
     cli_parse(argc, argv, "Times products of weights with tiles.", options);
@@ -163,6 +250,10 @@ int main(int argc, char **argv)
         }
         free(a.w), free(a.x), free(a.y), free(a.xt);
     }
+    js_end(j);
+    js_begin(j, "convolutions", '[');
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
+        measure_picture(j, &pictures[i]);
     js_end(j);
     js_end(j);
     js_close(j);

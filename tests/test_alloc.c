@@ -38,8 +38,9 @@ static nf_flow *every_flow(void)
                                   nf_lu_linear(3, 1), nf_shift(3), nf_scaled_affine(3, NULL), nf_spline(3, NULL),
                                   nf_householder(3, 2), nf_sylvester(3, NULL), nf_actnorm(3), nf_batch_norm(3, NULL),
                                   nf_full_affine(3), nf_low_rank_affine(3, 2), nf_soft_log(3, NULL),
-                                  nf_pixelwise(nf_actnorm(1), 3)},
-                    16);
+                                  nf_pixelwise(nf_actnorm(1), 3),
+                                  nf_recomputed_chain((nf_flow *[]){nf_planar(3), nf_affine(3)}, 2)},
+                    17);
 }
 
 static nf_status fit(nf_thread_rule rule)

@@ -186,28 +186,29 @@ Test(by_context, refuses_what_does_not_fit)
 {
     const size_t live = alloc_live();
     const nf_batch_norm_options *none = NULL;
-    no_flow(nf_coupling_by_context(DIM, mask, nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
-    no_flow(nf_coupling_by_context(DIM, mask, planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM,
-            "7 features of context");
-    no_flow(nf_coupling_by_context(DIM, mask, planar_reader(2), perceptron(3, 5, 0, 1)), NF_EDIM, "takes 2");
-    no_flow(nf_coupling_by_context(DIM, NULL, planar_reader(3), perceptron(2, 7, 0, 1)), NF_EARG,
-            "nf_coupling_by_context: `mask`");
-    no_flow(nf_context_net(nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
-    no_flow(nf_context_net(planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads 7 features");
-    no_flow(nf_context_net(planar_reader(3), perceptron(2, 7, 1, 1)), NF_EDIM, "1 of context");
-    no_flow(nf_context_net(planar_reader(3), perceptron(0, 7, 1, 1)), NF_EDIM, "takes 0 features");
-    no_flow(nf_autoregressive_by_context(nf_affine(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM, "reads no context");
-    no_flow(nf_autoregressive_by_context(planar_reader(2), masked(5, 1), NULL, NF_FORWARD), NF_EDIM, "must have 1");
-    no_flow(nf_autoregressive_by_context(planar_reader(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM,
-            "3 features of context");
-    no_flow(nf_autoregressive_by_context(planar_reader(1), perceptron(5, 15, 0, 1), NULL, NF_FORWARD), NF_EARG,
-            "must be a masked net");
-    no_flow(nf_autoregressive_by_context(nf_chain((nf_flow *[]){nf_batch_norm(1, none), planar_reader(1)}, 2),
-                                         masked(3, 1), NULL, NF_FORWARD),
-            NF_EUNSUPPORTED, "state");
-    no_flow(nf_autoregressive_by_context(planar_reader(1), masked(3, 1), (size_t[]){0, 1, 2, 3, 3}, NF_FORWARD),
-            NF_EARG, "not a permutation");
-    no_flow(nf_coupling_by_context(DIM, mask, nf_planar(0), perceptron(2, 7, 0, 1)), NF_EARG, "nf_planar");
+    expect_none(nf_coupling_by_context(DIM, mask, nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
+    expect_none(nf_coupling_by_context(DIM, mask, planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM,
+                "7 features of context");
+    expect_none(nf_coupling_by_context(DIM, mask, planar_reader(2), perceptron(3, 5, 0, 1)), NF_EDIM, "takes 2");
+    expect_none(nf_coupling_by_context(DIM, NULL, planar_reader(3), perceptron(2, 7, 0, 1)), NF_EARG,
+                "nf_coupling_by_context: `mask`");
+    expect_none(nf_context_net(nf_affine(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads no context");
+    expect_none(nf_context_net(planar_reader(3), perceptron(2, 6, 0, 1)), NF_EDIM, "reads 7 features");
+    expect_none(nf_context_net(planar_reader(3), perceptron(2, 7, 1, 1)), NF_EDIM, "1 of context");
+    expect_none(nf_context_net(planar_reader(3), perceptron(0, 7, 1, 1)), NF_EDIM, "takes 0 features");
+    expect_none(nf_autoregressive_by_context(nf_affine(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM,
+                "reads no context");
+    expect_none(nf_autoregressive_by_context(planar_reader(2), masked(5, 1), NULL, NF_FORWARD), NF_EDIM, "must have 1");
+    expect_none(nf_autoregressive_by_context(planar_reader(1), masked(2, 1), NULL, NF_FORWARD), NF_EDIM,
+                "3 features of context");
+    expect_none(nf_autoregressive_by_context(planar_reader(1), perceptron(5, 15, 0, 1), NULL, NF_FORWARD), NF_EARG,
+                "must be a masked net");
+    expect_none(nf_autoregressive_by_context(nf_chain((nf_flow *[]){nf_batch_norm(1, none), planar_reader(1)}, 2),
+                                             masked(3, 1), NULL, NF_FORWARD),
+                NF_EUNSUPPORTED, "state");
+    expect_none(nf_autoregressive_by_context(planar_reader(1), masked(3, 1), (size_t[]){0, 1, 2, 3, 3}, NF_FORWARD),
+                NF_EARG, "not a permutation");
+    expect_none(nf_coupling_by_context(DIM, mask, nf_planar(0), perceptron(2, 7, 0, 1)), NF_EARG, "nf_planar");
     cr_assert_eq(alloc_live(), live);
 }
 

@@ -642,35 +642,35 @@ Test(constraints, size_one_beside_others)
 Test(constraints, refusals)
 {
     const double inf = INFINITY, low[] = {0.3, 0.7}, high[] = {0.5, 0.7}, zero[] = {1.5, 0};
-    no_flow(nf_identity(0), NF_EARG, "nf_identity: `dim` is 0");
-    no_flow(nf_lower(0, 1.5), NF_EARG, "nf_lower: `dim` is 0");
-    no_flow(nf_lower(2, -inf), NF_EARG, "nf_lower: a bound is -inf");
-    no_flow(nf_upper(2, inf), NF_EARG, "nf_upper: a bound is inf");
-    no_flow(nf_upper(2, NAN), NF_EARG, "nf_upper");
-    no_flow(nf_interval(2, 1.5, 1.5), NF_EARG, "nf_interval: feature 0 is to be between 1.5 and 1.5");
-    no_flow(nf_interval(2, -1e308, 1e308), NF_EARG, "nf_interval");
-    no_flow(nf_bounds(2, low, high), NF_EARG, "nf_bounds: feature 1 is to be between 0.7 and 0.7");
-    no_flow(nf_offset_multiplier(2, NULL, zero), NF_EARG,
-            "nf_offset_multiplier: feature 1 has offset 0 and multiplier 0");
-    no_flow(nf_offset_multiplier(1, &inf, NULL), NF_EARG, "offset inf");
-    no_flow(nf_ordered(0), NF_EARG, "nf_ordered: `K` is 0");
-    no_flow(nf_positive_ordered(0), NF_EARG, "nf_positive_ordered");
-    no_flow(nf_simplex_stick(0), NF_EARG, "nf_simplex_stick: 1 simplexes of 0 entries");
-    no_flow(nf_simplex_ilr(0), NF_EARG, "nf_simplex_ilr");
-    no_flow(nf_row_stochastic(0, 3, NF_SIMPLEX_STICK), NF_EARG, "nf_row_stochastic: 0 simplexes of 3 entries");
-    no_flow(nf_column_stochastic(SIZE_MAX / 2, 3, NF_SIMPLEX_ILR), NF_EARG, "nf_column_stochastic");
-    no_flow(nf_column_stochastic(2, 3, (nf_simplex_form)7), NF_EARG, "in form 7");
-    no_flow(nf_sum_to_zero(0), NF_EARG, "nf_sum_to_zero: `K` is 0");
-    no_flow(nf_cholesky_corr(0), NF_EARG, "nf_cholesky_corr: `K` is 0");
-    no_flow(nf_corr_matrix(0), NF_EARG, "`K` is 0");
-    no_flow(nf_cholesky_cov(2, 3), NF_EARG, "2 rows and 3 columns");
-    no_flow(nf_cov_matrix(0), NF_EARG, "0 rows and 0 columns");
-    no_flow(nf_blocks(NULL, 2), NF_EARG, "nf_blocks: `f` is NULL");
-    no_flow(nf_blocks((nf_flow *[]){NULL}, 0), NF_EARG, "nf_blocks: `n` is 0");
+    expect_none(nf_identity(0), NF_EARG, "nf_identity: `dim` is 0");
+    expect_none(nf_lower(0, 1.5), NF_EARG, "nf_lower: `dim` is 0");
+    expect_none(nf_lower(2, -inf), NF_EARG, "nf_lower: a bound is -inf");
+    expect_none(nf_upper(2, inf), NF_EARG, "nf_upper: a bound is inf");
+    expect_none(nf_upper(2, NAN), NF_EARG, "nf_upper");
+    expect_none(nf_interval(2, 1.5, 1.5), NF_EARG, "nf_interval: feature 0 is to be between 1.5 and 1.5");
+    expect_none(nf_interval(2, -1e308, 1e308), NF_EARG, "nf_interval");
+    expect_none(nf_bounds(2, low, high), NF_EARG, "nf_bounds: feature 1 is to be between 0.7 and 0.7");
+    expect_none(nf_offset_multiplier(2, NULL, zero), NF_EARG,
+                "nf_offset_multiplier: feature 1 has offset 0 and multiplier 0");
+    expect_none(nf_offset_multiplier(1, &inf, NULL), NF_EARG, "offset inf");
+    expect_none(nf_ordered(0), NF_EARG, "nf_ordered: `K` is 0");
+    expect_none(nf_positive_ordered(0), NF_EARG, "nf_positive_ordered");
+    expect_none(nf_simplex_stick(0), NF_EARG, "nf_simplex_stick: 1 simplexes of 0 entries");
+    expect_none(nf_simplex_ilr(0), NF_EARG, "nf_simplex_ilr");
+    expect_none(nf_row_stochastic(0, 3, NF_SIMPLEX_STICK), NF_EARG, "nf_row_stochastic: 0 simplexes of 3 entries");
+    expect_none(nf_column_stochastic(SIZE_MAX / 2, 3, NF_SIMPLEX_ILR), NF_EARG, "nf_column_stochastic");
+    expect_none(nf_column_stochastic(2, 3, (nf_simplex_form)7), NF_EARG, "in form 7");
+    expect_none(nf_sum_to_zero(0), NF_EARG, "nf_sum_to_zero: `K` is 0");
+    expect_none(nf_cholesky_corr(0), NF_EARG, "nf_cholesky_corr: `K` is 0");
+    expect_none(nf_corr_matrix(0), NF_EARG, "`K` is 0");
+    expect_none(nf_cholesky_cov(2, 3), NF_EARG, "2 rows and 3 columns");
+    expect_none(nf_cov_matrix(0), NF_EARG, "0 rows and 0 columns");
+    expect_none(nf_blocks(NULL, 2), NF_EARG, "nf_blocks: `f` is NULL");
+    expect_none(nf_blocks((nf_flow *[]){NULL}, 0), NF_EARG, "nf_blocks: `n` is 0");
     nf_flow *context[] = {nf_amortized_by_context(nf_affine(2)), nf_identity(1), nf_amortized_by_context(nf_affine(3))};
-    no_flow(nf_blocks(context, 3), NF_EDIM,
-            "nf_blocks: block 2 reads 6 features of context, but an earlier one reads 4");
-    no_flow(nf_blocks((nf_flow *[]){nf_identity(2), nf_lower(0, 1.5)}, 2), NF_EARG, "nf_lower: `dim` is 0");
+    expect_none(nf_blocks(context, 3), NF_EDIM,
+                "nf_blocks: block 2 reads 6 features of context, but an earlier one reads 4");
+    expect_none(nf_blocks((nf_flow *[]){nf_identity(2), nf_lower(0, 1.5)}, 2), NF_EARG, "nf_lower: `dim` is 0");
 }
 
 /* Points near an edge, where a difference of fixed width would cross it: the check must not blame the flow. */

@@ -32,21 +32,23 @@ static nf_net *bounded(size_t dim, size_t n_ctx, nf_activation unit, double boun
                         &(nf_lipschitz_options){.bound = bound});
 }
 
+/* A flow with the same method outside training as in training. */
 static nf_flow *flow_of(size_t dim, const nf_residual_flow_options *options)
 {
-    return nf_residual_flow(bounded(dim, CTX, NF_LIPSWISH, 0.9), options);
+    nf_residual_flow_options q = *options;
+    q.score_log_det = q.log_det;
+    q.score_terms = q.terms;
+    return nf_residual_flow(bounded(dim, CTX, NF_LIPSWISH, 0.9), &q);
 }
 
-/* A model of the flow with initial parameters to which the first rows of the identity, times 4, are added in each
-   layer, and 1 in the biases: g moves all features, with slopes near its bound. */
-static nf_model *model_of(size_t dim, const nf_residual_flow_options *options)
+/* Adds the first rows of the identity, times 4, to the initial parameters of each layer, and 1 to the biases: g moves
+   all features, with slopes near its bound. */
+static void stretch(nf_model *m, size_t dim, size_t n_ctx)
 {
-    nf_model *m = nf_model_of_flow(flow_of(dim, options), &(nf_model_options){.seed = 12});
-    cr_assert_not_null(m, "%s", nf_error_message());
     const size_t in[] = {dim, widths[0], widths[1]}, out[] = {widths[0], widths[1], dim};
     nf_real *w = nf_model_theta(m);
     for (size_t l = 0; l < 3; l++) {
-        const size_t stride = in[l] + (l ? 0 : CTX);
+        const size_t stride = in[l] + (l ? 0 : n_ctx);
         for (size_t i = 0; i < dim; i++)
             w[i * stride + i] += 4;
         for (size_t i = 0; i < out[l]; i++)
@@ -54,6 +56,13 @@ static nf_model *model_of(size_t dim, const nf_residual_flow_options *options)
         w += out[l] * (stride + 1) + (l < 2);
     }
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+}
+
+static nf_model *model_of(size_t dim, const nf_residual_flow_options *options)
+{
+    nf_model *m = nf_model_of_flow(flow_of(dim, options), &(nf_model_options){.seed = 12});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    stretch(m, dim, CTX);
     return m;
 }
 
@@ -359,7 +368,7 @@ Test(contraction, few_terms_have_the_mean_of_the_truncated_sum)
 Test(contraction, estimates_follow_their_names)
 {
     enum { N = 300, FIRST = 123 };
-    nf_model *m = model_of(10, NULL);
+    nf_model *m = model_of(10, &(nf_residual_flow_options){.log_det = NF_LOG_DET_ROULETTE});
     nf_real *x = normals(1, N * 10, 1), *ctx = normals(2, N * CTX, 1), *y = reals(N * 10), *back = reals(N * 10);
     double *l = calloc(N, sizeof *l), *k = calloc(N, sizeof *k), one;
     cr_assert_eq(nf_transform(m, NULL, &noise, NF_FORWARD, N, x, ctx, y, l), NF_OK);
@@ -375,6 +384,134 @@ Test(contraction, estimates_follow_their_names)
     expect(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, ctx, y, &one), NF_EARG, "noise");
     free(x), free(ctx), free(y), free(back), free(l), free(k);
     nf_model_free(m);
+}
+
+/* Rows of a batch end their series and iterations at different times. Each has the numbers that it has alone. */
+Test(contraction, rows_do_not_depend_on_their_neighbours)
+{
+    enum { N = 512, DIMS = 4, STEP = 5 }; /* tiles of 64, which are narrowed more than once */
+    for (nf_log_det log_det = NF_LOG_DET_EXACT; log_det <= NF_LOG_DET_ROULETTE; log_det++)
+        for (nf_direction d = NF_FORWARD; d <= NF_INVERSE; d++) {
+            nf_model *m = model_of(
+                DIMS, &(nf_residual_flow_options){.log_det = log_det, .terms = 2, .survival = 0.7, .probes = 2});
+            const size_t n_params = nf_model_shape(m)->n_params;
+            nf_real *x = normals(1, N * DIMS, 1), *ctx = normals(2, N * CTX, 1), *gy = normals(3, N * DIMS, 1);
+            nf_real *y = reals(N * DIMS), *gx = reals(N * DIMS), *g = reals(n_params), *one = reals(N);
+            double *l = calloc(N, sizeof *l), l_alone;
+            nf_real y_alone[DIMS], gx_alone[DIMS];
+            for (size_t i = 0; i < N; i++) {
+                one[i] = 1;
+                for (size_t j = 0; j < DIMS; j++) /* some start near where they end, some come from far */
+                    x[i * DIMS + j] *= (nf_real)pow(10, (double)(i % 7) - 4);
+            }
+            cr_assert_eq(nf_transform(m, NULL, &noise, d, N, x, ctx, y, l), NF_OK);
+            cr_assert_eq(nf_transform_vjp(m, NULL, &noise, d, N, x, ctx, gy, one, gx, NULL, g), NF_OK);
+            for (size_t i = 0; i < N; i += STEP) {
+                const nf_noise moved = {.seed = noise.seed, .first_sample = i};
+                const nf_real *at = x + i * DIMS, *c = ctx + i * CTX;
+                cr_assert_eq(nf_transform(m, NULL, &moved, d, 1, at, c, y_alone, &l_alone), NF_OK);
+                cr_assert_eq(nf_transform_vjp(m, NULL, &moved, d, 1, at, c, gy + i * DIMS, one, gx_alone, NULL, g),
+                             NF_OK);
+                same_numbers(DIMS, y_alone, y + i * DIMS, "y");
+                same_numbers(DIMS, gx_alone, gx + i * DIMS, "gradient");
+                cr_assert_float_eq(l_alone, l[i], NFLOW_THIN == 1 ? by_precision(1e-3, 1e-9) : 0);
+            }
+            free(x), free(ctx), free(gy), free(y), free(gx), free(g), free(one), free(l);
+            nf_model_free(m);
+        }
+}
+
+/* ---- training and scores ---- */
+
+static nf_model *density_model(size_t dim, const nf_residual_flow_options *options)
+{
+    nf_flow *f = nf_invert(nf_residual_flow(bounded(dim, 0, NF_LIPSWISH, 0.9), options));
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(dim), f), &(nf_model_options){.seed = 4});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    stretch(m, dim, 0);
+    return m;
+}
+
+enum { ROWS = 40, WIDE = 10 };
+
+/* The mean log-density of rows as scores have it and as a step of training does. Without noise if it is `known`. */
+static void two_means(const nf_residual_flow_options *options, bool known, double *score, double *training)
+{
+    nf_model *m = density_model(WIDE, options);
+    nf_real *x = normals(8, ROWS * WIDE, 1), *g = reals(nf_model_shape(m)->n_params);
+    double log_p[ROWS];
+    cr_assert_eq(!(nf_model_shape(m)->flags & NF_STOCHASTIC), known);
+    cr_assert_eq(nf_log_prob(m, NULL, known ? NULL : &noise, ROWS, x, NULL, log_p), NF_OK);
+    *score = 0;
+    for (size_t i = 0; i < ROWS; i++)
+        *score += log_p[i] / ROWS;
+    nf_data data = {.n = ROWS, .dim = WIDE, .x = x};
+    nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = ROWS});
+    nf_step_report report;
+    cr_assert_eq(nf_objective_gradient(o, NULL, 1, 1, &report, g), NF_OK, "%s", nf_error_message());
+    *training = -report.loss;
+    nf_objective_free(o);
+    nf_model_free(m);
+    free(x), free(g);
+}
+
+/* Training has the estimator; scores are exact and need no noise, or have what the options say. */
+Test(contraction, scores_have_a_method_of_their_own)
+{
+    double exact[2], by_default[2], other[2], same[2], terms[2];
+    const double rest = by_precision(1e-3, 1e-3); /* training has a looser sigma */
+    two_means(&(nf_residual_flow_options){.log_det = NF_LOG_DET_EXACT}, true, &exact[0], &exact[1]);
+    cr_assert_float_eq(exact[0], exact[1], rest);
+    two_means(&(nf_residual_flow_options){.log_det = NF_LOG_DET_SERIES, .terms = 1}, true, &by_default[0],
+              &by_default[1]);
+    cr_assert_eq(by_default[0], exact[0]);
+    cr_assert_gt(fabs(by_default[1] - exact[1]), 10 * rest, "training is as exact as scores: %g", by_default[1]);
+    two_means(
+        &(nf_residual_flow_options){.log_det = NF_LOG_DET_EXACT, .score_log_det = NF_LOG_DET_SERIES, .score_terms = 1},
+        false, &other[0], &other[1]);
+    cr_assert_eq(other[1], exact[1]);
+    cr_assert_gt(fabs(other[0] - exact[0]), 10 * rest, "scores are as exact as training: %g", other[0]);
+    two_means(&(nf_residual_flow_options){.log_det = NF_LOG_DET_SERIES,
+                                          .terms = 1,
+                                          .score_log_det = NF_LOG_DET_SERIES,
+                                          .score_terms = 30,
+                                          .probes = 400},
+              false, &terms[0], &terms[1]);
+    two_means(&(nf_residual_flow_options){.log_det = NF_LOG_DET_SERIES,
+                                          .terms = 30,
+                                          .score_log_det = NF_LOG_DET_SERIES,
+                                          .score_terms = 30,
+                                          .probes = 400},
+              false, &same[0], &same[1]);
+    cr_assert_eq(terms[0], same[0]);
+    cr_assert_float_eq(same[0], exact[0], 10 * rest);
+    cr_assert_gt(fabs(terms[1] - same[1]), 10 * rest);
+}
+
+/* By default scores are exact with up to NF_LOG_DET_MOST features; descriptions say what was asked for. */
+Test(contraction, scores_are_exact_up_to_the_documented_size)
+{
+    for (size_t dim = NF_LOG_DET_MOST; dim <= NF_LOG_DET_MOST + 1; dim++) {
+        nf_flow *f = nf_residual_flow(bounded(dim, 0, NF_TANH, 0.9), NULL);
+        cr_assert_eq(!(nf_flow_shape(f)->flags & NF_STOCHASTIC), dim == NF_LOG_DET_MOST);
+        char *text = nf_describe(nf_flow_object(f));
+        cr_assert_null(strstr(text, "score_"), "%s", text);
+        nf_text_free(text);
+        nf_flow_free(f);
+    }
+    nf_flow *f = nf_residual_flow(
+        bounded(3, 0, NF_TANH, 0.9),
+        &(nf_residual_flow_options){.score_log_det = NF_LOG_DET_ROULETTE, .score_terms = 31, .terms = 5});
+    char *text = nf_describe(nf_flow_object(f));
+    nf_object *again = nf_rebuild(text, NULL);
+    cr_assert_not_null(again, "%s", nf_error_message());
+    char *other = nf_describe(again);
+    cr_assert_not_null(strstr(text, "\"score_terms\""), "%s", text);
+    cr_assert_str_eq(text, other);
+    cr_assert(nf_object_shape(again)->flags & NF_STOCHASTIC);
+    nf_text_free(text), nf_text_free(other);
+    nf_object_free(again);
+    nf_flow_free(f);
 }
 
 /* Where no log-det is asked for, the gradients of the iterated direction do not depend on how log-dets are computed. */
@@ -457,6 +594,24 @@ static void two_moons(nf_real *x)
     free(u);
 }
 
+/* The density on a grid, times the area of its cells. */
+static void integrates_to_one(const nf_model *m)
+{
+    enum { SIDE = 401 };
+    const double step = 16.0 / (SIDE - 1);
+    nf_real *at = reals(2 * SIDE * SIDE);
+    double *log_p = calloc(SIDE * SIDE, sizeof *log_p), sum = 0;
+    for (size_t i = 0; i < SIDE * SIDE; i++) {
+        at[2 * i] = (nf_real)((double)(i / SIDE) * step - 8);
+        at[2 * i + 1] = (nf_real)((double)(i % SIDE) * step - 8);
+    }
+    cr_assert_eq(nf_log_prob(m, NULL, NULL, SIDE * SIDE, at, NULL, log_p), NF_OK, "%s", nf_error_message());
+    for (size_t i = 0; i < SIDE * SIDE; i++)
+        sum += exp(log_p[i]) * step * step;
+    cr_assert_float_eq(sum, 1, 1e-3, "the density integrates to %g", sum);
+    free(at), free(log_p);
+}
+
 static void check_trained(nf_model *m, const nf_real *x)
 {
     nf_real *z = reals(2 * POINTS), *back = reals(2 * POINTS);
@@ -468,6 +623,8 @@ static void check_trained(nf_model *m, const nf_real *x)
         worst = fmax(worst, fabs((double)back[i] - (double)x[i]));
     cr_assert_lt(worst, by_precision(1e-3, 1e-6), "inverse error %g", worst);
     free(z), free(back);
+    if (!NFLOW_THIN)
+        integrates_to_one(m);
 }
 
 static void train(nf_log_det log_det)
@@ -597,6 +754,9 @@ Test(contraction, refuses_what_is_no_contraction)
     refuse_flow(nf_lipschitz(nf_mlp(0, 0, 0, NULL), NULL), NULL, NF_EARG, "nf_mlp");
     refuse_flow(nf_mlp(65, 65, 0, NULL), &(nf_residual_flow_options){.log_det = NF_LOG_DET_EXACT}, NF_EARG,
                 "more than 64");
+    refuse_flow(nf_mlp(65, 65, 0, NULL), &(nf_residual_flow_options){.score_log_det = NF_LOG_DET_EXACT}, NF_EARG,
+                "`score_log_det`");
+    refuse_flow(nf_mlp(3, 3, 0, NULL), &(nf_residual_flow_options){.score_terms = NF_NONE}, NF_EARG, "score_terms");
     refuse_flow(nf_mlp(3, 3, 0, NULL), &(nf_residual_flow_options){.survival = 1}, NF_EARG, "survival");
     refuse_flow(nf_mlp(3, 3, 0, NULL), &(nf_residual_flow_options){.tolerance = NF_ZERO}, NF_EARG, "tolerance");
     refuse_flow(nf_mlp(3, 3, 0, NULL), &(nf_residual_flow_options){.probes = NF_NONE}, NF_EARG, "probes");

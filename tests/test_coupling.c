@@ -249,17 +249,18 @@ Test(coupling, refuses_what_does_not_fit)
 {
     static const unsigned char none[3] = {0}, all[3] = {1, 1, 1}, two[3] = {0, 1, 1};
     const size_t order[] = {1, 0}, live = alloc_live();
-    no_flow(nf_coupling(3, NULL, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
-    no_flow(nf_coupling(0, two, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
-    no_flow(nf_coupling(3, none, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "none of the 3 features");
-    no_flow(nf_coupling(3, two, nf_affine(1), nf_mlp(1, 2, 0, NULL)), NF_EDIM, "takes 1");
-    no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(2, 4, 0, NULL)), NF_EDIM, "passes 1 of 3");
-    no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(1, 3, 0, NULL)), NF_EDIM, "4 parameters");
-    no_flow(nf_coupling(3, all, nf_affine(3), nf_mlp(3, 6, 0, NULL)), NF_EDIM, "passes 0 of 3");
-    no_flow(nf_coupling(3, two, nf_lu_linear(2, 1), nf_mlp(1, 6, 0, NULL)), NF_EUNSUPPORTED, "NF_PER_SAMPLE");
-    no_flow(nf_coupling(3, two, nf_permutation(2, order), nf_mlp(1, 1, 0, NULL)), NF_EARG, "no parameters");
-    no_flow(nf_coupling(3, two, nf_affine(2), nf_mlp(0, 4, 0, &(nf_mlp_options){.n_hidden = 1})), NF_EARG, "nf_mlp");
-    no_flow(nf_coupling(3, two, nf_planar(0), nf_mlp(1, 4, 0, NULL)), NF_EARG, "nf_planar");
+    expect_none(nf_coupling(3, NULL, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
+    expect_none(nf_coupling(0, two, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "mask");
+    expect_none(nf_coupling(3, none, nf_affine(2), nf_mlp(1, 4, 0, NULL)), NF_EARG, "none of the 3 features");
+    expect_none(nf_coupling(3, two, nf_affine(1), nf_mlp(1, 2, 0, NULL)), NF_EDIM, "takes 1");
+    expect_none(nf_coupling(3, two, nf_affine(2), nf_mlp(2, 4, 0, NULL)), NF_EDIM, "passes 1 of 3");
+    expect_none(nf_coupling(3, two, nf_affine(2), nf_mlp(1, 3, 0, NULL)), NF_EDIM, "4 parameters");
+    expect_none(nf_coupling(3, all, nf_affine(3), nf_mlp(3, 6, 0, NULL)), NF_EDIM, "passes 0 of 3");
+    expect_none(nf_coupling(3, two, nf_lu_linear(2, 1), nf_mlp(1, 6, 0, NULL)), NF_EUNSUPPORTED, "NF_PER_SAMPLE");
+    expect_none(nf_coupling(3, two, nf_permutation(2, order), nf_mlp(1, 1, 0, NULL)), NF_EARG, "no parameters");
+    expect_none(nf_coupling(3, two, nf_affine(2), nf_mlp(0, 4, 0, &(nf_mlp_options){.n_hidden = 1})), NF_EARG,
+                "nf_mlp");
+    expect_none(nf_coupling(3, two, nf_planar(0), nf_mlp(1, 4, 0, NULL)), NF_EARG, "nf_planar");
     cr_assert_eq(alloc_live(), live);
 }
 

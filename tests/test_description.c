@@ -138,6 +138,8 @@ Test(description, rebuilds_every_kind)
 }
 
 #define MLP "{\"kind\": \"net\", \"type\": \"mlp\", \"dim_in\": 3, \"dim_out\": 2"
+#define CONV(in, out, fields) \
+    "{\"kind\": \"net\", \"type\": \"conv_net\", \"dim_in\": " in ", \"dim_out\": " out FIELDS(fields)
 #define FLOW(type) "{\"kind\": \"flow\", \"type\": \"" type "\", \"dim_in\": 3"
 #define DIST(type) "{\"kind\": \"dist\", \"type\": \"" type "\", \"dim_out\": 3"
 #define FIELDS(fields) ", \"fields\": {" fields "}}"
@@ -170,6 +172,11 @@ Test(description, leaves_out)
          "{\"kind\": \"net\", \"type\": \"residual_mlp\", \"dim_in\": 3, \"dim_out\": 2}"},
         {nf_net_object(nf_masked_net(3, 2, 0, NULL)),
          "{\"kind\": \"net\", \"type\": \"masked_net\", \"dim_in\": 3, \"dim_out\": 6" FIELDS("\"per_dim\": 2")},
+        {nf_net_object(nf_conv_net((nf_image){1, 1, 3}, 2, 0, NULL)),
+         CONV("3", "6", "\"image\": [1, 1, 3], \"out_channels\": 2")},
+        {nf_net_object(nf_conv_net((nf_image){1, 1, 3}, 2, 0,
+                                   &(nf_conv_options){.hidden = (size_t[]){5, 4}, .n_hidden = 2, .gated = true})),
+         CONV("3", "6", "\"image\": [1, 1, 3], \"out_channels\": 2, \"hidden\": [5, 4], \"gated\": true")},
         {nf_flow_object(nf_scaled_affine(3, NULL)), FLOW("scaled_affine") "}"},
         {nf_flow_object(nf_spline(3, NULL)), FLOW("spline") "}"},
         {nf_flow_object(nf_soft_log(3, NULL)), FLOW("soft_log") "}"},
@@ -208,6 +215,11 @@ Test(description, says_where_it_is_wrong)
     refused("{\"kind\": \"flow\", \"type\": \"planar\", \"dim\": 2}", "a member beside these");
     refused(FLOW("planar") ", \"dim_out\": 4}", "but the description says 3 -> 4");
     refused(FLOW("planar") ", \"n_ctx\": 1}", "with 0 features of context, but the description says 3 -> 3 with 1");
+    refused(CONV("3", "6", "\"image\": [1, 1, 3]"), "net 'conv_net': the field 'out_channels' is missing");
+    refused(CONV("3", "6", "\"image\": [1, 3], \"out_channels\": 2"), "image");
+    refused(CONV("3", "6", "\"image\": [1, 0, 3], \"out_channels\": 2"), "no size may be 0");
+    refused(CONV("3", "5", "\"image\": [1, 1, 3], \"out_channels\": 2"), "but the description says 3 -> 5");
+    refused(CONV("3", "6", "\"image\": [1, 1, 3], \"out_channels\": 2, \"kernel\": [4]"), "sides must be odd");
     refused(FLOW("planar") FIELDS("\"dims\": 3"), "flow 'planar': the field 'dims' is unknown");
     refused(FLOW("spline") FIELDS("\"bin\": 4"), "flow 'spline': the field 'bin' is unknown");
     refused(FLOW("spline") FIELDS("\"bins\": 4.5"), "'bins' is not a non-negative integer");
@@ -380,6 +392,14 @@ Test(description, absurd_sizes)
         MASKED("3", "6", "\"per_dim\": 2, \"hidden\": [7], \"n_blocks\": 9223372036854775807"),
         MASKED("4194304", "4194304", "\"per_dim\": 1, \"hidden\": [1]"),
         MASKED("2000000", "2000000", "\"per_dim\": 1, \"hidden\": [1], \"n_blocks\": 1000000"),
+        CONV("3", "6", "\"image\": [\"" HUGE "\", 1, 3], \"out_channels\": 2"),
+        CONV("3", "6", "\"image\": [1, \"" HUGE "\", 1], \"out_channels\": 2"),
+        CONV("3", "6", "\"image\": [1, 4294967296, 4294967296], \"out_channels\": 2"),
+        CONV("3", "6", "\"image\": [1, 1, 3], \"out_channels\": \"" HUGE "\""),
+        CONV("3", "6", "\"image\": [1, 1, 3], \"out_channels\": 2, \"hidden\": [3000000000, 3000000000]"),
+        CONV("3", "6", "\"image\": [1, 1, 3], \"out_channels\": 2, \"hidden\": [7], \"n_blocks\": 9223372036854775807"),
+        CONV("3", "6", "\"image\": [1, 1, 3], \"out_channels\": 2, \"hidden\": [7], \"n_blocks\": 1000000000"),
+        CONV("4194304", "4194304", "\"image\": [4194304, 1, 1], \"out_channels\": 4194304"),
         "{\"kind\": \"flow\", \"type\": \"on_context\", \"n_ctx\": 3, \"fields\": {\"first\": \"" HUGE
         "\"}" CHILDREN(FLOW("planar") "}"),
     };

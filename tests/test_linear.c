@@ -567,17 +567,17 @@ Test(linear, permutations_in_reverse_and_at_random)
 Test(linear, bad_arguments_are_refused)
 {
     size_t live = alloc_live();
-    no_flow(nf_affine(0), NF_EARG, "nf_affine: `dim` is 0");
-    no_flow(nf_affine(SIZE_MAX), NF_EARG, "nf_affine: `dim` is");
-    no_flow(nf_lu_linear(0, 3), NF_EARG, "nf_lu_linear: `dim` is 0");
-    no_flow(nf_lu_linear((size_t)1 << 40, 3), NF_EARG, "nf_lu_linear: `dim` is");
-    no_flow(nf_permutation(0, (size_t[]){0}), NF_EARG, "nf_permutation: `dim` is 0");
-    no_flow(nf_permutation(3, NULL), NF_EARG, "`order` is NULL");
-    no_flow(nf_permutation(SIZE_MAX, (size_t[]){0}), NF_EARG, "nf_permutation: `dim` is");
-    no_flow(nf_permutation(4, (size_t[]){1, 0, 3, 4}), NF_EARG, "order[3] is 4, but `dim` is 4");
-    no_flow(nf_permutation(4, (size_t[]){1, 0, 1, 3}), NF_EARG, "order[2] is 1, which an earlier entry is already");
-    no_flow(nf_reverse(0), NF_EARG, "nf_reverse: `dim` is 0");
-    no_flow(nf_random_permutation(0, 5), NF_EARG, "nf_random_permutation: `dim` is 0");
+    expect_none(nf_affine(0), NF_EARG, "nf_affine: `dim` is 0");
+    expect_none(nf_affine(SIZE_MAX), NF_EARG, "nf_affine: `dim` is");
+    expect_none(nf_lu_linear(0, 3), NF_EARG, "nf_lu_linear: `dim` is 0");
+    expect_none(nf_lu_linear((size_t)1 << 40, 3), NF_EARG, "nf_lu_linear: `dim` is");
+    expect_none(nf_permutation(0, (size_t[]){0}), NF_EARG, "nf_permutation: `dim` is 0");
+    expect_none(nf_permutation(3, NULL), NF_EARG, "`order` is NULL");
+    expect_none(nf_permutation(SIZE_MAX, (size_t[]){0}), NF_EARG, "nf_permutation: `dim` is");
+    expect_none(nf_permutation(4, (size_t[]){1, 0, 3, 4}), NF_EARG, "order[3] is 4, but `dim` is 4");
+    expect_none(nf_permutation(4, (size_t[]){1, 0, 1, 3}), NF_EARG, "order[2] is 1, which an earlier entry is already");
+    expect_none(nf_reverse(0), NF_EARG, "nf_reverse: `dim` is 0");
+    expect_none(nf_random_permutation(0, 5), NF_EARG, "nf_random_permutation: `dim` is 0");
     cr_assert_eq(alloc_live(), live);
 }
 

@@ -229,6 +229,30 @@ static nf_net *net(size_t k)
                                                   .init = NF_INIT_LECUN,
                                                   .last_scale = -1,
                                                   .dropout = 0.3});
+    case 6:
+        return nf_conv_net((nf_image){1, 2, 4}, 1, 3,
+                           &(nf_conv_options){.hidden = (size_t[]){5, 3},
+                                              .n_hidden = 2,
+                                              .kernel = (size_t[]){5, 1, 7},
+                                              .n_kernel = 3,
+                                              .activation = NF_LIPSWISH,
+                                              .norm = NF_CONV_ACTNORM,
+                                              .init = NF_INIT_TORCH,
+                                              .last_scale = NF_ZERO,
+                                              .in_pixels = NF_ODD_PIXELS,
+                                              .out_pixels = NF_EVEN_PIXELS});
+    case 7:
+        return nf_conv_net((nf_image){2, 2, 2}, 2, 3,
+                           &(nf_conv_options){.hidden = (size_t[]){5},
+                                              .n_hidden = 1,
+                                              .n_blocks = 2,
+                                              .activation = NF_TANH,
+                                              .norm = NF_CONV_WEIGHT_NORM,
+                                              .last_scale = 0.3,
+                                              .learnt_scale = true});
+    case 8:
+        return nf_conv_net((nf_image){1, 3, 2}, 2, 0,
+                           &(nf_conv_options){.hidden = (size_t[]){5, 3}, .n_hidden = 2, .gated = true});
     default:
         return nf_masked_net(
             4, 2, 3,
@@ -252,7 +276,7 @@ static nf_dist *amortised_posterior(size_t dim, size_t n_ctx)
     return nf_posterior(dim, nf_chain((nf_flow *[]){nf_on_context(amortised, n_ctx + 2, 1), nf_radial(dim)}, 2));
 }
 
-enum { FIRST_NET = 13, N_MODELS = 20 };
+enum { FIRST_NET = 13, N_MODELS = 23 };
 
 static nf_model *make(size_t k)
 {

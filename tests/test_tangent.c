@@ -6,6 +6,7 @@
 #include "net_fixture.h"
 #include "nn/swish.h"
 #include "numbers.h"
+#include <nflow/image.h>
 #include <stdio.h>
 
 #ifdef NF_SINGLE
@@ -26,20 +27,35 @@ typedef enum subject_kind {
     MASKED,
     MASKED_RESIDUAL,
     SQUASH,
+    CONVOLUTIONS,
+    GATED_CONVOLUTIONS,
+    RESIDUAL_CONVOLUTIONS,
     AFFINE, /* no hidden layers, here and below */
     ONE_LAYER,
     MASKED_AFFINE,
     CONTEXT_ALONE, /* no features of x */
     N_SUBJECTS
 } subject_kind;
-static const char *const subject_names[N_SUBJECTS] = {
-    "mlp",           "gated mlp", "maxout mlp", "residual mlp",  "masked net",          "residual masked net",
-    "gated by time", "affine",    "one layer",  "masked affine", "no features of input"};
+static const char *const subject_names[N_SUBJECTS] = {"mlp",
+                                                      "gated mlp",
+                                                      "maxout mlp",
+                                                      "residual mlp",
+                                                      "masked net",
+                                                      "residual masked net",
+                                                      "gated by time",
+                                                      "convolutions",
+                                                      "gated convolutions",
+                                                      "residual convolutions",
+                                                      "affine",
+                                                      "one layer",
+                                                      "masked affine",
+                                                      "no features of input"};
 
 /* Kinds of hidden units that a net is tested with. */
 static int n_units(subject_kind kind)
 {
-    return kind == PERCEPTRON || kind == RESIDUAL_NET || kind == MASKED || kind == MASKED_RESIDUAL || kind == SQUASH
+    return kind == PERCEPTRON || kind == RESIDUAL_NET || kind == MASKED || kind == MASKED_RESIDUAL || kind == SQUASH ||
+                   kind == CONVOLUTIONS || kind == RESIDUAL_CONVOLUTIONS
                ? N_ACTIVATIONS
                : 1;
 }
@@ -75,6 +91,20 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
             5, 3, n_ctx,
             &(nf_mlp_options){
                 .hidden = (const size_t[]){7, 4}, .n_hidden = 2, .activation = unit, .output = NF_SOFTPLUS});
+    case CONVOLUTIONS: /* from the even pixels of 3 x 2 to the odd ones */
+        return nf_conv_net((nf_image){2, 3, 2}, 2, n_ctx,
+                           &(nf_conv_options){.hidden = (const size_t[]){4, 3},
+                                              .n_hidden = 2,
+                                              .activation = unit,
+                                              .in_pixels = NF_EVEN_PIXELS,
+                                              .out_pixels = NF_ODD_PIXELS});
+    case GATED_CONVOLUTIONS:
+        return nf_conv_net((nf_image){1, 2, 3}, 1, n_ctx,
+                           &(nf_conv_options){.hidden = (const size_t[]){3, 4}, .n_hidden = 2, .gated = true});
+    case RESIDUAL_CONVOLUTIONS:
+        return nf_conv_net(
+            (nf_image){1, 2, 2}, 1, n_ctx,
+            &(nf_conv_options){.hidden = (const size_t[]){2}, .n_hidden = 1, .n_blocks = 1, .activation = unit});
     case AFFINE:
         return nf_mlp(5, 3, n_ctx, NULL);
     case ONE_LAYER:
@@ -642,30 +672,30 @@ Test(tangent, errors)
 Test(tangent, lipswish_does_not_stretch)
 {
     enum { N = 4096 };
-    static nf_real z[N], slope[N], curve[N];
+    static nf_real z[N], ones[N], slope[N], spare[N];
     static const double steepness[] = {0.02, 0.97, 31};
+    for (size_t j = 0; j < N; j++)
+        ones[j] = 1;
     for (size_t i = 0; i < 3; i++) {
         const nf_real c = NF_R(1 / 1.1), b = (nf_real)steepness[i];
         double most = 0;
         for (size_t j = 0; j < N; j++)
             z[j] = (nf_real)((8.0 * (double)j / N - 1) / steepness[i]);
-        nfi_swish_slopes(c, b, N, z, slope);
+        nfi_swish_tangent(c, b, 1, 1, N, z, NULL, spare, ones, slope);
         for (size_t j = 0; j < N; j++)
             most = fmax(most, (double)slope[j]);
         cr_assert(most < 1 && most > 0.9998, "b = %g: the largest slope is %.17g", steepness[i], most);
         for (size_t j = 0; j < N; j++)
             z[j] = (nf_real)(ldexp(1, is_double ? 501 : 61) * (j % 2 ? 1 : -1));
-        nf_real g_b[16] = {0}, g[16], ones[16], bias[1] = {0}, y[16];
-        for (size_t j = 0; j < 16; j++)
-            ones[j] = 1;
+        nf_real g_b[16] = {0}, g[16], bias[1] = {0}, y[16], both[32], gz[16], gdz[16];
         nfi_swish(1, b, 1, 16, bias, z, z, y);
         nfi_swish_vjp(1, b, 1, 16, z, ones, false, g, g_b);
-        nfi_swish_curves(1, b, 16, z, curve);
-        nfi_swish_tangent_in_b(1, b, 1, 16, z, NULL, ones, ones, g_b);
+        nfi_swish_tangent_vjp(1, b, 1, 1, 16, z, NULL, both, ones, ones, ones, false, gz, gdz, g_b);
         for (size_t j = 0; j < 16; j++) {
             cr_assert_eq((double)y[j], j % 2 ? (double)z[j] : 0);
             cr_assert_eq((double)g[j], j % 2);
-            cr_assert_eq((double)curve[j], 0);
+            cr_assert_eq((double)gz[j], j % 2); /* f' + f'' */
+            cr_assert_eq((double)gdz[j], j % 2);
             cr_assert_eq((double)g_b[j], 0);
         }
     }

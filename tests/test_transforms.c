@@ -216,17 +216,21 @@ Test(transforms, a_shift_shifts)
 
 Test(transforms, bad_arguments_are_named)
 {
-    no_flow(nf_shift(0), NF_EARG, "`dim`");
-    no_flow(nf_scaled_affine(0, NULL), NF_EARG, "`dim`");
-    no_flow(nf_scaled_affine(SIZE_MAX, NULL), NF_EARG, "`dim`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = (nf_scale)17}), NF_EARG, "`scale`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = -1}), NF_EARG, "`limit`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = NAN}), NF_EARG, "`limit`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_EXP, .limit = 2}), NF_EARG, "`limit`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_ATAN, .lower = 2}), NF_EARG, "`lower`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .floor = 1e-3}), NF_EARG,
-            "`floor`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.bias = INFINITY}), NF_EARG, "`bias`");
-    no_flow(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SOFTPLUS, .gated = true}), NF_EARG,
-            "`gated`");
+    expect_none(nf_shift(0), NF_EARG, "`dim`");
+    expect_none(nf_scaled_affine(0, NULL), NF_EARG, "`dim`");
+    expect_none(nf_scaled_affine(SIZE_MAX, NULL), NF_EARG, "`dim`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = (nf_scale)17}), NF_EARG, "`scale`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = -1}), NF_EARG,
+                "`limit`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .limit = NAN}), NF_EARG,
+                "`limit`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_EXP, .limit = 2}), NF_EARG,
+                "`limit`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_ATAN, .lower = 2}), NF_EARG,
+                "`lower`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH, .floor = 1e-3}), NF_EARG,
+                "`floor`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.bias = INFINITY}), NF_EARG, "`bias`");
+    expect_none(nf_scaled_affine(2, &(nf_scaled_affine_options){.scale = NF_SCALE_SOFTPLUS, .gated = true}), NF_EARG,
+                "`gated`");
 }

@@ -14,7 +14,8 @@ typedef struct nf_likelihood_options {
 } nf_likelihood_options;
 
 /**
- * Maximum likelihood: loss = -log q(x) over minibatches. Terms: "log_p". If rows have weights w_i (nf_data.weight),
+ * Maximum likelihood: loss = -log q(x) over minibatches. Terms: "log_p". In training the loss has the penalties of
+ * layers, too (nf_pass.penalty, nf_step_report.penalty). If rows have weights w_i (nf_data.weight),
  * loss and term are sums over the batch of w_i times those of row i, divided by the batch's size and by the mean of all
  * w: the mean over batches is the weighted mean over the data, and a row of weight 2 counts as two rows. Rows are
  * shuffled anew each epoch, from the seed. If an epoch does not divide into batches, the rest of its rows are the first
@@ -54,8 +55,9 @@ typedef struct nf_matching_options {
  * the sum of squares over the features. The least loss is not 0 but the mean variance of v given x_t, and it is no
  * log-likelihood: to compare models, score data. Term "velocity": |v|^2, which is the loss of a field that is 0. Loss
  * and term are means over rows, with weights as in nf_maximum_likelihood(); rows are shuffled as there. A row without a
- * finite loss is left out alone. Losses of single rows are not compared (nf_step_report.worst_loss is NaN): a row far
- * out has a large loss near t = 0 also with the best field.
+ * finite loss is left out alone. Penalties of layers (nf_pass.penalty) are not added, since nothing is solved. Losses
+ * of single rows are not compared (nf_step_report.worst_loss is NaN): a row far out has a large loss near t = 0 also
+ * with the best field.
  *
  * Times are stratified: of the b samples of a batch, each has the time T (k + u) / b with a uniform u and a k of its
  * own, a random permutation of 0 .. b - 1. So each time is uniform, and the mean over a batch has less variance.

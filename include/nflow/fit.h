@@ -119,7 +119,7 @@ typedef struct nf_fit_report {
     uint64_t rejected;     /**< draws that the target rejected, over all steps */
     double accepted;       /**< share of draws that the target accepted: running mean at the end, like `loss` */
     uint64_t failed;       /**< samples that had no finite result and were left out, over all steps */
-    double loss;           /**< running mean of the loss at the end */
+    double loss;           /**< running mean of the loss at the end, with the penalties of layers (nf_pass.penalty) */
     double best;           /**< best validation loss; without validation, best running mean */
     uint64_t best_step;    /**< the step after which `best` was found */
     uint64_t best_failed;  /**< failed samples of that validation; fewer are better, whatever the loss */

@@ -32,7 +32,8 @@ typedef struct nf_flow_type {
                        double *log_det, void **saved);
     /**
      * gx = J^T gy + g_log_det d(log_det)/dx, overwritten. The same gradient in parameters and context is added to g.
-     * g_log_det is [ld]. gx and g are never NULL; the fields of g may be.
+     * g_log_det is [ld]. gx and g are never NULL; the fields of g may be. If p->g_penalty is given, the gradients are
+     * those of the penalty, too (nf_pass.penalty).
      */
     nf_status (*vjp)(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
                      void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g);

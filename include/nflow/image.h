@@ -1,12 +1,14 @@
 /**
  * @file image.h
- * Flows of images. The features of an image are in the order [channels][height][width].
+ * Flows of images, and nets of convolutions. The features of an image are in the order [channels][height][width], as
+ * arrays of PyTorch have them: pixel (c, i, j) is feature (c height + i) width + j.
  *
  * Constructors return NULL on failure; nf_error_message() says why.
  */
 #ifndef NFLOW_IMAGE_H
 #define NFLOW_IMAGE_H
 #include <nflow/flow.h>
+#include <nflow/net.h>
 NF_BEGIN_DECLS
 
 /** The extents of an image, each at least 1. It has channels height width features. */
@@ -42,6 +44,98 @@ NF_API nf_flow *nf_squeeze(nf_image image);
  * @return how many features are transformed; 0 if `mask` is NULL or the image has no features (NF_EARG)
  */
 NF_API size_t nf_mask_checkerboard(nf_image image, size_t k, unsigned char *mask);
+
+/* ---- nets ---- */
+
+/**
+ * Which pixels of an image are features. On a checkerboard pixel (i, j) is even or odd as i + j is. The pixels of a
+ * colour keep their order: the features are [channels][pixels of that colour].
+ */
+typedef enum nf_pixels {
+    NF_ALL_PIXELS,  /**< every pixel */
+    NF_EVEN_PIXELS, /**< (height width + 1) / 2 pixels of each channel, the first one among them */
+    NF_ODD_PIXELS   /**< height width / 2 pixels of each channel */
+} nf_pixels;
+
+/** What is done to the weights of the convolutions of a net. */
+typedef enum nf_conv_norm {
+    NF_CONV_FREE, /**< nothing: the weights themselves are learnt */
+    /**
+     * Weight norm (Salimans & Kingma 2016, eq. 2): the weights of each output channel are g v / |v|. g and v are
+     * learnt, and g starts at |v|, so that the net starts as it would without weight norm. Weights of the context are
+     * not normalised.
+     */
+    NF_CONV_WEIGHT_NORM,
+    /**
+     * Activation normalisation (Kingma & Dhariwal 2018, sec. 3.1), as in the authors' nets: each channel of a hidden
+     * layer is exp(3 s) z. If initial data reach the net (nf_model_init(); couplings hand them on), s and the bias
+     * start such that each channel has mean 0 and deviation 1 over the pixels and samples of these data; otherwise they
+     * start at 0. A channel that is constant has its mean taken away and s = 0. In residual nets this concerns the
+     * first layer and the first layer of each block.
+     */
+    NF_CONV_ACTNORM
+} nf_conv_norm;
+
+/** Options of nf_conv_net; zero means the default. */
+typedef struct nf_conv_options {
+    const size_t *hidden; /**< [n_hidden] channels of the hidden layers; copied */
+    size_t n_hidden;      /**< number of hidden layers, 0: a single convolution; 1 if there are residual blocks */
+    /**
+     * [n_kernel] sides of the kernels, odd and at most 7; copied. Layer by layer, n_hidden + 1 of them; in residual
+     * nets three: of the first layer, of those in blocks, of the last layer. None: 3, but 1 of the layers between the
+     * first and the last (3, 1, 3: Glow); in residual nets 3 everywhere.
+     */
+    const size_t *kernel;
+    size_t n_kernel;          /**< number of these sides, or 0 */
+    size_t n_blocks;          /**< > 0: that many residual blocks, each of two layers of hidden[0] channels */
+    nf_activation activation; /**< of hidden units; ReLU */
+    /**
+     * Hidden units are gated, as in nf_gated_mlp: a layer has twice as many outputs, first the values, then the gates.
+     * `activation` must then be its default, and there are no blocks.
+     */
+    bool gated;
+    nf_conv_norm norm;      /**< what is done to the weights */
+    nf_initialisation init; /**< of all layers but the second ones of blocks, which start at NF_INIT_SMALL */
+    double last_scale;      /**< of the last layer: multiplies its initial numbers; 0: 1; NF_ZERO: 0 */
+    /**
+     * The last layer is exp(3 s) z, with a learnt s for each channel that starts at 0 (Kingma & Dhariwal 2018, "zero
+     * initialization"). It then has no weight norm.
+     */
+    bool learnt_scale;
+    nf_pixels in_pixels;  /**< the pixels that x has; the net reads the others as zeros */
+    nf_pixels out_pixels; /**< the pixels that y has; the others are not given */
+} nf_conv_options;
+
+/**
+ * A net of convolutions, from an image to an image of equal height and width. Convolutions have stride 1, and outside
+ * the image everything counts as 0. Each layer is, for a pixel (i, j) and a kernel of side k = 2 r + 1,
+ *
+ *     z[o][i][j] = b[o] + sum over a, b < k and c of W[o][a][b][c] x[c][i + a - r][j + b - r],
+ *
+ * which is PyTorch's conv2d with padding r. The first layer's z has U context beside, the same at each pixel. Without
+ * blocks the net is h = f(z), layer by layer, and the last z. With residual blocks (He et al. 2016, pre-activation; the
+ * nets of Dinh et al. 2017) it is
+ *
+ *     h = z_0(x, context),   in between for each block   t = z_2(f(z_1(f(h)))),   h += t,   y = z_last(f(h)),
+ *
+ * or with context   h += t sigmoid(Wc context + bc), the gate being the same at each pixel (as in nf_residual_mlp).
+ *
+ * @param in           the image's sizes. x has in.channels times the pixels of options->in_pixels as features
+ * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features
+ * @param n_ctx        features of context, 0 for none
+ * @param options      NULL: a single convolution of side 3
+ *
+ * Parameters, layer by layer: weight W [out][k][k][in] (PyTorch has [out][in][k][k]; normflows and nflows as well);
+ * context U [out][n_ctx] of the first layer, if there is context; bias b [out]; scale [out], where the layer has g or
+ * s; beta of the units that read it, if they are NF_SWISH or NF_LIPSWISH; and of a block's second layer with context
+ * gate.weight Wc [channels][n_ctx] and gate.bias bc. Tensors are named 0.weight, 0.context, ..., or in residual nets
+ * initial_layer, blocks.k.layers.0, blocks.k.layers.1, final_layer.
+ *
+ * For the k-th coupling over nf_mask_checkerboard(), the net of an even k has NF_EVEN_PIXELS as in_pixels and
+ * NF_ODD_PIXELS as out_pixels, that of an odd k the opposite.
+ * @return NULL on NF_EARG (a size of 0, an even kernel, options that exclude each other), NF_ENOMEM.
+ */
+NF_API nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_conv_options *options);
 
 NF_END_DECLS
 #endif

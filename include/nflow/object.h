@@ -93,6 +93,22 @@ typedef struct nf_pass {
      * continues with the other samples.
      */
     unsigned char *failed;
+    /**
+     * [ld] or NULL, if nobody wants it. A flow or a distribution that has a penalty, a number that training is to keep
+     * small beside the loss (the work of a continuous flow, say), adds that of each sample here when it is applied,
+     * sampled or scored. The number has the layer's own weight already. The library's objectives ask for penalties in
+     * NF_TRAIN alone, and add them to the loss: what is computed outside training never has any. With
+     * NF_IMPLICIT_INVERSE the penalty of the inverse is that of forward at the solution, and the library asks for it
+     * there (NF_IMPLICIT_FORWARD likewise). Nets get NULL, since their tiles may be wider than ld. The hooks of an
+     * nf_formula, which run many times, must leave the array alone.
+     */
+    double *penalty;
+    /**
+     * [ld] or NULL (zeros): in vector-Jacobian products, the cotangent of each sample's penalty. A layer with a penalty
+     * then adds g_penalty d(penalty) to each gradient that it gives. What it reads for that is saved whether `penalty`
+     * was given or not. NULL in nf_flow_type.solve_jt.
+     */
+    const nf_real *g_penalty;
 } nf_pass;
 
 /**

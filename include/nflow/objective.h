@@ -42,6 +42,11 @@ typedef struct nf_sums {
     double rejected;           /**< draws that the target rejected */
     double failed;    /**< samples left out because they have no result; the library counts them, see nf_leave_out() */
     nf_spread spread; /**< the single samples' losses, for objectives over rows of data: nf_add_to_spread() */
+    /**
+     * Sum of the layers' penalties (nf_pass.penalty), a part of `loss` that no term has. It is 0 in the running means
+     * of a fit, whose loss has the penalties.
+     */
+    double penalty;
 } nf_sums;
 
 /**
@@ -76,6 +81,11 @@ typedef struct nf_step_report {
      * its weight.
      */
     bool dominated;
+    /**
+     * The mean of the layers' penalties, which is a part of `loss` and of no term: loss - penalty is the loss without
+     * them. 0 outside training, where nobody has penalties.
+     */
+    double penalty;
 } nf_step_report;
 
 /** The table of an objective type. */
@@ -109,7 +119,7 @@ typedef struct nf_objective_type {
     /**
      * Turns the sums of a step into its report. Called by one thread, once a step when the sums over all tiles (and
      * ranks) are known, and once for the running means of a fit, whose sums are averages over steps. *report has
-     * already the means over the accepted samples; the hook may change `loss` and `term`. NULL: they stay.
+     * already the means over the accepted samples; the hook may change `loss`, `term` and `penalty`. NULL: they stay.
      * @return the number by which the sum of gradients is divided to give the gradient of report->loss. Without the
      * hook this is the number of accepted samples.
      */

@@ -27,7 +27,8 @@ typedef enum nf_trace {
 typedef enum nf_ode_gradient {
     /**
      * The gradient of the steps that were taken, whose lengths count as constants; the default. The tape keeps the
-     * state at the start of each step, dim + 2 numbers; the stages of one step at a time are computed again.
+     * state at the start of each step, dim + 2 numbers. In training, and with NF_RK4 always, it also keeps the steps'
+     * stages, up to about 8 MiB for a tile; the stages of other steps are computed again, one step at a time.
      */
     NF_THROUGH_STEPS,
     /**
@@ -54,6 +55,17 @@ typedef struct nf_continuous_options {
     nf_trace trace;           /**< how the trace is computed; NF_TRACE_EXACT */
     size_t probes;            /**< random directions e for each sample, whose estimates are averaged; 1 */
     nf_ode_gradient gradient; /**< how gradients are computed; NF_THROUGH_STEPS */
+    /**
+     * Weight of a penalty on long paths (Finlay et al. 2020): kinetic times the integral over the solve of
+     * |f|^2 dt, a sum over features. At least 0; 0: none. See nf_continuous().
+     */
+    double kinetic;
+    /**
+     * Weight of a penalty on fields that vary (Finlay et al. 2020): jacobian times the integral of |df/dz|_F^2
+     * dt, the sum of the squares of all entries. It is exact with NF_TRACE_EXACT. With probes it is the mean over them
+     * of |df/dz e|^2, whose expectation it is. At least 0; 0: none.
+     */
+    double jacobian;
 } nf_continuous_options;
 
 /**
@@ -64,12 +76,19 @@ typedef struct nf_continuous_options {
  * Outside training each sample has its own steps, which depend on nothing but this sample. In training (NF_TRAIN) the
  * samples of a tile share their steps, and the mean square of a step's error is over the tile; if a sample then cannot
  * be solved, each gets its own. The first step is chosen by the rule of Hairer, Norsett & Wanner (1993, section II.4),
- * the others by PI control.
+ * the others by PI control and, where they get harder, by predictive control (Gustafsson 1994).
  *
  * A sample fails alone and becomes NaN if it runs out of steps, if its steps become too short to change t, or if its
  * numbers are not finite (a field that blows up, a stiff one). No call hangs: a solve takes at most
  * 2 + s max_steps evaluations of the net (s = 6 for NF_DOPRI5, 3 for NF_BOSH3; NF_RK4: 4 steps), one in training twice
  * that, and the gradient at most as many again, or with NF_ADJOINT twice as many.
+ *
+ * Penalties (`kinetic`, `jacobian`) make fields that need fewer evaluations. In training both directions add theirs to
+ * nf_pass.penalty, and so objectives to the loss; nothing else changes, and outside training there is none. They are
+ * integrals like the log-det, but have no part in the choice of steps, and reuse what the log-det computes. They are
+ * sums over features, as the loss is in nats of the whole row. The code of Finlay et al. (ffjord-rnode) has a loss in
+ * bits per dimension, half the mean of f^2 over the features, and the mean of (e^T df/dz)^2: its weights lambda_K and
+ * lambda_J are kinetic = lambda_K ln(2) / 2 and jacobian = lambda_J ln(2) here.
  *
  * Probes are noise of the pass. They are the same during a solve, in both directions, and in the gradient. With probes
  * the flow is NF_STOCHASTIC.
@@ -83,7 +102,7 @@ NF_API nf_flow *nf_continuous(nf_net *net, const nf_continuous_options *options)
 /** What solvers did since the flow was made: all calls, all threads. */
 typedef struct nf_ode_counts {
     uint64_t solves;      /**< tiles that were solved, adjoint equations included */
-    uint64_t evaluations; /**< of the net, each for a whole tile. Gradients need some, too */
+    uint64_t evaluations; /**< of the net, each for a whole tile. Gradients need some where stages were not kept */
     uint64_t gradients;   /**< evaluations of the net's vector-Jacobian product, each for a whole tile */
     uint64_t steps;       /**< steps of tiles in which at least one sample moved */
     uint64_t rejected;    /**< steps of tiles in which none did */

@@ -58,8 +58,12 @@ NF_API nf_flow *nf_sylvester(size_t dim, const nf_sylvester_options *options);
 
 /** How nf_residual_flow computes log det(I + J), J = dg/dx. */
 typedef enum nf_log_det {
-    NF_LOG_DET_DEFAULT, /**< exact with up to NF_LOG_DET_EASY features, with more NF_LOG_DET_ROULETTE */
-    NF_LOG_DET_EXACT,   /**< from the dense J of each sample; with up to NF_LOG_DET_MOST features */
+    /**
+     * Exact with up to NF_LOG_DET_EASY features, with more NF_LOG_DET_ROULETTE; outside training exact with up to
+     * NF_LOG_DET_MOST features.
+     */
+    NF_LOG_DET_DEFAULT,
+    NF_LOG_DET_EXACT, /**< from the dense J of each sample; with up to NF_LOG_DET_MOST features */
     /**
      * The first `terms` terms of sum_k (-1)^(k+1) / k tr(J^k), with Hutchinson's estimate of traces. If L < 1 is the
      * Lipschitz constant of g and n the number of terms, the mean differs from the log-det by at most
@@ -75,37 +79,46 @@ typedef enum nf_log_det {
 
 /** Sizes that concern exact log-dets. */
 enum {
-    NF_LOG_DET_EASY = 8, /**< the most features for which log-dets are exact by default */
-    NF_LOG_DET_MOST = 64 /**< the most features for which log-dets may be exact */
+    NF_LOG_DET_EASY = 8, /**< the most features for which log-dets are exact in training by default */
+    NF_LOG_DET_MOST = 64 /**< the most features for which log-dets may be exact, and are by default outside training */
 };
 
 /** Options of nf_residual_flow; zero means the default. */
 typedef struct nf_residual_flow_options {
-    nf_log_det log_det; /**< how log-dets are computed */
+    nf_log_det log_det; /**< how log-dets are computed in training (NF_TRAIN) */
     size_t terms;       /**< of a series, those that are always computed; 0: 8 */
     double survival;    /**< of the roulette, above 0 and below 1; 0: 0.5. Variances need Lip(g)^2 < survival */
     size_t probes;      /**< vectors of random signs, over which an estimate is the mean; 0: 1 */
     /**
      * The inverse of y has converged for a sample if |x + g(x) - y| is at most tolerance (1 + |y|), in the largest
      * feature. The error of x is then at most 1 / (1 - Lip(g)) times as large. Above 0 and below 1; 0: 1e-10. Less than
-     * rounding allows is not asked for: 1e-13, in float 1e-5. With exact log-dets one more step of Newton's follows,
+     * rounding allows is not asked for: 1e-13, in float 1e-5. If `log_det` is exact, one more step of Newton's follows,
      * after which rounding errors are left.
      */
     double tolerance;
     size_t max_steps; /**< of the inverse; a sample that needs more has failed and is NaN; 0: 500 */
+    /**
+     * How log-dets are computed outside training (NF_EVAL): in scores, samples with log q, nf_transform() and its
+     * gradients. By default they are exact, so that scores need no noise and have none, with up to NF_LOG_DET_MOST
+     * features; that costs as many tangents as there are features. With more they are NF_LOG_DET_ROULETTE with
+     * `score_terms`, as in the code of Chen et al., which also has 20 terms there and few in training.
+     */
+    nf_log_det score_log_det;
+    size_t score_terms; /**< as `terms`, outside training; 0: 20 */
 } nf_residual_flow_options;
 
 /**
  * y = x + g(x; context) with a contraction g, the net (Behrmann et al. 2019; Chen et al. 2019). The parameters are the
  * net's.
  *
- * The inverse is iterated: by Newton's steps if log-dets are exact, otherwise by Anderson acceleration of
+ * The inverse is iterated: by Newton's steps if `log_det` is exact, otherwise by Anderson acceleration of
  * x <- y - g(x); each step that does not make the error smaller is replaced by this. A density of data is faster if the
  * explicit direction goes from data to base: nf_invert() of this flow, or nf_residual().
  *
- * Estimates of the log-det are noise of the pass, by the names of the samples (NF_STOCHASTIC): scoring needs an
- * nf_noise. Both directions draw the same numbers. Gradients of estimates are those of Chen et al. (eq. 8), whose mean
- * over the probes is the gradient of the mean; they need the memory of one term, whatever the number of terms.
+ * Estimates of the log-det are noise of the pass, by the names of the samples. If scores are estimates, too, the flow
+ * is NF_STOCHASTIC, and scoring needs an nf_noise. Both directions draw the same numbers. Gradients of estimates are
+ * those of Chen et al. (eq. 8), whose mean over the probes is the gradient of the mean; they need the memory of one
+ * term, whatever the number of terms.
  * @param net consumed; a net with a tangent whose Lipschitz constant in x is below 1, as nf_lipschitz's is. With
  * another net nothing is promised: a sample whose inverse does not converge, or for which a leading minor of I + J is
  * not positive (exact log-dets), is NaN.

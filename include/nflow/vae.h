@@ -47,6 +47,11 @@ typedef struct nf_posterior_rows {
     size_t log_scale_stride;  /**< of `log_scale`, 0: d */
     size_t ctx_stride;        /**< of `ctx`, 0: the flow's n_ctx */
     size_t z_stride;          /**< of `z`, 0: d. Numbers between the rows are not written */
+    /**
+     * [n], written: in NF_TRAIN the sum of the penalties of the flow's layers (nf_pass.penalty), to be added to the
+     * loss of each row; in NF_EVAL zeros. NULL: not wanted
+     */
+    double *penalty;
 } nf_posterior_rows;
 
 /**
@@ -94,18 +99,19 @@ typedef struct nf_posterior_gradients {
     size_t g_mean_stride;      /**< of `g_mean`, 0: d. Numbers between the rows are not touched */
     size_t g_log_scale_stride; /**< of `g_log_scale`, 0: d */
     size_t g_ctx_stride;       /**< of `g_ctx`, 0: the flow's n_ctx */
+    const double *g_penalty;   /**< [n], d loss / d penalty; NULL: zeros. Only if the forward call gave `penalty` */
 } nf_posterior_gradients;
 
 /**
- * Gradients of <gz, z> + <g_log_q, log_q> of the workspace's last nf_posterior_forward(), with its noise constant. The
- * same units are dropped. Cotangents of rows without a result are not read: the gradients of such rows are 0, and they
- * add nothing to g and stats. The call may be made more than once for the same tape.
+ * Gradients of <gz, z> + <g_log_q, log_q> + <g_penalty, penalty> of the workspace's last nf_posterior_forward(), with
+ * its noise constant. The same units are dropped. Cotangents of rows without a result are not read: the gradients of
+ * such rows are 0, and they add nothing to g and stats. The call may be made more than once for the same tape.
  * @param gradients what is read and where results go; not kept. The arrays may not overlap those that are read
- * @return NF_EARG (NULL where something is needed; the workspace's last forward call has failed, was in NF_EVAL or of
- * another model), NF_EDIM (another n, a stride less than the numbers of a row), NF_ESTALE (the model's numbers have
- * changed since the forward call or since nf_model_update()), NF_EUNSUPPORTED (a mixture), NF_ENOMEM; what users' own
- * hooks return. NF_EARG, NF_EDIM and NF_ESTALE leave the gradients as they were; after other errors they are not to be
- * used.
+ * @return NF_EARG (NULL where something is needed; the workspace's last forward call has failed, was in NF_EVAL, of
+ * another model, or without `penalty` where `g_penalty` is given), NF_EDIM (another n, a stride less than the numbers
+ * of a row), NF_ESTALE (the model's numbers have changed since the forward call or since nf_model_update()),
+ * NF_EUNSUPPORTED (a mixture), NF_ENOMEM; what users' own hooks return. NF_EARG, NF_EDIM and NF_ESTALE leave the
+ * gradients as they were; after other errors they are not to be used.
  */
 NF_API NF_CHECKED nf_status nf_posterior_backward(const nf_model *m, nf_workspace *ws,
                                                   const nf_posterior_gradients *gradients);
@@ -142,9 +148,10 @@ typedef struct nf_vae_options {
 
 /**
  * loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), with one z a row; -ELBO if both weights are 1. Terms:
- * "log_px", "kl" (log q(z|x) - log p(z)), both without weights. `m` must be of a VAE. It is borrowed, and so is what
- * `data` points to. The data may have no context, and with NF_BERNOULLI an array x must be in [0, 1]. A source that
- * fails ends the step, see nf_source.
+ * "log_px", "kl" (log q(z|x) - log p(z)), both without weights. In training the loss has the penalties of the
+ * posterior's layers, too (nf_pass.penalty, nf_step_report.penalty). `m` must be of a VAE. It is borrowed, and so is
+ * what `data` points to. The data may have no context, and with NF_BERNOULLI an array x must be in [0, 1]. A source
+ * that fails ends the step, see nf_source.
  * @return NULL on NF_EARG (NULL, a model of no VAE, data that nf_minibatches_new() refuses), NF_EDIM (a number of
  * columns that is not the encoder's number of features), NF_ENOMEM.
  */

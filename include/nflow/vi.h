@@ -34,8 +34,9 @@ typedef struct nf_elbo_options {
 
 /**
  * Variational inference: loss = kl_t log q(x) - beta_t log p(x), x ~ q. With both weights 1, the mean loss is -ELBO.
- * Terms: "log_q", "log_p" (both without kl_t and beta_t), "log_accepted". `model` must be of a distribution of the
- * target's dimension. Model and target are borrowed.
+ * Terms: "log_q", "log_p" (both without kl_t and beta_t), "log_accepted". In training each draw's loss has the
+ * penalties of layers, too (nf_pass.penalty, nf_step_report.penalty). `model` must be of a distribution of the target's
+ * dimension. Model and target are borrowed.
  *
  * Rejected draws. If the target rejects some draws, or gives log p = -infinity or NaN for them, the loss is that of q
  * restricted to the accepted region A: q_A = q / Z on A, where Z is the probability of A under q. With the means over

@@ -1,31 +1,46 @@
-/* See assignment.h. A least number does not depend on the order in which a loop comes to it, so these loops may have as
-   many lanes as a register. */
+/* See assignment.h. A least number does not depend on the order in which a loop comes to it, so these loops may have
+   any number of lanes. */
 #include "density/assignment.h"
 #include <math.h>
+#include <stdint.h>
+
+enum { LANES = 16 };
 
 double nfi_assignment_relax(size_t n, const double *cost, const double *v, double before, size_t i, const double *done,
                             double *distance, size_t *from)
 {
-    double least = INFINITY;
-    NFI_PRAGMA(omp simd reduction(min : least))
+    NFI_SIMD
     for (size_t j = 0; j < n; j++) {
         const double through = cost[j] - v[j] - before + done[j], was = distance[j];
         const bool shorter = through < was;
-        const double now = shorter ? through : was;
-        distance[j] = now;
+        distance[j] = shorter ? through : was;
         from[j] = shorter ? i : from[j];
-        least = now + done[j] < least ? now + done[j] : least;
     }
+    double lane[LANES], least = INFINITY;
+    size_t j = 0;
+    for (size_t k = 0; k < LANES; k++)
+        lane[k] = INFINITY;
+    for (; j + LANES <= n; j += LANES) {
+        NFI_SIMD
+        for (size_t k = 0; k < LANES; k++) {
+            const double d = distance[j + k] + done[j + k];
+            lane[k] = d < lane[k] ? d : lane[k];
+        }
+    }
+    for (size_t k = 0; j + k < n; k++)
+        lane[k] = fmin(lane[k], distance[j + k] + done[j + k]);
+    for (size_t k = 0; k < LANES; k++)
+        least = fmin(least, lane[k]);
     return least;
 }
 
 size_t nfi_assignment_nearest(size_t n, const double *done, const double *distance, double least)
 {
-    size_t first = n;
+    int64_t first = (int64_t)n; /* registers compare signed numbers */
     NFI_PRAGMA(omp simd reduction(min : first))
     for (size_t j = 0; j < n; j++) {
-        const size_t here = distance[j] + done[j] <= least ? j : n;
+        const int64_t here = distance[j] + done[j] <= least ? (int64_t)j : (int64_t)n;
         first = here < first ? here : first;
     }
-    return first;
+    return (size_t)first;
 }

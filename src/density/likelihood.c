@@ -4,6 +4,8 @@
  * reads and binarises them. With weights w_i of mean w over all n rows, the loss of a batch of b rows is
  *
  *     -sum_i w_i log q(x_i) / (b w),   whose mean over batches is -sum_i w_i log q(x_i) / sum_i w_i over all rows.
+ *
+ * In training the flow's penalty of row i (nf_pass.penalty), R_i, joins -log q(x_i).
  */
 #include "base/memory.h"
 #include "object/pack.h"
@@ -37,22 +39,25 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
 {
     size_t n = p->n, ld = p->ld;
     nf_real *x = nf_arena_reals(p->scratch, l->dim, ld), *ctx = NULL;
-    nf_real *g_log_p = nf_arena_reals(p->scratch, 1, ld);
-    double *log_p = nf_arena_alloc(p->scratch, 2 * ld * sizeof *log_p);
+    nf_real *g_log_p = nf_arena_reals(p->scratch, 2, ld), *g_penalty = g_log_p ? g_log_p + ld : NULL;
+    double *log_p = nf_arena_alloc(p->scratch, 4 * ld * sizeof *log_p);
     void *saved = NULL;
     nf_pass pass = *p;
     if (l->n_ctx)
         pass.ctx = ctx = nf_arena_reals(p->scratch, l->n_ctx, ld);
     if (!x || !g_log_p || !log_p || (l->n_ctx && !ctx))
         return NF_ENOMEM;
-    memset(log_p, 0, 2 * ld * sizeof *log_p);
-    double *log_det = pass.log_det_total = log_p + ld;
+    memset(log_p, 0, 3 * ld * sizeof *log_p);
+    double *log_det = pass.log_det_total = log_p + ld, *penalty = log_p + 2 * ld, *loss = log_p + 3 * ld;
+    pass.penalty = p->mode == NF_TRAIN ? penalty : NULL;
     nf_status st = nf_minibatches_tile(l->rows, p, first, x, ctx);
     if (!st)
         st = nf_dist_score(l->dist, &pass, x, log_p, &saved);
     if (st)
         return st;
-    if (nf_leave_out(p, log_p))
+    for (size_t s = 0; s < n; s++)
+        loss[s] = penalty[s] - log_p[s];
+    if (nf_leave_out(p, loss))
         return NF_OK;
     for (size_t s = 0; s < n; s++) {
         double size = fabs(log_det[s]);
@@ -60,12 +65,15 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
         const size_t sample = first + (p->noise.column ? p->noise.column[s] : s);
         const double w = weight_of(l, sample);
         if (w > 0)
-            nf_add_to_spread(&sums->spread, sample, -log_p[s]);
-        sums->loss -= w * log_p[s];
+            nf_add_to_spread(&sums->spread, sample, loss[s]);
+        sums->loss += w * loss[s];
+        sums->penalty += w * penalty[s];
         sums->term[0] += w * log_p[s];
         g_log_p[s] = (nf_real)-w;
+        g_penalty[s] = (nf_real)w;
     }
-    nfi_pad_zero(1, n, ld, g_log_p);
+    nfi_pad_zero(2, n, ld, g_log_p); /* also g_penalty, which follows g_log_p */
+    pass.g_penalty = g_penalty;
     return g ? nf_dist_score_vjp(l->dist, &pass, x, saved, g_log_p, NULL, g) : NF_OK;
 }
 
@@ -84,6 +92,7 @@ static double means(void *self, const nf_step *step, const nf_sums *sums, nf_ste
     const double divisor = ((double)step->total - sums->failed) * l->mean_weight;
     report->loss = sums->loss / divisor;
     report->term[0] = sums->term[0] / divisor;
+    report->penalty = sums->penalty / divisor;
     report->worst_row = nf_minibatches_row(l->rows, report->worst_row);
     return divisor;
 }

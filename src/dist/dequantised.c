@@ -166,7 +166,8 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
     double *unused = nfi_zero_doubles(p->scratch, p->ld);
     nf_pass c = pass_of_density(o, p);
     void *none = NULL;
-    c.tape = NULL; /* whole numbers have no gradient */
+    c.tape = NULL;    /* whole numbers have no gradient */
+    c.penalty = NULL; /* that of the score counts */
     nf_status status = unused ? nf_dist_sample(nf_child(o, DENSITY), &c, x, unused, &none) : NF_ENOMEM;
     for (size_t i = 0; i < dim_of(o) * p->ld && status == NF_OK; i++) {
         const double k = floor((double)x[i] * (double)q->levels), most = (double)(q->levels - 1);

@@ -164,6 +164,7 @@ static void pack(nfi_exchange *x, size_t n_state, const nf_sums *sums, const dou
     memcpy(x->sums + NFI_R_TERMS, sums->term, sizeof sums->term);
     x->sums[NFI_R_REJECTED] = sums->rejected;
     x->sums[NFI_R_LEFT_OUT] = sums->failed;
+    x->sums[NFI_R_PENALTY] = sums->penalty;
     x->sums[NFI_R_FAILED] = x->sums[NFI_R_STOPPED] = 0;
     for (size_t k = 0; k < n_state; k++)
         x->sums[NFI_R_STATS + k] = stats[k];
@@ -178,6 +179,7 @@ static void unpack(const nfi_exchange *x, size_t n_state, nf_sums *sums, double 
     memcpy(sums->term, x->sums + NFI_R_TERMS, sizeof sums->term);
     sums->rejected = x->sums[NFI_R_REJECTED];
     sums->failed = x->sums[NFI_R_LEFT_OUT];
+    sums->penalty = x->sums[NFI_R_PENALTY];
     sums->worst_log_det = x->maxima[NFI_R_WORST_LOG_DET];
     for (size_t k = 0; k < n_state; k++)
         stats[k] = x->sums[NFI_R_STATS + k];

@@ -20,6 +20,7 @@ static void add_sums(nf_sums *all, const nf_sums *s)
     all->worst_log_det = fmax(all->worst_log_det, s->worst_log_det);
     all->rejected += s->rejected;
     all->failed += s->failed;
+    all->penalty += s->penalty;
     nfi_add_spreads(&all->spread, &s->spread);
 }
 
@@ -42,7 +43,8 @@ double nfi_step_means(const nf_objective *o, const nf_step *step, const nf_sums 
                                .n = step->total,
                                .worst_log_det = sums->worst_log_det,
                                .rejected = (size_t)sums->rejected,
-                               .failed = (size_t)sums->failed};
+                               .failed = (size_t)sums->failed,
+                               .penalty = sums->penalty / accepted};
     for (size_t k = 0; k < NF_MAX_TERMS; k++)
         report->term[k] = sums->term[k] / accepted;
     nfi_report_spread(&sums->spread, report);

@@ -13,7 +13,10 @@
    cotangents (0, -gL) the same VJP gives -gL l_z, the second part of c. The code is the same whether f is the forward
    or the inverse direction.
 
-   J^-T of the implicit direction is J^T of the explicit one: f's VJP without log-det. */
+   A penalty R(z; theta) of f (nf_pass.penalty) is the implicit direction's, too, at the solution. With its cotangent
+   gR, c has gR R_z in addition and the gradient in parameters gR R_theta: f's VJP is given gR as it is, both times.
+
+   J^-T of the implicit direction is J^T of the explicit one: f's VJP without log-det and penalty. */
 #include "base/memory.h"
 #include "flows/compose.h"
 
@@ -27,8 +30,16 @@ static bool is_implicit(const nf_object *flow, nf_direction d)
     return flow->own.flags & (d == NF_FORWARD ? NF_IMPLICIT_FORWARD : NF_IMPLICIT_INVERSE);
 }
 
-/* Runs the explicit direction at the solution y, so that it saves what its VJP needs. */
-static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *y, void **saved)
+static nf_pass without_penalty(const nf_pass *p)
+{
+    nf_pass q = *p;
+    q.penalty = NULL;
+    q.g_penalty = NULL;
+    return q;
+}
+
+/* Runs the explicit direction at the solution y, so that it saves what its VJP needs and adds its penalty. */
+static nf_status run_explicit(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *y, void **saved)
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *x = nf_arena_reals(p->scratch, nfi_rows_in(flow, d), p->ld);
@@ -43,12 +54,12 @@ static nf_status save_explicit(const nf_object *flow, nf_direction d, const nf_p
 static nf_status apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
-    if (!p->tape || !is_implicit(flow, d))
+    if (!(p->tape || p->penalty) || !is_implicit(flow, d) || flow->own.flags & NFI_SAVES_EXPLICIT)
         return type_of(flow)->apply(flow, d, p, x, y, log_det, saved);
-    nf_pass no_tape = *p;
-    no_tape.tape = NULL;
-    nf_status status = type_of(flow)->apply(flow, d, &no_tape, x, y, log_det, saved);
-    return status == NF_OK ? save_explicit(flow, d, p, y, saved) : status;
+    nf_pass value = without_penalty(p);
+    value.tape = NULL;
+    nf_status status = type_of(flow)->apply(flow, d, &value, x, y, log_det, saved);
+    return status == NF_OK ? run_explicit(flow, d, p, y, saved) : status;
 }
 
 nf_status nf_flow_apply(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
@@ -84,8 +95,9 @@ static nf_status implicit_vjp(const nf_object *flow, nf_direction d, const nf_pa
     nf_status status = type->vjp(flow, e, p, y, x, saved, v, g_l, c, &none);
     for (size_t i = 0; i < rows_y * ld; i++)
         c[i] += gy[i];
+    const nf_pass of_jacobian = without_penalty(p);
     if (status == NF_OK)
-        status = type->solve_jt(flow, e, p, y, x, saved, c, gx);
+        status = type->solve_jt(flow, e, &of_jacobian, y, x, saved, c, gx);
     if (status != NF_OK || !(g->theta || g->prep || g->ctx || g->stats))
         return status;
     for (size_t i = 0; i < rows_x * ld; i++)
@@ -113,16 +125,18 @@ nf_status nf_flow_solve_jt(const nf_object *flow, nf_direction d, const nf_pass 
                            void *saved, const nf_real *gx, nf_real *gy)
 {
     const nf_flow_type *type = type_of(flow);
+    const nf_pass of_jacobian = without_penalty(p);
     if (is_implicit(flow, d)) {
         const nf_mark mark = nf_arena_mark(p->scratch);
         const nf_grad none = {0};
         const nf_real *no_log_det = nfi_zeros(p->scratch, 1, p->ld);
-        nf_status status =
-            no_log_det ? type->vjp(flow, nfi_opposite(d), p, y, x, saved, gx, no_log_det, gy, &none) : NF_ENOMEM;
+        nf_status status = NF_ENOMEM;
+        if (no_log_det)
+            status = type->vjp(flow, nfi_opposite(d), &of_jacobian, y, x, saved, gx, no_log_det, gy, &none);
         nf_arena_rewind(p->scratch, mark);
         return status;
     }
     if (!type->solve_jt)
         return nf_error(NF_EUNSUPPORTED, "nf_flow_solve_jt: type %s has no solve_jt", type->part.name);
-    return type->solve_jt(flow, d, p, x, y, saved, gx, gy);
+    return type->solve_jt(flow, d, &of_jacobian, x, y, saved, gx, gy);
 }

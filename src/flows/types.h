@@ -6,6 +6,7 @@
 
 #define NFI_FLOW_TYPES(DO)        \
     DO(chain)                     \
+    DO(recomputed_chain)          \
     DO(blocks)                    \
     DO(invert)                    \
     DO(amortized)                 \

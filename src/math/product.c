@@ -6,7 +6,7 @@
    With the 32 registers of AVX-512, R = 6 and V = 4: 24 sums, 4 vectors and a weight. With the 16 registers of AVX2,
    V = 2. The sum over k has one order whatever the blocks are. Weights do not stay in the second-level cache from one
    tile to the next, so the weights of the next block are prefetched. docs/benchmarks.md compares the rates with those
-   of OpenBLAS and BLIS. */
+   of OpenBLAS and BLIS. The taps of a convolution are one more loop around the loop over k. */
 #include "math/product_kernel.h"
 #include "math/product_quarters.h"
 
@@ -70,10 +70,14 @@ NFI_INLINE void times(const bool ragged, const size_t R, const size_t V, const b
     find_rows(R, W, w, first, row);
     EACH(r, R) next[r] = w + row_offset(W, after + r);
     size_t k = 0;
-    for (; k < common; k++) {
-        if (k % LINE == 0)
-            EACH(r, R) __builtin_prefetch(next[r] + k);
-        add_rows(0, R, V, Q, row, k, x + k * ld, &s);
+    for (size_t t = 0; t < (ragged ? 1 : taps_of(W)); t++) {
+        const nfi_tap tap = ragged ? the_only_tap : tap_of(W, t);
+        const nf_real *from = x + tap.shift;
+        for (k = tap.column; k < tap.column + common; k++, from += ld) {
+            if (k % LINE == 0)
+                EACH(r, R) __builtin_prefetch(next[r] + k);
+            add_rows(0, R, V, Q, row, k, from, &s);
+        }
     }
     if (ragged) {
 #define COLUMNS_OF_ROWS_FROM(R, j)                       \
@@ -101,11 +105,14 @@ NFI_INLINE void transposed(const bool ragged, const size_t R, const size_t V, co
     }
         STEPS_BELOW(R, ROWS_WITH)
     }
-    for (; r < W->n_rows; r++) {
-        const nf_real *begin = w + row_offset(W, r) + first, *at[ROWS];
-        EACH(i, R) at[i] = begin + i;
-        __builtin_prefetch(begin + VEC);
-        add_rows(0, R, V, Q, at, 0, g + r * ld, &s);
+    for (size_t t = 0; t < (ragged ? 1 : taps_of(W)); t++) {
+        const nfi_tap tap = ragged ? the_only_tap : tap_of(W, t);
+        for (r = ragged ? r : 0; r < W->n_rows; r++) {
+            const nf_real *begin = w + row_offset(W, r) + tap.column + first, *at[ROWS];
+            EACH(i, R) at[i] = begin + i;
+            __builtin_prefetch(begin + VEC);
+            add_rows(0, R, V, Q, at, 0, g + tap.shift + r * ld, &s);
+        }
     }
     store_sums(R, V, Q, &s, ld, gx + first * ld);
 }

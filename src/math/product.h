@@ -5,10 +5,19 @@
 
 /* How a matrix lies in an array w, row-major. Dense: row r begins at w[r * stride] and has `width` numbers. For a
    masked net: row r begins at w[offset[r]]. If the matrix is ragged, only the first length[r] columns of row r are
-   stored, and length[r] never falls as r grows. */
+   stored, and length[r] never falls as r grows.
+
+   With taps, as in a convolution, W is a sum: of each row, tap t has the `width` numbers from its column on, and they
+   are multiplied with an array that begins `shift` numbers after x (of W^T: after g). A matrix with taps is dense. */
+typedef struct nfi_tap {
+    size_t column;
+    ptrdiff_t shift;
+} nfi_tap;
 typedef struct nfi_matrix {
     size_t n_rows, width, stride;
     const size_t *offset, *length; /* [n_rows] or NULL; no offset: dense; no length: all columns */
+    const nfi_tap *tap;            /* [n_taps]; NULL: one, at column 0 and not shifted. nfi_outer does not read it */
+    size_t n_taps;
 } nfi_matrix;
 
 /* y = W x, or y += W x if `add`, for the rows first <= r < last. x [width x ld], y [n_rows x ld]. Columns of y from n

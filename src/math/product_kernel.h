@@ -27,6 +27,17 @@ static inline size_t row_offset(const nfi_matrix *W, size_t r)
     return W->offset ? W->offset[r] : r * W->stride;
 }
 
+static const nfi_tap the_only_tap = {0, 0};
+
+static inline size_t taps_of(const nfi_matrix *W)
+{
+    return W->tap ? W->n_taps : 1;
+}
+static inline nfi_tap tap_of(const nfi_matrix *W, size_t t)
+{
+    return W->tap ? W->tap[t] : the_only_tap;
+}
+
 static inline size_t row_length(const nfi_matrix *W, size_t r)
 {
     return W->length ? W->length[r] : W->width;

@@ -149,26 +149,35 @@ static void scale(double factor, size_t n, nf_real *w)
         w[i] = (nf_real)(factor * (double)w[i]);
 }
 
-void nfi_dense_init_uniform(const nfi_dense *d, double bound, const nf_noise *noise, nf_real *w)
+static void draw_uniform(double bound, const nf_noise *noise, size_t n, nf_real *w)
 {
-    size_t n = nfi_dense_beta(d);
     draw(nf_noise_uniform, noise, n, w);
     for (size_t i = 0; i < n; i++)
         w[i] = 2 * w[i] - 1;
     scale(bound, n, w);
 }
 
+void nfi_dense_init_uniform(const nfi_dense *d, double bound, const nf_noise *noise, nf_real *w)
+{
+    draw_uniform(bound, noise, nfi_dense_beta(d), w);
+}
+
+void nfi_draw_weights(nf_initialisation init, nf_activation unit, size_t fan_in, size_t fan_out, double factor,
+                      const nf_noise *noise, size_t n_weights, size_t n_biases, nf_real *w)
+{
+    double deviation = fan_in ? factor * weight_deviation(init, unit, (double)fan_in, (double)fan_out) : 0;
+    if (init == NF_INIT_TORCH) {
+        draw_uniform(deviation, noise, n_weights + n_biases, w);
+        return;
+    }
+    draw(nf_noise_normal, noise, n_weights, w);
+    scale(deviation, n_weights, w);
+}
+
 void nfi_dense_init(const nfi_dense *d, nf_initialisation init, nf_activation unit, size_t fan_out, double factor,
                     const nf_noise *noise, nf_real *w)
 {
-    size_t fan_in = nfi_dense_fan_in(d), n = nfi_dense_bias(d);
-    double deviation = fan_in ? factor * weight_deviation(init, unit, (double)fan_in, (double)fan_out) : 0;
-    if (init == NF_INIT_TORCH) {
-        nfi_dense_init_uniform(d, deviation, noise, w);
-        return;
-    }
-    draw(nf_noise_normal, noise, n, w);
-    scale(deviation, n, w);
+    nfi_draw_weights(init, unit, nfi_dense_fan_in(d), fan_out, factor, noise, nfi_dense_bias(d), d->out, w);
 }
 
 void nfi_dense_slices(const nfi_dense *d, const char *layer, size_t at, nf_slice_fn *each, void *user)

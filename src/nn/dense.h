@@ -56,7 +56,11 @@ nf_status nfi_dense_tangent_vjp(const nfi_dense *d, const nf_pass *p, size_t k, 
    call clears the place, so call it only once. */
 nf_real *nfi_bias_gradient(const nf_grad *g, size_t at, size_t rows);
 
-/* Initial weights and biases, times `factor`, for a layer whose outputs feed `fan_out` units of the kind `unit`.
+/* Initial weights and, after them, biases, times `factor`, of units of the kind `unit` that read `fan_in` numbers and
+   feed `fan_out` units. Biases that start at 0 are not written. */
+void nfi_draw_weights(nf_initialisation init, nf_activation unit, size_t fan_in, size_t fan_out, double factor,
+                      const nf_noise *noise, size_t n_weights, size_t n_biases, nf_real *w);
+/* The same for a layer whose outputs feed `fan_out` units of the kind `unit`.
    `noise` is the layer's own. */
 void nfi_dense_init(const nfi_dense *d, nf_initialisation init, nf_activation unit, size_t fan_out, double factor,
                     const nf_noise *noise, nf_real *w);

@@ -43,6 +43,33 @@ void nfi_dot_directions(size_t rows, size_t k, size_t ld, const nf_real *a, cons
     }
 }
 
+void nfi_add_to_directions(size_t rows, size_t k, size_t ld, const nf_real *in, nf_real *out)
+{
+    ld = nfi_lanes(ld);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = r * k; j < (r + 1) * k; j++) {
+            NFI_SIMD
+            for (size_t s = 0; s < ld; s++)
+                out[j * ld + s] += in[r * ld + s];
+        }
+}
+
+void nfi_sum_directions(size_t rows, size_t k, size_t ld, const nf_real *a, nf_real *sums)
+{
+    ld = nfi_lanes(ld);
+    for (size_t r = 0; r < rows; r++) {
+        nf_real *sum = sums + r * ld;
+        NFI_SIMD
+        for (size_t s = 0; s < ld; s++)
+            sum[s] = 0;
+        for (size_t j = r * k; j < (r + 1) * k; j++) {
+            NFI_SIMD
+            for (size_t s = 0; s < ld; s++)
+                sum[s] += a[j * ld + s];
+        }
+    }
+}
+
 NFI_INLINE void add_products(size_t n, const nf_real *a, const nf_real *x, const nf_real *b, const nf_real *y, bool add,
                              nf_real *out)
 {

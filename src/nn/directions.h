@@ -1,6 +1,7 @@
 /* Kernels for tangents: k directions at once. A tile of directions has the same features as the tile that it displaces,
    but each feature is k ld long: direction j of sample s in feature r stands at [(r k + j) ld + s]. So a product with
-   weights is one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row. */
+   weights is one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row. The
+   pixels of a channel lie alike, so that these kernels serve what a context does to all pixels of a channel. */
 #ifndef NFI_DIRECTIONS_H
 #define NFI_DIRECTIONS_H
 #include "base/kernel.h"
@@ -11,6 +12,10 @@ NFI_KERNEL void nfi_scale_directions(size_t rows, size_t k, size_t ld, const nf_
                                      bool add, nf_real *out);
 /* sums [rows x ld] = the sum over the directions of a b; a and b [rows x k ld]. */
 NFI_KERNEL void nfi_dot_directions(size_t rows, size_t k, size_t ld, const nf_real *a, const nf_real *b, nf_real *sums);
+/* out += in, the same for every direction. in [rows x ld], out [rows x k ld]. */
+NFI_KERNEL void nfi_add_to_directions(size_t rows, size_t k, size_t ld, const nf_real *in, nf_real *out);
+/* sums [rows x ld] = the sum over the directions of a [rows x k ld]. */
+NFI_KERNEL void nfi_sum_directions(size_t rows, size_t k, size_t ld, const nf_real *a, nf_real *sums);
 /* out = a x + b y, or out += a x + b y if `add`, number by number [n]. out may be x or y. */
 NFI_KERNEL void nfi_add_products(size_t n, const nf_real *a, const nf_real *x, const nf_real *b, const nf_real *y,
                                  bool add, nf_real *out);

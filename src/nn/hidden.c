@@ -57,18 +57,13 @@ void nfi_hidden_vjp(const nfi_hidden *u, size_t ld, nf_real *spare, nf_real *gh,
     }
 }
 
-/* slope = m f' and, if curve is not NULL, curve = m f''. */
+/* slope = m f' and, if curve is not NULL, curve = m f'', of units that do not keep their argument. */
 static void derivatives(const nfi_hidden *u, size_t ld, nf_real *slope, nf_real *curve)
 {
     const size_t n = u->rows * ld;
     const nf_real share = u->mask ? (nf_real)(1 - u->dropout) : 1;
-    if (u->z)
-        nfi_swish_slopes(height(u), steepness(u), n, u->z, slope);
-    else
-        nfi_activate_slopes(u->f, n, share, u->h, slope);
-    if (curve && u->z)
-        nfi_swish_curves(height(u), steepness(u), n, u->z, curve);
-    else if (curve)
+    nfi_activate_slopes(u->f, n, share, u->h, slope);
+    if (curve)
         nfi_activate_curves(u->f, n, share, u->h, curve);
     if (u->mask)
         nfi_multiply(n, u->mask, slope);
@@ -78,6 +73,14 @@ static void derivatives(const nfi_hidden *u, size_t ld, nf_real *slope, nf_real 
 
 void nfi_hidden_tangent(const nfi_hidden *u, size_t ld, size_t k, nf_real *spare, const nf_real *dz, nf_real *dh)
 {
+    if (u->z) {
+        nfi_swish_tangent(height(u), steepness(u), u->rows, k, ld, u->z, u->mask, spare, dz, dh);
+        return;
+    }
+    if (!u->mask) {
+        nfi_activate_tangent(u->f, u->rows, k, ld, u->h, dz, dh);
+        return;
+    }
     derivatives(u, ld, spare, NULL);
     nfi_scale_directions(u->rows, k, ld, spare, dz, false, dh);
 }
@@ -89,16 +92,21 @@ void nfi_hidden_tangent_vjp(const nfi_hidden *u, size_t ld, size_t k, nf_real *s
     const size_t n = u->rows * ld;
     nf_real *slope = spare, *curve = spare + n, *sums = spare + 2 * n;
     const bool curved = nfi_is_curved(u->f);
-    derivatives(u, ld, slope, curved ? curve : NULL);
-    if (curved)
-        nfi_dot_directions(u->rows, k, ld, dz, gdh, sums);
-    if (u->z)
-        nfi_swish_tangent_in_b(height(u), steepness(u), u->rows, ld, u->z, u->mask, gh, sums, g_beta);
-    nfi_scale_directions(u->rows, k, ld, slope, gdh, add, gdz);
-    if (curved)
-        nfi_add_products(n, slope, gh, curve, sums, add, gz);
-    else
-        nfi_scale_directions(u->rows, 1, ld, slope, gh, add, gz);
+    if (u->z) {
+        nfi_swish_tangent_vjp(height(u), steepness(u), u->rows, k, ld, u->z, u->mask, spare, dz, gh, gdh, add, gz, gdz,
+                              g_beta);
+    } else if (curved && !u->mask && !add) { /* others do not read dz, which may not be there */
+        nfi_activate_tangent_vjp(u->f, u->rows, k, ld, u->h, dz, gh, gdh, gz, gdz);
+    } else {
+        derivatives(u, ld, slope, curved ? curve : NULL);
+        if (curved)
+            nfi_dot_directions(u->rows, k, ld, dz, gdh, sums);
+        nfi_scale_directions(u->rows, k, ld, slope, gdh, add, gdz);
+        if (curved)
+            nfi_add_products(n, slope, gh, curve, sums, add, gz);
+        else
+            nfi_scale_directions(u->rows, 1, ld, slope, gh, add, gz);
+    }
     if (g_bias)
         nfi_add_row_sums(u->rows, ld, 1, gz, g_bias);
 }

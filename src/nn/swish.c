@@ -50,47 +50,84 @@ void nfi_swish_vjp(nf_real c, nf_real b, size_t rows, size_t ld, const nf_real *
         back(c, b, rows, ld, z, gy, false, g, g_b);
 }
 
-void nfi_swish_slopes(nf_real c, nf_real b, size_t n, const nf_real *z, nf_real *slope)
+/* slope [ld] = m f' of one row of units, m the mask, and dh = slope dz of its k directions. */
+NFI_INLINE void row_tangent(nf_real c, nf_real b, size_t k, size_t ld, const nf_real *z, bool masked,
+                            const nf_real *mask, nf_real *slope, const nf_real *dz, nf_real *dh)
 {
-    n = nfi_lanes(n);
     NFI_SIMD
-    for (size_t i = 0; i < n; i++) {
-        const nf_real t = b * z[i], s = nfi_sigmoid(t);
-        slope[i] = c * s * (1 + t * (1 - s));
+    for (size_t i = 0; i < ld; i++) {
+        const nf_real t = b * z[i], s = nfi_sigmoid(t), f = c * s * (1 + t * (1 - s));
+        slope[i] = masked ? mask[i] * f : f;
+    }
+    for (size_t j = 0; j < k; j++) {
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++)
+            dh[j * ld + i] = slope[i] * dz[j * ld + i];
     }
 }
 
-void nfi_swish_curves(nf_real c, nf_real b, size_t n, const nf_real *z, nf_real *curve)
-{
-    n = nfi_lanes(n);
-    NFI_SIMD
-    for (size_t i = 0; i < n; i++) {
-        const nf_real t = b * z[i], s = nfi_sigmoid(t);
-        curve[i] = c * b * (s * (1 - s)) * (2 + t * (1 - 2 * s));
-    }
-}
-
-NFI_INLINE void in_b(nf_real c, nf_real b, size_t rows, size_t ld, const nf_real *z, bool masked, const nf_real *mask,
-                     const nf_real *gy, const nf_real *sums, nf_real *g_b)
+void nfi_swish_tangent(nf_real c, nf_real b, size_t rows, size_t k, size_t ld, const nf_real *z, const nf_real *mask,
+                       nf_real *slope, const nf_real *dz, nf_real *dh)
 {
     ld = nfi_lanes(ld);
     for (size_t r = 0; r < rows; r++) {
-        const size_t row = r * ld;
+        const size_t at = r * ld;
+        if (mask)
+            row_tangent(c, b, k, ld, z + at, true, mask + at, slope, dz + k * at, dh + k * at);
+        else
+            row_tangent(c, b, k, ld, z + at, false, NULL, slope, dz + k * at, dh + k * at);
+    }
+}
+
+/* The same of the product, for one row of units; sums [ld]. */
+NFI_INLINE void row_tangent_vjp(nf_real c, nf_real b, size_t k, size_t ld, const nf_real *z, bool masked,
+                                const nf_real *mask, const nf_real *dz, const nf_real *gh, const nf_real *gdh, bool add,
+                                nf_real *slope, nf_real *sums, nf_real *gz, nf_real *gdz, nf_real *g_b)
+{
+    NFI_SIMD
+    for (size_t i = 0; i < ld; i++)
+        sums[i] = 0;
+    for (size_t j = 0; j < k; j++) {
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++)
+            sums[i] += dz[j * ld + i] * gdh[j * ld + i];
+    }
+    NFI_SIMD
+    for (size_t i = 0; i < ld; i++) {
+        const nf_real x = z[i], t = b * x, s = nfi_sigmoid(t), rest = 1 - s, bend = 2 + t * (1 - 2 * s);
+        const nf_real m = masked ? mask[i] : 1, of_y = m * gh[i], of_slope = m * sums[i];
+        const nf_real f = c * s * (1 + t * rest), g = f * of_y + c * b * (s * rest) * bend * of_slope;
+        slope[i] = m * f;
+        g_b[i] += c * ((x * s) * (x * rest) * of_y + x * s * rest * bend * of_slope);
+        gz[i] = add ? gz[i] + g : g;
+    }
+    for (size_t j = 0; j < k; j++) {
         NFI_SIMD
         for (size_t i = 0; i < ld; i++) {
-            const nf_real x = z[row + i], t = b * x, s = nfi_sigmoid(t), rest = 1 - s;
-            const nf_real of_y = (x * s) * (x * rest), of_slope = x * s * rest * (2 + t * (1 - 2 * s));
-            const nf_real all = c * (of_y * gy[row + i] + of_slope * sums[row + i]);
-            g_b[i] += masked ? mask[row + i] * all : all;
+            const nf_real g = slope[i] * gdh[j * ld + i];
+            gdz[j * ld + i] = add ? gdz[j * ld + i] + g : g;
         }
     }
 }
 
-void nfi_swish_tangent_in_b(nf_real c, nf_real b, size_t rows, size_t ld, const nf_real *z, const nf_real *mask,
-                            const nf_real *gy, const nf_real *sums, nf_real *g_b)
+void nfi_swish_tangent_vjp(nf_real c, nf_real b, size_t rows, size_t k, size_t ld, const nf_real *z,
+                           const nf_real *mask, nf_real *spare, const nf_real *dz, const nf_real *gh,
+                           const nf_real *gdh, bool add, nf_real *gz, nf_real *gdz, nf_real *g_b)
 {
-    if (mask)
-        in_b(c, b, rows, ld, z, true, mask, gy, sums, g_b);
-    else
-        in_b(c, b, rows, ld, z, false, NULL, gy, sums, g_b);
+    ld = nfi_lanes(ld);
+    nf_real *slope = spare, *sums = spare + ld;
+#define ROW(masked, add)                                                                                          \
+    row_tangent_vjp(c, b, k, ld, z + r * ld, masked, masked ? mask + r * ld : NULL, dz + r * k * ld, gh + r * ld, \
+                    gdh + r * k * ld, add, slope, sums, gz + r * ld, gdz + r * k * ld, g_b)
+    for (size_t r = 0; r < rows; r++) {
+        if (!mask && !add)
+            ROW(false, false);
+        else if (!mask)
+            ROW(false, true);
+        else if (!add)
+            ROW(true, false);
+        else
+            ROW(true, true);
+    }
+#undef ROW
 }

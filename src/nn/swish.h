@@ -11,11 +11,14 @@ NFI_KERNEL void nfi_swish(nf_real c, nf_real b, size_t rows, size_t ld, const nf
    each sample s. */
 NFI_KERNEL void nfi_swish_vjp(nf_real c, nf_real b, size_t rows, size_t ld, const nf_real *z, const nf_real *gy,
                               bool add, nf_real *g, nf_real *g_b);
-/* slope = f', curve = f'' [n], n = rows * ld. */
-NFI_KERNEL void nfi_swish_slopes(nf_real c, nf_real b, size_t n, const nf_real *z, nf_real *slope);
-NFI_KERNEL void nfi_swish_curves(nf_real c, nf_real b, size_t n, const nf_real *z, nf_real *curve);
-/* g_b[s] += the sum over the rows of mask (gy df/db + sums df'/db), for each sample s. */
-NFI_KERNEL void nfi_swish_tangent_in_b(nf_real c, nf_real b, size_t rows, size_t ld, const nf_real *z,
-                                       const nf_real *mask, const nf_real *gy, const nf_real *sums, nf_real *g_b);
+/* dh = mask f' dz for k directions [rows x k ld]; mask may be NULL, dh may be dz. spare [ld]. */
+NFI_KERNEL void nfi_swish_tangent(nf_real c, nf_real b, size_t rows, size_t k, size_t ld, const nf_real *z,
+                                  const nf_real *mask, nf_real *spare, const nf_real *dz, nf_real *dh);
+/* With S = sum_j dz_j gdh_j over the directions: gz = mask (f' gh + f'' S), gdz = mask f' gdh, or added if `add`.
+   g_b[s] += the sum over the rows of mask (gh df/db + S df'/db). Unless `add`, gz may be gh and gdz may be gdh. spare
+   [2 x ld]. */
+NFI_KERNEL void nfi_swish_tangent_vjp(nf_real c, nf_real b, size_t rows, size_t k, size_t ld, const nf_real *z,
+                                      const nf_real *mask, nf_real *spare, const nf_real *dz, const nf_real *gh,
+                                      const nf_real *gdh, bool add, nf_real *gz, nf_real *gdz, nf_real *g_b);
 
 #endif

@@ -10,7 +10,8 @@ nf_pass nf_child_pass(const nf_object *o, size_t i, const nf_pass *p)
 {
     const nfi_place *at = &o->place[i];
     const size_t step = p->theta_stride ? p->ld : 1;
-    _Static_assert(sizeof *p == offsetof(nf_pass, failed) + sizeof p->failed, "a field more: copy it below");
+    const bool is_net = o->children[i]->kind == NFI_NET; /* nets have no penalties: see nf_pass.penalty */
+    _Static_assert(sizeof *p == offsetof(nf_pass, g_penalty) + sizeof p->g_penalty, "a field more: copy it below");
     return (nf_pass){.n = p->n,
                      .ld = p->ld,
                      .theta = p->theta ? p->theta + at->theta * step : NULL,
@@ -29,7 +30,9 @@ nf_pass nf_child_pass(const nf_object *o, size_t i, const nf_pass *p)
                      .log_det_total = p->log_det_total,
                      .log_weight = p->log_weight,
                      .g_log_weight = p->g_log_weight,
-                     .failed = p->failed};
+                     .failed = p->failed,
+                     .penalty = is_net ? NULL : p->penalty,
+                     .g_penalty = is_net ? NULL : p->g_penalty};
 }
 
 nf_grad nf_child_grad(const nf_object *o, size_t i, const nf_pass *p, const nf_grad *g)

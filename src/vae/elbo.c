@@ -1,6 +1,7 @@
 /* The objective of a VAE, with one draw z for each sample of data:
    loss = kl_t (log q(z|x) - beta_t log p(z)) - beta_t log p(x|z), which is -ELBO if both weights are 1. The weight
    beta_t of the joint is the annealing of Rezende & Mohamed 2015, eq. 20; kl_t is the warm-up of Sonderby et al. 2016.
+   In training the posterior's penalty (nf_pass.penalty) is added to the loss, without a weight.
    A tile goes through encoder, draw, decoder and likelihood and back again while it is in the cache. */
 #include "vae/vae.h"
 #include "base/memory.h"
@@ -21,8 +22,8 @@ typedef struct vae_elbo {
 /* The arrays of a tile; all are in the scratch arena. */
 typedef struct tile {
     nf_real *x, *ctx, *a; /* data, the posterior's context, the likelihood's parameters */
-    nf_real *ga, *gz, *g_ctx, *g_log_q;
-    double *log_px, *log_pz, *log_det, *loss;
+    nf_real *ga, *gz, *g_ctx, *g_log_q, *g_penalty;
+    double *log_px, *log_pz, *log_det, *penalty, *loss;
     nf_pass encoder, posterior, decoder;
     void *encoder_saved, *decoder_saved;
     nfi_draw draw;
@@ -47,15 +48,17 @@ static bool allocate(tile *t, const nf_object *vae, size_t ld, bool gradient, nf
     t->log_px = nf_arena_alloc(memory, ld * sizeof(double));
     t->log_pz = nf_arena_alloc(memory, ld * sizeof(double));
     t->log_det = nf_arena_alloc(memory, ld * sizeof(double));
+    t->penalty = nf_arena_alloc(memory, ld * sizeof(double));
     t->loss = nf_arena_alloc(memory, ld * sizeof(double));
     if (gradient) {
         t->ga = nf_arena_reals(memory, n_a, ld);
         t->gz = nf_arena_reals(memory, dim_z, ld);
         t->g_ctx = nf_arena_reals(memory, n_ctx, ld);
         t->g_log_q = nf_arena_reals(memory, 1, ld);
+        t->g_penalty = nf_arena_reals(memory, 1, ld);
     }
-    return t->x && t->ctx && t->a && t->log_px && t->log_pz && t->log_det && t->loss &&
-           (!gradient || (t->ga && t->gz && t->g_ctx && t->g_log_q));
+    return t->x && t->ctx && t->a && t->log_px && t->log_pz && t->log_det && t->penalty && t->loss &&
+           (!gradient || (t->ga && t->gz && t->g_ctx && t->g_log_q && t->g_penalty));
 }
 
 static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile *t)
@@ -65,6 +68,8 @@ static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile
     t->posterior = nf_child_pass(vae, NFI_POSTERIOR, p);
     t->decoder = nf_child_pass(vae, NFI_DECODER, p);
     t->posterior.log_det_total = memset(t->log_det, 0, p->ld * sizeof *t->log_det);
+    memset(t->penalty, 0, p->ld * sizeof *t->penalty);
+    t->posterior.penalty = p->mode == NF_TRAIN ? t->penalty : NULL;
     nf_status status = nf_minibatches_tile(e->rows, p, first, t->x, NULL);
     if (status == NF_OK)
         status = nf_net_apply(nf_child(vae, NFI_ENCODER), &t->encoder, t->x, t->ctx, &t->encoder_saved);
@@ -84,8 +89,8 @@ static nf_status forward(const vae_elbo *e, const nf_pass *p, size_t first, tile
 static bool evaluate(const vae_elbo *e, const nf_pass *p, tile *t)
 {
     for (size_t s = 0; s < p->n; s++)
-        t->loss[s] =
-            e->kl_weight * (t->draw.log_q[s] - e->joint_weight * t->log_pz[s]) - e->joint_weight * t->log_px[s];
+        t->loss[s] = e->kl_weight * (t->draw.log_q[s] - e->joint_weight * t->log_pz[s]) -
+                     e->joint_weight * t->log_px[s] + t->penalty[s];
     return !nf_leave_out(p, t->loss);
 }
 
@@ -97,6 +102,7 @@ static void add_terms(const nf_pass *p, size_t first, const tile *t, nf_sums *su
         sums->loss += t->loss[s];
         sums->term[0] += t->log_px[s];
         sums->term[1] += log_q - t->log_pz[s];
+        sums->penalty += t->penalty[s];
         sums->worst_log_det = fmax(sums->worst_log_det, fabs(t->log_det[s]));
     }
 }
@@ -114,8 +120,11 @@ static nf_status pull_back(const vae_elbo *e, const nf_pass *p, tile *t, const n
     nf_real prior = (nf_real)(e->kl_weight * e->joint_weight); /* -d log p(z) / dz = z */
     nfi_add_scaled(vae->total.dim_out * p->ld, prior, t->draw.z, t->gz);
     nfi_pad_zero(vae->total.dim_out, p->n, p->ld, t->gz);
-    for (size_t s = 0; s < p->ld; s++)
+    for (size_t s = 0; s < p->ld; s++) {
         t->g_log_q[s] = s < p->n ? (nf_real)e->kl_weight : 0;
+        t->g_penalty[s] = s < p->n ? 1 : 0;
+    }
+    t->draw.pass.g_penalty = t->g_penalty;
     status = nfi_draw_vjp(&t->draw, nf_child(vae, NFI_POSTERIOR), t->gz, t->g_log_q, t->g_ctx, &posterior);
     if (status == NF_OK)
         status = nf_net_vjp(nf_child(vae, NFI_ENCODER), &t->encoder, t->x, t->ctx, t->encoder_saved, t->g_ctx, NULL,

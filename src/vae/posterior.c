@@ -7,6 +7,7 @@
 #include "model/batch.h"
 #include "object/live.h"
 #include "vae/vae.h"
+#include <math.h>
 #include <string.h>
 
 /* What a forward call leaves in the workspace. All of it is in ws->plugin_tape. */
@@ -15,6 +16,7 @@ struct nfi_plugin {
     uint64_t fingerprint; /* the model's, of the numbers that the tapes belong to */
     nfi_tiling tiling;
     nfi_draw *draw; /* [n_tiles]; each has the samples with a result, as draw.pass lists them. NULL in evaluation */
+    bool penalised; /* whether the caller has the penalties */
 };
 
 /* One of the caller's arrays: rows of `dim` numbers, `stride` apart. */
@@ -69,7 +71,7 @@ typedef struct forward_call {
     nf_mode mode;
     const nf_noise *noise;
     block array[ARRAYS];
-    double *log_q; /* [n] or NULL */
+    double *log_q, *penalty; /* [n] or NULL */
     nf_status status;
 } forward_call;
 
@@ -96,6 +98,10 @@ static size_t give(const forward_call *c, size_t first, nfi_draw *draw, unsigned
     nfi_unpack_left(p, first, dim, draw->z, c->array[Z].out, c->array[Z].stride);
     for (size_t s = 0; c->log_q && s < p->n; s++)
         c->log_q[nfi_sample_left(p, first, s)] = draw->log_q[s];
+    for (size_t s = 0; c->penalty && s < p->n; s++) {
+        const double penalty = p->penalty ? p->penalty[s] : 0;
+        c->penalty[nfi_sample_left(p, first, s)] = isnan(draw->log_q[s]) ? NAN : penalty;
+    }
     return n_failed;
 }
 
@@ -116,12 +122,18 @@ static nf_status evaluate_tile(const forward_call *c, size_t first, size_t n)
 static nf_status train_tile(const forward_call *c, size_t first, size_t n, nfi_draw *draw)
 {
     nf_arena *memory = &c->ws->plugin_tape;
+    const size_t ld = c->ws->plugin->tiling.ld;
+    double *penalty = nf_arena_alloc(memory, ld * sizeof *penalty);
+    if (!penalty)
+        return NF_ENOMEM;
     const nf_mark tape = nf_arena_mark(memory);
-    nf_pass p = nfi_model_pass(c->m, &c->ws->thread[0], c->noise, first, n, c->ws->plugin->tiling.ld, NF_TRAIN, true);
+    nf_pass p = nfi_model_pass(c->m, &c->ws->thread[0], c->noise, first, n, ld, NF_TRAIN, true);
     p.tape = memory;
+    p.penalty = c->penalty ? penalty : NULL;
     nfi_live live;
     nfi_live_begin(&live, &p);
     for (;;) {
+        memset(penalty, 0, ld * sizeof *penalty);
         nf_status status = draw_rows(c, first, &p, memory, draw);
         if (status != NF_OK)
             return status;
@@ -135,6 +147,7 @@ static nf_status train_tile(const forward_call *c, size_t first, size_t n, nfi_d
     }
     c->ws->failed += live.n_failed;
     draw->pass.failed = NULL;
+    draw->pass.penalty = NULL;
     if (live.n_failed) { /* the backward call needs the list, too */
         uint32_t *column = nf_arena_alloc(memory, n * sizeof *column);
         if (!column)
@@ -190,6 +203,7 @@ static nf_status check_forward(forward_call *c, const nf_posterior_rows *rows, c
     c->array[CTX] = (block){"ctx", n_flow, rows->ctx_stride, rows->ctx, NULL};
     c->array[Z] = (block){"z", dim, rows->z_stride, NULL, rows->z};
     c->log_q = rows->log_q;
+    c->penalty = rows->penalty;
     status = settle(c->array, true, who);
     return status == NF_OK ? nfi_check_ready(c->m, who) : status;
 }
@@ -206,6 +220,8 @@ nf_status nf_posterior_forward(const nf_model *m, nf_workspace *ws, nf_mode mode
     nfi_failures_begin(ws);
     c.status = start(m, ws, mode, rows->n);
     if (c.status == NF_OK)
+        ws->plugin->penalised = rows->penalty != NULL;
+    if (c.status == NF_OK)
         nfi_run_alone(forward_tiles, &c);
     if (c.status != NF_OK)
         ws->plugin = NULL;
@@ -218,7 +234,7 @@ typedef struct backward_call {
     const nf_model *m;
     nf_workspace *ws;
     block array[ARRAYS];
-    const double *g_log_q;
+    const double *g_log_q, *g_penalty; /* the second one may be NULL */
     nf_grad grad;
     bool add; /* to the parts */
     nf_status status;
@@ -241,14 +257,18 @@ static nf_status backward_tile(const backward_call *c, size_t tile)
     }
     if (p->n == 0)
         return NF_OK;
-    nf_real *gz = nf_arena_reals(p->scratch, dim, ld), *g_log_q = nf_arena_reals(p->scratch, 1, ld);
+    nf_real *gz = nf_arena_reals(p->scratch, dim, ld), *g_log_q = nf_arena_reals(p->scratch, 2, ld);
     nf_real *g_ctx = want_ctx ? nf_arena_reals(p->scratch, c->m->o->total.n_ctx, ld) : NULL;
     if (!gz || !g_log_q || (want_ctx && !g_ctx))
         return NF_ENOMEM;
     nfi_pack_left(p, first, dim, c->array[Z].in, c->array[Z].stride, gz);
     nfi_pad_zero(dim, p->n, ld, gz);
-    for (size_t s = 0; s < ld; s++)
-        g_log_q[s] = s < p->n ? (nf_real)c->g_log_q[nfi_sample_left(p, first, s)] : 0;
+    draw.pass.g_penalty = c->g_penalty ? g_log_q + ld : NULL;
+    for (size_t s = 0; s < ld; s++) {
+        const size_t i = s < p->n ? nfi_sample_left(p, first, s) : 0;
+        g_log_q[s] = s < p->n ? (nf_real)c->g_log_q[i] : 0;
+        g_log_q[ld + s] = s < p->n && c->g_penalty ? (nf_real)c->g_penalty[i] : 0;
+    }
     const nf_status status = nfi_draw_vjp(&draw, c->m->o, gz, g_log_q, g_ctx, &c->grad);
     size_t feature = 0;
     for (const block *a = c->array; a < c->array + PARTS && status == NF_OK; feature += a++->dim)
@@ -292,7 +312,10 @@ static nf_status check_backward(backward_call *c, const nf_posterior_gradients *
     c->array[LOG_SCALE] = (block){"g_log_scale", dim, r->g_log_scale_stride, NULL, r->g_log_scale};
     c->array[CTX] = (block){"g_ctx", n_flow, r->g_ctx_stride, NULL, r->g_ctx};
     c->array[Z] = (block){"gz", dim, r->gz_stride, r->gz, NULL};
+    if (r->g_penalty && !plugin->penalised)
+        return nf_error(NF_EARG, "%s: `g_penalty` is given, but the forward call gave no `penalty`", who);
     c->g_log_q = r->g_log_q;
+    c->g_penalty = r->g_penalty;
     c->add = r->accumulate == NF_ADD_TO_ALL;
     c->grad = (nf_grad){.theta = r->g, .prep = r->g ? r->g + c->m->o->total.n_params : NULL, .stats = r->stats};
     status = settle(c->array, false, who);

@@ -4,7 +4,7 @@
 
 size_t nfi_draw_doubles(size_t d, bool gradient)
 {
-    return (gradient ? 2 : 1) * d + 5;
+    return (gradient ? 2 : 1) * d + 6;
 }
 
 nfi_draws nfi_draws_in(double *memory, size_t n, size_t d, bool gradient)
@@ -13,8 +13,9 @@ nfi_draws nfi_draws_in(double *memory, size_t n, size_t d, bool gradient)
     w.log_p = w.log_q + n;
     w.log_det = w.log_p + n;
     w.weight = w.log_det + n;
-    w.rejected = (unsigned char *)(w.weight + n);
-    w.grad = gradient ? w.weight + 2 * n : NULL;
+    w.penalty = w.weight + n;
+    w.rejected = (unsigned char *)(w.penalty + n);
+    w.grad = gradient ? w.penalty + 2 * n : NULL;
     return w;
 }
 
@@ -28,6 +29,7 @@ nfi_draws nfi_draws_part(const nfi_draws *w, size_t first, const uint32_t *colum
                        .log_p = w->log_p + first,
                        .log_det = w->log_det + first,
                        .weight = w->weight + first,
+                       .penalty = w->penalty + first,
                        .rejected = w->rejected + first,
                        .drawn = w->drawn + first};
 }

@@ -7,7 +7,7 @@
 typedef struct nfi_draws {
     size_t d;
     double *x, *grad; /* [n x d]; grad NULL: no gradient is wanted */
-    double *log_q, *log_p, *log_det, *weight;
+    double *log_q, *log_p, *log_det, *weight, *penalty;
     unsigned char *rejected;
     unsigned char *drawn;   /* [n] or NULL; 0: the sample was left out, so that there is no draw */
     const uint32_t *column; /* the place of the tile's sample s; NULL: s itself */

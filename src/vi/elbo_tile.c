@@ -19,6 +19,9 @@
  *                   = E sum_i w_i (l_i - m) d log q(x_i)/dtheta / (W - sum_i w_i^2 / W),   m = sum_i w_i l_i / W.
  *
  * The means m are taken in each tile, so that each tile's sum is an unbiased estimate of its own.
+ *
+ * In training l_i has the flow's penalty R(x_i) (nf_pass.penalty) in addition: by reparameterisation that of the draw,
+ * with its gradient; by the score that of scoring x_i, whose gradient at fixed x is added to the covariance.
  */
 #include "math/rows.h"
 #include "object/live.h"
@@ -34,14 +37,15 @@ nf_status nfi_elbo_draw(const nfi_elbo *e, const nf_pass *p, nf_arena *keep, nfi
     t->saved = NULL;
     t->x = nf_arena_reals(keep, d, ld);
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *log_q = nf_arena_alloc(p->scratch, 3 * ld * sizeof *log_q);
+    double *log_q = nf_arena_alloc(p->scratch, 4 * ld * sizeof *log_q);
     if (!t->x || !log_q)
         return NF_ENOMEM;
-    memset(log_q, 0, 3 * ld * sizeof *log_q);
+    memset(log_q, 0, 4 * ld * sizeof *log_q);
     nf_pass pass = *p;
     double *log_weight = pass.log_weight = log_q + 2 * ld;
     pass.log_det_total = log_q + ld;
     pass.tape = e->by_score ? NULL : p->tape;
+    pass.penalty = p->mode == NF_TRAIN && !e->by_score ? log_q + 3 * ld : NULL;
     nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
     if (!st && !nf_leave_out(p, log_q)) {
         for (size_t s = 0; s < n; s++) {
@@ -49,6 +53,7 @@ nf_status nfi_elbo_draw(const nfi_elbo *e, const nf_pass *p, nf_arena *keep, nfi
             to->log_q[i] = log_q[s];
             to->log_det[i] = log_q[ld + s];
             to->weight[i] = log_weight[s] == 0 ? 1 : exp(log_weight[s]);
+            to->penalty[i] = log_q[3 * ld + s];
         }
         for (size_t r = 0; r < d; r++)
             for (size_t s = 0; s < n; s++)
@@ -73,7 +78,7 @@ static sums losses(const nfi_elbo *e, size_t n, const nfi_draws *w, double *loss
     sums a = {0};
     for (size_t s = 0; s < n; s++) {
         const size_t i = nfi_draw_place(w, s);
-        loss[s] = w->rejected[i] ? 0 : e->weight * w->log_q[i] - e->beta * w->log_p[i];
+        loss[s] = w->rejected[i] ? 0 : e->weight * w->log_q[i] - e->beta * w->log_p[i] + w->penalty[i];
         a.drawn += w->weight[i];
         a.rejected += w->rejected[i];
         a.accepted += w->rejected[i] ? 0 : w->weight[i];
@@ -94,6 +99,7 @@ static void add_up(size_t n, const nfi_draws *w, const double *loss, const sums 
         to->loss += w->weight[i] * loss[s];
         to->term[NFI_LOG_Q] += w->weight[i] * w->log_q[i];
         to->term[NFI_LOG_P] += w->weight[i] * w->log_p[i];
+        to->penalty += w->weight[i] * w->penalty[i];
     }
     to->rejected += a->rejected;
     to->term[NFI_ACCEPTED] += a->accepted;
@@ -112,6 +118,7 @@ double nfi_elbo_means(void *self, const nf_step *step, const nf_sums *sums, nf_s
     report->term[NFI_LOG_Q] = sums->term[NFI_LOG_Q] / accepted;
     report->term[NFI_LOG_P] = sums->term[NFI_LOG_P] / accepted;
     report->term[NFI_ACCEPTED] = log_accepted;
+    report->penalty = sums->penalty / accepted;
     return accepted;
 }
 
@@ -127,23 +134,24 @@ static double weight_cotangent(const nfi_elbo *e, const sums *a, double weight, 
     return rejected ? e->weight * weight * z : weight * (loss - a->mean - e->weight * (1 - z));
 }
 
-/* The gradient of a tile's loss in x, log q and log weight: gx [d x ld], the others [ld]. Rejected draws have
+/* The gradient of a tile's loss in x, log q, log weight and penalty: gx [d x ld], the others [ld]. Rejected draws have
    zeros. */
 static void cotangents(const nfi_elbo *e, size_t n, size_t ld, const nfi_draws *w, const double *loss, const sums *a,
-                       nf_real *gx, nf_real *g_log_q, nf_real *g_log_weight)
+                       nf_real *gx, nf_real *g_log_q, nf_real *g_log_weight, nf_real *g_penalty)
 {
     const size_t d = e->d;
     for (size_t s = 0; s < n; s++) {
         const size_t i = nfi_draw_place(w, s);
         g_log_q[s] = w->rejected[i] ? 0 : (nf_real)(w->weight[i] * e->weight);
         g_log_weight[s] = (nf_real)weight_cotangent(e, a, w->weight[i], w->rejected[i], loss[s]);
+        g_penalty[s] = w->rejected[i] ? 0 : (nf_real)w->weight[i];
     }
     for (size_t r = 0; r < d; r++) /* the target's gradient of a rejected draw is 0 already */
         for (size_t s = 0; s < n; s++) {
             const size_t i = nfi_draw_place(w, s);
             gx[r * ld + s] = (nf_real)(-e->beta * w->weight[i] * w->grad[i * d + r]);
         }
-    nfi_pad_zero(d + 2, n, ld, gx); /* also g_log_q and g_log_weight, which follow gx */
+    nfi_pad_zero(d + 3, n, ld, gx); /* also the other three, which follow gx */
 }
 
 /* Whether every draw has a finite loss and, if gx is given, a finite gradient. Draws that do not are left out. value
@@ -160,19 +168,22 @@ static bool all_finite(const nfi_elbo *e, const nf_pass *p, const double *loss, 
 }
 
 static nf_status path_gradient(const nfi_elbo *e, const nf_pass *p, const nfi_elbo_tile *t, const nfi_draws *w,
-                               double *loss, const sums *a, nf_sums *to, const nf_grad *g)
+                               double *loss, nf_sums *to, const nf_grad *g)
 {
-    nf_real *gx = g ? nf_arena_reals(p->scratch, e->d + 2, p->ld) : NULL;
+    const sums a = losses(e, p->n, w, loss);
+    nf_real *gx = g ? nf_arena_reals(p->scratch, e->d + 3, p->ld) : NULL;
     nf_real *g_log_q = gx ? gx + e->d * p->ld : NULL, *g_log_weight = gx ? g_log_q + p->ld : NULL;
+    nf_real *g_penalty = gx ? g_log_weight + p->ld : NULL;
     if (g && !gx)
         return NF_ENOMEM;
     if (g)
-        cotangents(e, p->n, p->ld, w, loss, a, gx, g_log_q, g_log_weight);
+        cotangents(e, p->n, p->ld, w, loss, &a, gx, g_log_q, g_log_weight, g_penalty);
     if (!all_finite(e, p, loss, gx, loss + p->ld))
         return NF_OK;
-    add_up(p->n, w, loss, a, to);
+    add_up(p->n, w, loss, &a, to);
     nf_pass pass = *p;
     pass.g_log_weight = g_log_weight;
+    pass.g_penalty = g_penalty;
     return g ? nf_dist_sample_vjp(e->dist, &pass, t->x, t->saved, gx, g_log_q, g) : NF_OK;
 }
 
@@ -180,42 +191,47 @@ static nf_status path_gradient(const nfi_elbo *e, const nf_pass *p, const nfi_el
 
 /* The draws are scored once more, now as given points. The running statistics of layers do not count these. */
 static nf_status score_gradient(const nfi_elbo *e, const nf_pass *p, const nfi_elbo_tile *t, const nfi_draws *w,
-                                double *loss, const sums *a, nf_sums *to, const nf_grad *g)
+                                double *loss, nf_sums *to, const nf_grad *g)
 {
-    double *log_q = loss + p->ld;
-    nf_real *g_log_q = nf_arena_reals(p->scratch, 1, p->ld);
+    double *log_q = loss + p->ld, *penalty = loss + 2 * p->ld;
+    nf_real *g_log_q = nf_arena_reals(p->scratch, 2, p->ld), *g_penalty = g_log_q ? g_log_q + p->ld : NULL;
     if (!g_log_q)
         return NF_ENOMEM;
-    if (nf_leave_out(p, loss))
-        return NF_OK;
-    memset(log_q, 0, p->ld * sizeof *log_q);
+    memset(log_q, 0, 2 * p->ld * sizeof *log_q);
     void *saved = NULL;
-    nf_status st = nf_dist_score(e->dist, p, t->x, log_q, &saved);
+    nf_pass pass = *p;
+    pass.penalty = penalty;
+    pass.g_penalty = g_penalty;
+    nf_status st = nf_dist_score(e->dist, &pass, t->x, log_q, &saved);
+    for (size_t s = 0; s < p->n; s++)
+        w->penalty[nfi_draw_place(w, s)] = penalty[s];
+    const sums a = losses(e, p->n, w, loss);
+    for (size_t s = 0; s < p->n; s++)
+        log_q[s] += loss[s]; /* not finite if either is not */
     if (st || nf_leave_out(p, log_q))
         return st;
-    const double size = a->accepted > 0 ? a->accepted - a->square / a->accepted : 0; /* W for many draws; 0 for one */
-    const double scale = size > 0x1p-40 * a->accepted ? a->accepted / size : 0;
+    const double size = a.accepted > 0 ? a.accepted - a.square / a.accepted : 0; /* W for many draws; 0 for one */
+    const double scale = size > 0x1p-40 * a.accepted ? a.accepted / size : 0;
     for (size_t s = 0; s < p->n; s++) {
         const size_t i = nfi_draw_place(w, s);
-        g_log_q[s] = w->rejected[i] ? 0 : (nf_real)(w->weight[i] * (loss[s] - a->mean) * scale);
+        g_log_q[s] = w->rejected[i] ? 0 : (nf_real)(w->weight[i] * (loss[s] - a.mean) * scale);
+        g_penalty[s] = w->rejected[i] ? 0 : (nf_real)w->weight[i];
     }
-    nfi_pad_zero(1, p->n, p->ld, g_log_q);
-    add_up(p->n, w, loss, a, to);
+    nfi_pad_zero(2, p->n, p->ld, g_log_q); /* also g_penalty, which follows it */
+    add_up(p->n, w, loss, &a, to);
     nf_grad grad = *g;
     grad.stats = NULL;
-    return nf_dist_score_vjp(e->dist, p, t->x, saved, g_log_q, NULL, &grad);
+    return nf_dist_score_vjp(e->dist, &pass, t->x, saved, g_log_q, NULL, &grad);
 }
 
 nf_status nfi_elbo_finish(const nfi_elbo *e, const nf_pass *p, const nfi_elbo_tile *t, const nfi_draws *w, nf_sums *to,
                           const nf_grad *g)
 {
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *loss = nf_arena_alloc(p->scratch, 2 * p->ld * sizeof *loss);
+    double *loss = nf_arena_alloc(p->scratch, 3 * p->ld * sizeof *loss);
     nf_status st = NF_ENOMEM;
-    if (loss) {
-        const sums a = losses(e, p->n, w, loss);
-        st = (e->by_score && g ? score_gradient : path_gradient)(e, p, t, w, loss, &a, to, g);
-    }
+    if (loss)
+        st = (e->by_score && g ? score_gradient : path_gradient)(e, p, t, w, loss, to, g);
     nf_arena_rewind(p->scratch, mark);
     return st;
 }

@@ -41,9 +41,52 @@ static inline nf_flow *build_squeezed(size_t dim, size_t n_ctx)
     return nf_chain(f, 3);
 }
 
-#define IMAGE_ROWS                                                                  \
-    {"pixelwise", build_pixelwise, 0.15, 10, false, 0},                             \
-        {"pixelwise, of a context", build_pixelwise_of_context, 0.15, 10, true, 0}, \
-        {"squeezed", build_squeezed, 0.05, 10, false, 0},
+/* The k-th coupling over a checkerboard: a net of convolutions reads the pixels of one colour and steers those of the
+   other. */
+static inline nf_flow *build_checkerboard(size_t dim, size_t n_ctx, size_t k, nf_conv_options options)
+{
+    unsigned char mask[64];
+    const size_t channels = channels_of(dim), pixels = dim / channels, height = pixels % 2 ? 1 : 2;
+    const nf_image image = {channels, height, pixels / height};
+    const size_t n_b = nf_mask_checkerboard(image, k, mask);
+    const bool odd = k % 2 == 0 && pixels > 1; /* which pixels are steered */
+    options.in_pixels = odd ? NF_EVEN_PIXELS : NF_ODD_PIXELS;
+    options.out_pixels = odd ? NF_ODD_PIXELS : NF_EVEN_PIXELS;
+    options.last_scale = 0.3;
+    return nf_coupling(dim, mask, nf_scaled_affine(n_b, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH}),
+                       nf_conv_net(image, 2 * channels, n_ctx, &options));
+}
+
+static inline nf_flow *build_glow_couplings(size_t dim, size_t n_ctx)
+{
+    const nf_conv_options options = {.hidden = (size_t[]){5, 4},
+                                     .n_hidden = 2,
+                                     .activation = NF_TANH,
+                                     .norm = NF_CONV_ACTNORM,
+                                     .learnt_scale = true};
+    return nf_chain(
+        (nf_flow *[]){build_checkerboard(dim, n_ctx, 0, options), build_checkerboard(dim, n_ctx, 1, options)}, 2);
+}
+
+static inline nf_flow *build_residual_couplings(size_t dim, size_t n_ctx)
+{
+    const nf_conv_options options = {
+        .hidden = (size_t[]){4}, .n_hidden = 1, .n_blocks = 1, .activation = NF_SWISH, .norm = NF_CONV_WEIGHT_NORM};
+    return nf_chain(
+        (nf_flow *[]){build_checkerboard(dim, n_ctx, 1, options), build_checkerboard(dim, n_ctx, 0, options)}, 2);
+}
+
+static inline nf_flow *build_gated_couplings(size_t dim, size_t n_ctx)
+{
+    return build_checkerboard(dim, n_ctx, 0, (nf_conv_options){.hidden = (size_t[]){6}, .n_hidden = 1, .gated = true});
+}
+
+#define IMAGE_ROWS                                                                            \
+    {"pixelwise", build_pixelwise, 0.15, 10, false, 0},                                       \
+        {"pixelwise, of a context", build_pixelwise_of_context, 0.15, 10, true, 0},           \
+        {"squeezed", build_squeezed, 0.05, 10, false, 0},                                     \
+        {"checkerboards, Glow's nets", build_glow_couplings, 0.1, 10, true, 0},               \
+        {"checkerboards, residual convolutions", build_residual_couplings, 0.1, 10, true, 0}, \
+        {"checkerboard, gated convolutions", build_gated_couplings, 0.1, 3, true, 0},
 
 #endif

@@ -66,6 +66,18 @@ static inline nf_flow *build_mixed_chain(size_t dim, size_t n_ctx)
                     6);
 }
 
+static inline nf_flow *build_recomputed_chain(size_t dim, size_t n_ctx)
+{
+    nf_flow *f[] = {build_lu_linear(dim, 0), nf_realnvp(dim, &(nf_recipe_options){.n_ctx = n_ctx,
+                                                                                    .n_layers = 2,
+                                                                                    .hidden = (size_t[]){6},
+                                                                                    .n_hidden = 1,
+                                                                                    .activation = NF_TANH,
+                                                                                    .last_scale = 0.5}),
+                    nf_affine(dim)};
+    return nf_recomputed_chain(f, 3);
+}
+
 static inline nf_flow *build_per_sample_chain(size_t dim, size_t n_ctx)
 {
     (void)n_ctx;
@@ -100,6 +112,7 @@ static const row rows[] = {{"affine", build_affine, 0.5, 1, false, 0},
                            {"planar", build_planar, 0.4, 1, false, 0},
                            {"radial", build_radial, 0.4, 1, false, 0},
                            {"chain of mixed", build_mixed_chain, 0.15, 10, false, 0},
+                           {"chain, recomputed", build_recomputed_chain, 0.15, 30, true, 0},
                            {"chain per sample", build_per_sample_chain, 0.3, 10, false, 0},
                            {"inverted planar", build_inverted_planar, 0.4, 1, false, 0},
                            {"inverted chain", build_inverted_chain, 0.15, 10, false, 0},

@@ -62,6 +62,34 @@ static nf_object *make_masked_residual_net(void)
     return nf_net_object(nf_masked_net(3, 2, 2, &(nf_masked_options){.hidden = widths, .n_hidden = 1, .n_blocks = 2}));
 }
 
+static nf_object *make_conv_net(void)
+{
+    return nf_net_object(nf_conv_net((nf_image){2, 3, 4}, 3, 2,
+                                     &(nf_conv_options){.hidden = widths,
+                                                        .n_hidden = 2,
+                                                        .activation = NF_ELU,
+                                                        .norm = NF_CONV_ACTNORM,
+                                                        .learnt_scale = true,
+                                                        .in_pixels = NF_ODD_PIXELS,
+                                                        .out_pixels = NF_EVEN_PIXELS}));
+}
+
+static nf_object *make_gated_conv_net(void)
+{
+    return nf_net_object(nf_conv_net(
+        (nf_image){1, 2, 3}, 2, 0,
+        &(nf_conv_options){
+            .hidden = widths, .n_hidden = 2, .kernel = (const size_t[]){1, 5, 3}, .n_kernel = 3, .gated = true}));
+}
+
+static nf_object *make_residual_conv_net(void)
+{
+    return nf_net_object(nf_conv_net(
+        (nf_image){1, 3, 3}, 2, 2,
+        &(nf_conv_options){
+            .hidden = widths, .n_hidden = 1, .n_blocks = 2, .activation = NF_SWISH, .norm = NF_CONV_WEIGHT_NORM}));
+}
+
 /* ---- flows ---- */
 
 enum { DIM = 3 };
@@ -269,6 +297,9 @@ static const golden corpus[] = {
     ROW(residual_mlp, false),
     ROW(masked_net, false),
     ROW(masked_residual_net, false),
+    ROW(conv_net, true),
+    ROW(gated_conv_net, false),
+    ROW(residual_conv_net, false),
     ROW(every_unit, false),
     ROW(every_scale, true),
     ROW(every_sylvester, false),

@@ -1,5 +1,5 @@
-/* The tensors of an object's parameters as a text: "name@offset:rows" or "name@offset:rowsxcolumns", each with a space
-   behind it. */
+/* The tensors of an object's parameters as a text: "name@offset:extent" or "name@offset:extentxextent..." with all its
+   extents, each with a space behind it. */
 #ifndef SLICES_H
 #define SLICES_H
 #include <stdio.h>
@@ -11,8 +11,10 @@ static inline void list_slice(void *user, const char *name, size_t offset, size_
     char *text = user;
     size_t at = strlen(text);
     snprintf(text + at, 1000 - at, "%s@%zu:%zu", name, offset, extents[0]);
-    at = strlen(text);
-    snprintf(text + at, 1000 - at, rank == 2 ? "x%zu " : " ", extents[rank - 1]);
+    for (size_t i = 1; i <= rank; i++) {
+        at = strlen(text);
+        snprintf(text + at, 1000 - at, i < rank ? "x%zu" : " ", i < rank ? extents[i] : 0);
+    }
 }
 
 #endif

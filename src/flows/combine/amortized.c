@@ -84,7 +84,7 @@ static nf_status init_by_net(const nf_object *o, const nf_noise *noise, const nf
         return nfi_conditioned_init(o, noise, NULL, theta, state);
     nf_batch own = *batch;
     own.ctx = NULL;
-    const nf_status status = nfi_conditioned_init_net(o, noise, 1, theta, state);
+    const nf_status status = nfi_conditioned_init_net(o, noise, NULL, 1, theta, state);
     return status == NF_OK ? nfi_init_steered(o, noise, &own, batch->ctx, theta, state) : status;
 }
 

@@ -16,7 +16,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 {
     (void)batch;
     const nfi_autoregressive *a = o->self;
-    return nfi_conditioned_init_net(o, noise, a->dim, theta, state);
+    return nfi_conditioned_init_net(o, noise, NULL, a->dim, theta, state);
 }
 
 /* Puts the samples of all dimensions one after the other, as the one-dimensional transform reads them. The feature of a
@@ -35,7 +35,7 @@ static nf_status init_by_context(const nf_object *o, const nf_noise *noise, cons
                                  nf_real *state)
 {
     const nfi_autoregressive *a = o->self;
-    nf_status status = nfi_conditioned_init_net(o, noise, a->dim, theta, state);
+    nf_status status = nfi_conditioned_init_net(o, noise, NULL, a->dim, theta, state);
     if (status != NF_OK || !batch)
         return status == NF_OK ? nf_init_child(o, NFI_TRANSFORM, noise, NULL, theta, state) : status;
     nf_arena memory = {.n_chunks = 0};

@@ -1,6 +1,7 @@
 /* f[n-1] o ... o f[0]: values go through the flows in order, log-dets add up, and cotangents come back in the
    opposite order. The inverse takes the flows in the opposite order. */
 #include "base/memory.h"
+#include "flows/combine/chain.h"
 #include "flows/compose.h"
 #include "flows/types.h"
 #include <nflow/combine.h>
@@ -12,13 +13,7 @@ typedef struct trail {
     void **saved;
 } trail;
 
-/* The index of the k-th flow on the way in direction d. */
-static size_t on_the_way(const nf_object *o, nf_direction d, size_t k)
-{
-    return d == NF_FORWARD ? k : o->n_children - 1 - k;
-}
-
-static size_t most_rows(const nf_object *o)
+size_t nfi_chain_most_rows(const nf_object *o)
 {
     size_t most = o->total.dim_in;
     for (size_t i = 0; i < o->n_children; i++)
@@ -45,7 +40,7 @@ static nf_status two_buffers(const nf_object *o, const nf_pass *p, nf_real *buff
 {
     if (o->n_children < 2)
         return NF_OK;
-    const size_t rows = most_rows(o);
+    const size_t rows = nfi_chain_most_rows(o);
     buffer[0] = nf_arena_reals(p->scratch, rows, p->ld);
     buffer[1] = nf_arena_reals(p->scratch, rows, p->ld);
     return buffer[0] && buffer[1] ? NF_OK : NF_ENOMEM;
@@ -60,7 +55,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     nf_real *buffer[2] = {NULL, NULL};
     nf_status status = p->tape ? (t ? NF_OK : NF_ENOMEM) : two_buffers(o, p, buffer);
     for (size_t k = 0; k < n && status == NF_OK; k++) {
-        const size_t i = on_the_way(o, d, k);
+        const size_t i = nfi_chain_place(o, d, k);
         const nf_object *f = o->children[i];
         const nf_pass c = nf_child_pass(o, i, p);
         nf_real *to = y;
@@ -84,7 +79,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     nf_real *buffer[2] = {NULL, NULL};
     nf_status status = two_buffers(o, p, buffer);
     for (size_t k = o->n_children; k-- > 0 && status == NF_OK;) {
-        const size_t i = on_the_way(o, d, k);
+        const size_t i = nfi_chain_place(o, d, k);
         const nf_pass c = nf_child_pass(o, i, p);
         const nf_grad gc = nf_child_grad(o, i, p, g);
         const nf_real *from = k ? t->between[k] : x;
@@ -107,7 +102,7 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     nf_real *buffer[2] = {NULL, NULL};
     nf_status status = two_buffers(o, p, buffer);
     for (size_t k = 0; k < n && status == NF_OK; k++) {
-        const size_t i = on_the_way(o, d, k);
+        const size_t i = nfi_chain_place(o, d, k);
         const nf_pass c = nf_child_pass(o, i, p);
         const nf_real *next = k + 1 < n ? t->between[k + 1] : y;
         nf_real *to = k + 1 < n ? buffer[k % 2] : gy;
@@ -119,8 +114,8 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     return status;
 }
 
-/* Each flow is initialised from what the flows before it, in the batch's direction, make of the data. */
-static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
+nf_status nfi_chain_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                         nf_real *state)
 {
     const nf_direction d = batch ? batch->direction : NF_FORWARD;
     nf_batch here = batch ? *batch : (nf_batch){.n = 0};
@@ -128,7 +123,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
                                                                 output */
     nf_status status = NF_OK;
     for (size_t k = 0; k < o->n_children && status == NF_OK; k++) {
-        const size_t i = on_the_way(o, d, k);
+        const size_t i = nfi_chain_place(o, d, k);
         status = nf_init_child(o, i, noise, batch ? &here : NULL, theta, state);
         if (status == NF_OK && batch && k + 1 < o->n_children)
             status = nfi_hand_on(o, i, noise, &here, theta, state, &memory[k % 2]);
@@ -144,7 +139,7 @@ static nf_flow *rebuild(nf_reader *r)
 }
 
 const nf_flow_type nfi_chain_type = {
-    .part = {.name = "chain", .init = init},
+    .part = {.name = "chain", .init = nfi_chain_init},
     .abi = sizeof(nf_flow_type),
     .apply = apply,
     .vjp = vjp,
@@ -152,7 +147,7 @@ const nf_flow_type nfi_chain_type = {
     .rebuild = rebuild,
 };
 
-static nf_status link_flow(nf_shape *own, const nf_shape *s, size_t i)
+nf_status nfi_chain_link(nf_shape *own, const nf_shape *s, size_t i)
 {
     if (i == 0)
         own->dim_in = s->dim_in;
@@ -167,5 +162,5 @@ static nf_status link_flow(nf_shape *own, const nf_shape *s, size_t i)
 
 nf_flow *nf_chain(nf_flow *const *f, size_t n)
 {
-    return nfi_flow_of_list(&nfi_chain_type, "flow", link_flow, f, n);
+    return nfi_flow_of_list(&nfi_chain_type, "flow", nfi_chain_link, f, n);
 }

@@ -109,11 +109,11 @@ nf_status nfi_transform_start(const nf_object *o, const nf_noise *noise, nf_real
                                : nf_start_context(o->children[NFI_TRANSFORM], &moved, given);
 }
 
-nf_status nfi_conditioned_init_net(const nf_object *o, const nf_noise *noise, size_t copies, nf_real *theta,
-                                   nf_real *state)
+nf_status nfi_conditioned_init_net(const nf_object *o, const nf_noise *noise, const nf_batch *read, size_t copies,
+                                   nf_real *theta, nf_real *state)
 {
     const size_t rows = nfi_steering_rows(o);
-    nf_status status = nf_init_child(o, NFI_CONDITIONER, noise, NULL, theta, state);
+    nf_status status = nf_init_child(o, NFI_CONDITIONER, noise, read, theta, state);
     nf_real *start = nfi_calloc(copies * rows, sizeof *start);
     if (!start)
         return NF_ENOMEM;
@@ -131,7 +131,7 @@ nf_status nfi_conditioned_init(const nf_object *o, const nf_noise *noise, const 
                                nf_real *state)
 {
     (void)batch;
-    const nf_status status = nfi_conditioned_init_net(o, noise, 1, theta, state);
+    const nf_status status = nfi_conditioned_init_net(o, noise, NULL, 1, theta, state);
     return status == NF_OK ? nf_init_child(o, NFI_TRANSFORM, noise, NULL, theta, state) : status;
 }
 

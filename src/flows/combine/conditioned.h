@@ -38,11 +38,12 @@ nf_grad nfi_transform_grad(const nf_object *o, const nf_pass *p, const nf_grad *
    the transform starts well. given [nfi_steering_rows] must be zeros before. */
 nf_status nfi_transform_start(const nf_object *o, const nf_noise *noise, nf_real *given);
 
-/* Sets initial numbers. _init_net sets those of the net and moves its output to where the transform starts; `copies`:
-   how many times that start is repeated in the output. _init is an nf_part.init that uses no data: it does the same
-   with one copy and then, in the second way, sets the transform's numbers. */
-nf_status nfi_conditioned_init_net(const nf_object *o, const nf_noise *noise, size_t copies, nf_real *theta,
-                                   nf_real *state);
+/* Sets initial numbers. _init_net sets those of the net and moves its output to where the transform starts; `read` is
+   what the net reads of the initial data (NULL: none), `copies` how many times that start is repeated in the output.
+   _init is an nf_part.init that uses no data: it does the same with one copy and then, in the second way, sets the
+   transform's numbers. */
+nf_status nfi_conditioned_init_net(const nf_object *o, const nf_noise *noise, const nf_batch *read, size_t copies,
+                                   nf_real *theta, nf_real *state);
 nf_status nfi_conditioned_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                                nf_real *state);
 /* Sets the transform's initial numbers in the second way, after the net's. batch has the features that enter the

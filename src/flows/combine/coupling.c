@@ -44,7 +44,7 @@ static nf_flow *rebuild_by_context(nf_reader *r)
 }
 
 const nf_flow_type nfi_coupling_type = {
-    .part = {.name = "coupling", .init = nfi_conditioned_init, .describe = describe, .destroy = nfi_free},
+    .part = {.name = "coupling", .init = nfi_coupling_init, .describe = describe, .destroy = nfi_free},
     .abi = sizeof(nf_flow_type),
     .apply = nfi_coupling_apply,
     .vjp = nfi_coupling_vjp,
@@ -54,7 +54,7 @@ const nf_flow_type nfi_coupling_type = {
 
 const nf_flow_type nfi_coupling_by_context_type = {
     .part = {.name = "coupling_by_context",
-             .init = nfi_coupling_init_by_context,
+             .init = nfi_coupling_init,
              .start_context = nfi_conditioned_start_context,
              .describe = describe,
              .destroy = nfi_free},

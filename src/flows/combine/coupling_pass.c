@@ -138,9 +138,9 @@ nf_status nfi_coupling_solve_jt(const nf_object *o, nf_direction d, const nf_pas
     return status;
 }
 
-/* The transform gets the features that it is to transform. */
-nf_status nfi_coupling_init_by_context(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
-                                       nf_real *state)
+/* The net gets the features that it reads; a transform with numbers of its own, those that it is to transform. */
+nf_status nfi_coupling_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
+                            nf_real *state)
 {
     if (!batch)
         return nfi_conditioned_init(o, noise, NULL, theta, state);
@@ -148,10 +148,13 @@ nf_status nfi_coupling_init_by_context(const nf_object *o, const nf_noise *noise
     nf_arena memory = {.n_chunks = 0};
     const nf_pass p = {.n = batch->n, .ld = batch->ld, .scratch = &memory};
     const nf_real *x_a = read_rows(&c->a, &p, batch->x), *x_b = get_rows(&c->b, &p, batch->x);
-    nf_batch rows_b = *batch;
+    nf_batch rows_a = *batch, rows_b = *batch;
+    rows_a.x = x_a;
     rows_b.x = x_b;
-    nf_status status = x_a && x_b ? nfi_conditioned_init_net(o, noise, 1, theta, state) : NF_ENOMEM;
-    if (status == NF_OK)
+    nf_status status = x_a && x_b ? nfi_conditioned_init_net(o, noise, &rows_a, 1, theta, state) : NF_ENOMEM;
+    if (status == NF_OK && o->place[NFI_TRANSFORM].detached)
+        status = nf_init_child(o, NFI_TRANSFORM, noise, NULL, theta, state);
+    else if (status == NF_OK)
         status = nfi_init_steered(o, noise, &rows_b, x_a, theta, state);
     nfi_arena_clear(&memory);
     return status;

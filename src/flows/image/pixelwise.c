@@ -44,9 +44,20 @@ static bool begin(const nf_object *o, const nf_pass *p, nf_pass *c)
     c->log_det_total = c->log_weight = NULL;
     c->g_log_weight = NULL;
     c->failed = NULL;
+    c->penalty = NULL;
+    if (p->g_penalty)
+        c->g_penalty = repeat(p->scratch, 1, pixels, p->ld, p->g_penalty);
     if (p->ctx)
         c->ctx = repeat(p->scratch, o->own.n_ctx, pixels, p->ld, p->ctx);
-    return !p->ctx || c->ctx;
+    return (!p->ctx || c->ctx) && (!p->g_penalty || c->g_penalty);
+}
+
+/* to [ld] += the sum over pixels of from [pixels x ld]. */
+static void add_pixels(size_t pixels, size_t ld, const double *from, double *to)
+{
+    for (size_t i = 0; i < pixels; i++)
+        for (size_t s = 0; s < ld; s++)
+            to[s] += from[i * ld + s];
 }
 
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
@@ -54,13 +65,18 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
 {
     const nf_mark mark = nf_arena_mark(p->scratch);
     nf_pass c;
-    double *of_pixel = nfi_zero_doubles(p->scratch, pixels_of(o) * p->ld);
+    const size_t pixels = pixels_of(o), ld = p->ld;
+    double *of_pixel = nfi_zero_doubles(p->scratch, 2 * pixels * ld),
+           *penalty = of_pixel ? of_pixel + pixels * ld : NULL;
     nf_status status = of_pixel && begin(o, p, &c) ? NF_OK : NF_ENOMEM;
-    if (status == NF_OK)
+    if (status == NF_OK) {
+        c.penalty = p->penalty ? penalty : NULL;
         status = nf_flow_apply(nf_child(o, 0), d, &c, x, y, of_pixel, saved);
-    for (size_t i = 0; i < pixels_of(o) && status == NF_OK; i++)
-        for (size_t s = 0; s < p->ld; s++)
-            log_det[s] += of_pixel[i * p->ld + s];
+    }
+    if (status == NF_OK)
+        add_pixels(pixels, ld, of_pixel, log_det);
+    if (status == NF_OK && p->penalty)
+        add_pixels(pixels, ld, penalty, p->penalty);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

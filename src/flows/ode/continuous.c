@@ -1,9 +1,10 @@
 /* Continuous flows as objects: dz/dt = f(z, t, context), log-det = the integral of tr(df/dz) (Grathwohl et al. 2019,
-   FFJORD). Forward goes from t = 0 to T, the inverse from T to 0; both are one solve of (z, l). Gradients are in
-   through_steps.c and adjoint.c. J^-T of a direction is J^T of the other one, whose steps are made for it. */
+   FFJORD). Forward goes from t = 0 to T, the inverse from T to 0; both are one solve of (z, l), in training with the
+   penalty (field.h), which does not choose steps. Gradients are in through_steps.c and adjoint.c. J^-T of a direction
+   is J^T of the other one, whose steps are made for it. */
 #include "base/memory.h"
 #include "flows/compose.h"
-#include "flows/ode/field.h"
+#include "flows/ode/record.h"
 #include "flows/types.h"
 #include "object/options.h"
 #include <string.h>
@@ -11,29 +12,19 @@
 /* A solve that may be recorded. */
 typedef struct solve {
     nfi_field field;
-    nf_arena *tape; /* NULL: not recorded */
-    nfi_ode_record *last;
+    nfi_recorder recorder;
 } solve;
 
 static nf_status derivatives(const nfi_ode *o, const nf_real *u, bool quadrature, nf_real *k)
 {
-    const solve *w = o->user;
-    return nfi_field_at(&w->field, u, k, quadrature ? k + (o->rows - 1) * o->pass->ld : NULL, NULL);
+    solve *w = o->user;
+    return nfi_recorder_evaluate(&w->recorder, &w->field, o, u, quadrature, k);
 }
 
 static nf_status record_step(const nfi_ode *o, const nf_real *points, const nf_real *h)
 {
     solve *w = o->user;
-    const size_t ld = o->pass->ld;
-    nfi_ode_record *r = nf_arena_alloc(w->tape, sizeof *r);
-    nf_real *u = nf_arena_reals(w->tape, o->rows + 1, ld);
-    if (!r || !u)
-        return NF_ENOMEM;
-    memcpy(u, points, o->rows * ld * sizeof *u);
-    memcpy(u + o->rows * ld, h, ld * sizeof *u);
-    *r = (nfi_ode_record){.before = w->last, .u = u, .h = u + o->rows * ld};
-    w->last = r;
-    return NF_OK;
+    return nfi_recorder_step(&w->recorder, o, points, h);
 }
 
 /* y = where x goes; log_det NULL: no trace is computed. Records the steps on `tape`, unless that is NULL. */
@@ -43,8 +34,8 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     const nfi_continuous *c = nf_self(o);
     const size_t ld = p->ld, size = o->own.dim_in * ld;
     const nf_mark mark = nf_arena_mark(p->scratch), begin = tape ? nf_arena_mark(tape) : mark;
-    nf_real *u = nf_arena_reals(p->scratch, o->own.dim_in + 1, ld), *l = nf_arena_reals(p->scratch, 1, ld);
-    solve w = {.tape = tape};
+    nf_real *u = nf_arena_reals(p->scratch, o->own.dim_in + 1, ld), *l = nf_arena_reals(p->scratch, 2, ld);
+    solve w;
     nfi_ode ode = nfi_continuous_ode(o, p, d);
     ode.rows = o->own.dim_in + 1;
     ode.quadrature = log_det != NULL;
@@ -52,16 +43,18 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     ode.f = derivatives;
     ode.step = tape ? record_step : NULL;
     ode.user = &w;
-    nf_status status = u && l ? nfi_field_begin(o, p, &w.field) : NF_ENOMEM;
+    nf_status status = u && l ? nfi_field_begin(o, p, d, &w.field) : NF_ENOMEM;
+    ode.further = status == NF_OK && w.field.has_penalty && p->penalty ? 1 : 0;
     if (status == NF_OK) {
+        nfi_recorder_begin(&w.field, &ode, tape, &w.recorder);
         memcpy(u, x, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, l);
     }
     if (status == NF_OK && ode.shared && ode.failed) { /* so that samples fail alone */
         if (tape)
             nf_arena_rewind(tape, begin);
-        w.last = NULL;
         ode.shared = false;
+        nfi_recorder_begin(&w.field, &ode, tape, &w.recorder);
         memcpy(u, x, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, l);
     }
@@ -69,8 +62,10 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
         memcpy(y, u, size * sizeof *y);
     for (size_t s = 0; s < ld && log_det && status == NF_OK; s++)
         log_det[s] += (double)l[s];
+    for (size_t s = 0; s < ld && ode.further && status == NF_OK; s++)
+        p->penalty[s] += (double)l[ld + s];
     if (last)
-        *last = w.last;
+        *last = w.recorder.last;
     nf_arena_rewind(p->scratch, mark);
     return status;
 }
@@ -164,6 +159,10 @@ static const nf_option options_of_type[] = {
      .help = "random directions for each sample"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_continuous_options, gradient), .choices = &gradient_choices,
      .help = "how it is computed"},
+    {NF_OPTION(NF_OPTION_REAL, nf_continuous_options, kinetic), .flags = NF_OPTION_ADDED,
+     .help = "weight of the penalty |dz/dt|^2"},
+    {NF_OPTION(NF_OPTION_REAL, nf_continuous_options, jacobian), .flags = NF_OPTION_ADDED,
+     .help = "weight of the penalty |df/dz|^2"},
 };
 static const nf_continuous_options defaults = {
     .rtol = 1e-5, .atol = 1e-5, .max_steps = 1000, .steps = 20, .end = 1, .probes = 1};

@@ -22,7 +22,7 @@ static void draw_directions(const nf_continuous_options *q, const nf_pass *p, nf
     }
 }
 
-nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nfi_field *f)
+nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nf_direction d, nfi_field *f)
 {
     const nfi_continuous *c = nf_self(o);
     const size_t dim = o->own.dim_in;
@@ -30,6 +30,10 @@ nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nfi_field *f)
     f->k = c->options.trace == NF_TRACE_EXACT ? dim : c->options.probes;
     if (c->options.trace != NF_TRACE_EXACT)
         f->weight = 1 / (nf_real)f->k;
+    const nf_real sign = d == NF_FORWARD ? 1 : -1;
+    f->kinetic = sign * (nf_real)c->options.kinetic;
+    f->jacobian = sign * f->weight * (nf_real)c->options.jacobian;
+    f->has_penalty = c->options.kinetic > 0 || c->options.jacobian > 0;
     f->e = nf_arena_reals(p->scratch, (dim + 1) * f->k, p->ld);
     if (!f->e)
         return NF_ENOMEM;
@@ -37,23 +41,43 @@ nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nfi_field *f)
     return NF_OK;
 }
 
-nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nfi_field_point *at)
+/* sums = the rate of the penalty. */
+static void rate_of(const nfi_field *f, const nfi_field_point *at, nf_real *sums)
 {
     const size_t ld = f->pass.ld;
+    memset(sums, 0, ld * sizeof *sums);
+    nfi_ode_squares(f->dim, ld, f->kinetic, at->y, sums);
+    nfi_ode_squares(f->dim * f->k, ld, f->jacobian, at->dy, sums);
+}
+
+nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate, nf_arena *keep,
+                       nfi_field_point *at)
+{
+    const size_t ld = f->pass.ld, size = f->dim * ld;
     const nf_mark mark = nf_arena_mark(f->pass.scratch);
+    nf_arena *arena = at ? keep : f->pass.scratch;
     nfi_field_point here = {.u = u, .y = y, .has_trace = trace != NULL};
+    nf_real *copy = at ? nf_arena_reals(arena, 2 * f->dim + 1, ld) : NULL;
     nf_pass q = f->pass;
-    q.tape = at || trace ? q.scratch : NULL; /* a tangent reads what `apply` keeps on a tape */
+    if (at && !copy)
+        return NF_ENOMEM;
+    q.tape = at || trace ? arena : NULL; /* a tangent reads what `apply` keeps on a tape */
     nf_status status = nf_net_apply(f->net, &q, u, y, &here.saved);
+    if (status == NF_OK && at) {
+        here.u = memcpy(copy, u, (size + ld) * sizeof *copy);
+        here.y = memcpy(copy + size + ld, y, size * sizeof *copy);
+    }
     if (status == NF_OK && trace) {
-        q.tape = at ? q.scratch : NULL;
-        here.dy = nf_arena_reals(q.scratch, f->dim * f->k, ld);
+        q.tape = at ? arena : NULL;
+        here.dy = nf_arena_reals(arena, f->dim * f->k, ld);
         status = here.dy ? nf_net_tangent(f->net, &q, u, y, here.saved, f->k, f->e, here.dy, &here.saved_tangent)
                          : NF_ENOMEM;
         if (status == NF_OK && f->flow->options.trace == NF_TRACE_EXACT)
             nfi_ode_diagonal(f->dim, ld, here.dy, trace);
         else if (status == NF_OK)
             nfi_ode_trace(f->dim, f->k, ld, f->weight, f->e, here.dy, trace);
+        if (status == NF_OK && rate)
+            rate_of(f, &here, rate);
     }
     if (at)
         *at = here;
@@ -63,20 +87,26 @@ nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real
 }
 
 nf_status nfi_field_vjp(const nfi_field *f, const nfi_field_point *at, const nf_real *gy, const nf_real *g_trace,
-                        nf_real *gu, const nf_grad *g)
+                        const nf_real *g_rate, nf_real *gu, const nf_grad *g)
 {
     const nf_mark mark = nf_arena_mark(f->pass.scratch);
-    const size_t ld = f->pass.ld;
+    const size_t ld = f->pass.ld, size = f->dim * ld;
     nf_status status;
     atomic_fetch_add_explicit(&f->flow->tally->gradients, 1, memory_order_relaxed);
     if (!g_trace) {
         status = nf_net_vjp(f->net, &f->pass, at->u, at->y, at->saved, gy, gu, g);
     } else {
         nf_real *gdy = nf_arena_reals(f->pass.scratch, f->dim * f->k, ld);
-        status = gdy ? NF_OK : NF_ENOMEM;
-        if (gdy)
+        nf_real *sum = g_rate ? nf_arena_reals(f->pass.scratch, f->dim, ld) : NULL;
+        status = gdy && (sum || !g_rate) ? NF_OK : NF_ENOMEM;
+        if (status == NF_OK)
             nfi_ode_trace_vjp(f->dim, f->k, ld, f->weight, g_trace, f->e, gdy);
-        if (gdy)
+        if (status == NF_OK && g_rate) {
+            gy = memcpy(sum, gy, size * sizeof *sum);
+            nfi_ode_squares_vjp(f->dim, ld, f->kinetic, g_rate, at->y, sum);
+            nfi_ode_squares_vjp(f->dim * f->k, ld, f->jacobian, g_rate, at->dy, gdy);
+        }
+        if (status == NF_OK)
             status = nf_net_tangent_vjp(f->net, &f->pass, at->u, at->y, at->saved, f->k, f->e, at->dy,
                                         at->saved_tangent, gy, gdy, gu, NULL, g);
     }

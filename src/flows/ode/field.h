@@ -2,7 +2,12 @@
 
        tr(df/dz) = w sum_j <e_j, J e_j>,
 
-   exactly with the dim unit vectors e_j and w = 1, by Hutchinson's estimate with k random e_j and w = 1 / k. */
+   exactly with the dim unit vectors e_j and w = 1, by Hutchinson's estimate with k random e_j and w = 1 / k, and the
+   rate of a penalty (Finlay et al. 2020: kinetic energy, and the Frobenius norm of the Jacobian),
+
+       r = kinetic |f|^2 + jacobian w sum_j |J e_j|^2,
+
+   which in the mean over e_j is |J|_F^2. From T to 0, where dt is negative, r is -r: integrals are penalties. */
 #ifndef NFI_ODE_FIELD_H
 #define NFI_ODE_FIELD_H
 #include "flows/ode/solver.h"
@@ -25,10 +30,12 @@ typedef struct nfi_field {
     const nfi_continuous *flow;
     size_t dim, k;
     nf_real weight;
-    nf_real *e; /* [dim + 1 x k ld]; the direction of time is 0 */
+    bool has_penalty;
+    nf_real kinetic, jacobian; /* the second one times w; both with the sign of the direction */
+    nf_real *e;                /* [dim + 1 x k ld]; the direction of time is 0 */
 } nfi_field;
 
-/* The field at one point, with what its vector-Jacobian product needs. */
+/* The field at one point, with what its vector-Jacobian product needs; all of it is on one arena. */
 typedef struct nfi_field_point {
     const nf_real *u, *y; /* (z, t) [dim + 1 x ld], f [dim x ld] */
     bool has_trace;
@@ -36,15 +43,22 @@ typedef struct nfi_field_point {
     void *saved, *saved_tangent;
 } nfi_field_point;
 
-/* The directions are on p->scratch; the caller rewinds it. */
-nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nfi_field *f);
-/* y = f(u), and trace [ld] unless it is NULL. `at`, if not NULL, is for a gradient: it stays on the scratch arena, as
-   long as y and u stay where they are. */
-nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nfi_field_point *at);
-/* gu [dim + 1 x ld] = the gradient of <gy, y> + <g_trace, trace> in (z, t); that in parameters and context is added to
-   g. g_trace NULL: zeros; otherwise the point must have a trace. gu NULL: not wanted. */
+/* The field of the flow's direction d. The directions e are on p->scratch; the caller rewinds it. */
+nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nf_direction d, nfi_field *f);
+/* y = f(u), and trace [ld] and rate [ld] unless they are NULL; no rate without a trace. *at, unless `at` is NULL, is
+   for a gradient, and its arrays are on the arena `keep`, which may be the scratch arena. */
+nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate, nf_arena *keep,
+                       nfi_field_point *at);
+/* gu [dim + 1 x ld] = the gradient of <gy, y> + <g_trace, trace> + <g_rate, rate> in (z, t); that in parameters and
+   context is added to g. g_trace NULL: zeros, also for g_rate; otherwise the point must have a trace. g_rate NULL:
+   zeros. gu NULL: not wanted. */
 nf_status nfi_field_vjp(const nfi_field *f, const nfi_field_point *at, const nf_real *gy, const nf_real *g_trace,
-                        nf_real *gu, const nf_grad *g);
+                        const nf_real *g_rate, nf_real *gu, const nf_grad *g);
+/* The cotangent of the integral of rates; NULL: zeros. */
+static inline const nf_real *nfi_field_g_rate(const nfi_field *f, const nf_pass *p)
+{
+    return f->has_penalty ? p->g_penalty : NULL;
+}
 
 /* A solve of the flow's equation by its options, from one end to the other: rows, f, user and what is left over are the
    caller's. */
@@ -52,18 +66,7 @@ nfi_ode nfi_continuous_ode(const nf_object *o, const nf_pass *p, nf_direction d)
 /* Runs it and counts. */
 nf_status nfi_continuous_solve(const nfi_continuous *c, nfi_ode *ode, nf_real *u, nf_real *l);
 
-/* ---- gradients, for the hook `vjp` of the flow ---- */
-
-/* The steps of a solve, the last one first: points [dim + 1 x ld] and lengths [ld]. */
-typedef struct nfi_ode_record {
-    const struct nfi_ode_record *before;
-    nf_real *u, *h;
-} nfi_ode_record;
-
-/* Back through the recorded steps of direction d. g_log_det NULL: zeros, without a trace. */
-nf_status nfi_through_steps(const nf_object *o, nf_direction d, const nf_pass *p, const nfi_ode_record *last,
-                            const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
-/* By the adjoint equation, from y. */
+/* The hook `vjp` of the flow by the adjoint equation, from y. */
 nf_status nfi_adjoint(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *y, const nf_real *gy,
                       const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
 

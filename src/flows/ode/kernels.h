@@ -21,6 +21,7 @@ enum {
     NFI_ODE_STEP,   /* the length of the next step, with its sign; 0 if the sample is done or has failed */
     NFI_ODE_TAKEN,  /* of the step that was tried: its length, 0 if it was rejected */
     NFI_ODE_BEFORE, /* log of the error of the last accepted step */
+    NFI_ODE_LENGTH, /* its length; 0: there is none yet */
     NFI_ODE_MOST,   /* by which factor a step may grow */
     NFI_ODE_ACTIVE, /* 1 or 0 */
     NFI_ODE_FAILED, /* 1 or 0 */
@@ -48,6 +49,10 @@ NFI_KERNEL void nfi_ode_trace(size_t rows, size_t k, size_t ld, nf_real weight, 
                               nf_real *out);
 /* The same where the directions are those of the axes: out = the sum of dy_rr. */
 NFI_KERNEL void nfi_ode_diagonal(size_t rows, size_t ld, const nf_real *dy, nf_real *out);
+/* sums += weight * the sum over the rows of x^2, and its gradient in x: gx += 2 weight g x. */
+NFI_KERNEL void nfi_ode_squares(size_t rows, size_t ld, nf_real weight, const nf_real *x, nf_real *sums);
+NFI_KERNEL void nfi_ode_squares_vjp(size_t rows, size_t ld, nf_real weight, const nf_real *g, const nf_real *x,
+                                    nf_real *gx);
 /* gdy = weight g e */
 NFI_KERNEL void nfi_ode_trace_vjp(size_t rows, size_t k, size_t ld, nf_real weight, const nf_real *g, const nf_real *e,
                                   nf_real *gdy);

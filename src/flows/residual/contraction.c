@@ -1,43 +1,16 @@
 /* Residual flows y = x + g(x; context) of a contraction g (Behrmann et al. 2019; Chen et al. 2019): the passes.
 
-   With J = dg/dx, log det(I + J) is exact, from the factors of I + J, or the estimate (Chen et al. 2019, eq. 6)
-
-       sum_k c_k / k <v, J^k v>,   c_k = (-1)^(k+1) / P(N >= k) for k <= N, else 0,
-
-   the mean over probes v of independent signs. N is a number of terms, or random: `terms` more a geometric number.
-   Since tr(M dJ) has the estimate <v, dJ M v>, the gradient of the log-det, tr((I + J)^-1 dJ), has the estimate (eq. 8)
-
-       <v, dJ w>,   w = sum_k c_k J^(k-1) v constant.
-
-   So both need the same tangents J^k v, the way back one product whatever N is, and the memory does not grow with N.
-   The gradient is the truncated sum's in the mean over v, and not probe by probe. */
+   log det(I + J), J = dg/dx, is exact, from the factors of I + J, or an estimate (contraction_estimate.c). Which of the
+   two, and with how many terms, may be another matter in training than outside (nfi_log_det_method). */
 #include "flows/residual/contraction.h"
 #include "base/memory.h"
 #include "object/parts.h"
 #include <math.h>
 #include <string.h>
 
-static const nfi_contraction *self_of(const nf_object *o)
-{
-    return nf_self(o);
-}
-
-static bool is_exact(const nf_object *o)
-{
-    return self_of(o)->options.log_det == NF_LOG_DET_EXACT;
-}
-
-/* The net's pass, with its records on `memory`. */
-static nf_pass net_pass(const nf_object *o, const nf_pass *p, nf_arena *memory)
-{
-    nf_pass q = nf_child_pass(o, 0, p);
-    q.tape = memory;
-    return q;
-}
-
 nf_status nfi_contraction_net(const nf_object *o, const nf_pass *p, const nf_real *x, nfi_contraction_saved *q)
 {
-    const nf_pass inner = net_pass(o, p, nfi_saving_arena(p));
+    const nf_pass inner = nfi_contraction_pass(o, p, nfi_saving_arena(p));
     q->g = nf_arena_reals(nfi_saving_arena(p), nf_object_shape(o)->dim_in, p->ld);
     return q->g ? nf_net_apply(nf_child(o, 0), &inner, x, q->g, &q->net) : NF_ENOMEM;
 }
@@ -56,7 +29,7 @@ nf_status nfi_contraction_factors(const nf_object *o, const nf_pass *p, const nf
 {
     const size_t dim = nf_object_shape(o)->dim_in, ld = p->ld;
     nf_arena *memory = nfi_saving_arena(p);
-    const nf_pass inner = net_pass(o, p, p->tape);
+    const nf_pass inner = nfi_contraction_pass(o, p, p->tape);
     q->jacobian = nf_arena_reals(memory, dim * dim, ld);
     q->factors = nf_arena_reals(memory, dim * dim, ld);
     const nf_mark mark = nf_arena_mark(p->scratch);
@@ -68,77 +41,6 @@ nf_status nfi_contraction_factors(const nf_object *o, const nf_pass *p, const nf
         nfi_contraction_lu(dim, ld, q->jacobian, q->factors, log_det);
     nf_arena_rewind(p->scratch, mark);
     return status;
-}
-
-/* ---- estimates ---- */
-
-/* The terms of the series: P(N >= k), in 0 beyond the last one. */
-static double share_of_term(const nf_residual_flow_options *q, size_t k)
-{
-    if (k <= q->terms)
-        return 1;
-    return q->log_det == NF_LOG_DET_ROULETTE ? pow(q->survival, (double)(k - q->terms)) : 0;
-}
-
-/* Independent signs v [dim x probes x ld], and a uniform number u [ld] for each sample. */
-static nf_status draw(const nf_object *o, const nf_pass *p, nf_real *v, nf_real **u)
-{
-    const size_t rows = nf_object_shape(o)->dim_in * self_of(o)->directions, ld = p->ld;
-    nf_real *numbers = nf_arena_reals(p->scratch, rows + 1, ld);
-    if (!numbers)
-        return NF_ENOMEM;
-    nf_noise_uniform(&p->noise, rows + 1, p->n, ld, numbers);
-    for (size_t i = 0; i < rows * ld; i++)
-        v[i] = numbers[i] < NF_R(0.5) ? -1 : 1;
-    *u = numbers + rows * ld;
-    return NF_OK;
-}
-
-/* log_det += the estimate; q->v and q->w for its gradient. */
-static nf_status estimate(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_det,
-                          nfi_contraction_saved *q)
-{
-    const nfi_contraction *self = self_of(o);
-    const size_t probes = self->directions, rows = nf_object_shape(o)->dim_in, wide = probes * p->ld;
-    q->v = nf_arena_reals(nfi_saving_arena(p), rows, wide);
-    q->w = nf_arena_reals(nfi_saving_arena(p), rows, wide);
-    const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *power[2] = {nf_arena_reals(p->scratch, rows, wide), nf_arena_reals(p->scratch, rows, wide)}, *u = NULL;
-    nf_real *c = nf_arena_reals(p->scratch, probes, p->ld);
-    double *sum = nfi_zero_doubles(p->scratch, wide);
-    nf_status status = q->v && q->w && power[0] && power[1] && c && sum ? draw(o, p, q->v, &u) : NF_ENOMEM;
-    if (status == NF_OK) {
-        memcpy(power[0], q->v, rows * wide * sizeof *q->v);
-        memset(q->w, 0, rows * wide * sizeof *q->w);
-    }
-    nf_pass inner = net_pass(o, p, NULL);
-    for (size_t k = 1; status == NF_OK; k++) {
-        const double share = share_of_term(&self->options, k);
-        if (nfi_contraction_coefficients(p->ld, k % 2 ? 1 : -1, share, u, c) == 0)
-            break;
-        for (size_t j = 1; j < probes; j++)
-            memcpy(c + j * p->ld, c, p->ld * sizeof *c);
-        nf_real *from = power[(k - 1) % 2], *to = power[k % 2];
-        nfi_contraction_add(rows, wide, c, from, q->w);
-        status = nf_net_tangent(nf_child(o, 0), &inner, x, q->g, q->net, probes, from, to, NULL);
-        nfi_contraction_term(rows, wide, 1 / ((double)k * (double)probes), c, q->v, to, sum);
-    }
-    for (size_t i = 0; status == NF_OK && i < wide; i++)
-        log_det[i % p->ld] += sum[i];
-    nf_arena_rewind(p->scratch, mark);
-    return status;
-}
-
-/* The cotangents g_log_det v / probes of J w, and the tangent at w. */
-static nf_status estimate_vjp(const nf_object *o, const nf_pass *p, const nf_real *x, nfi_contraction_saved *q,
-                              const nf_real *g_log_det, nf_real *gdy, nf_real **dy, void **tangent)
-{
-    const size_t probes = self_of(o)->directions, rows = nf_object_shape(o)->dim_in, ld = p->ld;
-    for (size_t i = 0; i < rows * probes; i++)
-        nfi_contraction_scale(1, ld, 1 / (nf_real)probes, g_log_det, q->v + i * ld, gdy + i * ld);
-    *dy = nf_arena_reals(p->scratch, rows, probes * ld);
-    const nf_pass inner = net_pass(o, p, p->scratch);
-    return *dy ? nf_net_tangent(nf_child(o, 0), &inner, x, q->g, q->net, probes, q->w, *dy, tangent) : NF_ENOMEM;
 }
 
 /* ---- hooks ---- */
@@ -154,16 +56,25 @@ static nf_status forward(const nf_object *o, const nf_pass *p, const nf_real *x,
             y[i] = x[i] + q->g[i];
     if (status != NF_OK)
         return status;
-    return is_exact(o) ? nfi_contraction_factors(o, p, x, log_det, q) : estimate(o, p, x, log_det, q);
+    if (nfi_contraction_method(o, p)->log_det == NF_LOG_DET_EXACT)
+        return nfi_contraction_factors(o, p, x, log_det, q);
+    return nfi_contraction_estimate(o, p, x, log_det, q);
 }
 
-static nf_status inverse(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, double *log_det)
+/* x solves x + g(x) = y. With a tape q is what `forward` keeps at x. Without one, Newton's last step has the log-det.
+ */
+static nf_status inverse(const nf_object *o, const nf_pass *p, const nf_real *y, nf_real *x, double *log_det,
+                         nfi_contraction_saved *q)
 {
-    nfi_contraction_saved at = {.g = NULL};
+    nf_pass solving = *p;
+    solving.tape = NULL;
     double *sum = nfi_zero_doubles(p->scratch, p->ld);
-    nf_status status = sum ? nfi_contraction_invert(o, p, x, y) : NF_ENOMEM;
-    if (status == NF_OK)
-        status = forward(o, p, y, NULL, sum, &at);
+    nf_status status = sum ? nfi_contraction_invert(o, &solving, y, x, sum) : NF_ENOMEM;
+    const bool found = nfi_contraction_of(o)->newton && nfi_contraction_method(o, p)->log_det == NF_LOG_DET_EXACT;
+    if (status == NF_OK && (p->tape || !found)) {
+        memset(sum, 0, p->ld * sizeof *sum);
+        status = forward(o, p, x, NULL, sum, q);
+    }
     for (size_t s = 0; status == NF_OK && s < p->ld; s++)
         log_det[s] -= sum[s];
     return status;
@@ -172,19 +83,14 @@ static nf_status inverse(const nf_object *o, const nf_pass *p, const nf_real *x,
 static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                        double *log_det, void **saved)
 {
+    nfi_contraction_saved none = {.g = NULL}, *q = &none;
+    if (p->tape && !(q = nf_arena_alloc(p->tape, sizeof *q)))
+        return NF_ENOMEM;
+    *q = none;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_status status;
-    if (d == NF_FORWARD) {
-        nfi_contraction_saved none = {.g = NULL}, *q = &none;
-        if (p->tape && !(q = nf_arena_alloc(p->tape, sizeof *q)))
-            return NF_ENOMEM;
-        *q = none;
-        status = forward(o, p, x, y, log_det, q);
-        if (p->tape)
-            *saved = q;
-    } else {
-        status = inverse(o, p, x, y, log_det);
-    }
+    const nf_status status = d == NF_FORWARD ? forward(o, p, x, y, log_det, q) : inverse(o, p, x, y, log_det, q);
+    if (p->tape)
+        *saved = q;
     nf_arena_rewind(p->scratch, mark);
     return status;
 }
@@ -194,17 +100,17 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 {
     (void)d, (void)y;
     nfi_contraction_saved *q = saved;
-    const nfi_contraction *self = self_of(o);
-    const size_t dim = nf_object_shape(o)->dim_in, ld = p->ld, k = self->directions;
+    const size_t dim = nf_object_shape(o)->dim_in, ld = p->ld, k = nfi_contraction_method(o, p)->directions;
+    const bool exact = q->factors;
     const nf_object *net = nf_child(o, 0);
-    const nf_pass inner = net_pass(o, p, p->tape);
+    const nf_pass inner = nfi_contraction_pass(o, p, p->tape);
     const nf_grad g_net = nf_child_grad(o, 0, p, g);
     const nf_mark mark = nf_arena_mark(p->scratch);
     bool moves = false;
     for (size_t s = 0; s < ld && !moves; s++)
         moves = !(g_log_det[s] == 0);
     nf_status status;
-    if (!moves && is_exact(o) && !(g->theta || g->prep || g->ctx || g->stats)) {
+    if (!moves && exact && !(g->theta || g->prep || g->ctx || g->stats)) {
         nfi_contraction_transposed(dim, ld, q->jacobian, gy, gx);
         return NF_OK;
     }
@@ -214,7 +120,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
         nf_real *gdy = nf_arena_reals(p->scratch, dim, k * ld), *dx = q->w, *dy = q->jacobian;
         void *tangent = q->tangent;
         status = gdy ? NF_OK : NF_ENOMEM;
-        if (status == NF_OK && is_exact(o)) { /* the cotangent of J is g_log_det (I + J)^-T */
+        if (status == NF_OK && exact) { /* the cotangent of J is g_log_det (I + J)^-T */
             dx = unit_directions(dim, ld, p->scratch);
             status = dx ? NF_OK : NF_ENOMEM;
             for (size_t r = 0; r < dim && dx; r++) {
@@ -222,7 +128,7 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
                 nfi_contraction_lu_solve(dim, ld, q->factors, false, gdy + r * dim * ld);
             }
         } else if (status == NF_OK) {
-            status = estimate_vjp(o, p, x, q, g_log_det, gdy, &dy, &tangent);
+            status = nfi_contraction_estimate_vjp(o, p, x, q, g_log_det, gdy, &dy, &tangent);
         }
         if (status == NF_OK)
             status = nf_net_tangent_vjp(net, &inner, x, q->g, q->net, k, dx, dy, tangent, gy, gdy, gx, NULL, &g_net);
@@ -239,7 +145,7 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     (void)d, (void)y;
     nfi_contraction_saved *q = saved;
     const size_t dim = nf_object_shape(o)->dim_in;
-    if (!is_exact(o))
+    if (!q->factors)
         return nfi_contraction_solve_jt(o, p, x, q, gx, gy);
     memcpy(gy, gx, dim * p->ld * sizeof *gy);
     nfi_contraction_lu_solve(dim, p->ld, q->factors, true, gy);
@@ -264,9 +170,13 @@ static const nf_option options_of_type[] = {
      .flags = NF_OPTION_ABOVE | NF_OPTION_BELOW, .help = "of the inverse"},
     {NF_OPTION(NF_OPTION_SIZE, nf_residual_flow_options, max_steps), .least = 1, .most = 1000000,
      .help = "most steps of the inverse"},
+    {NF_OPTION(NF_OPTION_CHOICE, nf_residual_flow_options, score_log_det), .choices = &log_det_choices,
+     .flags = NF_OPTION_DEPENDS | NF_OPTION_ADDED, .help = "how log-dets are computed outside training"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_residual_flow_options, score_terms), .least = 1, .most = 10000,
+     .flags = NF_OPTION_ADDED, .help = "as `terms`, outside training"},
 };
 static const nf_residual_flow_options defaults = {
-    .terms = 8, .survival = 0.5, .probes = 1, .tolerance = 1e-10, .max_steps = 500};
+    .terms = 8, .survival = 0.5, .probes = 1, .tolerance = 1e-10, .max_steps = 500, .score_terms = 20};
 static const nf_option_table table =
     NF_OPTION_TABLE("nf_residual_flow", nf_residual_flow_options, options_of_type, &defaults);
 
@@ -305,10 +215,19 @@ static nf_status settle(const nf_object *net, const nf_residual_flow_options *op
         return nf_error_status();
     if (q->log_det == NF_LOG_DET_DEFAULT)
         q->log_det = s->dim_in <= NF_LOG_DET_EASY ? NF_LOG_DET_EXACT : NF_LOG_DET_ROULETTE;
-    if (q->log_det == NF_LOG_DET_EXACT && s->dim_in > NF_LOG_DET_MOST)
-        return nf_error(NF_EARG, "nf_residual_flow: `log_det` is NF_LOG_DET_EXACT with %zu features, more than %d",
-                        s->dim_in, NF_LOG_DET_MOST);
+    const bool of_training = q->log_det == NF_LOG_DET_EXACT;
+    if ((of_training || q->score_log_det == NF_LOG_DET_EXACT) && s->dim_in > NF_LOG_DET_MOST)
+        return nf_error(NF_EARG, "nf_residual_flow: `%s` is NF_LOG_DET_EXACT with %zu features, more than %d",
+                        of_training ? "log_det" : "score_log_det", s->dim_in, NF_LOG_DET_MOST);
     return NF_OK;
+}
+
+static nfi_log_det_method method_of(size_t dim, nf_log_det log_det, size_t terms, size_t probes)
+{
+    if (log_det == NF_LOG_DET_DEFAULT)
+        log_det = dim <= NF_LOG_DET_MOST ? NF_LOG_DET_EXACT : NF_LOG_DET_ROULETTE;
+    return (nfi_log_det_method){
+        .log_det = log_det, .terms = terms, .directions = log_det == NF_LOG_DET_EXACT ? dim : probes};
 }
 
 nf_flow *nf_residual_flow(nf_net *net, const nf_residual_flow_options *options)
@@ -325,12 +244,17 @@ nf_flow *nf_residual_flow(nf_net *net, const nf_residual_flow_options *options)
         return NULL;
     }
     const nf_shape *s = nf_object_shape(child);
-    const bool exact = settled.log_det == NF_LOG_DET_EXACT;
-    *q = (nfi_contraction){.options = settled, .directions = exact ? s->dim_in : settled.probes};
-    const nf_shape own = {.dim_in = s->dim_in,
+    const size_t dim = s->dim_in;
+    *q = (nfi_contraction){.options = settled, .newton = settled.log_det == NF_LOG_DET_EXACT};
+    nfi_log_det_method *training = &q->method[NF_TRAIN], *scores = &q->method[NF_EVAL];
+    *training = method_of(dim, settled.log_det, settled.terms, settled.probes);
+    *scores = method_of(dim, settled.score_log_det, settled.score_terms, settled.probes);
+    const size_t of_tangent = training->log_det == NF_LOG_DET_EXACT ? dim * s->n_saved : 0;
+    const nf_shape own = {.dim_in = dim,
                           .dim_out = s->dim_out,
                           .n_ctx = s->n_ctx,
-                          .n_saved = s->dim_in * (1 + 2 * q->directions) + (exact ? s->dim_in * s->n_saved : 0),
-                          .flags = NF_IMPLICIT_INVERSE | (exact ? 0 : NF_STOCHASTIC)};
+                          .n_saved = dim * (1 + 2 * training->directions) + of_tangent,
+                          .flags = NF_IMPLICIT_INVERSE | NFI_SAVES_EXPLICIT |
+                                   (scores->log_det == NF_LOG_DET_EXACT ? 0 : NF_STOCHASTIC)};
     return nf_flow_new(&nfi_residual_type, &own, q, &child, 1);
 }

@@ -117,13 +117,16 @@ void nfi_contraction_add(size_t rows, size_t ld, const nf_real *c, const nf_real
 }
 
 void nfi_contraction_term(size_t rows, size_t ld, double scale, const nf_real *c, const nf_real *v, const nf_real *s,
-                          double *log_det)
+                          double *term)
 {
     ld = nfi_lanes(ld);
+    NFI_SIMD
+    for (size_t i = 0; i < ld; i++)
+        term[i] = 0;
     for (size_t r = 0; r < rows; r++) {
         NFI_SIMD
         for (size_t i = 0; i < ld; i++)
-            log_det[i] += scale * (double)c[i] * (double)v[r * ld + i] * (double)s[r * ld + i];
+            term[i] += scale * (double)c[i] * (double)v[r * ld + i] * (double)s[r * ld + i];
     }
 }
 
