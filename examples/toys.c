@@ -28,13 +28,17 @@ typedef struct family {
     bool residual, matching;
     size_t layers, hidden, steps, batch; /* hidden layers of 64 units; of residual blocks of 48 */
     double rate;
+    nf_initialisation init;
 } family;
 static const family families[] = {
     {"nice", nf_nice, .layers = 16, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002},
-    {"realnvp", nf_realnvp, .layers = 16, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001},
-    {"maf", nf_maf, .layers = 12, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001},
-    {"nsf-coupling", nf_nsf_coupling, .layers = 8, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002},
-    {"nsf-autoregressive", nf_nsf_autoregressive, .layers = 6, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002},
+    {"realnvp", nf_realnvp, .layers = 16, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001,
+     .init = NF_INIT_TORCH},
+    {"maf", nf_maf, .layers = 12, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001, .init = NF_INIT_TORCH},
+    {"nsf-coupling", nf_nsf_coupling, .layers = 8, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002,
+     .init = NF_INIT_TORCH},
+    {"nsf-autoregressive", nf_nsf_autoregressive, .layers = 6, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002,
+     .init = NF_INIT_TORCH},
     {"planar", .layers = 64, .steps = 20000, .batch = 500, .rate = 0.005},
     {"residual", .residual = true, .layers = 20, .hidden = 2, .steps = 5000, .batch = 200, .rate = 0.003},
     {"ffjord", nf_ffjord, .layers = 1, .hidden = 3, .steps = 2000, .batch = 200, .rate = 0.005},
@@ -51,6 +55,8 @@ static nf_flow *new_flow(const family *f)
                                                  .hidden = width64,
                                                  .n_hidden = f->hidden,
                                                  .ode = f->recipe == nf_ffjord ? &ode : NULL,
+                                                 .init = f->init,
+                                                 .last_scale = f->init == NF_INIT_TORCH ? 1 : 0,
                                                  .seed = 1});
     if (f->residual)
         return nf_residual(2, &(nf_residual_options){.n_layers = f->layers, .hidden = width48, .n_hidden = f->hidden});

@@ -613,6 +613,7 @@ Test(recipes, refuse_options_by_name)
         refused(r, (nf_recipe_options){.dropout = (double)NAN}, NF_EARG, "dropout");
         refused(r, (nf_recipe_options){.last_scale = (double)INFINITY}, NF_EARG, "last_scale");
         refused(r, (nf_recipe_options){.activation = (nf_activation)17}, NF_EARG, "activation 17");
+        refused(r, (nf_recipe_options){.init = (nf_initialisation)23}, NF_EARG, "init");
         refused(r, (nf_recipe_options){.mixing = (nf_mixing)9}, NF_EARG, "`mixing` is 9");
         refused(r, (nf_recipe_options){.n_layers = SIZE_MAX / 2}, NF_EARG, "n_layers");
         if (couplings) {
@@ -757,5 +758,24 @@ Test(recipes, learn_from_the_context, .disabled = NFLOW_THIN)
         const nf_data data = {.n = ROWS, .dim = 1, .x = x, .n_ctx = 2, .ctx = ctx};
         const double loss = fitted(&recipes[i], &data, nf_diagonal_normal(1));
         cr_assert_lt(loss, normal - 0.8, "%s: %g, but a normal has %g", recipes[i].name, loss, normal);
+    }
+}
+
+/* The first layer of a coupling's net, W [8 x 1] and b [8]: He's biases are 0, PyTorch's are spread over [-1, 1]. */
+Test(recipes, nets_start_as_asked)
+{
+    for (int torch = 0; torch < 2; torch++) {
+        nf_recipe_options o = {.n_layers = 1, .hidden = (size_t[]){8}, .n_hidden = 1};
+        o.init = torch ? NF_INIT_TORCH : NF_INIT_AUTO;
+        nf_model *m = nf_model_of_flow(nf_realnvp(2, &o), NULL);
+        cr_assert_not_null(m, "%s", nf_error_message());
+        double widest = 0;
+        for (size_t i = 8; i < 16; i++) {
+            const double b = nf_model_theta(m)[i];
+            cr_assert(torch ? b != 0 && fabs(b) <= 1 : b == 0, "%g", b);
+            widest = fmax(widest, fabs(b));
+        }
+        cr_assert(!torch || widest > 0.3, "%g", widest);
+        nf_model_free(m);
     }
 }

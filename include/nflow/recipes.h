@@ -59,9 +59,11 @@ typedef struct nf_recipe_options {
     size_t
         n_hidden; /**< hidden layers; 1 with residual blocks, since all have one width. NF_NONE: the nets are affine */
     size_t n_blocks; /**< residual blocks; 0: the recipe's number, but none unless n_hidden is 0 or 1. NF_NONE: none */
-    nf_activation activation;              /**< of hidden units */
-    double dropout;                        /**< of the nets, in [0, 1) */
-    double last_scale;                     /**< of the nets' last layers, see nf_mlp_options; 0: 0.01; NF_ZERO: 0 */
+    nf_activation activation; /**< of hidden units */
+    double dropout;           /**< of the nets, in [0, 1) */
+    double last_scale;        /**< of the nets' last layers, see nf_mlp_options; 0: 0.01; NF_ZERO: 0 */
+    nf_initialisation init; /**< of the nets' weights, see nf_mlp_options. With few features NF_INIT_TORCH fits sooner,
+                               since its hidden biases spread the kinks of ReLU over the data */
     const nf_scaled_affine_options *scale; /**< of nf_realnvp, nf_made, nf_maf and nf_iaf */
     const nf_spline_options *spline;       /**< of the nf_nsf recipes. With free_ends the flow maps the cube of the box
                                               onto itself: `mixing` is by default NF_MIX_PERMUTE, and not NF_MIX_LU */

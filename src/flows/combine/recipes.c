@@ -37,6 +37,7 @@ static const nf_option options_of_all[] = {
     {NFI_UNIT_OPTION(nf_recipe_options, activation, "of hidden units")},
     {NFI_DROPOUT_OPTION(nf_recipe_options)},
     {NFI_LAST_SCALE_OPTION(nf_recipe_options)},
+    {NFI_INIT_OPTION(nf_recipe_options)},
     {NF_OPTION(NF_OPTION_CHOICE, nf_recipe_options, mixing), .choices = &mixing_choices, .help = "between layers"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_recipe_options, parallel), .choices = &parallel_choices,
      .help = "the direction of one pass, of autoregressive flows"},
@@ -167,12 +168,14 @@ static nf_net *coupling_net(const nf_recipe_options *q, size_t in, size_t out)
                                &(nf_residual_mlp_options){.width = q->hidden[0],
                                                           .n_blocks = q->n_blocks,
                                                           .activation = q->activation,
+                                                          .init = q->init,
                                                           .dropout = q->dropout,
                                                           .last_scale = q->last_scale});
     return nf_mlp(in, out, q->n_ctx,
                   &(nf_mlp_options){.hidden = q->hidden,
                                     .n_hidden = q->n_hidden,
                                     .activation = q->activation,
+                                    .init = q->init,
                                     .dropout = q->dropout,
                                     .last_scale = q->last_scale});
 }
@@ -201,6 +204,7 @@ static nf_flow *autoregressive(const nf_recipe_options *q, size_t dim, size_t k)
                                    .n_hidden = q->n_hidden,
                                    .n_blocks = q->n_blocks,
                                    .activation = q->activation,
+                                   .init = q->init,
                                    .last_scale = q->last_scale,
                                    .dropout = q->dropout};
     const nf_direction parallel = q->parallel == NF_PARALLEL_FORWARD ? NF_FORWARD : NF_INVERSE;
@@ -222,8 +226,11 @@ static nf_flow *autoregressive(const nf_recipe_options *q, size_t dim, size_t k)
 
 static nf_flow *continuous(const nf_recipe_options *q, size_t dim)
 {
-    const nf_mlp_options net = {
-        .hidden = q->hidden, .n_hidden = q->n_hidden, .activation = q->activation, .last_scale = q->last_scale};
+    const nf_mlp_options net = {.hidden = q->hidden,
+                                .n_hidden = q->n_hidden,
+                                .activation = q->activation,
+                                .init = q->init,
+                                .last_scale = q->last_scale};
     return nf_continuous(nf_squash_mlp(dim + 1, dim, q->n_ctx, &net), q->ode);
 }
 
