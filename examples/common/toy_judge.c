@@ -57,7 +57,7 @@ double integral(const nf_model *m, nf_workspace *ws)
         cli_fail(1, "out of memory");
     *q = (quadrature){.m = m, .ws = ws};
     int agreed = 0; /* how often in a row */
-    for (q->finest = 0.2; q->finest > 0.006 && agreed < 2; q->finest /= 2) {
+    for (q->finest = 0.2; q->finest > 0.01 && agreed < 2; q->finest /= 2) {
         const double before = q->sum;
         q->sum = 0;
         cut(q, 0, 0, 1024);
