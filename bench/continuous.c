@@ -49,7 +49,8 @@ static nf_model *model_of(size_t dim)
         nf_mlp(dim + 1, dim, 0,
                &(nf_mlp_options){.hidden = hidden, .n_hidden = 3, .activation = NF_TANH, .init = NF_INIT_TORCH});
     nf_flow *flow =
-        nf_continuous(net, &(nf_continuous_options){.trace = dim == 2 ? NF_TRACE_EXACT : NF_TRACE_RADEMACHER});
+        nf_continuous(net, &(nf_continuous_options){.trace = dim == 2 ? NF_TRACE_EXACT : NF_TRACE_RADEMACHER,
+                                                    .score_by_probes = true});
     return cli_made(nf_model_of_dist(nf_pushforward(nf_normal(dim), flow), NULL));
 }
 

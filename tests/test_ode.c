@@ -103,6 +103,7 @@ Test(ode, linear_fields)
         check_linear(1, (double[]){log(2)}, 0, (double[]){2}, log(2), o);
         check_linear(2, turn, 0, turned, 0, o);
         check_linear(D, diagonal, 0, grown, sum, o);
+        o.score_by_probes = true;
         o.trace = NF_TRACE_RADEMACHER; /* exact on a diagonal matrix */
         check_linear(D, diagonal, 0, grown, sum, o);
         o.probes = 3;
@@ -263,6 +264,7 @@ Test(ode, gradients_of_both_kinds_agree)
                 nf_model *m = swish_model(&(nf_continuous_options){.rtol = tight,
                                                                    .atol = tight,
                                                                    .trace = (nf_trace)trace,
+                                                                   .score_by_probes = true,
                                                                    .probes = 2,
                                                                    .gradient = (nf_ode_gradient)kind});
                 size = N * (DIM + CTX) + nf_model_shape(m)->n_params;
@@ -279,6 +281,26 @@ Test(ode, gradients_of_both_kinds_agree)
     free(x), free(ctx), free(gy), free(gl);
 }
 
+/* A model that is trained by probes scores exactly unless it is told otherwise, and then needs no noise. */
+Test(ode, scores_are_exact)
+{
+    enum { N = 11 };
+    nf_real *x = normals(1, N * DIM, 1), *ctx = normals(2, N * CTX, 1), *y = reals(N * DIM);
+    double exact[N], l[N];
+    nf_model *m = swish_model(&(nf_continuous_options){.rtol = tight, .atol = tight});
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, ctx, y, exact), NF_OK);
+    nf_model_free(m);
+    m = swish_model(&(nf_continuous_options){.rtol = tight, .atol = tight, .trace = NF_TRACE_GAUSSIAN, .probes = 2});
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, ctx, y, l), NF_OK, "%s", nf_error_message());
+    for (size_t i = 0; i < N; i++)
+        near(l[i], exact[i], is_double ? 1e-9 : 1e-4, "log-det", i);
+    nf_model_free(m);
+    m = swish_model(&(nf_continuous_options){.trace = NF_TRACE_GAUSSIAN, .score_by_probes = true});
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, ctx, y, l), NF_EARG, "an estimate without noise");
+    nf_model_free(m);
+    free(x), free(ctx), free(y);
+}
+
 /* Estimates with the same noise: the inverse undoes them, and their gradient is that of differences. */
 Test(ode, probes_are_fixed)
 {
@@ -288,8 +310,8 @@ Test(ode, probes_are_fixed)
     nf_real *gx = reals(N * DIM), *moved = reals(N * DIM), *gl = normals(5, N, 1);
     double l[N], back[N];
     for (int trace = NF_TRACE_RADEMACHER; trace <= NF_TRACE_GAUSSIAN; trace++) {
-        nf_model *m =
-            swish_model(&(nf_continuous_options){.rtol = tight, .atol = tight, .trace = (nf_trace)trace, .probes = 2});
+        nf_model *m = swish_model(&(nf_continuous_options){
+            .rtol = tight, .atol = tight, .trace = (nf_trace)trace, .score_by_probes = true, .probes = 2});
         transform(m, NF_FORWARD, 6, N, x, ctx, y, l);
         transform(m, NF_INVERSE, 6, N, y, ctx, moved, back);
         for (size_t i = 0; i < N; i++)
@@ -344,8 +366,11 @@ Test(ode, means_of_the_estimates)
     cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, ctx, NULL, gl, exact_gx, NULL, g), NF_OK);
     nf_model_free(m);
     for (int trace = NF_TRACE_RADEMACHER; trace <= NF_TRACE_GAUSSIAN; trace++) {
-        m = swish_model(&(nf_continuous_options){
-            .rtol = within, .atol = within, .trace = (nf_trace)trace, .probes = (size_t)trace});
+        m = swish_model(&(nf_continuous_options){.rtol = within,
+                                                 .atol = within,
+                                                 .trace = (nf_trace)trace,
+                                                 .score_by_probes = true,
+                                                 .probes = (size_t)trace});
         transform(m, NF_FORWARD, 11, N, x, ctx, y, l);
         for (size_t i = 0; i < N; i++)
             l_of[i] = (nf_real)l[i];
@@ -500,9 +525,10 @@ Test(ode, kept_stages)
                                         .n_hidden = 1,
                                         .activation = NF_TANH,
                                         .init = NF_INIT_TORCH};
-            nf_model *m =
-                model_of(nf_mlp(DIM + 1, DIM, 0, &net),
-                         &(nf_continuous_options){.rtol = 1e-6, .atol = 1e-6, .trace = (nf_trace)trace, .probes = 2});
+            nf_model *m = model_of(
+                nf_mlp(DIM + 1, DIM, 0, &net),
+                &(nf_continuous_options){
+                    .rtol = 1e-6, .atol = 1e-6, .trace = (nf_trace)trace, .score_by_probes = true, .probes = 2});
             const size_t n_params = nf_model_shape(m)->n_params;
             nf_real *theta = nf_model_theta(m), *g[2];
             for (size_t i = 0; i < n_params; i++)

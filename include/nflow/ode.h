@@ -48,11 +48,17 @@ typedef struct nf_continuous_options {
      * Tolerances below 10 roundings (double: 2.2e-15, float: 1.2e-6) count as that.
      */
     double rtol;
-    double atol;              /**< absolute tolerance, between 0 and 1; 1e-5 */
-    size_t max_steps;         /**< of adaptive methods: steps for each sample, rejected ones included; 1000 */
-    size_t steps;             /**< of NF_RK4; 20 */
-    double end;               /**< the time T at which y is reached; above 0; 1 */
-    nf_trace trace;           /**< how the trace is computed; NF_TRACE_EXACT */
+    double atol;      /**< absolute tolerance, between 0 and 1; 1e-5 */
+    size_t max_steps; /**< of adaptive methods: steps for each sample, rejected ones included; 1000 */
+    size_t steps;     /**< of NF_RK4; 20 */
+    double end;       /**< the time T at which y is reached; above 0; 1 */
+    nf_trace trace;   /**< how the trace is computed in training; NF_TRACE_EXACT */
+    /**
+     * true: the trace is estimated outside training (NF_EVAL), too: in scores, samples with log q, nf_transform() and
+     * its gradients. By default it is exact there, so that scores need no noise and have none; that takes dim
+     * directions. FFJORD's authors train by probes and report exact densities likewise.
+     */
+    bool score_by_probes;
     size_t probes;            /**< random directions e for each sample, whose estimates are averaged; 1 */
     nf_ode_gradient gradient; /**< how gradients are computed; NF_THROUGH_STEPS */
     /**
@@ -90,8 +96,8 @@ typedef struct nf_continuous_options {
  * bits per dimension, half the mean of f^2 over the features, and the mean of (e^T df/dz)^2: its weights lambda_K and
  * lambda_J are kinetic = lambda_K ln(2) / 2 and jacobian = lambda_J ln(2) here.
  *
- * Probes are noise of the pass. They are the same during a solve, in both directions, and in the gradient. With probes
- * the flow is NF_STOCHASTIC.
+ * Probes are noise of the pass. They are the same during a solve, in both directions, and in the gradient. With
+ * score_by_probes the flow is NF_STOCHASTIC, and scoring needs an nf_noise.
  * @param net dim + 1 inputs, dim outputs, with a tangent map; may read context. Consumed, also on failure
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (an option out of its range), NF_EDIM (the net's sizes), NF_EUNSUPPORTED (a net without

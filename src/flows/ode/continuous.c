@@ -155,6 +155,8 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_REAL, nf_continuous_options, end), .most = 1e6, .flags = NF_OPTION_ABOVE,
      .help = "the time at which y is reached"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_continuous_options, trace), .choices = &trace_choices, .help = "of the Jacobian"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_continuous_options, score_by_probes), .flags = NF_OPTION_ADDED,
+     .help = "outside training, too"},
     {NF_OPTION(NF_OPTION_SIZE, nf_continuous_options, probes), .least = 1, .most = 65536,
      .help = "random directions for each sample"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_continuous_options, gradient), .choices = &gradient_choices,
@@ -217,6 +219,6 @@ nf_flow *nf_continuous(nf_net *net, const nf_continuous_options *options)
                           .dim_out = s->dim_out,
                           .n_ctx = s->n_ctx,
                           .n_saved = saved,
-                          .flags = q.trace == NF_TRACE_EXACT ? 0 : NF_STOCHASTIC};
+                          .flags = q.trace != NF_TRACE_EXACT && q.score_by_probes ? NF_STOCHASTIC : 0};
     return nf_flow_new(&nfi_continuous_type, &own, self, (nf_object *[]){nf_net_object(net)}, 1);
 }

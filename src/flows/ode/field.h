@@ -28,6 +28,7 @@ typedef struct nfi_field {
     const nf_object *net;
     nf_pass pass; /* the net's; its tape is not used */
     const nfi_continuous *flow;
+    nf_trace trace; /* of the pass: of training or of scores */
     size_t dim, k;
     nf_real weight;
     bool has_penalty;
