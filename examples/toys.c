@@ -31,7 +31,7 @@ typedef struct family {
     nf_initialisation init;
 } family;
 static const family families[] = {
-    {"nice", nf_nice, .layers = 16, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002},
+    {"nice", nf_nice, .layers = 16, .hidden = 2, .steps = 3000, .batch = 500, .rate = 0.002},
     {"realnvp", nf_realnvp, .layers = 16, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001,
      .init = NF_INIT_TORCH},
     {"maf", nf_maf, .layers = 12, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001, .init = NF_INIT_TORCH},
