@@ -106,14 +106,6 @@ static int watch(void *user, const nf_progress *p)
     return cli_interrupted;
 }
 
-static void *allocate(size_t n, size_t size)
-{
-    void *p = calloc(n, size);
-    if (!p)
-        cli_fail(1, "out of memory");
-    return p;
-}
-
 /* ---- the data ---- */
 
 /* Test rows, and what their own density says of them. */
@@ -126,7 +118,7 @@ typedef struct truth {
 
 static nf_data train_rows(size_t which, size_t n, uint64_t seed)
 {
-    nf_real *x = allocate(n, 2 * sizeof *x);
+    nf_real *x = cli_allocate(n, 2 * sizeof *x);
     toy_rows(which, seed, 0, n, x);
     return (nf_data){.n = n, .dim = 2, .x = x};
 }
@@ -134,9 +126,9 @@ static nf_data train_rows(size_t which, size_t n, uint64_t seed)
 static truth true_density(size_t which, panels *fig, size_t row)
 {
     truth t = {which,
-               allocate(n_test, 2 * sizeof(nf_real)),
-               allocate(n_test, sizeof(double)),
-               allocate(POINTS, sizeof(double)),
+               cli_allocate(n_test, 2 * sizeof(nf_real)),
+               cli_allocate(n_test, sizeof(double)),
+               cli_allocate(POINTS, sizeof(double)),
                toy_entropy(which),
                -INFINITY};
     toy_rows(which, TEST_SEED, 0, n_test, t.x);
@@ -190,7 +182,7 @@ static void fit(nf_model *m, const family *f, const nf_data *data, size_t rows, 
 static void report(js_file *j, const family *f, const truth *t, nf_model *m, uint64_t seed, double seconds, double cpu)
 {
     nf_workspace *ws = cli_made(nf_workspace_new(threads));
-    double *log_q = allocate(n_test, sizeof *log_q);
+    double *log_q = cli_allocate(n_test, sizeof *log_q);
     cli_ok(nf_log_prob(m, ws, NULL, n_test, t->x, NULL, log_q));
     const estimate mean = mean_of(n_test, log_q);
     for (size_t i = 0; i < n_test; i++)

@@ -39,6 +39,14 @@ void *cli_made(void *p)
     return p;
 }
 
+void *cli_allocate(size_t n, size_t size)
+{
+    void *p = calloc(n, size);
+    if (!p)
+        cli_fail(1, "out of memory");
+    return p;
+}
+
 void cli_writable(const char *path)
 {
     if (!path)

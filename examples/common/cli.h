@@ -49,6 +49,8 @@ _Noreturn void cli_fail(int status, const char *format, ...) __attribute__((form
 void cli_ok(nf_status status);
 /* Exits 1 with nf_error_message() if p is NULL; returns p. */
 void *cli_made(void *p);
+/* n zeroed numbers or structs of so many bytes, to be released by free(). Exits 1 if there is no memory. */
+void *cli_allocate(size_t n, size_t size);
 /* Exits 1 unless a file can be written there; to be called before the work that it is to hold. NULL is allowed. */
 void cli_writable(const char *path);
 

@@ -15,9 +15,7 @@ picture *picture_new(const char *png, size_t n_rows, size_t n)
 {
     if (!png)
         return NULL;
-    picture *p = calloc(1, sizeof *p);
-    if (!p)
-        cli_fail(1, "out of memory");
+    picture *p = cli_allocate(1, sizeof *p);
     p->table = panels_new(png, n_rows, 1 + n, GRID, 4);
     p->row = SIZE_MAX;
     return p;

@@ -18,22 +18,14 @@ struct panels {
     panel *panel; /* row by row */
 };
 
-static void *allocate(size_t n, size_t size)
-{
-    void *p = calloc(n, size);
-    if (!p)
-        cli_fail(1, "out of memory");
-    return p;
-}
-
 panels *panels_new(const char *png, size_t n_rows, size_t n_columns, size_t pixels, double half_width)
 {
     if (!png)
         return NULL;
-    panels *p = allocate(1, sizeof *p);
+    panels *p = cli_allocate(1, sizeof *p);
     *p = (panels){.png = png, .n_rows = n_rows, .n_columns = n_columns, .pixels = pixels, .half_width = half_width};
-    p->panel = allocate(n_rows * n_columns, sizeof *p->panel);
-    p->grid = allocate(2 * panels_points(p), sizeof *p->grid);
+    p->panel = cli_allocate(n_rows * n_columns, sizeof *p->panel);
+    p->grid = cli_allocate(2 * panels_points(p), sizeof *p->grid);
     for (size_t i = 0; i < panels_points(p); i++) {
         p->grid[2 * i] = NF_R(half_width * ((double)(2 * (i % pixels) + 1) / (double)pixels - 1));
         p->grid[2 * i + 1] = NF_R(half_width * ((double)(2 * (i / pixels) + 1) / (double)pixels - 1));
@@ -58,10 +50,10 @@ void panels_add(panels *p, size_t row, size_t column, const char *label, const d
         return;
     panel *q = &p->panel[row * p->n_columns + column];
     snprintf(q->label, sizeof q->label, "%s", label);
-    q->density = allocate(panels_points(p), sizeof *q->density);
+    q->density = cli_allocate(panels_points(p), sizeof *q->density);
     for (size_t i = 0; i < panels_points(p); i++)
         q->density[i] = (float)exp(fmin(log_p[i] - top, 0));
-    q->dots = allocate(n + 1, 2 * sizeof *q->dots);
+    q->dots = cli_allocate(n + 1, 2 * sizeof *q->dots);
     for (size_t i = 0; i < n; i++) {
         const double a = x[2 * i] / p->half_width, b = x[2 * i + 1] / p->half_width;
         if (fabs(a) < 1 && fabs(b) < 1) {

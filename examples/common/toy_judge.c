@@ -52,9 +52,7 @@ static void cut(quadrature *q, double x, double y, double side)
 
 double integral(const nf_model *m, nf_workspace *ws)
 {
-    quadrature *q = malloc(sizeof *q);
-    if (!q)
-        cli_fail(1, "out of memory");
+    quadrature *q = cli_allocate(1, sizeof *q);
     *q = (quadrature){.m = m, .ws = ws};
     int agreed = 0; /* how often in a row */
     for (q->finest = 0.2; q->finest > 0.01 && agreed < 2; q->finest /= 2) {
