@@ -3,13 +3,16 @@
     python peers.py PEER WORKLOAD THREADS
 
 PEER is zuko, nflows, normflows, torch, torch-by-layers (each also with -compiled: torch.compile), flowjax, or for residual
-flows normflows or residual-flows (each also with -exact). Builds the
-workload, warms up, says "ready" and then, for every line it reads, times a block of steps and prints the mean seconds a
-step. One process a peer, so that each keeps its own settings and all can be timed in turns.
+flows normflows or residual-flows (each also with -exact), or for continuous flows zuko, ffjord, ffjord-steps or diffrax.
+Builds the workload, warms up, says "ready" with the seconds that took and, of a continuous flow, the evaluations of its
+net in a step (those of the solve, and all with the gradient's). Then, for every line it reads, times a block of steps and
+prints the mean seconds a step. One process a peer, so that each keeps its own settings and all can be timed in turns.
 
 Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_residual.py (residual-train,
-residual-density, roulette-train), peers_flows.py and peers_jax.py (the other flows of bench_flows).
+residual-density, roulette-train), peers_ode.py and peers_diffrax.py (those of bench_continuous), peers_flows.py and
+peers_jax.py (the other flows of bench_flows).
 """
+import importlib
 import os
 import sys
 import time
@@ -27,19 +30,20 @@ def block(step):
 
 
 def builder(peer, workload, threads):
-    if peer == "flowjax":  # XLA takes as many threads as it may run on processors
+    if peer in ("flowjax", "diffrax"):  # XLA takes as many threads as it may run on processors
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-        import peers_jax
-        return peers_jax.build
+        return importlib.import_module("peers_jax" if peer == "flowjax" else "peers_diffrax").build
     import torch
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
     torch.manual_seed(1)
     import peers_flows
+    import peers_ode
     import peers_planar
     import peers_residual
     import peers_sylvester
-    return next((peers.build for peers in (peers_planar, peers_sylvester, peers_residual) if workload in peers.WORKLOADS),
+    own = (peers_ode, peers_planar, peers_residual, peers_sylvester)
+    return next((peers.build for peers in own if workload in peers.WORKLOADS),
                 peers_flows.build)
 
 
@@ -48,7 +52,7 @@ def main():
     peer, workload, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
     step = builder(peer, workload, threads)(peer, workload)
     step()
-    print("ready", time.perf_counter() - start, flush=True)
+    print("ready", time.perf_counter() - start, *getattr(step, "evaluations", ()), flush=True)
     block(step)
     for _ in sys.stdin:
         print(block(step), flush=True)

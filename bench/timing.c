@@ -41,6 +41,9 @@ void timing_report(timing *t, const char *json_path, const char *workload, size_
     double median = t->block[t->n_blocks / 2];
     printf("%-36s %-6s %s, %zu threads  %10.2f us a step (best %.2f)  first step after %.1f ms\n", workload, precision,
            nf_instruction_set(), threads, 1e6 * median, 1e6 * t->block[0], 1e3 * t->first_step);
+    if (t->evaluations > 0)
+        printf("%-36s %.1f evaluations of the net a step, of them %.1f for the gradient\n", "", t->evaluations,
+               t->recomputed);
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
     js_text(j, "workload", workload);
@@ -50,6 +53,10 @@ void timing_report(timing *t, const char *json_path, const char *workload, size_
     js_number(j, "step_seconds", median);
     js_number(j, "best_step_seconds", t->block[0]);
     js_number(j, "first_step_seconds", t->first_step);
+    if (t->evaluations > 0) {
+        js_number(j, "evaluations", t->evaluations);
+        js_number(j, "recomputed", t->recomputed);
+    }
     js_end(j);
     js_close(j);
 }

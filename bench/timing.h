@@ -14,6 +14,8 @@ typedef struct timing {
     double begin;             /* of the present block */
     size_t n_blocks;
     double block[TIMING_BLOCKS]; /* seconds a step */
+    double evaluations;          /* of a differential equation's field, a step; 0: there is none */
+    double recomputed;           /* of them, those that the gradient makes */
 } timing;
 
 /* `start` is cli_seconds() at the start of main. */

@@ -279,7 +279,7 @@ int main(int argc, char **argv)
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
     js_begin(j, "results", '[');
-    picture *fig = picture_new(png_path, lengths.n * (1 + beside));
+    picture *fig = picture_new(png_path, last - first, lengths.n * (1 + beside));
     printf("energy flow                 K  seed        KL  (s.e.)         ELBO     log Z       ESS      time\n");
     for (size_t i = first; i < last && !cli_interrupted; i++) {
         energy e = {.number = (int)i + 1, .wall = i > 0 && !no_wall};

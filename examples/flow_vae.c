@@ -105,7 +105,7 @@ static nf_flow *conditioned(void)
                                                           .hidden = flow_hidden.value,
                                                           .n_hidden = flow_hidden.n,
                                                           .parallel = NF_PARALLEL_FORWARD});
-    const nf_continuous_options probed = {.trace = NF_TRACE_RADEMACHER};
+    const nf_continuous_options probed = {.trace = NF_TRACE_RADEMACHER, .score_by_probes = true};
     nf_recipe_options o = {.n_ctx = context,
                            .n_layers = length,
                            .hidden = flow_hidden.value,

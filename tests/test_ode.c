@@ -4,6 +4,7 @@
 #include "fields.h"
 #include "numbers.h"
 #include "expect.h"
+#include <inttypes.h>
 #include <string.h>
 
 #ifdef NF_SINGLE
@@ -102,6 +103,7 @@ Test(ode, linear_fields)
         check_linear(1, (double[]){log(2)}, 0, (double[]){2}, log(2), o);
         check_linear(2, turn, 0, turned, 0, o);
         check_linear(D, diagonal, 0, grown, sum, o);
+        o.score_by_probes = true;
         o.trace = NF_TRACE_RADEMACHER; /* exact on a diagonal matrix */
         check_linear(D, diagonal, 0, grown, sum, o);
         o.probes = 3;
@@ -262,6 +264,7 @@ Test(ode, gradients_of_both_kinds_agree)
                 nf_model *m = swish_model(&(nf_continuous_options){.rtol = tight,
                                                                    .atol = tight,
                                                                    .trace = (nf_trace)trace,
+                                                                   .score_by_probes = true,
                                                                    .probes = 2,
                                                                    .gradient = (nf_ode_gradient)kind});
                 size = N * (DIM + CTX) + nf_model_shape(m)->n_params;
@@ -278,6 +281,26 @@ Test(ode, gradients_of_both_kinds_agree)
     free(x), free(ctx), free(gy), free(gl);
 }
 
+/* A model that is trained by probes scores exactly unless it is told otherwise, and then needs no noise. */
+Test(ode, scores_are_exact)
+{
+    enum { N = 11 };
+    nf_real *x = normals(1, N * DIM, 1), *ctx = normals(2, N * CTX, 1), *y = reals(N * DIM);
+    double exact[N], l[N];
+    nf_model *m = swish_model(&(nf_continuous_options){.rtol = tight, .atol = tight});
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, ctx, y, exact), NF_OK);
+    nf_model_free(m);
+    m = swish_model(&(nf_continuous_options){.rtol = tight, .atol = tight, .trace = NF_TRACE_GAUSSIAN, .probes = 2});
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, ctx, y, l), NF_OK, "%s", nf_error_message());
+    for (size_t i = 0; i < N; i++)
+        near(l[i], exact[i], is_double ? 1e-9 : 1e-4, "log-det", i);
+    nf_model_free(m);
+    m = swish_model(&(nf_continuous_options){.trace = NF_TRACE_GAUSSIAN, .score_by_probes = true});
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, N, x, ctx, y, l), NF_EARG, "an estimate without noise");
+    nf_model_free(m);
+    free(x), free(ctx), free(y);
+}
+
 /* Estimates with the same noise: the inverse undoes them, and their gradient is that of differences. */
 Test(ode, probes_are_fixed)
 {
@@ -287,8 +310,8 @@ Test(ode, probes_are_fixed)
     nf_real *gx = reals(N * DIM), *moved = reals(N * DIM), *gl = normals(5, N, 1);
     double l[N], back[N];
     for (int trace = NF_TRACE_RADEMACHER; trace <= NF_TRACE_GAUSSIAN; trace++) {
-        nf_model *m =
-            swish_model(&(nf_continuous_options){.rtol = tight, .atol = tight, .trace = (nf_trace)trace, .probes = 2});
+        nf_model *m = swish_model(&(nf_continuous_options){
+            .rtol = tight, .atol = tight, .trace = (nf_trace)trace, .score_by_probes = true, .probes = 2});
         transform(m, NF_FORWARD, 6, N, x, ctx, y, l);
         transform(m, NF_INVERSE, 6, N, y, ctx, moved, back);
         for (size_t i = 0; i < N; i++)
@@ -343,8 +366,11 @@ Test(ode, means_of_the_estimates)
     cr_assert_eq(nf_transform_vjp(m, NULL, NULL, NF_FORWARD, 1, x, ctx, NULL, gl, exact_gx, NULL, g), NF_OK);
     nf_model_free(m);
     for (int trace = NF_TRACE_RADEMACHER; trace <= NF_TRACE_GAUSSIAN; trace++) {
-        m = swish_model(&(nf_continuous_options){
-            .rtol = within, .atol = within, .trace = (nf_trace)trace, .probes = (size_t)trace});
+        m = swish_model(&(nf_continuous_options){.rtol = within,
+                                                 .atol = within,
+                                                 .trace = (nf_trace)trace,
+                                                 .score_by_probes = true,
+                                                 .probes = (size_t)trace});
         transform(m, NF_FORWARD, 11, N, x, ctx, y, l);
         for (size_t i = 0; i < N; i++)
             l_of[i] = (nf_real)l[i];
@@ -485,6 +511,63 @@ Test(ode, training)
     nfi_arena_clear(&tape);
     nfi_arena_clear(&scratch);
     nf_flow_free(flow);
+}
+
+/* Stages that are kept on the tape and stages that are computed again give the same gradient, bit for bit. A tile of
+   one sample takes the same steps in training, where stages are kept, as in evaluation, where they are not. The wide
+   net's stages fill the tape after some steps. */
+Test(ode, kept_stages)
+{
+    enum { LD = 16 };
+    for (int wide = 0; wide < 2; wide++)
+        for (int trace = NF_TRACE_EXACT; trace <= NF_TRACE_RADEMACHER; trace++) {
+            const nf_mlp_options net = {.hidden = (const size_t[]){wide ? 1024 * sizeof(double) / sizeof(nf_real) : 9},
+                                        .n_hidden = 1,
+                                        .activation = NF_TANH,
+                                        .init = NF_INIT_TORCH};
+            nf_model *m = model_of(
+                nf_mlp(DIM + 1, DIM, 0, &net),
+                &(nf_continuous_options){
+                    .rtol = 1e-6, .atol = 1e-6, .trace = (nf_trace)trace, .score_by_probes = true, .probes = 2});
+            const size_t n_params = nf_model_shape(m)->n_params;
+            nf_real *theta = nf_model_theta(m), *g[2];
+            for (size_t i = 0; i < n_params; i++)
+                theta[i] *= wide ? 2 : 20; /* so that there are some steps, and rejected ones */
+            nf_arena tape = {.n_chunks = 0}, scratch = {.n_chunks = 0};
+            nf_real x[DIM * LD], y[2][DIM * LD], gx[2][DIM * LD], gy[DIM * LD] = {0}, gl[LD] = {NF_R(0.7)};
+            double l[2][LD] = {{0}};
+            uint64_t again[2], rejected = 0;
+            for (size_t i = 0; i < DIM * LD; i++)
+                x[i] = (nf_real)(0.4 - 0.5 * (double)(i / LD));
+            for (size_t i = 0; i < DIM; i++)
+                gy[i * LD] = (nf_real)(1.3 - (double)i);
+            for (int mode = 0; mode < 2; mode++) {
+                nf_pass p = {
+                    .n = 1, .ld = LD, .theta = theta, .tape = &tape, .scratch = &scratch, .noise = {.seed = 3}};
+                p.mode = mode ? NF_TRAIN : NF_EVAL;
+                void *saved = NULL;
+                g[mode] = reals(n_params);
+                cr_assert_eq(nf_flow_apply(nf_model_object(m), NF_FORWARD, &p, x, y[mode], l[mode], &saved), NF_OK);
+                const nf_ode_counts before = nf_ode_count(nf_model_object(m));
+                cr_assert_eq(nf_flow_vjp(nf_model_object(m), NF_FORWARD, &p, x, y[mode], saved, gy, gl, gx[mode],
+                                         &(nf_grad){.theta = g[mode]}),
+                             NF_OK);
+                again[mode] = nf_ode_count(nf_model_object(m)).evaluations - before.evaluations;
+                rejected = before.rejected;
+            }
+            for (size_t i = 0; i < DIM; i++)
+                cr_assert(y[0][i * LD] == y[1][i * LD] && gx[0][i * LD] == gx[1][i * LD], "feature %zu", i);
+            cr_assert(l[0][0] == l[1][0]);
+            for (size_t i = 0; i < n_params; i++)
+                cr_assert(g[0][i] == g[1][i], "theta[%zu]: %g and %g", i, (double)g[0][i], (double)g[1][i]);
+            cr_assert(wide ? again[1] > 0 && again[1] < again[0] : again[0] > 0 && again[1] == 0 && rejected > 0,
+                      "%" PRIu64 " and %" PRIu64 " evaluations, %" PRIu64 " rejected steps", again[0], again[1],
+                      rejected);
+            free(g[0]), free(g[1]);
+            nfi_arena_clear(&tape);
+            nfi_arena_clear(&scratch);
+            nf_model_free(m);
+        }
 }
 
 /* The recipe is its parts, starts near the identity, and becomes what it is fitted to. */

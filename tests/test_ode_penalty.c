@@ -108,6 +108,7 @@ static nf_continuous_options options_of(int solver, int trace)
                                    .max_steps = 4000,
                                    .end = 1.5,
                                    .trace = (nf_trace)trace,
+                                   .score_by_probes = true,
                                    .probes = trace == NF_TRACE_EXACT ? 0 : 3};
 }
 
@@ -217,6 +218,7 @@ Test(ode_penalty, gradients)
                 nf_continuous_options o = {.solver = NF_RK4,
                                            .steps = 4,
                                            .trace = (nf_trace)trace,
+                                           .score_by_probes = true,
                                            .probes = 2,
                                            .kinetic = which & 1 ? 0.4 : 0,
                                            .jacobian = which & 2 ? 0.3 : 0};
@@ -243,6 +245,7 @@ Test(ode_penalty, gradients_of_both_kinds_agree)
                 t[kind] = tile_of(swish_flow((nf_continuous_options){.rtol = tight,
                                                                      .atol = tight,
                                                                      .trace = (nf_trace)trace,
+                                                                     .score_by_probes = true,
                                                                      .probes = 2,
                                                                      .kinetic = 0.4,
                                                                      .jacobian = 0.3,
@@ -288,7 +291,7 @@ Test(ode_penalty, means_of_the_estimates)
         tile *t[3];
         for (int trace = NF_TRACE_EXACT; trace <= NF_TRACE_GAUSSIAN; trace++) {
             nf_continuous_options q = o;
-            q.trace = (nf_trace)trace;
+            q.trace = (nf_trace)trace, .score_by_probes = true;
             q.probes = (size_t)(trace ? trace : 1);
             t[trace] = tile_of(swish_flow(q), (nf_direction)d, NF_TRAIN);
             nf_real *g = reals(nf_model_shape(t[trace]->m)->n_params);
@@ -419,7 +422,8 @@ static nf_model *ffjord(double kinetic, double jacobian, nf_trace trace)
         .n_layers = 1,
         .hidden = hidden,
         .n_hidden = 2,
-        .ode = &(nf_continuous_options){.kinetic = kinetic, .jacobian = jacobian, .trace = trace}};
+        .ode = &(nf_continuous_options){
+            .kinetic = kinetic, .jacobian = jacobian, .trace = trace, .score_by_probes = true}};
     nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(2), nf_ffjord(2, &o)), &(nf_model_options){.seed = 2});
     cr_assert_not_null(m, "%s", nf_error_message());
     return m;

@@ -370,6 +370,48 @@ Test(penalty, pixelwise)
     free(x);
 }
 
+/* Flows that the way back runs again have added theirs before. */
+Test(penalty, recomputed)
+{
+    static const leash uncounted = {.w = 0.3};
+    nf_real *x = normals(1, DIM * 48, 1), *gy = normals(2, DIM * 48, 1), *one = reals(48);
+    double penalty[2][48];
+    nf_real gx[2][DIM * 48], g[2][64];
+    for (size_t s = 0; s < 48; s++)
+        one[s] = 1;
+    for (int k = 0; k < 2; k++) {
+        nf_flow *f[] = {new_leash(DIM, &uncounted, 0), nf_planar(DIM), new_leash(DIM, &uncounted, NF_IMPLICIT_INVERSE)};
+        nf_model *m = stir(nf_model_of_flow(k ? nf_recomputed_chain(f, 3) : nf_chain(f, 3), NULL), 0.31);
+        for (int d = 0; d < 2; d++) {
+            nf_arena tape = {.n_chunks = 0}, scratch = {.n_chunks = 0};
+            double log_det[48] = {0}, before[48];
+            nf_real y[DIM * 48];
+            nf_pass p = {.n = 48, .ld = 48, .theta = nf_model_theta(m), .tape = &tape, .scratch = &scratch};
+            void *saved = NULL;
+            memset(penalty[k], 0, sizeof penalty[k]);
+            memset(g[k], 0, sizeof g[k]);
+            p.penalty = penalty[k];
+            p.g_penalty = one;
+            cr_assert_eq(nf_flow_apply(nf_model_object(m), (nf_direction)d, &p, x, y, log_det, &saved), NF_OK);
+            memcpy(before, penalty[k], sizeof before);
+            cr_assert_eq(nf_flow_vjp(nf_model_object(m), (nf_direction)d, &p, x, y, saved, gy, one, gx[k],
+                                     &(nf_grad){.theta = g[k]}),
+                         NF_OK);
+            cr_assert_eq(memcmp(before, penalty[k], sizeof before), 0);
+            nfi_arena_clear(&tape);
+            nfi_arena_clear(&scratch);
+        }
+        nf_model_free(m);
+    }
+    for (size_t s = 0; s < 48; s++)
+        near(penalty[1][s], penalty[0][s], 100 * rounding, "penalty", s);
+    for (size_t i = 0; i < DIM * 48; i++)
+        near((double)gx[1][i], (double)gx[0][i], 1000 * rounding, "gradient in x", i);
+    for (size_t i = 0; i < 64; i++)
+        near((double)g[1][i], (double)g[0][i], 10000 * rounding, "gradient", i);
+    free(x), free(gy), free(one);
+}
+
 /* Both the density and the noise have one. A draw is scored, and has the score's penalty alone. */
 Test(penalty, dequantised)
 {
@@ -551,7 +593,7 @@ Test(penalty, elbo_by_score)
         }
         for (size_t i = 0; i < n; i++) {
             const double allowed = 4.5 * hypot(error[0][i], error[1][i]);
-            cr_assert(allowed < 0.25 * (1 + fabs(mean[0][i])), "%g", allowed);
+            cr_assert(allowed < (NFLOW_THIN ? 0.6 : 0.25) * (1 + fabs(mean[0][i])), "%g", allowed);
             cr_assert_float_eq(mean[0][i], mean[1][i], allowed, "parameter %zu: %g by paths, %g by scores (+- %g)", i,
                                mean[0][i], mean[1][i], allowed);
         }

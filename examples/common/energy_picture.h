@@ -10,7 +10,7 @@
 typedef struct picture picture;
 
 /* png NULL: returns NULL, and the other functions do nothing. A row has 1 + n panels. */
-picture *picture_new(const char *png, size_t n);
+picture *picture_new(const char *png, size_t n_rows, size_t n);
 /* Begins a row with the true density. */
 void picture_row(picture *p, energy e);
 /* The next panel of the row: the density of q, by nf_log_prob on a grid. */

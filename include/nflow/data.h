@@ -53,8 +53,9 @@ typedef struct nf_data {
     nf_binarise binarise;       /**< what is done to values when they are read */
     uint64_t binarise_seed;     /**< of static binarisation: a bit is a function of this seed, the row and the column */
     /**
-     * [n], finite and >= 0, not all 0; NULL: all 1. How much each row counts in nf_maximum_likelihood(): survey or
-     * importance weights, or 0 for rows that are held out. nf_vae_elbo() and nf_vae_score() refuse weights.
+     * [n], finite and >= 0, not all 0; NULL: all 1. How much each row counts in nf_maximum_likelihood() and
+     * nf_flow_matching(): survey or importance weights, or 0 for rows that are held out. nf_vae_elbo() and
+     * nf_vae_score() refuse weights.
      */
     const double *weight;
     const nf_source *source; /**< gives values and context; NULL: the arrays do. Copied together with the nf_data */

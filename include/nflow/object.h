@@ -105,7 +105,8 @@ typedef struct nf_pass {
     double *penalty;
     /**
      * [ld] or NULL (zeros): in vector-Jacobian products, the cotangent of each sample's penalty. A layer with a penalty
-     * then adds g_penalty d(penalty) to each gradient that it gives. NULL in nf_flow_type.solve_jt.
+     * then adds g_penalty d(penalty) to each gradient that it gives. What it reads for that is saved whether `penalty`
+     * was given or not. NULL in nf_flow_type.solve_jt.
      */
     const nf_real *g_penalty;
 } nf_pass;

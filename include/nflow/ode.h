@@ -27,7 +27,8 @@ typedef enum nf_trace {
 typedef enum nf_ode_gradient {
     /**
      * The gradient of the steps that were taken, whose lengths count as constants; the default. The tape keeps the
-     * state at the start of each step, dim + 2 numbers; the stages of one step at a time are computed again.
+     * state at the start of each step, dim + 2 numbers. In training, and with NF_RK4 always, it also keeps the steps'
+     * stages, up to about 8 MiB for a tile; the stages of other steps are computed again, one step at a time.
      */
     NF_THROUGH_STEPS,
     /**
@@ -47,11 +48,17 @@ typedef struct nf_continuous_options {
      * Tolerances below 10 roundings (double: 2.2e-15, float: 1.2e-6) count as that.
      */
     double rtol;
-    double atol;              /**< absolute tolerance, between 0 and 1; 1e-5 */
-    size_t max_steps;         /**< of adaptive methods: steps for each sample, rejected ones included; 1000 */
-    size_t steps;             /**< of NF_RK4; 20 */
-    double end;               /**< the time T at which y is reached; above 0; 1 */
-    nf_trace trace;           /**< how the trace is computed; NF_TRACE_EXACT */
+    double atol;      /**< absolute tolerance, between 0 and 1; 1e-5 */
+    size_t max_steps; /**< of adaptive methods: steps for each sample, rejected ones included; 1000 */
+    size_t steps;     /**< of NF_RK4; 20 */
+    double end;       /**< the time T at which y is reached; above 0; 1 */
+    nf_trace trace;   /**< how the trace is computed in training; NF_TRACE_EXACT */
+    /**
+     * true: the trace is estimated outside training (NF_EVAL), too: in scores, samples with log q, nf_transform() and
+     * its gradients. By default it is exact there, so that scores need no noise and have none; that takes dim
+     * directions. FFJORD's authors train by probes and report exact densities likewise.
+     */
+    bool score_by_probes;
     size_t probes;            /**< random directions e for each sample, whose estimates are averaged; 1 */
     nf_ode_gradient gradient; /**< how gradients are computed; NF_THROUGH_STEPS */
     /**
@@ -75,7 +82,7 @@ typedef struct nf_continuous_options {
  * Outside training each sample has its own steps, which depend on nothing but this sample. In training (NF_TRAIN) the
  * samples of a tile share their steps, and the mean square of a step's error is over the tile; if a sample then cannot
  * be solved, each gets its own. The first step is chosen by the rule of Hairer, Norsett & Wanner (1993, section II.4),
- * the others by PI control.
+ * the others by PI control and, where they get harder, by predictive control (Gustafsson 1994).
  *
  * A sample fails alone and becomes NaN if it runs out of steps, if its steps become too short to change t, or if its
  * numbers are not finite (a field that blows up, a stiff one). No call hangs: a solve takes at most
@@ -89,8 +96,8 @@ typedef struct nf_continuous_options {
  * bits per dimension, half the mean of f^2 over the features, and the mean of (e^T df/dz)^2: its weights lambda_K and
  * lambda_J are kinetic = lambda_K ln(2) / 2 and jacobian = lambda_J ln(2) here.
  *
- * Probes are noise of the pass. They are the same during a solve, in both directions, and in the gradient. With probes
- * the flow is NF_STOCHASTIC.
+ * Probes are noise of the pass. They are the same during a solve, in both directions, and in the gradient. With
+ * score_by_probes the flow is NF_STOCHASTIC, and scoring needs an nf_noise.
  * @param net dim + 1 inputs, dim outputs, with a tangent map; may read context. Consumed, also on failure
  * @param options NULL: the defaults
  * @return NULL on NF_EARG (an option out of its range), NF_EDIM (the net's sizes), NF_EUNSUPPORTED (a net without
@@ -101,7 +108,7 @@ NF_API nf_flow *nf_continuous(nf_net *net, const nf_continuous_options *options)
 /** What solvers did since the flow was made: all calls, all threads. */
 typedef struct nf_ode_counts {
     uint64_t solves;      /**< tiles that were solved, adjoint equations included */
-    uint64_t evaluations; /**< of the net, each for a whole tile. Gradients need some, too */
+    uint64_t evaluations; /**< of the net, each for a whole tile. Gradients need some where stages were not kept */
     uint64_t gradients;   /**< evaluations of the net's vector-Jacobian product, each for a whole tile */
     uint64_t steps;       /**< steps of tiles in which at least one sample moved */
     uint64_t rejected;    /**< steps of tiles in which none did */

@@ -4,8 +4,8 @@
 #include <nflow/data.h>
 #include <pthread.h>
 
-/* Sites for the noise of data, far from the sites of trees. */
-enum { NFI_SHUFFLE_SITE = 0x7ffffff0, NFI_STATIC_SITE, NFI_DYNAMIC_SITE };
+/* Sites for the noise of data and of objectives over data, far from the sites of trees. */
+enum { NFI_SHUFFLE_SITE = 0x7ffffff0, NFI_STATIC_SITE, NFI_DYNAMIC_SITE, NFI_TIME_SITE };
 
 /* A data set that is open for reading. It holds its own address, so it must not be moved. */
 typedef struct nfi_data {

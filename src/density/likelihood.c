@@ -8,10 +8,10 @@
  * In training the flow's penalty of row i (nf_pass.penalty), R_i, joins -log q(x_i).
  */
 #include "base/memory.h"
-#include "base/status.h"
 #include "object/pack.h"
 #include "object/tree.h"
 #include "data/minibatch.h"
+#include "density/rows.h"
 #include <math.h>
 #include <nflow/density.h>
 #include <string.h>
@@ -97,25 +97,6 @@ static double means(void *self, const nf_step *step, const nf_sums *sums, nf_ste
     return divisor;
 }
 
-/* The mean of the weights; negative if they are not weights, and there is a message. */
-static double mean_weight(const nf_data *d, const char *who)
-{
-    double mean = 0;
-    for (size_t i = 0; d->weight && i < d->n; i++) {
-        if (!(d->weight[i] >= 0 && d->weight[i] < INFINITY)) {
-            nf_error(NF_EARG, "%s: data->weight is %g in row %zu, but must be finite and at least 0", who, d->weight[i],
-                     i);
-            return -1;
-        }
-        mean += d->weight[i] / (double)d->n;
-    }
-    if (d->weight && !(mean > 0 && mean < INFINITY)) {
-        nf_error(NF_EARG, "%s: the mean of data->weight is %g, but must be above 0 and finite", who, mean);
-        return -1;
-    }
-    return d->weight ? mean : 1;
-}
-
 static void destroy(void *self)
 {
     likelihood *l = self;
@@ -135,28 +116,14 @@ static const nf_objective_type likelihood_type = {.name = "maximum likelihood",
 nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options)
 {
     const char *who = "nf_maximum_likelihood";
-    if (!model) {
-        nfi_missing(who, "`model`");
-        return NULL;
-    }
-    nf_object *o = nf_model_object(model);
-    const nf_shape *shape = nf_object_shape(o);
-    if (!nfi_as_dist(o)) {
-        nf_error(NF_EARG, "%s: the model is of `%s`, not of a distribution", who, nf_object_name(o));
-        return NULL;
-    }
-    if (data && (data->dim != shape->dim_out || data->n_ctx != shape->n_ctx)) {
-        nf_error(NF_EDIM, "%s: data has %zu columns and %zu of context, but the model %zu and %zu", who, data->dim,
-                 data->n_ctx, shape->dim_out, shape->n_ctx);
-        return NULL;
-    }
-    likelihood *l = nfi_calloc(1, sizeof *l);
+    const nf_object *o = nfi_density_model(model, data, who);
+    likelihood *l = o ? nfi_calloc(1, sizeof *l) : NULL;
     if (!l)
         return NULL;
-    *l = (likelihood){.dist = o, .dim = shape->dim_out, .n_ctx = shape->n_ctx};
+    *l = (likelihood){.dist = o, .dim = data->dim, .n_ctx = data->n_ctx};
     l->rows = nfi_minibatches_new(data, options && options->batch ? options->batch : 100, who);
     l->weight = l->rows ? data->weight : NULL;
-    l->mean_weight = l->rows ? mean_weight(data, who) : -1;
+    l->mean_weight = l->rows ? nfi_mean_weight(data, who) : -1;
     if (l->mean_weight < 0) {
         destroy(l);
         return NULL;

@@ -33,6 +33,9 @@ static inline nf_real *nfi_zeros(nf_arena *a, size_t rows, size_t ld)
 nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
                       nf_arena *memory);
 
+/* Of a flow made by nf_on_context: the first feature of context that its child reads. */
+size_t nfi_on_context_first(const nf_object *o);
+
 /* Adds what flow i of a list contributes to the shape of the whole: dimensions and memory. Returns an error if the
    flow does not fit. */
 typedef nf_status nfi_link_fn(nf_shape *own, const nf_shape *s, size_t i);

@@ -33,6 +33,55 @@
             d[i] = (derivative);                                                \
         }                                                                       \
     }
+/* For each vector of samples all directions one after the other, so that derivatives stay in registers. */
+#define NFI_UNIT_TANGENTS(name, slope, curve)                                                                          \
+    NFI_INLINE void name##_tangent(size_t rows, size_t k, size_t ld, const nf_real *h, const nf_real *dz, nf_real *dh) \
+    {                                                                                                                  \
+        ld = nfi_lanes(ld);                                                                                            \
+        for (size_t r = 0; r < rows; r++)                                                                              \
+            for (size_t s = 0; s < ld; s += NFI_LANES) {                                                               \
+                nf_real first[NFI_LANES];                                                                              \
+                NFI_SIMD                                                                                               \
+                for (size_t i = 0; i < NFI_LANES; i++) {                                                               \
+                    const nf_real y = h[r * ld + s + i];                                                               \
+                    (void)y;                                                                                           \
+                    first[i] = (slope);                                                                                \
+                }                                                                                                      \
+                for (size_t at = r * k * ld + s; at < (r + 1) * k * ld; at += ld) {                                    \
+                    NFI_SIMD                                                                                           \
+                    for (size_t i = 0; i < NFI_LANES; i++)                                                             \
+                        dh[at + i] = first[i] * dz[at + i];                                                            \
+                }                                                                                                      \
+            }                                                                                                          \
+    }                                                                                                                  \
+    NFI_INLINE void name##_tangent_vjp(size_t rows, size_t k, size_t ld, const nf_real *h, const nf_real *dz,          \
+                                       const nf_real *gh, const nf_real *gdh, nf_real *gz, nf_real *gdz)               \
+    {                                                                                                                  \
+        ld = nfi_lanes(ld);                                                                                            \
+        for (size_t r = 0; r < rows; r++)                                                                              \
+            for (size_t s = 0; s < ld; s += NFI_LANES) {                                                               \
+                nf_real first[NFI_LANES], second[NFI_LANES], sum[NFI_LANES];                                           \
+                NFI_SIMD                                                                                               \
+                for (size_t i = 0; i < NFI_LANES; i++) {                                                               \
+                    const nf_real y = h[r * ld + s + i];                                                               \
+                    (void)y;                                                                                           \
+                    first[i] = (slope);                                                                                \
+                    second[i] = (curve);                                                                               \
+                    sum[i] = 0;                                                                                        \
+                }                                                                                                      \
+                for (size_t at = r * k * ld + s; at < (r + 1) * k * ld; at += ld) {                                    \
+                    NFI_SIMD                                                                                           \
+                    for (size_t i = 0; i < NFI_LANES; i++) {                                                           \
+                        const nf_real g = gdh[at + i];                                                                 \
+                        sum[i] += dz[at + i] * g;                                                                      \
+                        gdz[at + i] = first[i] * g;                                                                    \
+                    }                                                                                                  \
+                }                                                                                                      \
+                NFI_SIMD                                                                                               \
+                for (size_t i = 0; i < NFI_LANES; i++)                                                                 \
+                    gz[r * ld + s + i] = first[i] * gh[r * ld + s + i] + second[i] * sum[i];                           \
+            }                                                                                                          \
+    }
 #define NFI_UNIT_LOOPS(tag, name, value, slope, curve)                                                        \
     NFI_INLINE void name##_forward(size_t rows, size_t ld, const nf_real *bias, const nf_real *x, nf_real *y) \
     {                                                                                                         \
@@ -63,7 +112,8 @@
         }                                                                                                     \
     }                                                                                                         \
     NFI_UNIT_DERIVATIVE(name##_first, slope)                                                                  \
-    NFI_UNIT_DERIVATIVE(name##_second, curve)
+    NFI_UNIT_DERIVATIVE(name##_second, curve)                                                                 \
+    NFI_UNIT_TANGENTS(name, slope, curve)
 NFI_UNITS(NFI_UNIT_LOOPS)
 
 /* Units that keep their argument have kernels of their own (swish.h), and settled options have no defaults, so these
@@ -137,6 +187,32 @@ void nfi_activate_curves(nf_activation f, size_t n, nf_real share, const nf_real
         name##_second(n, share, h, curve);                    \
         break;
         NFI_UNITS(NFI_UNIT_SECOND_CASE)
+        NFI_NOT_HERE
+    }
+}
+
+void nfi_activate_tangent(nf_activation f, size_t rows, size_t k, size_t ld, const nf_real *h, const nf_real *dz,
+                          nf_real *dh)
+{
+    switch (f) {
+#define NFI_UNIT_TANGENT_CASE(tag, name, value, slope, curve) \
+    case tag:                                                 \
+        name##_tangent(rows, k, ld, h, dz, dh);               \
+        break;
+        NFI_UNITS(NFI_UNIT_TANGENT_CASE)
+        NFI_NOT_HERE
+    }
+}
+
+void nfi_activate_tangent_vjp(nf_activation f, size_t rows, size_t k, size_t ld, const nf_real *h, const nf_real *dz,
+                              const nf_real *gh, const nf_real *gdh, nf_real *gz, nf_real *gdz)
+{
+    switch (f) {
+#define NFI_UNIT_TANGENT_VJP_CASE(tag, name, value, slope, curve) \
+    case tag:                                                     \
+        name##_tangent_vjp(rows, k, ld, h, dz, gh, gdh, gz, gdz); \
+        break;
+        NFI_UNITS(NFI_UNIT_TANGENT_VJP_CASE)
         NFI_NOT_HERE
     }
 }

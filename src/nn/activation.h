@@ -21,6 +21,17 @@ NFI_KERNEL void nfi_activate_vjp_add(nf_activation f, size_t rows, size_t ld, co
 NFI_KERNEL void nfi_activate_slopes(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *slope);
 NFI_KERNEL void nfi_activate_curves(nf_activation f, size_t n, nf_real share, const nf_real *h, nf_real *curve);
 
+/* Tangents of k directions, arrays [rows x k ld] (directions.h), with f' and f'' from the output h:
+
+       dh = f' dz;   gdz = f' gdh,   gz = f' gh + f'' sum_j dz_j gdh_j.
+
+   gdz may be gdh, and gz may be gh. The second one is for curved units: it reads dz in any case. */
+NFI_KERNEL void nfi_activate_tangent(nf_activation f, size_t rows, size_t k, size_t ld, const nf_real *h,
+                                     const nf_real *dz, nf_real *dh);
+NFI_KERNEL void nfi_activate_tangent_vjp(nf_activation f, size_t rows, size_t k, size_t ld, const nf_real *h,
+                                         const nf_real *dz, const nf_real *gh, const nf_real *gdh, nf_real *gz,
+                                         nf_real *gdz);
+
 /* Whether f' cannot be computed from the output. Such units have a parameter, too. */
 static inline bool nfi_keeps_argument(nf_activation f)
 {

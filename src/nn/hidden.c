@@ -77,6 +77,10 @@ void nfi_hidden_tangent(const nfi_hidden *u, size_t ld, size_t k, nf_real *spare
         nfi_swish_tangent(height(u), steepness(u), u->rows, k, ld, u->z, u->mask, spare, dz, dh);
         return;
     }
+    if (!u->mask) {
+        nfi_activate_tangent(u->f, u->rows, k, ld, u->h, dz, dh);
+        return;
+    }
     derivatives(u, ld, spare, NULL);
     nfi_scale_directions(u->rows, k, ld, spare, dz, false, dh);
 }
@@ -91,6 +95,8 @@ void nfi_hidden_tangent_vjp(const nfi_hidden *u, size_t ld, size_t k, nf_real *s
     if (u->z) {
         nfi_swish_tangent_vjp(height(u), steepness(u), u->rows, k, ld, u->z, u->mask, spare, dz, gh, gdh, add, gz, gdz,
                               g_beta);
+    } else if (curved && !u->mask && !add) { /* others do not read dz, which may not be there */
+        nfi_activate_tangent_vjp(u->f, u->rows, k, ld, u->h, dz, gh, gdh, gz, gdz);
     } else {
         derivatives(u, ld, slope, curved ? curve : NULL);
         if (curved)

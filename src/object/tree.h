@@ -15,8 +15,8 @@ typedef enum nfi_kind { NFI_NET, NFI_FLOW, NFI_DIST, NFI_VAE } nfi_kind;
    it has no parameters of its own, and if its product calls each child's product exactly once, with the child's
    nf_child_grad(). An object without the flag works, too: the library then clears g->theta first. */
 #define NFI_WRITES_GRADIENT (1u << 31)
-/* A flag in nf_shape.flags, beside NF_IMPLICIT_FORWARD or NF_IMPLICIT_INVERSE. Given a tape, that direction saves itself
-   what the other one would save at its solution. Without the flag the library runs the other one there. */
+/* A flag in nf_shape.flags, beside NF_IMPLICIT_FORWARD or NF_IMPLICIT_INVERSE, for types without a penalty. With a tape
+   that direction saves what the other one would at its solution. Otherwise the library runs the other one there. */
 #define NFI_SAVES_EXPLICIT (1u << 30)
 /* A flag in nf_objective_type.internal. The objective's `backward` gives g to exactly one vector-Jacobian product, or
    it gives the nf_child_grad() of each of the model's children to exactly one. Only then may g be fresh. */

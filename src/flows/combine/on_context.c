@@ -9,6 +9,11 @@ typedef struct part_of_context {
     size_t first;
 } part_of_context;
 
+size_t nfi_on_context_first(const nf_object *o)
+{
+    return ((const part_of_context *)o->self)->first;
+}
+
 static nf_pass child_pass(const nf_object *o, const nf_pass *p)
 {
     const part_of_context *c = o->self;

@@ -30,7 +30,9 @@ static nf_status derivatives(const nfi_ode *o, const nf_real *u, bool quadrature
     const nf_mark mark = nf_arena_mark(o->pass->scratch);
     nf_real *trace = nf_arena_reals(o->pass->scratch, 1, ld), *gu = nf_arena_reals(o->pass->scratch, dim + 1, ld);
     nfi_field_point at;
-    nf_status status = trace && gu ? nfi_field_at(w->field, u + dim * ld, k + dim * ld, trace, NULL, &at) : NF_ENOMEM;
+    nf_status status = trace && gu
+                           ? nfi_field_at(w->field, u + dim * ld, k + dim * ld, trace, NULL, o->pass->scratch, &at)
+                           : NF_ENOMEM;
     if (status == NF_OK)
         status = nfi_field_vjp(w->field, &at, u, w->g_log_det, w->g_penalty, gu, &(nf_grad){.theta = NULL});
     for (size_t i = 0; i < dim * ld && status == NF_OK; i++)
@@ -58,7 +60,7 @@ static nf_status add_step(const nfi_ode *o, const nf_real *points, const nf_real
         nfi_ode_combine(1, ld, 1, &weight, h, 0, w->g_log_det, NULL, gl);
         if (w->g_penalty)
             nfi_ode_combine(1, ld, 1, &weight, h, 0, w->g_penalty, NULL, gl + ld);
-        status = nfi_field_at(w->field, u + dim * ld, y, trace, NULL, &at);
+        status = nfi_field_at(w->field, u + dim * ld, y, trace, NULL, o->pass->scratch, &at);
         if (status == NF_OK)
             status = nfi_field_vjp(w->field, &at, ga, gl, w->g_penalty ? gl + ld : NULL, NULL, w->g);
         nf_arena_rewind(o->pass->scratch, stage);

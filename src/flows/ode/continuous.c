@@ -4,7 +4,7 @@
    is J^T of the other one, whose steps are made for it. */
 #include "base/memory.h"
 #include "flows/compose.h"
-#include "flows/ode/field.h"
+#include "flows/ode/record.h"
 #include "flows/types.h"
 #include "object/options.h"
 #include <string.h>
@@ -12,30 +12,19 @@
 /* A solve that may be recorded. */
 typedef struct solve {
     nfi_field field;
-    nf_arena *tape; /* NULL: not recorded */
-    nfi_ode_record *last;
+    nfi_recorder recorder;
 } solve;
 
 static nf_status derivatives(const nfi_ode *o, const nf_real *u, bool quadrature, nf_real *k)
 {
-    const solve *w = o->user;
-    nf_real *trace = quadrature ? k + (o->rows - 1) * o->pass->ld : NULL;
-    return nfi_field_at(&w->field, u, k, trace, trace && o->further ? trace + o->pass->ld : NULL, NULL);
+    solve *w = o->user;
+    return nfi_recorder_evaluate(&w->recorder, &w->field, o, u, quadrature, k);
 }
 
 static nf_status record_step(const nfi_ode *o, const nf_real *points, const nf_real *h)
 {
     solve *w = o->user;
-    const size_t ld = o->pass->ld;
-    nfi_ode_record *r = nf_arena_alloc(w->tape, sizeof *r);
-    nf_real *u = nf_arena_reals(w->tape, o->rows + 1, ld);
-    if (!r || !u)
-        return NF_ENOMEM;
-    memcpy(u, points, o->rows * ld * sizeof *u);
-    memcpy(u + o->rows * ld, h, ld * sizeof *u);
-    *r = (nfi_ode_record){.before = w->last, .u = u, .h = u + o->rows * ld};
-    w->last = r;
-    return NF_OK;
+    return nfi_recorder_step(&w->recorder, o, points, h);
 }
 
 /* y = where x goes; log_det NULL: no trace is computed. Records the steps on `tape`, unless that is NULL. */
@@ -46,7 +35,7 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     const size_t ld = p->ld, size = o->own.dim_in * ld;
     const nf_mark mark = nf_arena_mark(p->scratch), begin = tape ? nf_arena_mark(tape) : mark;
     nf_real *u = nf_arena_reals(p->scratch, o->own.dim_in + 1, ld), *l = nf_arena_reals(p->scratch, 2, ld);
-    solve w = {.tape = tape};
+    solve w;
     nfi_ode ode = nfi_continuous_ode(o, p, d);
     ode.rows = o->own.dim_in + 1;
     ode.quadrature = log_det != NULL;
@@ -57,14 +46,15 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     nf_status status = u && l ? nfi_field_begin(o, p, d, &w.field) : NF_ENOMEM;
     ode.further = status == NF_OK && w.field.has_penalty && p->penalty ? 1 : 0;
     if (status == NF_OK) {
+        nfi_recorder_begin(&w.field, &ode, tape, &w.recorder);
         memcpy(u, x, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, l);
     }
     if (status == NF_OK && ode.shared && ode.failed) { /* so that samples fail alone */
         if (tape)
             nf_arena_rewind(tape, begin);
-        w.last = NULL;
         ode.shared = false;
+        nfi_recorder_begin(&w.field, &ode, tape, &w.recorder);
         memcpy(u, x, size * sizeof *u);
         status = nfi_continuous_solve(c, &ode, u, l);
     }
@@ -75,7 +65,7 @@ static nf_status run(const nf_object *o, nf_direction d, const nf_pass *p, const
     for (size_t s = 0; s < ld && ode.further && status == NF_OK; s++)
         p->penalty[s] += (double)l[ld + s];
     if (last)
-        *last = w.last;
+        *last = w.recorder.last;
     nf_arena_rewind(p->scratch, mark);
     return status;
 }
@@ -165,6 +155,8 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_REAL, nf_continuous_options, end), .most = 1e6, .flags = NF_OPTION_ABOVE,
      .help = "the time at which y is reached"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_continuous_options, trace), .choices = &trace_choices, .help = "of the Jacobian"},
+    {NF_OPTION(NF_OPTION_BOOL, nf_continuous_options, score_by_probes), .flags = NF_OPTION_ADDED,
+     .help = "outside training, too"},
     {NF_OPTION(NF_OPTION_SIZE, nf_continuous_options, probes), .least = 1, .most = 65536,
      .help = "random directions for each sample"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_continuous_options, gradient), .choices = &gradient_choices,
@@ -227,6 +219,6 @@ nf_flow *nf_continuous(nf_net *net, const nf_continuous_options *options)
                           .dim_out = s->dim_out,
                           .n_ctx = s->n_ctx,
                           .n_saved = saved,
-                          .flags = q.trace == NF_TRACE_EXACT ? 0 : NF_STOCHASTIC};
+                          .flags = q.trace != NF_TRACE_EXACT && q.score_by_probes ? NF_STOCHASTIC : 0};
     return nf_flow_new(&nfi_continuous_type, &own, self, (nf_object *[]){nf_net_object(net)}, 1);
 }

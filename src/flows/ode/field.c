@@ -6,14 +6,14 @@
 #include <string.h>
 
 /* e, feature by feature k rows. */
-static void draw_directions(const nf_continuous_options *q, const nf_pass *p, nfi_field *f)
+static void draw_directions(const nf_pass *p, nfi_field *f)
 {
     const size_t ld = p->ld, size = f->dim * f->k * ld;
     memset(f->e + size, 0, f->k * ld * sizeof *f->e);
-    if (q->trace == NF_TRACE_EXACT) {
+    if (f->trace == NF_TRACE_EXACT) {
         for (size_t i = 0; i < size; i++)
             f->e[i] = i / (f->k * ld) == i / ld % f->k;
-    } else if (q->trace == NF_TRACE_GAUSSIAN) {
+    } else if (f->trace == NF_TRACE_GAUSSIAN) {
         nf_noise_normal(&p->noise, f->dim * f->k, p->n, ld, f->e);
     } else {
         nf_noise_uniform(&p->noise, f->dim * f->k, p->n, ld, f->e);
@@ -27,8 +27,9 @@ nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nf_direction d, 
     const nfi_continuous *c = nf_self(o);
     const size_t dim = o->own.dim_in;
     *f = (nfi_field){.net = nf_child(o, 0), .pass = nf_child_pass(o, 0, p), .flow = c, .dim = dim, .weight = 1};
-    f->k = c->options.trace == NF_TRACE_EXACT ? dim : c->options.probes;
-    if (c->options.trace != NF_TRACE_EXACT)
+    f->trace = p->mode == NF_TRAIN || c->options.score_by_probes ? c->options.trace : NF_TRACE_EXACT;
+    f->k = f->trace == NF_TRACE_EXACT ? dim : c->options.probes;
+    if (f->trace != NF_TRACE_EXACT)
         f->weight = 1 / (nf_real)f->k;
     const nf_real sign = d == NF_FORWARD ? 1 : -1;
     f->kinetic = sign * (nf_real)c->options.kinetic;
@@ -37,7 +38,7 @@ nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nf_direction d, 
     f->e = nf_arena_reals(p->scratch, (dim + 1) * f->k, p->ld);
     if (!f->e)
         return NF_ENOMEM;
-    draw_directions(&c->options, p, f);
+    draw_directions(p, f);
     return NF_OK;
 }
 
@@ -50,21 +51,29 @@ static void rate_of(const nfi_field *f, const nfi_field_point *at, nf_real *sums
     nfi_ode_squares(f->dim * f->k, ld, f->jacobian, at->dy, sums);
 }
 
-nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate,
+nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate, nf_arena *keep,
                        nfi_field_point *at)
 {
-    const size_t ld = f->pass.ld;
+    const size_t ld = f->pass.ld, size = f->dim * ld;
     const nf_mark mark = nf_arena_mark(f->pass.scratch);
+    nf_arena *arena = at ? keep : f->pass.scratch;
     nfi_field_point here = {.u = u, .y = y, .has_trace = trace != NULL};
+    nf_real *copy = at ? nf_arena_reals(arena, 2 * f->dim + 1, ld) : NULL;
     nf_pass q = f->pass;
-    q.tape = at || trace ? q.scratch : NULL; /* a tangent reads what `apply` keeps on a tape */
+    if (at && !copy)
+        return NF_ENOMEM;
+    q.tape = at || trace ? arena : NULL; /* a tangent reads what `apply` keeps on a tape */
     nf_status status = nf_net_apply(f->net, &q, u, y, &here.saved);
+    if (status == NF_OK && at) {
+        here.u = memcpy(copy, u, (size + ld) * sizeof *copy);
+        here.y = memcpy(copy + size + ld, y, size * sizeof *copy);
+    }
     if (status == NF_OK && trace) {
-        q.tape = at ? q.scratch : NULL;
-        here.dy = nf_arena_reals(q.scratch, f->dim * f->k, ld);
+        q.tape = at ? arena : NULL;
+        here.dy = nf_arena_reals(arena, f->dim * f->k, ld);
         status = here.dy ? nf_net_tangent(f->net, &q, u, y, here.saved, f->k, f->e, here.dy, &here.saved_tangent)
                          : NF_ENOMEM;
-        if (status == NF_OK && f->flow->options.trace == NF_TRACE_EXACT)
+        if (status == NF_OK && f->trace == NF_TRACE_EXACT)
             nfi_ode_diagonal(f->dim, ld, here.dy, trace);
         else if (status == NF_OK)
             nfi_ode_trace(f->dim, f->k, ld, f->weight, f->e, here.dy, trace);

@@ -28,6 +28,7 @@ typedef struct nfi_field {
     const nf_object *net;
     nf_pass pass; /* the net's; its tape is not used */
     const nfi_continuous *flow;
+    nf_trace trace; /* of the pass: of training or of scores */
     size_t dim, k;
     nf_real weight;
     bool has_penalty;
@@ -35,7 +36,7 @@ typedef struct nfi_field {
     nf_real *e;                /* [dim + 1 x k ld]; the direction of time is 0 */
 } nfi_field;
 
-/* The field at one point, with what its vector-Jacobian product needs. */
+/* The field at one point, with what its vector-Jacobian product needs; all of it is on one arena. */
 typedef struct nfi_field_point {
     const nf_real *u, *y; /* (z, t) [dim + 1 x ld], f [dim x ld] */
     bool has_trace;
@@ -45,9 +46,9 @@ typedef struct nfi_field_point {
 
 /* The field of the flow's direction d. The directions e are on p->scratch; the caller rewinds it. */
 nf_status nfi_field_begin(const nf_object *o, const nf_pass *p, nf_direction d, nfi_field *f);
-/* y = f(u), and trace [ld] and rate [ld] unless they are NULL; no rate without a trace. `at`, if not NULL, is for a
-   gradient: it stays on the scratch arena, as long as y and u stay where they are. */
-nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate,
+/* y = f(u), and trace [ld] and rate [ld] unless they are NULL; no rate without a trace. *at, unless `at` is NULL, is
+   for a gradient, and its arrays are on the arena `keep`, which may be the scratch arena. */
+nf_status nfi_field_at(const nfi_field *f, const nf_real *u, nf_real *y, nf_real *trace, nf_real *rate, nf_arena *keep,
                        nfi_field_point *at);
 /* gu [dim + 1 x ld] = the gradient of <gy, y> + <g_trace, trace> + <g_rate, rate> in (z, t); that in parameters and
    context is added to g. g_trace NULL: zeros, also for g_rate; otherwise the point must have a trace. g_rate NULL:
@@ -66,18 +67,7 @@ nfi_ode nfi_continuous_ode(const nf_object *o, const nf_pass *p, nf_direction d)
 /* Runs it and counts. */
 nf_status nfi_continuous_solve(const nfi_continuous *c, nfi_ode *ode, nf_real *u, nf_real *l);
 
-/* ---- gradients, for the hook `vjp` of the flow ---- */
-
-/* The steps of a solve, the last one first: points [dim + 1 x ld] and lengths [ld]. */
-typedef struct nfi_ode_record {
-    const struct nfi_ode_record *before;
-    nf_real *u, *h;
-} nfi_ode_record;
-
-/* Back through the recorded steps of direction d. g_log_det NULL: zeros, without a trace. */
-nf_status nfi_through_steps(const nf_object *o, nf_direction d, const nf_pass *p, const nfi_ode_record *last,
-                            const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
-/* By the adjoint equation, from y. */
+/* The hook `vjp` of the flow by the adjoint equation, from y. */
 nf_status nfi_adjoint(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *y, const nf_real *gy,
                       const nf_real *g_log_det, nf_real *gx, const nf_grad *g);
 

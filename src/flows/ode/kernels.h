@@ -21,6 +21,7 @@ enum {
     NFI_ODE_STEP,   /* the length of the next step, with its sign; 0 if the sample is done or has failed */
     NFI_ODE_TAKEN,  /* of the step that was tried: its length, 0 if it was rejected */
     NFI_ODE_BEFORE, /* log of the error of the last accepted step */
+    NFI_ODE_LENGTH, /* its length; 0: there is none yet */
     NFI_ODE_MOST,   /* by which factor a step may grow */
     NFI_ODE_ACTIVE, /* 1 or 0 */
     NFI_ODE_FAILED, /* 1 or 0 */

@@ -3,8 +3,13 @@
 
        h' = h 0.9 err^-(1/q - 3 B / 4) err'^B,   B = 1 / (5 q),
 
-   between h / 5 and 10 h, and no longer than h after a rejected step. A rejected step is made 0.9 err^(-1/q) as long,
-   one whose error is not finite a tenth. */
+   but no longer than by Gustafsson's predictive controller (1994; Hairer & Wanner 1996, IV.8). It assumes that the next
+   step is as much harder than this one as this one was than the accepted one before, whose length was h_b:
+
+       0.9 (h^2 / h_b) (err' / err^2)^(1/q).
+
+   h' is between h / 5 and 10 h, and no longer than h after a rejected step. A rejected step is made 0.9 err^(-1/q) as
+   long, one whose error is not finite a tenth. */
 #include "flows/ode/kernels.h"
 #include "flows/param.h"
 #include "math/vec.h"
@@ -91,6 +96,7 @@ nf_real nfi_ode_control(size_t ld, const nfi_ode_law *law, const nf_real *square
     ld = nfi_lanes(ld);
     nf_real *step = work + NFI_ODE_STEP * ld, *taken = work + NFI_ODE_TAKEN * ld;
     nf_real *before = work + NFI_ODE_BEFORE * ld, *most = work + NFI_ODE_MOST * ld;
+    nf_real *length = work + NFI_ODE_LENGTH * ld;
     nf_real *active = work + NFI_ODE_ACTIVE * ld, *failed = work + NFI_ODE_FAILED * ld;
     const nf_real shortest = nfi_abs(law->length) / 1024;
     const nf_real beta = NF_R(0.2) / law->order, alpha = 1 / law->order - NF_R(0.75) * beta;
@@ -100,6 +106,10 @@ nf_real nfi_ode_control(size_t ld, const nfi_ode_law *law, const nf_real *square
         const nf_real error = finite ? NF_R(0.5) * nfi_log(square[s] > NF_R(1e-20) ? square[s] : NF_R(1e-20)) : 0;
         nf_real grow = NF_R(0.9) * nfi_exp(beta * before[s] - alpha * error);
         nf_real shrink = finite ? NF_R(0.9) * nfi_exp(-error / law->order) : NF_R(0.1);
+        const bool first = !(nfi_abs(length[s]) > 0); /* accepted step */
+        const nf_real stretch =
+            first ? most[s] : NF_R(0.9) * (step[s] / length[s]) * nfi_exp((before[s] - 2 * error) / law->order);
+        grow = grow > stretch ? stretch : grow;
         grow = grow > most[s] ? most[s] : grow;
         grow = grow < NF_R(0.2) ? NF_R(0.2) : grow;
         shrink = ((shrink < NF_R(0.2)) & finite) ? NF_R(0.2) : shrink;
@@ -108,6 +118,7 @@ nf_real nfi_ode_control(size_t ld, const nfi_ode_law *law, const nf_real *square
         const bool reaches = NF_R(1.01) * nfi_abs(want) >= nfi_abs(left), done = !(nfi_abs(left) > 0);
         const bool fails = works & !done & !reaches & !(nfi_abs(want) >= least), goes_on = works & !done & !fails;
         taken[s] = good ? step[s] : 0;
+        length[s] = good ? step[s] : length[s];
         step[s] = !goes_on ? 0 : reaches ? left : want;
         before[s] = !good ? before[s] : error > NF_R(-9.210340371976182) ? error : NF_R(-9.210340371976182);
         most[s] = good ? 10 : 1;

@@ -39,9 +39,10 @@ static bool begin(const nfi_ode *o, arrays *w)
     return w->points && w->k && w->next && w->error && w->l_next && w->norm && w->work;
 }
 
-static nf_status evaluate(nfi_ode *o, const nf_real *u, bool quadrature, nf_real *k)
+static nf_status evaluate(nfi_ode *o, size_t stage, const nf_real *u, bool quadrature, nf_real *k)
 {
     o->evaluations++;
+    o->stage = stage;
     return o->f(o, u, quadrature && o->quadrature, k);
 }
 
@@ -57,7 +58,7 @@ nf_status nfi_ode_stages(nfi_ode *o, size_t first, const nf_real *h, nf_real *po
             nfi_ode_time(ld, rule->c[i], o->to, h, points + last * ld, u + last * ld);
         }
         const bool weighs = rule->b[i] < 0 || rule->b[i] > 0 || rule->e[i] < 0 || rule->e[i] > 0;
-        status = evaluate(o, u, weighs, k + i * of_k);
+        status = evaluate(o, i, u, weighs, k + i * of_k);
     }
     return status;
 }
@@ -97,7 +98,7 @@ static nf_status first_step(nfi_ode *o, const nf_real *l, arrays *w)
     nfi_ode_first(ld, &w->law, of_z, of_f, NULL, step);
     nfi_ode_combine(last, ld, 1, &(nf_real){1}, step, 0, k, u, w->next);
     nfi_ode_time(ld, 1, o->to, step, u + last * ld, w->next + last * ld);
-    nf_status status = evaluate(o, w->next, true, changed);
+    nf_status status = evaluate(o, NFI_ODE_TRIAL, w->next, true, changed);
     if (status != NF_OK)
         return status;
     mean_square(o, changed, k, u, u, l, l, of_change);
@@ -125,6 +126,7 @@ static void begin_work(const nfi_ode *o, arrays *w)
     nf_real *active = row_of(w, ld, NFI_ODE_ACTIVE), *failed = row_of(w, ld, NFI_ODE_FAILED);
     nf_real *step = row_of(w, ld, NFI_ODE_STEP), *most = row_of(w, ld, NFI_ODE_MOST);
     nf_real *before = row_of(w, ld, NFI_ODE_BEFORE), *taken = row_of(w, ld, NFI_ODE_TAKEN);
+    nf_real *length = row_of(w, ld, NFI_ODE_LENGTH);
     memset(failed, 0, ld * sizeof *failed);
     nfi_mark_not_finite(o->rows - 1, ld, w->points, failed);
     nfi_mark_not_finite(o->rows - (o->quadrature ? 0 : 1), ld, w->k, failed);
@@ -133,6 +135,7 @@ static void begin_work(const nfi_ode *o, arrays *w)
         active[s] = s < o->columns && !(failed[s] > 0) ? 1 : 0;
         step[s] = active[s] > 0 ? step[s] : 0;
         taken[s] = 0;
+        length[s] = 0;
         most[s] = 10;
         before[s] = NF_R(-9.210340371976182); /* log 1e-4 */
     }
@@ -153,7 +156,7 @@ static nf_status try_step(nfi_ode *o, size_t done, nf_real *l, arrays *w, nf_rea
     if (o->quadrature)
         nfi_ode_combine(quadratures, ld, rule->stages, rule->b, h, of_k, w->k + last * ld, l, w->l_next);
     if (status == NF_OK && (rule->adaptive || done + 1 < o->most))
-        status = evaluate(o, next, true, k_next);
+        status = evaluate(o, rule->stages, next, true, k_next);
     if (status != NF_OK)
         return status;
     *active = done + 1 < o->most ? 1 : 0;
@@ -214,7 +217,7 @@ nf_status nfi_ode_solve(nfi_ode *o, nf_real *u, nf_real *l)
         if (o->quadrature)
             memset(l, 0, (1 + o->further) * ld * sizeof *l);
         o->evaluations = o->taken = o->rejected = 0;
-        status = evaluate(o, w.points, true, w.k);
+        status = evaluate(o, 0, w.points, true, w.k);
     }
     if (status == NF_OK && o->rule->adaptive)
         status = first_step(o, o->quadrature ? l : NULL, &w);

@@ -15,6 +15,9 @@ typedef nf_status nfi_ode_fn(const nfi_ode *o, const nf_real *u, bool quadrature
    step, 0 for a sample that does not move. */
 typedef nf_status nfi_ode_step_fn(const nfi_ode *o, const nf_real *points, const nf_real *h);
 
+/* The value of nfi_ode.stage while a trial step is made, which only chooses the first step's length. */
+enum { NFI_ODE_TRIAL = NFI_MOST_STAGES + 1 };
+
 struct nfi_ode {
     const nf_pass *pass; /* n, ld, scratch */
     const nfi_rule *rule;
@@ -28,6 +31,7 @@ struct nfi_ode {
     nfi_ode_fn *f;
     nfi_ode_step_fn *step; /* NULL: none */
     void *user;
+    size_t stage; /* written: which stage f is called for; rule->stages where it is the next step's stage 0 */
     size_t evaluations, taken, rejected, failed; /* written: of f; steps of the tile; samples without a result */
 };
 

@@ -3,11 +3,11 @@
 
        gk_i = h (b_i gz' + sum_(j>i) a_ji gu_j),   g_tr_i = h b_i gl,   gz = gz' + sum_i gu_i,
 
-   where gu_i is the field's vector-Jacobian product at u_i. A penalty is one more sum like l'. The stages are computed
-   again from u_0 = (z, t) and h, the only numbers that are kept. */
+   where gu_i is the field's vector-Jacobian product at u_i. A penalty is one more sum like l'. Stages that are not on
+   the tape are computed again from u_0 = (z, t) and h. */
 #include "flows/compose.h"
-#include "flows/ode/field.h"
 #include "flows/ode/kernels.h"
+#include "flows/ode/record.h"
 #include "math/rows.h"
 #include <string.h>
 
@@ -15,7 +15,6 @@
 typedef struct stages {
     const nfi_field *field;
     bool with_trace;
-    size_t n; /* how many have been computed */
     nfi_field_point at[NFI_MOST_STAGES];
 } stages;
 
@@ -23,9 +22,26 @@ static nf_status keep_stage(const nfi_ode *o, const nf_real *u, bool quadrature,
 {
     stages *w = o->user;
     (void)quadrature;
-    const bool weighs = o->rule->b[w->n] < 0 || o->rule->b[w->n] > 0;
+    const bool weighs = o->rule->b[o->stage] < 0 || o->rule->b[o->stage] > 0;
     nf_real *trace = w->with_trace && weighs ? k + (o->rows - 1) * o->pass->ld : NULL;
-    return nfi_field_at(w->field, u, k, trace, NULL, &w->at[w->n++]);
+    return nfi_field_at(w->field, u, k, trace, NULL, o->pass->scratch, &w->at[o->stage]);
+}
+
+/* *at = the stages of step r. Those that are computed again are on the scratch arena; the caller rewinds it. */
+static nf_status stages_of(nfi_ode *ode, const nfi_ode_record *r, const nfi_field_point **at)
+{
+    stages *w = ode->user;
+    *at = r->at;
+    if (r->at && (!w->with_trace || r->at[0].has_trace))
+        return NF_OK;
+    *at = w->at;
+    const size_t ld = ode->pass->ld, n = ode->rule->stages;
+    nf_real *points = nf_arena_reals(ode->pass->scratch, n * ode->rows, ld);
+    nf_real *k = nf_arena_reals(ode->pass->scratch, n * ode->rows, ld);
+    if (!points || !k)
+        return NF_ENOMEM;
+    memcpy(points, r->u, ode->rows * ld * sizeof *points);
+    return nfi_ode_stages(ode, 0, r->h, points, k);
 }
 
 /* G has (gz, 0), then gu_i for each stage, all [dim + 1 x ld]. */
@@ -35,27 +51,21 @@ static nf_status step_back(nfi_ode *ode, const nfi_ode_record *r, const nf_real 
     const nfi_rule *rule = ode->rule;
     const size_t ld = ode->pass->ld, size = ode->rows * ld, dim = ode->rows - 1, n = rule->stages;
     const nf_mark mark = nf_arena_mark(ode->pass->scratch);
-    nf_real *points = nf_arena_reals(ode->pass->scratch, n * ode->rows, ld);
-    nf_real *k = nf_arena_reals(ode->pass->scratch, n * ode->rows, ld);
     nf_real *gk = nf_arena_reals(ode->pass->scratch, dim, ld), *g_trace = nf_arena_reals(ode->pass->scratch, 2, ld);
-    stages *w = ode->user;
-    nf_status status = points && k && gk && g_trace ? NF_OK : NF_ENOMEM;
-    w->n = 0;
-    if (status == NF_OK) {
-        memcpy(points, r->u, size * sizeof *points);
-        status = nfi_ode_stages(ode, 0, r->h, points, k);
-    }
+    const stages *w = ode->user;
+    const nfi_field_point *at = NULL;
+    nf_status status = gk && g_trace ? stages_of(ode, r, &at) : NF_ENOMEM;
     for (size_t i = n; i-- > 0 && status == NF_OK;) {
         nf_real weight[NFI_MOST_STAGES + 1] = {rule->b[i]};
         for (size_t j = i + 1; j < n; j++)
             weight[1 + j] = rule->a[j][i];
         nfi_ode_combine(dim, ld, 1 + n, weight, r->h, size, G, NULL, gk);
-        const bool has_trace = w->at[i].has_trace, has_rate = has_trace && g_penalty;
+        const bool has_trace = at[i].has_trace && w->with_trace, has_rate = has_trace && g_penalty;
         if (has_trace)
             nfi_ode_combine(1, ld, 1, &rule->b[i], r->h, 0, g_log_det, NULL, g_trace);
         if (has_rate)
             nfi_ode_combine(1, ld, 1, &rule->b[i], r->h, 0, g_penalty, NULL, g_trace + ld);
-        status = nfi_field_vjp(w->field, &w->at[i], gk, has_trace ? g_trace : NULL, has_rate ? g_trace + ld : NULL,
+        status = nfi_field_vjp(w->field, &at[i], gk, has_trace ? g_trace : NULL, has_rate ? g_trace + ld : NULL,
                                G + (1 + i) * size, g);
     }
     for (size_t i = 1; i <= n && status == NF_OK; i++)

@@ -8,6 +8,9 @@ nfi_narrow nfi_narrow_none(const nf_pass *p)
 {
     nfi_narrow q = {.p = *p, .ld = p->ld};
     q.p.tape = NULL;
+    q.p.failed = NULL; /* these are not moved with the samples */
+    q.p.penalty = NULL;
+    q.p.g_penalty = NULL;
     return q;
 }
 
@@ -55,7 +58,6 @@ nf_status nfi_narrow_to(const nf_object *o, const nf_real *go_on, nfi_narrow *q,
     q->from = from;
     q->column = column;
     q->p.noise.column = name;
-    q->p.failed = NULL;
     if (n_ctx && !(q->p.ctx = nfi_narrow_copy(q, n_ctx, ctx)))
         return NF_ENOMEM;
     return NF_OK;
