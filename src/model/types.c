@@ -12,8 +12,7 @@ const char *nfi_kind_name(nfi_kind kind)
 
 static const nf_net_type *const nets[] = {
     &nfi_mlp_type,        &nfi_gated_mlp_type,  &nfi_maxout_mlp_type, &nfi_residual_mlp_type,
-    &nfi_masked_net_type, &nfi_squash_mlp_type, &nfi_lipschitz_type,
-    &nfi_conv_net_type,
+    &nfi_masked_net_type, &nfi_squash_mlp_type, &nfi_lipschitz_type,  &nfi_conv_net_type,
 };
 static const nf_flow_type *const flows[] = {NFI_CONSTRAINT_TYPES,
 #define NFI_ROW(name) &nfi_##name##_type,

@@ -1,7 +1,7 @@
 /* Kernels for tangents: k directions at once. A tile of directions has the same features as the tile that it displaces,
    but each feature is k ld long: direction j of sample s in feature r stands at [(r k + j) ld + s]. So a product with
-   weights is one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row. The
-   pixels of a channel lie alike, so that these kernels serve what a context does to all pixels of a channel. */
+   weights is one product of k ld columns, and a factor that belongs to a unit and a sample is used k times in a row.
+   The pixels of a channel lie alike, so that these kernels serve what a context does to all pixels of a channel. */
 #ifndef NFI_DIRECTIONS_H
 #define NFI_DIRECTIONS_H
 #include "base/kernel.h"

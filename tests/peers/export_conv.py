@@ -8,6 +8,7 @@ Weights are multiples of 1/128, so that the float build reads them exactly. Weig
 [out][in][height][width].
 """
 import pathlib
+import textwrap
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def normed(x, weight, bias, gain):
 
 def write(out, name, values):
     text = ", ".join(f"{v:.17g}" for v in np.asarray(values.detach()).ravel())
-    out.append(f"static const double torch_{name}[] = {{{text}}};")
+    out += textwrap.wrap(f"static const double torch_{name}[] = {{{text}}};", 120, subsequent_indent="    ")
 
 
 def main():
@@ -60,7 +61,8 @@ def main():
         write(out, f"gain_{l}", gain[l])
     write(out, "x", x)
     write(out, "gy", gy)
-    for name, y, of in (("plain", plain(x, weight, bias), weight + bias), ("normed", normed(x, weight, bias, gain), weight + bias + gain)):
+    for name, y, of in (("plain", plain(x, weight, bias), weight + bias),
+                        ("normed", normed(x, weight, bias, gain), weight + bias + gain)):
         g = torch.autograd.grad((y * gy).sum(), [x, *of])
         write(out, f"{name}_y", y)
         write(out, f"{name}_gx", g[0])
