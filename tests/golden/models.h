@@ -257,6 +257,9 @@ DIST(logistic, logistic(DIM))
 DIST(uniform, uniform(DIM, -2.5, 2.25))
 DIST(mixture, mixture(DIM, 2))
 DIST(conditional_mixture, conditional_mixture(DIM, 2, perceptron(2, 2 + 4 * DIM, 0, NF_TANH, NF_INIT_AUTO)))
+DIST(joint, joint(nf_diagonal_normal(2), nf_conditional_normal(1, perceptron(2 + 2, 2, 0, NF_TANH, NF_INIT_AUTO))))
+DIST(dequantised, dequantised(nf_pushforward(nf_logistic(1), nf_affine(1)), nf_uniform(1, 0, 1),
+                              &(nf_dequantised_options){.levels = 128, .step = 1. / 32}))
 DIST(pushforward, pushforward(nf_mixture(DIM, 2), nf_planar(DIM)))
 DIST(posterior, posterior(DIM, nf_amortized_by_context(nf_planar(DIM))))
 DIST(diagonal_posterior, diagonal_posterior(2))
@@ -368,6 +371,8 @@ static const golden corpus[] = {
     ROW(continuous, true),
     ROW(ffjord, false),
     ROW(conditional_mixture, true),
+    ROW(joint, false),
+    ROW(dequantised, true),
 };
 
 #endif

@@ -62,7 +62,8 @@ static inline nf_status golden_numbers(const nf_model *m, const char *kind, gold
         status = nf_evaluate(m, NULL, NULL, GOLDEN_ROWS, x, given, y);
         golden_rows(s->dim_out, y, NULL, each, user);
     } else if (strcmp(kind, "dist") == 0) {
-        status = nf_log_prob(m, NULL, NULL, GOLDEN_ROWS, x, given, last);
+        status = nf_log_prob(m, NULL, s->flags & NF_STOCHASTIC ? &(nf_noise){.seed = 2385} : NULL, GOLDEN_ROWS, x,
+                             given, last);
         golden_rows(0, NULL, last, each, user);
     } else if (strcmp(kind, "vae") == 0) {
         status = nf_vae_encode(m, NULL, &(nf_noise){.seed = 2385}, GOLDEN_ROWS, x, y, last);
