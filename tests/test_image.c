@@ -147,6 +147,7 @@ Test(image, pixelwise_refuses)
     nf_flow *chain[] = {nf_affine(2), nf_batch_norm(2, NULL)};
     expect_none(nf_pixelwise(nf_chain(chain, 2), 3), NF_EUNSUPPORTED, "`chain` has noise or running statistics");
     nf_net *field = nf_mlp(3, 2, 0, &(nf_mlp_options){.activation = NF_TANH});
-    nf_flow *probed = nf_continuous(field, &(nf_continuous_options){.trace = NF_TRACE_RADEMACHER, .score_by_probes = true});
+    nf_flow *probed =
+        nf_continuous(field, &(nf_continuous_options){.trace = NF_TRACE_RADEMACHER, .score_by_probes = true});
     expect_none(nf_pixelwise(probed, 3), NF_EUNSUPPORTED, "noise");
 }

@@ -20,12 +20,12 @@ NF_BEGIN_DECLS
  */
 NF_API nf_flow *nf_chain(nf_flow *const *f, size_t n);
 /**
- * A chain that saves nothing for gradients: the way back computes what entered each flow by the flow's inverse, and what
- * the flow saves by the flow again (Gomez et al. 2017). The memory of a step is that of the largest flow, however many
- * there are, and a step takes about twice as long. Take it for deep chains of flows whose two directions are both one
- * pass (couplings, affine and linear layers, elementwise ones): not where a direction is iterated or sequential. What
- * enters a flow comes back with the rounding errors of the inverses behind it, which nf_check_flow() measures; values
- * and log-dets are those of nf_chain().
+ * A chain that saves nothing for gradients: the way back computes what entered each flow by the flow's inverse, and
+ * what the flow saves by the flow again (Gomez et al. 2017). The memory of a step is that of the largest flow, however
+ * many there are, and a step takes about twice as long. Take it for deep chains of flows whose two directions are both
+ * one pass (couplings, affine and linear layers, elementwise ones): not where a direction is iterated or sequential.
+ * What enters a flow comes back with the rounding errors of the inverses behind it, which nf_check_flow() measures;
+ * values and log-dets are those of nf_chain().
  * @return as nf_chain().
  */
 NF_API nf_flow *nf_recomputed_chain(nf_flow *const *f, size_t n);

@@ -68,12 +68,13 @@ static inline nf_flow *build_mixed_chain(size_t dim, size_t n_ctx)
 
 static inline nf_flow *build_recomputed_chain(size_t dim, size_t n_ctx)
 {
-    nf_flow *f[] = {build_lu_linear(dim, 0), nf_realnvp(dim, &(nf_recipe_options){.n_ctx = n_ctx,
-                                                                                    .n_layers = 2,
-                                                                                    .hidden = (size_t[]){6},
-                                                                                    .n_hidden = 1,
-                                                                                    .activation = NF_TANH,
-                                                                                    .last_scale = 0.5}),
+    nf_flow *f[] = {build_lu_linear(dim, 0),
+                    nf_realnvp(dim, &(nf_recipe_options){.n_ctx = n_ctx,
+                                                         .n_layers = 2,
+                                                         .hidden = (size_t[]){6},
+                                                         .n_hidden = 1,
+                                                         .activation = NF_TANH,
+                                                         .last_scale = 0.5}),
                     nf_affine(dim)};
     return nf_recomputed_chain(f, 3);
 }

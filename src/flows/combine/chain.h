@@ -10,7 +10,8 @@ static inline size_t nfi_chain_place(const nf_object *o, nf_direction d, size_t 
 }
 /* The most features that enter or leave a flow. */
 size_t nfi_chain_most_rows(const nf_object *o);
-/* An nf_part.init: each flow is initialised from what the flows before it, in the batch's direction, make of the data. */
+/* An nf_part.init: each flow is initialised from what the flows before it, in the batch's direction, make of the data.
+ */
 nf_status nfi_chain_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,
                          nf_real *state);
 /* An nfi_link_fn. */

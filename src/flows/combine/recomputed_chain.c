@@ -1,6 +1,6 @@
 /* A chain whose pass saves nothing: the way back computes again what enters each flow, by the flow's inverse, and what
-   the flow saves, by the flow itself (Gomez et al. 2017, "The reversible residual network"). The memory of a step is that
-   of the largest flow, however many there are; a step takes one inverse and one forward pass of each flow more.
+   the flow saves, by the flow itself (Gomez et al. 2017, "The reversible residual network"). The memory of a step is
+   that of the largest flow, however many there are; a step takes one inverse and one forward pass of each flow more.
 
    With y_k = f_k(x_k), the way back goes from y_(n-1) = y: x_k' = f_k^-1(y_k), the vector-Jacobian product at x_k', and
    y_(k-1) = x_k'. So rounding errors of the inverses add up along the way, as they do in sampling what was scored. */
