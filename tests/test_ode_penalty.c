@@ -291,7 +291,7 @@ Test(ode_penalty, means_of_the_estimates)
         tile *t[3];
         for (int trace = NF_TRACE_EXACT; trace <= NF_TRACE_GAUSSIAN; trace++) {
             nf_continuous_options q = o;
-            q.trace = (nf_trace)trace, .score_by_probes = true;
+            q.trace = (nf_trace)trace;
             q.probes = (size_t)(trace ? trace : 1);
             t[trace] = tile_of(swish_flow(q), (nf_direction)d, NF_TRAIN);
             nf_real *g = reals(nf_model_shape(t[trace]->m)->n_params);
