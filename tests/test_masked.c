@@ -201,6 +201,29 @@ static void refuse(nf_flow *f, nf_status status, const char *message)
     cr_assert_not_null(strstr(nf_error_message(), message), "%s", nf_error_message());
 }
 
+/* As in PyTorch's Linear, uniform within 1 / sqrt(fan_in), by the inputs that a unit sees. Two features: all 64 units
+   see the first one, and so do both outputs of the second, through them. */
+Test(masked, torch_biases)
+{
+    enum { UNITS = 64, WEIGHTS = UNITS, LAST = 2 * UNITS };
+    const nf_masked_options options = {.hidden = (size_t[]){UNITS}, .n_hidden = 1, .init = NF_INIT_TORCH};
+    nf_model *m = nf_model_of_net(nf_masked_net(2, 2, 0, &options), &(nf_model_options){.seed = 3});
+    cr_assert_not_null(m, "%s", nf_error_message());
+    const nf_real *bias = nf_model_theta(m) + WEIGHTS, *last = bias + UNITS + LAST;
+    cr_assert_eq(nf_model_shape(m)->n_params, WEIGHTS + UNITS + LAST + 4);
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < UNITS; i++) {
+        cr_assert(fabs((double)bias[i]) <= 1);
+        sum += (double)bias[i] / UNITS;
+        squares += (double)bias[i] * (double)bias[i] / UNITS;
+    }
+    cr_assert_float_eq(sum, 0, 4 * sqrt(1. / 3 / UNITS), "%g", sum);
+    cr_assert_float_eq(squares, 1. / 3, 4 * sqrt(4. / 45 / UNITS), "%g", squares);
+    for (size_t i = 0; i < 4; i++) /* the first feature's outputs see nothing */
+        cr_assert(i < 2 ? fabs((double)last[i]) <= 0 : fabs((double)last[i]) <= 1. / 8 && fabs((double)last[i]) > 0);
+    nf_model_free(m);
+}
+
 Test(masked, errors)
 {
     const size_t widths[] = {5, 0}, order[] = {0, 2, 2}, far[] = {0, 3, 1};

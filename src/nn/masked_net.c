@@ -6,6 +6,7 @@
 #include "nn/options.h"
 #include "nn/types.h"
 #include <stdio.h>
+#include <string.h>
 
 bool nfi_is_masked(const nf_object *net)
 {
@@ -47,7 +48,22 @@ static nf_status vjp(const nf_object *o, const nf_pass *p, const nf_real *x, con
     return status;
 }
 
-/* The rows of one time are initialised like a dense layer without biases. */
+/* The rows of one time, from `first` on, are initialised like a dense layer. Its weights and biases are in two places.
+ */
+static void init_rows(const nfi_masked *m, const nfi_masked_layer *layer, size_t first, size_t rows,
+                      nf_initialisation init, nf_activation unit, double factor, const nf_noise *noise, nf_real *theta)
+{
+    const size_t fan_in = layer->inputs.length[first] + (layer->context.n_rows ? m->n_ctx : 0), n = rows * fan_in;
+    nf_noise of_biases = *noise;
+    of_biases.first_sample += n;
+    nfi_draw_weights(init, unit, fan_in, layer->inputs.n_rows, factor, noise, n, 0,
+                     theta + layer->weights + layer->inputs.offset[first]);
+    memset(theta + layer->biases + first, 0, rows * sizeof *theta);
+    if (init == NF_INIT_TORCH)
+        nfi_draw_weights(init, unit, fan_in, layer->inputs.n_rows, factor, &of_biases, 0, rows,
+                         theta + layer->biases + first);
+}
+
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     (void)batch, (void)state;
@@ -61,14 +77,9 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
             const size_t first = layer->start[t], rows = layer->start[t + 1] - first;
             if (!rows)
                 continue;
-            const nfi_dense block = {
-                .in = layer->inputs.length[first], .n_ctx = layer->context.n_rows ? m->n_ctx : 0, .out = rows};
-            nfi_dense_init(&block, second ? NF_INIT_SMALL : m->options.init, unit, layer->inputs.n_rows,
-                           last ? m->options.last_scale : 1, &name,
-                           theta + layer->weights + layer->inputs.offset[first]);
+            init_rows(m, layer, first, rows, second ? NF_INIT_SMALL : m->options.init, unit,
+                      last ? m->options.last_scale : 1, &name, theta);
         }
-        for (size_t r = 0; r < layer->inputs.n_rows; r++)
-            theta[layer->biases + r] = 0;
         if (nfi_masked_has_beta(m, l))
             theta[layer->beta] = nfi_first_beta(m->activation);
         if (layer->gate.n_rows) {
