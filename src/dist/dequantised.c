@@ -65,29 +65,11 @@ static void read_numbers(const nf_dequantised_options *q, size_t dim, size_t ld,
         log_p[s] -= r->has_none[s] ? INFINITY : 0;
 }
 
-static nf_pass pass_of_noise(const nf_object *o, const nf_pass *p, const nf_real *ctx)
-{
-    nf_pass c = nf_child_pass(o, NOISE, p);
-    c.ctx = nf_child(o, NOISE)->total.n_ctx ? ctx : NULL;
-    c.log_weight = NULL;
-    c.g_log_weight = NULL;
-    return c;
-}
-
-static nf_pass pass_of_density(const nf_object *o, const nf_pass *p)
-{
-    nf_pass c = nf_child_pass(o, DENSITY, p);
-    c.ctx = nf_child(o, DENSITY)->total.n_ctx ? p->ctx : NULL;
-    c.log_weight = NULL;
-    c.g_log_weight = NULL;
-    return c;
-}
-
 /* v = numbers + u / L. A sample whose noise is outside the cube is in another's place: its v becomes NaN. */
-static void fill_gaps(size_t levels, size_t size, const record *r)
+static void fill_gaps(size_t levels, size_t size, const nf_real *numbers, const nf_real *u, nf_real *v)
 {
     for (size_t i = 0; i < size; i++)
-        r->v[i] = r->u[i] >= 0 && r->u[i] <= 1 ? r->numbers[i] + r->u[i] / (nf_real)levels : (nf_real)NAN;
+        v[i] = u[i] >= 0 && u[i] <= 1 ? numbers[i] + u[i] / (nf_real)levels : (nf_real)NAN;
 }
 
 static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, double *log_p, void **saved)
@@ -104,12 +86,12 @@ static nf_status score(const nf_object *o, const nf_pass *p, const nf_real *x, d
     }
     nf_status status = ctx ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
-        const nf_pass c = pass_of_noise(o, p, ctx);
+        const nf_pass c = nfi_given_pass(o, NOISE, p, ctx);
         status = nf_dist_sample(nf_child(o, NOISE), &c, r->u, log_q, &r->part[NOISE]);
     }
     if (status == NF_OK) {
-        const nf_pass c = pass_of_density(o, p);
-        fill_gaps(q->levels, dim * ld, r);
+        const nf_pass c = nfi_given_pass(o, DENSITY, p, p->ctx);
+        fill_gaps(q->levels, dim * ld, r->numbers, r->u, r->v);
         status = nf_dist_score(nf_child(o, DENSITY), &c, r->v, log_p, &r->part[DENSITY]);
     }
     for (size_t s = 0; s < ld && status == NF_OK; s++)
@@ -134,7 +116,7 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
     nf_real *g_ctx = g->ctx ? nfi_zeros(p->scratch, noise->total.n_ctx + 1, ld) : NULL;
     nf_status status = gv && g_log && ctx && (g_ctx || !g->ctx) ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
-        const nf_pass c = pass_of_density(o, p);
+        const nf_pass c = nfi_given_pass(o, DENSITY, p, p->ctx);
         nf_grad gc = nf_child_grad(o, DENSITY, p, g);
         gc.ctx = density->total.n_ctx ? g->ctx : NULL;
         for (size_t s = 0; s < ld; s++)
@@ -142,7 +124,7 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
         status = nf_dist_score_vjp(density, &c, r->v, r->part[DENSITY], g_log, gv, &gc);
     }
     if (status == NF_OK) {
-        const nf_pass c = pass_of_noise(o, p, ctx);
+        const nf_pass c = nfi_given_pass(o, NOISE, p, ctx);
         nf_grad gc = nf_child_grad(o, NOISE, p, g);
         gc.ctx = g_ctx;
         for (size_t i = 0; i < dim * ld; i++)
@@ -163,12 +145,10 @@ static nf_status sample(const nf_object *o, const nf_pass *p, nf_real *x, double
 {
     const nf_dequantised_options *q = options_of(o);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    double *unused = nfi_zero_doubles(p->scratch, p->ld);
-    nf_pass c = pass_of_density(o, p);
-    void *none = NULL;
+    nf_pass c = nfi_given_pass(o, DENSITY, p, p->ctx);
     c.tape = NULL;    /* whole numbers have no gradient */
     c.penalty = NULL; /* that of the score counts */
-    nf_status status = unused ? nf_dist_sample(nf_child(o, DENSITY), &c, x, unused, &none) : NF_ENOMEM;
+    nf_status status = nf_dist_sample(nf_child(o, DENSITY), &c, x, NULL, NULL);
     for (size_t i = 0; i < dim_of(o) * p->ld && status == NF_OK; i++) {
         const double k = floor((double)x[i] * (double)q->levels), most = (double)(q->levels - 1);
         x[i] = (nf_real)(q->step * (k < 0 ? 0 : k > most ? most : k));
@@ -187,12 +167,11 @@ static nf_status fill_batch(const nf_object *o, const nf_noise *noise, nf_batch 
 {
     const nf_object *part = nf_child(o, NOISE);
     const size_t dim = dim_of(o);
-    record r = {.numbers = nf_arena_reals(memory, 3 * dim, b->ld), .has_none = nf_arena_alloc(memory, b->ld)};
+    record r = {.numbers = nf_arena_reals(memory, 2 * dim, b->ld), .has_none = nf_arena_alloc(memory, b->ld)};
     double *unused = nfi_zero_doubles(memory, b->ld);
     if (!r.numbers || !r.has_none || !unused)
         return NF_ENOMEM;
-    r.u = r.numbers + dim * b->ld;
-    r.v = r.u + dim * b->ld;
+    r.v = r.numbers + dim * b->ld;
     read_numbers(options_of(o), dim, b->ld, b->x, &r, unused);
     nf_batch forward = {.n = b->n, .ld = b->ld, .direction = NF_FORWARD};
     forward.ctx = nfi_given_context(part, dim, b->ld, r.numbers, b->ctx, memory);
@@ -200,13 +179,12 @@ static nf_status fill_batch(const nf_object *o, const nf_noise *noise, nf_batch 
         return NF_ENOMEM;
     if (!part->total.n_ctx)
         forward.ctx = NULL;
-    nf_pass p;
+    const nf_real *u = NULL;
     nf_status status = nf_init_child(o, NOISE, noise, &forward, theta, state);
     if (status == NF_OK)
-        status = nfi_init_pass(o, NOISE, noise, &forward, theta, state, memory, &p);
+        status = nfi_draw_child(o, NOISE, noise, &forward, theta, state, memory, &u);
     if (status == NF_OK)
-        status = nf_dist_sample(part, &p, r.u, unused, &(void *){NULL});
-    fill_gaps(options_of(o)->levels, dim * b->ld, &r);
+        fill_gaps(options_of(o)->levels, dim * b->ld, r.numbers, u, r.v);
     b->x = r.v;
     return status;
 }

@@ -3,6 +3,25 @@
 #include "base/memory.h"
 #include <string.h>
 
+nf_pass nfi_given_pass(const nf_object *o, size_t i, const nf_pass *p, const nf_real *ctx)
+{
+    nf_pass c = nf_child_pass(o, i, p);
+    c.ctx = nf_child(o, i)->total.n_ctx ? ctx : NULL;
+    c.log_weight = NULL;
+    c.g_log_weight = NULL;
+    return c;
+}
+
+nf_status nfi_draw_child(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *b, nf_real *theta,
+                         nf_real *state, nf_arena *memory, const nf_real **x)
+{
+    nf_real *drawn = nf_arena_reals(memory, nf_child(o, i)->total.dim_out, b->ld);
+    nf_pass p;
+    const nf_status status = drawn ? nfi_init_pass(o, i, noise, b, theta, state, memory, &p) : NF_ENOMEM;
+    *x = drawn;
+    return status == NF_OK ? nf_dist_sample(nf_child(o, i), &p, drawn, NULL, NULL) : status;
+}
+
 const nf_real *nfi_given_context(const nf_object *part, size_t given, size_t ld, const nf_real *x, const nf_real *ctx,
                                  nf_arena *a)
 {

@@ -4,6 +4,12 @@
 #define NFI_GIVEN_H
 #include "object/tree.h"
 
+/* The pass of child i with the context ctx, if it reads any. It draws plainly: if two parts took their mixtures'
+   components in turn, not all pairs of components would occur. */
+nf_pass nfi_given_pass(const nf_object *o, size_t i, const nf_pass *p, const nf_real *ctx);
+/* Draws of child i, which has just been initialised, for the initial batch b: *x in `memory`. */
+nf_status nfi_draw_child(const nf_object *o, size_t i, const nf_noise *noise, const nf_batch *b, nf_real *theta,
+                         nf_real *state, nf_arena *memory, const nf_real **x);
 /* The context [n_ctx x ld] of such a part, of which the first `given` rows are at x. A copy from `a` is made where the
    part reads ctx, too; otherwise this is x. NULL if there is no memory. */
 const nf_real *nfi_given_context(const nf_object *part, size_t given, size_t ld, const nf_real *x, const nf_real *ctx,

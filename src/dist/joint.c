@@ -31,17 +31,6 @@ static nf_pass pass_of_first(const nf_object *o, const nf_pass *p)
     return c;
 }
 
-/* If both parts took their mixtures' components in turn, not all pairs of components would occur: so `rest` draws
-   plainly. */
-static nf_pass pass_of_rest(const nf_object *o, const nf_pass *p, const nf_real *ctx)
-{
-    nf_pass c = nf_child_pass(o, REST, p);
-    c.ctx = shape_of(o, REST)->n_ctx ? ctx : NULL;
-    c.log_weight = NULL;
-    c.g_log_weight = NULL;
-    return c;
-}
-
 /* ---- draws and scores ---- */
 
 /* Draws to `drawn`, or scores x if `drawn` is NULL. */
@@ -62,7 +51,7 @@ static nf_status draw_or_score(const nf_object *o, const nf_pass *p, nf_real *dr
         nfi_given_context(rest, shape_of(o, FIRST)->dim_out, p->ld, drawn ? drawn : x, p->ctx, p->scratch);
     if (!ctx)
         status = NF_ENOMEM;
-    c = pass_of_rest(o, p, ctx);
+    c = nfi_given_pass(o, REST, p, ctx);
     if (status == NF_OK)
         status = drawn ? nf_dist_sample(rest, &c, drawn + of_h, log_q, &r->part[REST])
                        : nf_dist_score(rest, &c, x + of_h, log_q, &r->part[REST]);
@@ -103,7 +92,7 @@ static nf_status draw_or_score_vjp(const nf_object *o, const nf_pass *p, const n
     nf_real *gh = g_drawn ? nf_arena_reals(p->scratch, h, p->ld) : gx;
     if (!ctx || (both && !g_ctx) || (g_drawn && !gh))
         return NF_ENOMEM;
-    nf_pass c = pass_of_rest(o, p, ctx);
+    nf_pass c = nfi_given_pass(o, REST, p, ctx);
     nf_grad gc = nf_child_grad(o, REST, p, g);
     gc.ctx = g_ctx;
     nf_status status = g_drawn
@@ -148,20 +137,6 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
 
 /* ---- the start ---- */
 
-/* Draws of the first part, which has just been initialised; NULL with *status if that fails. */
-static const nf_real *draw_first(const nf_object *o, const nf_noise *noise, const nf_batch *b, nf_real *theta,
-                                 nf_real *state, nf_arena *memory, nf_status *status)
-{
-    nf_pass p;
-    void *none = NULL;
-    nf_real *h = nf_arena_reals(memory, shape_of(o, FIRST)->dim_out, b->ld);
-    double *log_q = nfi_zero_doubles(memory, b->ld);
-    *status = h && log_q ? nfi_init_pass(o, FIRST, noise, b, theta, state, memory, &p) : NF_ENOMEM;
-    if (*status == NF_OK)
-        *status = nf_dist_sample(nf_child(o, FIRST), &p, h, log_q, &none);
-    return *status == NF_OK ? h : NULL;
-}
-
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
 {
     if (!batch) {
@@ -174,7 +149,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     nf_status status = nf_init_child(o, FIRST, noise, &b, theta, state);
     const nf_real *h = batch->x;
     if (status == NF_OK && !h)
-        h = draw_first(o, noise, &b, theta, state, &memory, &status);
+        status = nfi_draw_child(o, FIRST, noise, &b, theta, state, &memory, &h);
     if (status == NF_OK) {
         b.x = batch->x ? batch->x + shape_of(o, FIRST)->dim_out * b.ld : NULL;
         b.ctx = nfi_given_context(nf_child(o, REST), shape_of(o, FIRST)->dim_out, b.ld, h, batch->ctx, &memory);

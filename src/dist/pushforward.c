@@ -1,6 +1,7 @@
 /* The distribution of y = f(z), z ~ base: log q(y) = log base(z) - log|det df/dz| (change of variables).
    Sampling runs f forward. Scoring runs f in the inverse direction, whose log|det| already has the other sign. */
 #include "base/memory.h"
+#include "dist/given.h"
 #include "dist/types.h"
 #include "flows/compose.h"
 #include "object/parts.h"
@@ -130,21 +131,6 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
     return status;
 }
 
-/* Draws from the base, which has just been initialised. b->x receives the draws, in `memory`. */
-static nf_status draw_base(const nf_object *o, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,
-                           nf_arena *memory)
-{
-    nf_real *z = nf_arena_reals(memory, nf_child(o, BASE)->total.dim_out, b->ld);
-    double *log_q = nfi_zero_doubles(memory, b->ld);
-    if (!z || !log_q)
-        return NF_ENOMEM;
-    nf_pass p;
-    void *none = NULL;
-    nf_status status = nfi_init_pass(o, BASE, noise, b, theta, state, memory, &p);
-    b->x = z;
-    return status == NF_OK ? nf_dist_sample(nf_child(o, BASE), &p, z, log_q, &none) : status;
-}
-
 /* In the inverse direction the flow is initialised first, from the data; the base then gets what the flow makes of
    the data. In the forward direction the base is initialised first; the flow then gets draws of the base. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)
@@ -155,7 +141,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     nf_arena memory = {.n_chunks = 0};
     nf_status status = nf_init_child(o, first, noise, batch, theta, state);
     if (status == NF_OK && draws)
-        status = draw_base(o, noise, &here, theta, state, &memory);
+        status = nfi_draw_child(o, BASE, noise, batch, theta, state, &memory, &here.x);
     else if (status == NF_OK && batch)
         status = nfi_hand_on(o, FLOW, noise, &here, theta, state, &memory);
     if (status == NF_OK)
