@@ -172,7 +172,7 @@ size_t nfi_count_pixels(const nfi_grid *g, nf_pixels which)
 
 static bool is_chosen(const nfi_grid *g, nf_pixels which, size_t pixel)
 {
-    return which == NF_ALL_PIXELS || (pixel / g->width + pixel % g->width) % 2 == (which == NF_ODD_PIXELS);
+    return which == NF_ALL_PIXELS || nfi_pixel_is_odd(pixel, g->width) == (which == NF_ODD_PIXELS);
 }
 
 void nfi_to_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t ld, const nf_real *x, nf_real *grid)

@@ -37,6 +37,11 @@ void nfi_conv_transposed(const nfi_conv *c, size_t ld, const nf_real *w, const n
 nf_status nfi_conv_outer(const nfi_conv *c, size_t ld, nf_arena *scratch, const nf_real *x, const nf_real *gz, bool add,
                          nf_real *gw);
 
+/* The colour of a pixel of an image on a checkerboard. */
+static inline bool nfi_pixel_is_odd(size_t pixel, size_t width)
+{
+    return (pixel / width + pixel % width) % 2 == 1;
+}
 /* How many of an image's pixels are of that colour. */
 size_t nfi_count_pixels(const nfi_grid *g, nf_pixels which);
 /* Between features [channels x (those pixels) ld] and a grid [channels x pixels ld]. All other pixels of the grid

@@ -1,6 +1,7 @@
 /* Where the pixels of images go: squeezing, which makes four channels of one at half the height and width, and the
    checkerboard's mask (Dinh, Sohl-Dickstein & Bengio 2017, figure 3). Neither is more than a table of features. */
 #include "base/memory.h"
+#include "nn/conv.h"
 #include <nflow/image.h>
 #include <nflow/linear.h>
 
@@ -43,8 +44,8 @@ size_t nf_mask_checkerboard(nf_image image, size_t k, unsigned char *mask)
         return 0;
     const size_t pixels = image.height * image.width;
     for (size_t i = 0; i < n; i++) {
-        const size_t pixel = i % pixels, colour = pixel / image.width + pixel % image.width;
-        count += mask[i] = pixels == 1 || (colour + k) % 2 == 1;
+        const bool odd = nfi_pixel_is_odd(i % pixels, image.width);
+        count += mask[i] = pixels == 1 || odd == (k % 2 == 0);
     }
     return count;
 }
