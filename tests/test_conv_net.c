@@ -346,6 +346,28 @@ Test(conv_net, names_of_tensors)
         "final_layer.weight@198:2x3x3x2 final_layer.bias@234:2 final_layer.scale@236:2 ");
 }
 
+/* The channels of a feature stand beside one another at each pixel: the numbers of a transform. Channel 3 f + k at
+   pixel p is row 3 (pixels f + p) + k. */
+Test(conv_net, channels_of_a_feature_together)
+{
+    enum { FEATURES = 2, EACH = 3, ODD = 4 }; /* pixels of a channel: the odd ones of 2 x 4 */
+    const conv_case apart = {"apart", {2, 2, 4}, FEATURES * EACH, 0, {.out_pixels = NF_ODD_PIXELS}};
+    conv_case together = apart;
+    together.q.n_per_feature = EACH;
+    fixture f[2];
+    conv_set_up(&f[0], &apart, 3);
+    conv_set_up(&f[1], &together, 3);
+    run(&f[0]);
+    run(&f[1]);
+    for (size_t c = 0; c < FEATURES * EACH; c++)
+        for (size_t p = 0; p < ODD; p++)
+            for (size_t s = 0; s < 3; s++)
+                cr_assert_eq(f[1].y[(EACH * (ODD * (c / EACH) + p) + c % EACH) * LD + s],
+                             f[0].y[(ODD * c + p) * LD + s], "channel %zu, pixel %zu", c, p);
+    tear_down(&f[0]);
+    tear_down(&f[1]);
+}
+
 /* A channel moves where all its pixels are to move alike. */
 Test(conv_net, shifts_of_whole_channels)
 {
@@ -370,6 +392,26 @@ Test(conv_net, shifts_of_whole_channels)
     }
 }
 
+/* The same where the channels stand together: rows 0 and 2 are the pixels of the first one. */
+Test(conv_net, shifts_of_channels_together)
+{
+    const conv_case c = {"shifted", {2, 2, 2}, 2, 0, {.out_pixels = NF_ODD_PIXELS, .n_per_feature = 2}};
+    static const nf_real shift[4] = {NF_R(0.75), NF_R(0.5), NF_R(0.75), -2};
+    fixture f;
+    conv_set_up(&f, &c, 3);
+    run(&f);
+    nf_real before[4 * LD];
+    memcpy(before, f.y, sizeof before);
+    const nf_object *o = nf_net_object(f.net);
+    cr_assert_eq(((const nf_net_type *)o->type)->shift_output(o, shift, f.theta), NF_OK);
+    run(&f);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t s = 0; s < 3; s++)
+            near((double)f.y[i * LD + s], (double)before[i * LD + s] + (i % 2 == 0 ? 0.75 : 0),
+                 is_double ? 1e-13 : 1e-5, "feature", i);
+    tear_down(&f);
+}
+
 /* ---- what is refused ---- */
 
 static void refused(nf_image in, size_t out, size_t n_ctx, nf_conv_options options, const char *words)
@@ -392,6 +434,8 @@ Test(conv_net, bad_options_are_refused)
     refused((nf_image){1, 0, 4}, 1, 0, (nf_conv_options){0}, "0 x 4");
     refused((nf_image){1, 4, 0}, 1, 0, (nf_conv_options){0}, "4 x 0");
     refused(image, 0, 0, (nf_conv_options){0}, "`out_channels` is 0");
+    refused(image, 3, 0, (nf_conv_options){.n_per_feature = 2},
+            "`out_channels` is 3, which is no multiple of `n_per_feature`, 2");
     refused(image, 1, 0, (nf_conv_options){.hidden = hidden, .n_hidden = 3}, "hidden[1] is 0");
     refused(image, 1, 0, (nf_conv_options){.n_hidden = 2}, "`hidden` is NULL");
     refused(image, 1, 0, (nf_conv_options){.hidden = hidden, .n_hidden = 1, .kernel = even, .n_kernel = 2},

@@ -112,6 +112,12 @@ typedef struct nf_conv_options {
     bool learnt_scale;
     nf_pixels in_pixels;  /**< the pixels that x has; the net reads the others as zeros */
     nf_pixels out_pixels; /**< the pixels that y has; the others are not given */
+    /**
+     * n: the numbers of a transform (nf_coupling()) for one feature, which it reads feature by feature: 2 for
+     * nf_scaled_affine(), 3 bins - 1 for nf_spline(), 1 for nf_affine() and nf_shift(). out_channels is then n times
+     * the channels that are transformed, and y is in the order [out_channels / n][pixels][n]. 0: 1
+     */
+    size_t n_per_feature;
 } nf_conv_options;
 
 /**

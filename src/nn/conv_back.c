@@ -172,18 +172,18 @@ static nf_status both(const nf_object *o, const nf_pass *pass, const nf_real *x,
     back b;
     nf_status status = begin(m, p, k, &b) ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
-        nfi_to_grid(&m->grid, in, n_in, ld, x, b.x);
-        nfi_to_grid(&m->grid, out, m->out_channels, ld, gy, b.gz);
+        nfi_to_grid(&m->grid, in, 1, n_in, ld, x, b.x);
+        nfi_to_grid(&m->grid, out, m->options.n_per_feature, m->out_channels, ld, gy, b.gz);
         if (k) {
-            nfi_to_grid(&m->grid, in, n_in, k * ld, dx, b.dx);
-            nfi_to_grid(&m->grid, out, m->out_channels, k * ld, gdy, b.gdz);
+            nfi_to_grid(&m->grid, in, 1, n_in, k * ld, dx, b.dx);
+            nfi_to_grid(&m->grid, out, m->options.n_per_feature, m->out_channels, k * ld, gdy, b.gdz);
         }
         status = walk(m, p, saved, saved_tangent, gx || gdx, &b, g);
     }
     if (status == NF_OK && gx)
-        nfi_from_grid(&m->grid, in, n_in, ld, b.ga, gx);
+        nfi_from_grid(&m->grid, in, 1, n_in, ld, b.ga, gx);
     if (status == NF_OK && gdx)
-        nfi_from_grid(&m->grid, in, n_in, k * ld, b.gda, gdx);
+        nfi_from_grid(&m->grid, in, 1, n_in, k * ld, b.gda, gdx);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

@@ -89,7 +89,7 @@ static nf_status begin_from_data(const nfi_conv_net *m, const nf_batch *batch, n
     const nf_pass p = {.n = batch->n, .ld = ld, .theta = numbers, .ctx = batch->ctx, .scratch = memory};
     const nf_real *in = grid;
     nf_status status = NF_OK;
-    nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, ld, batch->x, grid);
+    nfi_to_grid(&m->grid, m->options.in_pixels, 1, m->in.channels, ld, batch->x, grid);
     for (size_t l = 0; l + 1 < m->n_layers && status == NF_OK; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
         const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, numbers, blocks + l % 2 * most * ld);

@@ -92,7 +92,7 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
     nf_status status = take_room(m, p, &r, &mark) ? NF_OK : NF_ENOMEM;
     const nf_real *in = r.grid;
     if (status == NF_OK)
-        nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, ld, x, r.grid);
+        nfi_to_grid(&m->grid, m->options.in_pixels, 1, m->in.channels, ld, x, r.grid);
     for (size_t l = 0; l + 1 < m->n_layers && status == NF_OK; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
         nf_real *at = r.blocks + (p->tape ? nfi_conv_kept_before(m, l) * ld : l % 2 * turn);
@@ -107,9 +107,8 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
         nf_real *z = nf_arena_reals(p->scratch, s.c.out, m->grid.pixels * ld);
         status = z ? nfi_conv_products(m, &s, p, NULL, in, z, NULL) : NF_ENOMEM;
         if (status == NF_OK) {
-            nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, ld, z, y);
-            nfi_activate(NF_IDENTITY, s.c.out, nfi_count_pixels(&m->grid, m->options.out_pixels) * ld,
-                         p->theta + s.bias, y);
+            nfi_activate(NF_IDENTITY, s.c.out, m->grid.pixels * ld, p->theta + s.bias, z);
+            nfi_from_grid(&m->grid, m->options.out_pixels, m->options.n_per_feature, s.c.out, ld, z, y);
         }
     }
     nf_arena_rewind(p->scratch, mark);
@@ -179,7 +178,7 @@ nf_status nfi_conv_net_tangent(const nf_object *o, const nf_pass *pass, const nf
     if (p->tape)
         *saved_tangent = kept;
     nf_real *at = saved;
-    nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, wide, dx, da);
+    nfi_to_grid(&m->grid, m->options.in_pixels, 1, m->in.channels, wide, dx, da);
     for (size_t l = 0; l + 1 < m->n_layers; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
         const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, p->theta, at + nfi_conv_kept_before(m, l) * ld);
@@ -189,7 +188,7 @@ nf_status nfi_conv_net_tangent(const nf_object *o, const nf_pass *pass, const nf
     }
     const nfi_conv_layer s = nfi_conv_layer_of(m, m->n_layers - 1);
     nfi_conv_apply(&s.c, wide, p->theta + s.weight, da, false, dz);
-    nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, wide, dz, dy);
+    nfi_from_grid(&m->grid, m->options.out_pixels, m->options.n_per_feature, s.c.out, wide, dz, dy);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }

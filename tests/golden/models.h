@@ -90,6 +90,11 @@ static nf_object *make_residual_conv_net(void)
             .hidden = widths, .n_hidden = 1, .n_blocks = 2, .activation = NF_SWISH, .norm = NF_CONV_WEIGHT_NORM}));
 }
 
+static nf_object *make_conv_net_of_features(void)
+{
+    return nf_net_object(nf_conv_net((nf_image){2, 2, 2}, 4, 0, &(nf_conv_options){.n_per_feature = 2}));
+}
+
 /* ---- flows ---- */
 
 enum { DIM = 3 };
@@ -303,6 +308,7 @@ static const golden corpus[] = {
     ROW(conv_net, true),
     ROW(gated_conv_net, false),
     ROW(residual_conv_net, false),
+    ROW(conv_net_of_features, false),
     ROW(every_unit, false),
     ROW(every_scale, true),
     ROW(every_sylvester, false),
