@@ -104,6 +104,12 @@ typedef struct nf_conv_options {
     bool learnt_scale;
     nf_pixels in_pixels;  /**< the pixels that x has; the net reads the others as zeros */
     nf_pixels out_pixels; /**< the pixels that y has; the others are not given */
+    /**
+     * > 0: the context begins with an image of that many channels, [ctx_channels][height][width] with all its pixels.
+     * The first layer reads its channels after those of x, as torch.cat((x, image), 1) would have them. What is called
+     * context elsewhere here are then the other features of the context, if there are any.
+     */
+    size_t ctx_channels;
 } nf_conv_options;
 
 /**
@@ -122,18 +128,20 @@ typedef struct nf_conv_options {
  *
  * @param in           the image's sizes. x has in.channels times the pixels of options->in_pixels as features
  * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features
- * @param n_ctx        features of context, 0 for none
+ * @param n_ctx        features of context, 0 for none; those of the context's image (ctx_channels) are among them
  * @param options      NULL: a single convolution of side 3
  *
  * Parameters, layer by layer: weight W [out][k][k][in] (PyTorch has [out][in][k][k]; normflows and nflows as well);
  * context U [out][n_ctx] of the first layer, if there is context; bias b [out]; scale [out], where the layer has g or
  * s; beta of the units that read it, if they are NF_SWISH or NF_LIPSWISH; and of a block's second layer with context
- * gate.weight Wc [channels][n_ctx] and gate.bias bc. Tensors are named 0.weight, 0.context, ..., or in residual nets
- * initial_layer, blocks.k.layers.0, blocks.k.layers.1, final_layer.
+ * gate.weight Wc [channels][n_ctx] and gate.bias bc. The features of the context's image are not counted in these
+ * n_ctx; its channels are the last ones of the first layer's `in`. Tensors are named 0.weight, 0.context, ..., or in
+ * residual nets initial_layer, blocks.k.layers.0, blocks.k.layers.1, final_layer.
  *
  * For the k-th coupling over nf_mask_checkerboard(), the net of an even k has NF_EVEN_PIXELS as in_pixels and
  * NF_ODD_PIXELS as out_pixels, that of an odd k the opposite.
- * @return NULL on NF_EARG (a size of 0, an even kernel, options that exclude each other), NF_ENOMEM.
+ * @return NULL on NF_EARG (a size of 0, an even kernel, options that exclude each other, a context that is smaller than
+ * its image), NF_ENOMEM.
  */
 NF_API nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_conv_options *options);
 

@@ -8,6 +8,7 @@
    times the last two. So a residual net has layer 0, two layers for each block, and the last one, and its units f(h)
    belong to the layer whose sum h they read. */
 #include "nn/conv_net.h"
+#include <string.h>
 
 /* Which of the sides of kernels is a layer's. */
 static size_t side_of(const nfi_conv_net *m, size_t layer)
@@ -26,7 +27,7 @@ nfi_conv_layer nfi_conv_structure(const nfi_conv_net *m, size_t l)
     nfi_conv_layer s = {.is_last = last, .in_stream = residual && !last && l % 2 == 0};
     s.adds = s.in_stream && l > 0;
     s.units = last ? 0 : hidden[residual ? 0 : l];
-    s.c = (nfi_conv){.in = l ? hidden[residual ? 0 : l - 1] : m->in.channels,
+    s.c = (nfi_conv){.in = l ? hidden[residual ? 0 : l - 1] : m->read,
                      .out = last ? m->out_channels : s.units * m->pieces,
                      .side = side_of(m, l),
                      .grid = m->grid};
@@ -130,10 +131,25 @@ nf_pass nfi_conv_numbers_pass(const nfi_conv_net *m, const nf_pass *p)
 {
     nf_pass q = *p;
     q.theta = m->is_scaled ? p->prep : p->theta;
+    if (m->options.ctx_channels)
+        q.ctx += nfi_conv_image_features(m) * p->ld;
     return q;
 }
 
-nf_grad nfi_conv_numbers_grad(const nfi_conv_net *m, const nf_grad *g)
+nf_grad nfi_conv_numbers_grad(const nfi_conv_net *m, size_t ld, const nf_grad *g)
 {
-    return m->is_scaled ? (nf_grad){.theta = g->prep, .ctx = g->ctx} : *g;
+    nf_grad q = m->is_scaled ? (nf_grad){.theta = g->prep, .ctx = g->ctx} : *g;
+    if (m->options.ctx_channels && q.ctx)
+        q.ctx += nfi_conv_image_features(m) * ld;
+    return q;
+}
+
+void nfi_conv_read(const nfi_conv_net *m, size_t ld, const nf_real *x, const nf_real *ctx, nf_real *grid)
+{
+    nf_real *image = grid + m->in.channels * m->grid.pixels * ld;
+    nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, ld, x, grid);
+    if (ctx)
+        nfi_to_grid(&m->grid, NF_ALL_PIXELS, m->options.ctx_channels, ld, ctx, image);
+    else
+        memset(image, 0, m->options.ctx_channels * m->grid.pixels * ld * sizeof *image);
 }

@@ -73,7 +73,7 @@ typedef struct room {
 static bool take_room(const nfi_conv_net *m, const nf_pass *p, room *r, nf_mark *mark)
 {
     const size_t channels = nfi_conv_is_residual(m) ? m->list[0] : 0, plane = m->grid.pixels * p->ld;
-    const size_t outer = m->in.channels > m->out_channels ? m->in.channels : m->out_channels;
+    const size_t outer = m->read > m->out_channels ? m->read : m->out_channels;
     r->blocks =
         nfi_keep(p, p->tape ? nfi_conv_kept_before(m, m->n_layers - 1) : 2 * nfi_conv_kept_most(m), p->ld, mark);
     r->h = nf_arena_reals(p->scratch, channels, plane);
@@ -92,7 +92,7 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
     nf_status status = take_room(m, p, &r, &mark) ? NF_OK : NF_ENOMEM;
     const nf_real *in = r.grid;
     if (status == NF_OK)
-        nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, ld, x, r.grid);
+        nfi_conv_read(m, ld, x, pass->ctx, r.grid);
     for (size_t l = 0; l + 1 < m->n_layers && status == NF_OK; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
         nf_real *at = r.blocks + (p->tape ? nfi_conv_kept_before(m, l) * ld : l % 2 * turn);
@@ -179,7 +179,7 @@ nf_status nfi_conv_net_tangent(const nf_object *o, const nf_pass *pass, const nf
     if (p->tape)
         *saved_tangent = kept;
     nf_real *at = saved;
-    nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, wide, dx, da);
+    nfi_conv_read(m, wide, dx, NULL, da); /* the context does not move */
     for (size_t l = 0; l + 1 < m->n_layers; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
         const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, p->theta, at + nfi_conv_kept_before(m, l) * ld);

@@ -90,6 +90,13 @@ static nf_object *make_residual_conv_net(void)
             .hidden = widths, .n_hidden = 1, .n_blocks = 2, .activation = NF_SWISH, .norm = NF_CONV_WEIGHT_NORM}));
 }
 
+static nf_object *make_conv_net_of_image(void)
+{
+    return nf_net_object(nf_conv_net(
+        (nf_image){1, 2, 3}, 2, 6 + 2,
+        &(nf_conv_options){.hidden = widths, .n_hidden = 1, .n_blocks = 1, .activation = NF_ELU, .ctx_channels = 1}));
+}
+
 /* ---- flows ---- */
 
 enum { DIM = 3 };
@@ -373,6 +380,7 @@ static const golden corpus[] = {
     ROW(conditional_mixture, true),
     ROW(joint, false),
     ROW(dequantised, true),
+    ROW(conv_net_of_image, true),
 };
 
 #endif
