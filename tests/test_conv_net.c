@@ -172,9 +172,9 @@ Test(conv_net, the_gradient_of_the_image_alone)
     fixture f;
     conv_set_up(&f, &c, N);
     run(&f);
-    conv_run_back(&f);
     nf_real *g = fixture_draw(&f, IMAGE + 1, N, LD, 61), *before = fixture_draw(&f, IMAGE + 1, N, LD, 61);
     cr_assert_eq(nf_net_vjp(nf_net_object(f.net), &f.p, f.x, f.y, f.saved, f.gy, NULL, &(nf_grad){.ctx = g}), NF_OK);
+    conv_run_back(&f);
     for (size_t i = 0; i < (IMAGE + 1) * LD; i++)
         near((double)g[i], (double)before[i] + (double)f.g.ctx[i], is_double ? 1e-14 : 1e-6, "feature", i);
     tear_down(&f);
@@ -429,25 +429,32 @@ Test(conv_net, names_of_tensors)
 /* A channel moves where all its pixels are to move alike. */
 Test(conv_net, shifts_of_whole_channels)
 {
-    for (int scaled = 0; scaled < 2; scaled++) {
-        const conv_case c = {"shifted", {2, 2, 2}, 3, 0, {.learnt_scale = scaled > 0, .out_pixels = NF_ODD_PIXELS}};
-        static const nf_real shift[6] = {NF_R(0.75), NF_R(0.75), NF_R(0.5), NF_R(-0.5), -2, -2};
-        fixture f;
-        conv_set_up(&f, &c, 3);
-        run(&f);
-        nf_real before[6 * LD];
-        memcpy(before, f.y, sizeof before);
-        const nf_object *o = nf_net_object(f.net);
-        cr_assert_eq(((const nf_net_type *)o->type)->shift_output(o, shift, f.theta), NF_OK);
-        conv_prepare(&f);
-        run(&f);
-        for (size_t i = 0; i < 6; i++)
-            for (size_t s = 0; s < 3; s++)
-                near((double)f.y[i * LD + s],
-                     (double)before[i * LD + s] + (shift[i] == shift[i ^ 1] ? (double)shift[i] : 0),
-                     is_double ? 1e-13 : 1e-5, "feature", i);
-        tear_down(&f);
-    }
+    for (int scaled = 0; scaled < 2; scaled++)
+        for (size_t group = 1; group < 4; group += 2) {
+            const conv_case c = {"shifted",
+                                 {2, 2, 2},
+                                 3,
+                                 0,
+                                 {.learnt_scale = scaled > 0, .out_pixels = NF_ODD_PIXELS, .per_feature = group}};
+            static const nf_real by_channel[6] = {NF_R(0.75), NF_R(0.75), NF_R(0.5), NF_R(-0.5), -2, -2},
+                                 by_pixel[6] = {NF_R(0.75), NF_R(0.5), -2, NF_R(0.75), NF_R(-0.5), -2};
+            const nf_real *shift = group == 1 ? by_channel : by_pixel;
+            fixture f;
+            conv_set_up(&f, &c, 3);
+            run(&f);
+            nf_real before[6 * LD];
+            memcpy(before, f.y, sizeof before);
+            const nf_object *o = nf_net_object(f.net);
+            cr_assert_eq(((const nf_net_type *)o->type)->shift_output(o, shift, f.theta), NF_OK);
+            conv_prepare(&f);
+            run(&f);
+            for (size_t i = 0; i < 6; i++)
+                for (size_t s = 0; s < 3; s++)
+                    near((double)f.y[i * LD + s],
+                         (double)before[i * LD + s] + (fabs((double)shift[i]) == 0.5 ? 0 : (double)shift[i]),
+                         is_double ? 1e-13 : 1e-5, "feature", i);
+            tear_down(&f);
+        }
 }
 
 /* ---- what is refused ---- */
@@ -490,6 +497,8 @@ Test(conv_net, bad_options_are_refused)
     refused(image, 1, 0, (nf_conv_options){.last_scale = NAN}, "last_scale");
     refused((nf_image){3, 1, 1}, 1, 0, (nf_conv_options){.out_pixels = NF_ODD_PIXELS},
             "an image of one pixel has none");
+    refused(image, 4, 0, (nf_conv_options){.per_feature = 3},
+            "`per_feature` is 3, but must divide the 4 of `out_channels`");
     refused(image, 1, 31, (nf_conv_options){.ctx_channels = 2},
             "`ctx_channels` is 2, of 4 x 4 pixels each, but `n_ctx` is 31");
     refused(image, 1, 16, (nf_conv_options){.ctx_channels = SIZE_MAX / 8 + 2}, "`n_ctx` is 16");

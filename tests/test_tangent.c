@@ -99,7 +99,8 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
                                               .n_hidden = 2,
                                               .activation = unit,
                                               .in_pixels = NF_EVEN_PIXELS,
-                                              .out_pixels = NF_ODD_PIXELS});
+                                              .out_pixels = NF_ODD_PIXELS,
+                                              .per_feature = 2});
     case GATED_CONVOLUTIONS:
         return nf_conv_net((nf_image){1, 2, 3}, 1, n_ctx,
                            &(nf_conv_options){.hidden = (const size_t[]){3, 4}, .n_hidden = 2, .gated = true});

@@ -110,6 +110,14 @@ typedef struct nf_conv_options {
      * context elsewhere here are then the other features of the context, if there are any.
      */
     size_t ctx_channels;
+    /**
+     * g > 1: channels g c, ..., g c + g - 1 of y belong together, and y is [out_channels / g][pixels][g] in place of
+     * [out_channels][pixels]. In a coupling over images that steers a transform with g parameters for each feature, in
+     * that order, each pixel then has the parameters that the net has made at that pixel: 2 of nf_scaled_affine(),
+     * 3 bins - 1 of nf_spline(). The parameters of nf_affine() are in the order of the default, 1. Must divide
+     * out_channels.
+     */
+    size_t per_feature;
 } nf_conv_options;
 
 /**
@@ -127,7 +135,8 @@ typedef struct nf_conv_options {
  * or with context   h += t sigmoid(Wc context + bc), the gate being the same at each pixel (as in nf_residual_mlp).
  *
  * @param in           the image's sizes. x has in.channels times the pixels of options->in_pixels as features
- * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features
+ * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features, in the
+ * order that options->per_feature says
  * @param n_ctx        features of context, 0 for none; those of the context's image (ctx_channels) are among them
  * @param options      NULL: a single convolution of side 3
  *

@@ -175,26 +175,32 @@ static bool is_chosen(const nfi_grid *g, nf_pixels which, size_t pixel)
     return which == NF_ALL_PIXELS || nfi_pixel_is_odd(pixel, g->width) == (which == NF_ODD_PIXELS);
 }
 
-void nfi_to_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t ld, const nf_real *x, nf_real *grid)
+void nfi_to_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t group, size_t ld, const nf_real *x,
+                 nf_real *grid)
 {
-    const size_t image = g->height * g->width;
-    for (size_t c = 0; c < channels; c++)
+    const size_t image = g->height * g->width, n = nfi_count_pixels(g, which);
+    for (size_t c = 0; c < channels; c++) {
+        const nf_real *from = n ? x + nfi_first_feature(n, group, c) * ld : x;
         for (size_t p = 0; p < g->pixels; p++, grid += ld)
             if (p < image && is_chosen(g, which, p)) {
-                memcpy(grid, x, ld * sizeof *grid);
-                x += ld;
+                memcpy(grid, from, ld * sizeof *grid);
+                from += group * ld;
             } else {
                 memset(grid, 0, ld * sizeof *grid);
             }
+    }
 }
 
-void nfi_from_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t ld, const nf_real *grid, nf_real *x)
+void nfi_from_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t group, size_t ld, const nf_real *grid,
+                   nf_real *x)
 {
-    const size_t image = g->height * g->width;
-    for (size_t c = 0; c < channels; c++)
+    const size_t image = g->height * g->width, n = nfi_count_pixels(g, which);
+    for (size_t c = 0; c < channels; c++) {
+        nf_real *to = n ? x + nfi_first_feature(n, group, c) * ld : x;
         for (size_t p = 0; p < g->pixels; p++, grid += ld)
             if (p < image && is_chosen(g, which, p)) {
-                memcpy(x, grid, ld * sizeof *grid);
-                x += ld;
+                memcpy(to, grid, ld * sizeof *grid);
+                to += group * ld;
             }
+    }
 }

@@ -50,15 +50,16 @@ static nf_status shift_output(const nf_object *o, const nf_real *shift, nf_real 
 {
     const nfi_conv_net *m = nf_self(o);
     const nfi_conv_layer s = nfi_conv_layer_of(m, m->n_layers - 1);
-    const size_t n = nfi_count_pixels(&m->grid, m->options.out_pixels);
-    for (size_t c = 0; c < s.c.out; c++, shift += n) {
+    const size_t n = nfi_count_pixels(&m->grid, m->options.out_pixels), group = m->options.per_feature;
+    for (size_t c = 0; c < s.c.out; c++) {
+        const nf_real *of_channel = shift + nfi_first_feature(n, group, c);
         bool alike = true;
         for (size_t p = 1; p < n; p++)
-            alike = alike && shift[p] == shift[0];
+            alike = alike && of_channel[p * group] == of_channel[0];
         if (alike && s.scale_kind == NFI_EXP_SCALE)
-            theta[s.bias + c] += (nf_real)((double)shift[0] * exp(-NFI_CONV_SCALE * (double)theta[s.scale + c]));
+            theta[s.bias + c] += (nf_real)((double)of_channel[0] * exp(-NFI_CONV_SCALE * (double)theta[s.scale + c]));
         else if (alike)
-            theta[s.bias + c] += shift[0];
+            theta[s.bias + c] += of_channel[0];
     }
     return NF_OK;
 }
@@ -85,8 +86,10 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_CHOICE, nf_conv_options, out_pixels), .choices = &colours, .help = "the pixels that y has"},
     {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, ctx_channels), .flags = NF_OPTION_ADDED,
      .help = "channels of the image that the context begins with"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, per_feature), .least = 1, .flags = NF_OPTION_ADDED,
+     .help = "channels of y that belong together"},
 };
-static const nf_conv_options defaults = {.activation = NF_RELU, .last_scale = 1};
+static const nf_conv_options defaults = {.activation = NF_RELU, .last_scale = 1, .per_feature = 1};
 static const nf_option_table table = NF_OPTION_TABLE("nf_conv_net", nf_conv_options, options_of_type, &defaults);
 
 /* The field `image` is channels, height, width. */
@@ -140,6 +143,9 @@ static nf_status check(const nf_image *in, size_t out_channels, size_t n_ctx, co
                         in->channels, in->height, in->width);
     if (!out_channels)
         return nf_error(NF_EARG, "%s: `out_channels` is 0", who);
+    if (out_channels % q->per_feature)
+        return nf_error(NF_EARG, "%s: `per_feature` is %zu, but must divide the %zu of `out_channels`", who,
+                        q->per_feature, out_channels);
     if (q->n_blocks && q->n_hidden != 1)
         return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but with residual blocks it must be 1", who, q->n_hidden);
     if (q->n_blocks && q->gated)

@@ -107,9 +107,8 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
         nf_real *z = nf_arena_reals(p->scratch, s.c.out, m->grid.pixels * ld);
         status = z ? nfi_conv_products(m, &s, p, NULL, in, z, NULL) : NF_ENOMEM;
         if (status == NF_OK) {
-            nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, ld, z, y);
-            nfi_activate(NF_IDENTITY, s.c.out, nfi_count_pixels(&m->grid, m->options.out_pixels) * ld,
-                         p->theta + s.bias, y);
+            nfi_activate(NF_IDENTITY, s.c.out, m->grid.pixels * ld, p->theta + s.bias, z);
+            nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, m->options.per_feature, ld, z, y);
         }
     }
     nf_arena_rewind(p->scratch, mark);
@@ -189,7 +188,7 @@ nf_status nfi_conv_net_tangent(const nf_object *o, const nf_pass *pass, const nf
     }
     const nfi_conv_layer s = nfi_conv_layer_of(m, m->n_layers - 1);
     nfi_conv_apply(&s.c, wide, p->theta + s.weight, da, false, dz);
-    nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, wide, dz, dy);
+    nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, m->options.per_feature, wide, dz, dy);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }

@@ -92,9 +92,13 @@ static nf_object *make_residual_conv_net(void)
 
 static nf_object *make_conv_net_of_image(void)
 {
-    return nf_net_object(nf_conv_net(
-        (nf_image){1, 2, 3}, 2, 6 + 2,
-        &(nf_conv_options){.hidden = widths, .n_hidden = 1, .n_blocks = 1, .activation = NF_ELU, .ctx_channels = 1}));
+    return nf_net_object(nf_conv_net((nf_image){1, 2, 3}, 2, 6 + 2,
+                                     &(nf_conv_options){.hidden = widths,
+                                                        .n_hidden = 1,
+                                                        .n_blocks = 1,
+                                                        .activation = NF_ELU,
+                                                        .ctx_channels = 1,
+                                                        .per_feature = 2}));
 }
 
 /* ---- flows ---- */

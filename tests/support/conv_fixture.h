@@ -18,7 +18,7 @@ typedef struct conv_case {
 static const size_t conv_hidden[] = {5, 3}, conv_sides[] = {1, 5, 3}, conv_width[] = {4}, conv_seven[] = {7},
                     conv_residual_sides[] = {3, 1, 5};
 
-enum { N_CONV_CASES = 13 };
+enum { N_CONV_CASES = 14 };
 
 /* Case number `which` for images of that size. */
 static inline conv_case conv_case_of(int which, nf_image in)
@@ -111,6 +111,16 @@ static inline conv_case conv_case_of(int which, nf_image in)
                             .activation = NF_ELU,
                             .norm = NF_CONV_WEIGHT_NORM,
                             .ctx_channels = 1}};
+    case 12:
+        return (conv_case){"numbers of a pixel together",
+                           in,
+                           6,
+                           0,
+                           {.hidden = conv_hidden,
+                            .n_hidden = 1,
+                            .activation = NF_TANH,
+                            .out_pixels = NF_EVEN_PIXELS,
+                            .per_feature = 3}};
     default:
         return (conv_case){"odd to even pixels",
                            in,
@@ -270,11 +280,12 @@ static inline size_t conv_formula(const conv_case *c, const double *theta, const
     const size_t height = c->in.height, width = c->in.width;
     conv_reader r = conv_begin(c, theta, x, ctx, &in);
     (c->q.n_blocks ? conv_formula_residual : conv_formula_plain)(&r, &in, &z);
-    for (size_t k = 0; k < c->out; k++)
+    const size_t group = c->q.per_feature ? c->q.per_feature : 1;
+    for (size_t k = 0; k < c->out; k += group)
         for (size_t i = 0; i < height; i++)
             for (size_t j = 0; j < width; j++)
-                if (conv_chosen(c->q.out_pixels, i, j))
-                    *y++ = z.at[k][i * width + j];
+                for (size_t e = 0; e < group && conv_chosen(c->q.out_pixels, i, j); e++)
+                    *y++ = z.at[k + e][i * width + j];
     return (size_t)(r.next - theta);
 }
 
