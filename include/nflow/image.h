@@ -44,6 +44,14 @@ NF_API nf_flow *nf_squeeze(nf_image image);
  * @return how many features are transformed; 0 if `mask` is NULL or the image has no features (NF_EARG)
  */
 NF_API size_t nf_mask_checkerboard(nf_image image, size_t k, unsigned char *mask);
+/**
+ * The mask of the k-th coupling of channels: for even k the second half of the channels is transformed (the shorter
+ * one), for odd k the first half, in all pixels. As the masks in combine.h.
+ * @param mask [channels height width], written: 1 (transformed) or 0
+ * @return how many features are transformed; 0 if `mask` is NULL, the image has no features, or only one channel
+ * (NF_EARG)
+ */
+NF_API size_t nf_mask_channels(nf_image image, size_t k, unsigned char *mask);
 
 /* ---- nets ---- */
 
