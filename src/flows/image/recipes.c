@@ -119,7 +119,8 @@ static size_t count(nf_image m)
     return m.channels * m.height * m.width;
 }
 
-/* Coupling k: over a checkerboard, or of channels. Its net gives `each` numbers for a feature, channel by channel. */
+/* Coupling k: over a checkerboard, or of channels. Its net gives `each` numbers for a feature, at the feature's pixel.
+ */
 static nf_flow *coupling(const plan *p, nf_image m, bool checkerboard, size_t k)
 {
     nf_conv_options net = p->net;
@@ -137,7 +138,7 @@ static nf_flow *coupling(const plan *p, nf_image m, bool checkerboard, size_t k)
         in.channels = m.channels - out;
     }
     const size_t n_b = checkerboard ? nf_mask_checkerboard(m, k, mask) : nf_mask_channels(m, k, mask);
-    const size_t each = p->q.additive ? 1 : 2;
+    const size_t each = net.per_feature = p->q.additive ? 1 : 2;
     nf_flow *t = each == 1 ? nf_shift(n_b) : nf_scaled_affine(n_b, p->q.scale), *f = NULL;
     if (t)
         f = nf_coupling(count(m), mask, t, nf_conv_net(in, each * out, p->q.n_ctx, &net));
@@ -186,7 +187,7 @@ static nf_flow *layers(const plan *p, nf_image m, size_t level, bool checkerboar
 static nf_flow *prior_of_rest(const plan *p, nf_image m)
 {
     const nf_image first = {m.channels / 2, m.height, m.width};
-    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true};
+    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true, .per_feature = 2};
     unsigned char *mask = nfi_calloc(count(m), 1);
     const size_t n_b = mask ? nf_mask_channels(m, 0, mask) : 0;
     nf_flow *t = n_b ? nf_scaled_affine(n_b, &wide) : NULL, *f = NULL;
