@@ -1,13 +1,14 @@
 /**
  * @file image.h
- * Flows of images, and nets of convolutions. The features of an image are in the order [channels][height][width], as
- * arrays of PyTorch have them: pixel (c, i, j) is feature (c height + i) width + j.
+ * Flows of images, nets of convolutions, and noise that dequantises images. The features of an image are in the order
+ * [channels][height][width], as arrays of PyTorch have them: pixel (c, i, j) is feature (c height + i) width + j.
  *
  * Constructors return NULL on failure; nf_error_message() says why.
  */
 #ifndef NFLOW_IMAGE_H
 #define NFLOW_IMAGE_H
-#include <nflow/flow.h>
+#include <nflow/dist.h>
+#include <nflow/elementwise.h>
 #include <nflow/net.h>
 NF_BEGIN_DECLS
 
@@ -143,8 +144,8 @@ typedef struct nf_conv_options {
  * or with context   h += t sigmoid(Wc context + bc), the gate being the same at each pixel (as in nf_residual_mlp).
  *
  * @param in           the image's sizes. x has in.channels times the pixels of options->in_pixels as features
- * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features, in the
- * order that options->per_feature says
+ * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features, in
+ * the order that options->per_feature says
  * @param n_ctx        features of context, 0 for none; those of the context's image (ctx_channels) are among them
  * @param options      NULL: a single convolution of side 3
  *
@@ -161,6 +162,39 @@ typedef struct nf_conv_options {
  * its image), NF_ENOMEM.
  */
 NF_API nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_conv_options *options);
+
+/* ---- dequantisation ---- */
+
+/** Options of nf_image_dequantiser; zero means the default. */
+typedef struct nf_image_dequantiser_options {
+    size_t n_ctx;    /**< features of context beside the image (a label as one-hot, say), which every net reads; 0 */
+    size_t n_layers; /**< couplings over checkerboards; 4 */
+    size_t hidden;   /**< channels of the hidden layers of the default nets; 32 */
+    size_t n_blocks; /**< residual blocks of the default nets; 2 */
+    /**
+     * The nets of the couplings; NULL: residual nets with weight norm, whose last layers start at 0 and have a learnt
+     * scale. If it is given, neither `hidden` nor `n_blocks` is. in_pixels, out_pixels, ctx_channels and per_feature
+     * are set here. Copied.
+     */
+    const nf_conv_options *net;
+    const nf_scaled_affine_options *scale; /**< of the couplings; copied; NULL: exp(2 tanh(a / 2)) */
+} nf_image_dequantiser_options;
+
+/**
+ * Noise over the unit cube that is learnt, given an image: the `noise` of nf_dequantised() for variational
+ * dequantisation (Ho et al. 2019, "Flow++", section 3.1). It is nf_logistic(), n_layers couplings over checkerboards,
+ * and the sigmoid; the nets of the couplings read, beside the other pixels of the noise, the image, all its pixels. As
+ * these nets start at 0, the noise starts uniform, and log q at 0.
+ *
+ *     nf_dequantised(density, nf_image_dequantiser(image, NULL), NULL)
+ *
+ * Its context is the image, features in the order [channels][height][width], and then n_ctx others, as
+ * nf_dequantised() gives them.
+ * @param image   its sizes
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (an image without features, an option; the message has the function's name), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_image_dequantiser(nf_image image, const nf_image_dequantiser_options *options);
 
 NF_END_DECLS
 #endif
