@@ -223,6 +223,22 @@ Test(dequantised, the_density_begins_from_filled_gaps)
     free(x), free(log_p);
 }
 
+/* The context at which the density starts well, though the noise, too, reads as many features: those of x. */
+Test(dequantised, starts_at_the_context_of_the_density)
+{
+    nf_dist *density = nf_pushforward(nf_normal(DIM), nf_amortized_by_context(nf_householder(DIM, 1)));
+    nf_dist *noise = nf_pushforward(nf_uniform(DIM, 0, 1), nf_amortized_by_context(nf_householder(DIM, 1)));
+    nf_dist *q = nf_dequantised(density, noise, NULL);
+    cr_assert_not_null(q, "%s", nf_error_message());
+    nf_real start[DIM], wanted[DIM];
+    const nf_noise name = {.seed = 31}, of_density = {.seed = 31, .site = 1};
+    cr_assert_eq(nf_start_context(nf_dist_object(q), &name, start), NF_OK);
+    cr_assert_eq(nf_start_context(nf_child(nf_dist_object(q), 0), &of_density, wanted), NF_OK);
+    cr_assert_arr_eq(start, wanted, sizeof start);
+    cr_assert(fabs((double)start[0]) + fabs((double)start[1]) + fabs((double)start[2]) > 0);
+    nf_dist_free(q);
+}
+
 /* ---- what is no number, and refusals ---- */
 
 Test(dequantised, other_numbers_have_no_probability)

@@ -1,6 +1,7 @@
 /* nf_image_dequantiser: noise that starts uniform and learns what a density wants, given the image and a label; the
    start of its nets, refusals. test_dequantised.c has its gradients and densities. */
 #include "support/expect.h"
+#include "support/fail_alloc.h"
 #include "support/numbers.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -220,6 +221,22 @@ Test(image_dequantiser, every_pixel_reads_image_and_label)
 }
 
 /* ---- refusals ---- */
+
+Test(image_dequantiser, every_allocation_may_fail)
+{
+    for (size_t k = 0;; k++) {
+        const size_t before = alloc_live();
+        fail_alloc_after(k);
+        nf_dist *q = nf_image_dequantiser(image, &small);
+        const bool failed = fail_alloc_off();
+        cr_assert(failed ? !q && nf_error_status() == NF_ENOMEM : q != NULL, "allocation %zu: %s", k,
+                  nf_error_message());
+        nf_dist_free(q);
+        cr_assert_eq(alloc_live(), before, "allocation %zu: memory is kept", k);
+        if (!failed)
+            break;
+    }
+}
 
 Test(image_dequantiser, refuses)
 {
