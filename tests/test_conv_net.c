@@ -497,6 +497,7 @@ Test(conv_net, bad_options_are_refused)
     refused(image, 1, 0, (nf_conv_options){.last_scale = NAN}, "last_scale");
     refused((nf_image){3, 1, 1}, 1, 0, (nf_conv_options){.out_pixels = NF_ODD_PIXELS},
             "an image of one pixel has none");
+    refused(image, 1, 0, (nf_conv_options){.dropout = 1}, "`dropout` is 1");
     refused(image, 4, 0, (nf_conv_options){.per_feature = 3},
             "`per_feature` is 3, but must divide the 4 of `out_channels`");
     refused(image, 1, 31, (nf_conv_options){.ctx_channels = 2},

@@ -100,14 +100,17 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
                                               .activation = unit,
                                               .in_pixels = NF_EVEN_PIXELS,
                                               .out_pixels = NF_ODD_PIXELS,
-                                              .per_feature = 2});
+                                              .per_feature = 2,
+                                              .dropout = dropout});
     case GATED_CONVOLUTIONS:
-        return nf_conv_net((nf_image){1, 2, 3}, 1, n_ctx,
-                           &(nf_conv_options){.hidden = (const size_t[]){3, 4}, .n_hidden = 2, .gated = true});
+        return nf_conv_net(
+            (nf_image){1, 2, 3}, 1, n_ctx,
+            &(nf_conv_options){.hidden = (const size_t[]){3, 4}, .n_hidden = 2, .gated = true, .dropout = dropout});
     case RESIDUAL_CONVOLUTIONS:
         return nf_conv_net(
             (nf_image){1, 2, 2}, 1, n_ctx,
-            &(nf_conv_options){.hidden = (const size_t[]){2}, .n_hidden = 1, .n_blocks = 1, .activation = unit});
+            &(nf_conv_options){
+                .hidden = (const size_t[]){2}, .n_hidden = 1, .n_blocks = 1, .activation = unit, .dropout = dropout});
     case CONVOLUTIONS_OF_CONTEXT: /* two features of it are an image */
         return nf_conv_net((nf_image){2, 2, 1}, 1, n_ctx,
                            &(nf_conv_options){.hidden = (const size_t[]){3},

@@ -127,6 +127,11 @@ typedef struct nf_conv_options {
      * out_channels.
      */
     size_t per_feature;
+    /**
+     * Probability, in [0, 1), that training drops a hidden unit, as in nf_mlp_options; in a residual block, the inner
+     * units. Each pixel of a channel is a unit.
+     */
+    double dropout;
 } nf_conv_options;
 
 /**

@@ -8,6 +8,7 @@
 #include "math/rows.h"
 #include "nn/conv_net.h"
 #include "nn/directions.h"
+#include "nn/dropout.h"
 #include "nn/units.h"
 #include "object/tree.h"
 #include <string.h>
@@ -37,7 +38,7 @@ static bool begin(const nfi_conv_net *m, const nf_pass *p, size_t k, back *b)
     b->gt = channels(m, p, m->n_ctx ? stream : 0, ld);
     b->x = channels(m, p, m->read, ld);
     b->sums = nf_arena_reals(p->scratch, m->n_ctx ? 2 * m->widest : 0, ld);
-    b->spare = channels(m, p, k ? 3 * m->widest : 0, ld);
+    b->spare = channels(m, p, k ? 3 * m->widest : nfi_drops(p, m->options.dropout) ? m->widest : 0, ld);
     b->gdz = channels(m, p, k ? m->widest : 0, wide);
     b->gda = channels(m, p, k ? m->widest : 0, wide);
     b->da = channels(m, p, k ? m->widest : 0, wide);
@@ -60,6 +61,11 @@ static void units_vjp(const nfi_conv_net *m, const nfi_conv_layer *s, const nf_p
     const bool add = s->in_stream && layer + 2 < m->n_layers; /* the last units that read the stream are the first */
     nfi_hidden wide = at->u;                                  /* for directions, every pixel is a row */
     wide.rows *= m->grid.pixels;
+    if (at->pair && at->mask) {
+        nfi_multiply(size, at->mask, b->ga);
+        if (k)
+            nfi_scale_directions(wide.rows, k, ld, at->mask, b->gda, false, b->gda);
+    }
     if (at->pair && k)
         nfi_gate_tangent_vjp(wide.rows, k, ld, at->pair, at->pair + size, ds, ds + k * size, b->ga, b->gda, gs,
                              gs + size, gds, gds + k * size);
@@ -69,7 +75,7 @@ static void units_vjp(const nfi_conv_net *m, const nfi_conv_layer *s, const nf_p
     else if (k)
         nfi_hidden_tangent_vjp(&wide, ld, k, b->spare, ds, b->ga, b->gda, add, gs, gds, NULL, b->g_beta);
     else
-        nfi_hidden_vjp(&at->u, plane, NULL, b->ga, add, gs, g_bias, b->g_beta);
+        nfi_hidden_vjp(&at->u, plane, b->spare, b->ga, add, gs, g_bias, b->g_beta);
     if (g_bias && k)
         nfi_add_row_sums(s->c.out, plane, 1, gs, g_bias);
     nfi_beta_gradient(&at->u, plane, g, s->beta, b->g_beta);
@@ -144,7 +150,7 @@ static nf_status walk(const nfi_conv_net *m, const nf_pass *p, nf_real *saved, c
         const nf_real *gdz = s.has_gate ? b->gdt : s.in_stream ? b->gdh : b->gdz;
         if (l) {
             next = nfi_conv_layer_of(m, l - 1);
-            of_next = nfi_conv_block_at(m, &next, ld, p->theta, saved + nfi_conv_kept_before(m, l - 1) * ld);
+            of_next = nfi_conv_block_at(m, &next, p, saved + nfi_conv_kept_before(m, l - 1) * ld);
             in = of_next.u.h;
         }
         if (l && b->k) {

@@ -94,7 +94,7 @@ static nf_status begin_from_data(const nfi_conv_net *m, const nf_batch *batch, n
     nfi_conv_read(m, ld, batch->x, batch->ctx, grid);
     for (size_t l = 0; l + 1 < m->n_layers && status == NF_OK; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
-        const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, numbers, blocks + l % 2 * most * ld);
+        const nfi_conv_block b = nfi_conv_block_at(m, &s, &p, blocks + l % 2 * most * ld);
         nf_real *z = nfi_conv_target(&s, &b, h);
         nfi_conv_prepare_layer(&s, theta, numbers);
         status = nfi_conv_products(m, &s, &p, &b, in, z, bias);

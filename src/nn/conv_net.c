@@ -88,6 +88,8 @@ static const nf_option options_of_type[] = {
      .help = "channels of the image that the context begins with"},
     {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, per_feature), .least = 1, .flags = NF_OPTION_ADDED,
      .help = "channels of y that belong together"},
+    {NF_OPTION(NF_OPTION_REAL, nf_conv_options, dropout), .most = 1, .flags = NF_OPTION_BELOW | NF_OPTION_ADDED,
+     .help = "share of dropped units"},
 };
 static const nf_conv_options defaults = {.activation = NF_RELU, .last_scale = 1, .per_feature = 1};
 static const nf_option_table table = NF_OPTION_TABLE("nf_conv_net", nf_conv_options, options_of_type, &defaults);
@@ -247,8 +249,8 @@ nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_con
     m->pieces = q.gated ? 2 : 1;
     m->is_scaled = q.norm != NF_CONV_FREE || q.learnt_scale;
     copy_lists(m);
-    nf_shape shape = {.n_ctx = n_ctx};
-    if (!count(m, &shape)) {
+    nf_shape shape = {.n_ctx = n_ctx, .n_sites = q.dropout > 0 ? (uint32_t)(n_layers - 1) : 0};
+    if (n_layers > UINT32_MAX || !count(m, &shape)) {
         nf_error(NF_EARG, "nf_conv_net: the sizes overflow");
         nfi_free(m);
         return NULL;

@@ -9,6 +9,7 @@
 #include "math/rows.h"
 #include "nn/conv_net.h"
 #include "nn/directions.h"
+#include "nn/dropout.h"
 #include "nn/units.h"
 #include "object/tree.h"
 #include <string.h>
@@ -96,10 +97,12 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
     for (size_t l = 0; l + 1 < m->n_layers && status == NF_OK; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
         nf_real *at = r.blocks + (p->tape ? nfi_conv_kept_before(m, l) * ld : l % 2 * turn);
-        const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, p->theta, at);
+        const nfi_conv_block b = nfi_conv_block_at(m, &s, p, at);
         nf_real *z = nfi_conv_target(&s, &b, r.h);
         status = nfi_conv_products(m, &s, p, &b, in, z, r.bias);
         nfi_conv_units(m, &s, ld, &b, s.in_stream ? r.bias : p->theta + s.bias, z);
+        if (b.mask)
+            nfi_dropout(p, l, m->options.dropout, s.units * m->grid.pixels, b.mask, b.u.h);
         in = b.u.h;
     }
     if (status == NF_OK) {
@@ -130,10 +133,13 @@ void nfi_conv_units_tangent(const nfi_conv_net *m, const nfi_conv_block *b, size
     nfi_hidden u = b->u;
     u.rows *= m->grid.pixels;
     const size_t size = u.rows * ld;
-    if (b->pair)
-        nfi_gate_tangent(u.rows, k, ld, b->pair, b->pair + size, ds, ds + k * size, da);
-    else
+    if (!b->pair) {
         nfi_hidden_tangent(&u, ld, k, spare, ds, da);
+        return;
+    }
+    nfi_gate_tangent(u.rows, k, ld, b->pair, b->pair + size, ds, ds + k * size, da);
+    if (b->mask)
+        nfi_scale_directions(u.rows, k, ld, b->mask, da, false, da);
 }
 
 /* ds of a hidden layer to where it is kept, from da of the layer below. dh is the stream's. */
@@ -181,7 +187,7 @@ nf_status nfi_conv_net_tangent(const nf_object *o, const nf_pass *pass, const nf
     nfi_conv_read(m, wide, dx, NULL, da); /* the context does not move */
     for (size_t l = 0; l + 1 < m->n_layers; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
-        const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, p->theta, at + nfi_conv_kept_before(m, l) * ld);
+        const nfi_conv_block b = nfi_conv_block_at(m, &s, p, at + nfi_conv_kept_before(m, l) * ld);
         products_tangent(&s, ld, k, p->theta, &b, da, dh, kept);
         nfi_conv_units_tangent(m, &b, ld, k, kept, spare, da);
         kept += p->tape ? nfi_conv_kept_tangent(m, &s) * wide : 0;
