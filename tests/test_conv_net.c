@@ -435,7 +435,7 @@ Test(conv_net, shifts_of_whole_channels)
                                  {2, 2, 2},
                                  3,
                                  0,
-                                 {.learnt_scale = scaled > 0, .out_pixels = NF_ODD_PIXELS, .per_feature = group}};
+                                 {.learnt_scale = scaled > 0, .out_pixels = NF_ODD_PIXELS, .n_per_feature = group}};
             static const nf_real by_channel[6] = {NF_R(0.75), NF_R(0.75), NF_R(0.5), NF_R(-0.5), -2, -2},
                                  by_pixel[6] = {NF_R(0.75), NF_R(0.5), -2, NF_R(0.75), NF_R(-0.5), -2};
             const nf_real *shift = group == 1 ? by_channel : by_pixel;
@@ -498,8 +498,8 @@ Test(conv_net, bad_options_are_refused)
     refused((nf_image){3, 1, 1}, 1, 0, (nf_conv_options){.out_pixels = NF_ODD_PIXELS},
             "an image of one pixel has none");
     refused(image, 1, 0, (nf_conv_options){.dropout = 1}, "`dropout` is 1");
-    refused(image, 4, 0, (nf_conv_options){.per_feature = 3},
-            "`per_feature` is 3, but must divide the 4 of `out_channels`");
+    refused(image, 4, 0, (nf_conv_options){.n_per_feature = 3},
+            "`n_per_feature` is 3, but must divide the 4 of `out_channels`");
     refused(image, 1, 31, (nf_conv_options){.ctx_channels = 2},
             "`ctx_channels` is 2, of 4 x 4 pixels each, but `n_ctx` is 31");
     refused(image, 1, 16, (nf_conv_options){.ctx_channels = SIZE_MAX / 8 + 2}, "`n_ctx` is 16");

@@ -126,7 +126,7 @@ typedef struct nf_conv_options {
      * 3 bins - 1 of nf_spline(). The parameters of nf_affine() are in the order of the default, 1. Must divide
      * out_channels.
      */
-    size_t per_feature;
+    size_t n_per_feature;
     /**
      * Probability, in [0, 1), that training drops a hidden unit, as in nf_mlp_options; in a residual block, the inner
      * units. Each pixel of a channel is a unit.
@@ -150,7 +150,7 @@ typedef struct nf_conv_options {
  *
  * @param in           the image's sizes. x has in.channels times the pixels of options->in_pixels as features
  * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features, in
- * the order that options->per_feature says
+ * the order that options->n_per_feature says
  * @param n_ctx        features of context, 0 for none; those of the context's image (ctx_channels) are among them
  * @param options      NULL: a single convolution of side 3
  *
@@ -178,7 +178,7 @@ typedef struct nf_image_dequantiser_options {
     size_t n_blocks; /**< residual blocks of the default nets; 2 */
     /**
      * The nets of the couplings; NULL: residual nets with weight norm, whose last layers start at 0 and have a learnt
-     * scale. If it is given, neither `hidden` nor `n_blocks` is. in_pixels, out_pixels, ctx_channels and per_feature
+     * scale. If it is given, neither `hidden` nor `n_blocks` is. in_pixels, out_pixels, ctx_channels and n_per_feature
      * are set here. Copied.
      */
     const nf_conv_options *net;

@@ -98,7 +98,7 @@ static nf_object *make_conv_net_of_image(void)
                                                         .n_blocks = 1,
                                                         .activation = NF_ELU,
                                                         .ctx_channels = 1,
-                                                        .per_feature = 2}));
+                                                        .n_per_feature = 2}));
 }
 
 /* ---- flows ---- */
