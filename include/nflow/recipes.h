@@ -12,6 +12,7 @@
 #include <nflow/combine.h>
 #include <nflow/elementwise.h>
 #include <nflow/image.h>
+#include <nflow/linear.h>
 #include <nflow/ode.h>
 #include <nflow/residual.h>
 NF_BEGIN_DECLS
@@ -200,7 +201,8 @@ typedef struct nf_image_recipe_options {
     nf_mixing mixing;
     nf_split_prior prior;   /**< of the features that are split off */
     nf_recompute recompute; /**< what gradients need, of the layers of each scale */
-    uint64_t seed;          /**< of permutations; initial weights come from the model's seed */
+    uint64_t seed;          /**< of permutations; initial weights come from the model's seed. NF_LU_IDENTITY: 1x1
+                               convolutions start as the identity */
 } nf_image_recipe_options;
 
 /**

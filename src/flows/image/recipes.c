@@ -33,8 +33,8 @@ static const nf_option options_of_all[] = {
     {NF_OPTION(NF_OPTION_SIZE, options, n_levels), .least = 1, .most = 20, .flags = NF_OPTION_DEPENDS,
      .help = "how often height and width are halved"},
     {NF_OPTION(NF_OPTION_SIZE, options, n_steps), .least = 1, .help = "steps of flow of each level"},
-    {NF_OPTION(NF_OPTION_SIZE, options, hidden), .flags = NF_OPTION_DEPENDS, .help = "channels of hidden layers"},
-    {NF_OPTION(NF_OPTION_SIZE, options, n_blocks), .flags = NF_OPTION_DEPENDS, .help = "residual blocks of the nets"},
+    {NF_OPTION(NF_OPTION_SIZE, options, hidden), .least = 1, .help = "channels of hidden layers"},
+    {NF_OPTION(NF_OPTION_SIZE, options, n_blocks), .help = "residual blocks of the nets"},
     {NF_OPTION(NF_OPTION_BOOL, options, additive), .help = "couplings shift and do not scale"},
     {NF_OPTION(NF_OPTION_CHOICE, options, mixing), .choices = &mixing_choices, .help = "of channels, before couplings"},
     {NF_OPTION(NF_OPTION_CHOICE, options, prior), .choices = &prior_choices, .help = "of what is split off"},
@@ -152,7 +152,8 @@ static nf_flow *mixing(const plan *p, nf_image m, size_t level, size_t k)
     uint32_t draw[4];
     nf_philox((const uint32_t[4]){(uint32_t)k, (uint32_t)((uint64_t)k >> 32), (uint32_t)noise.step, 0},
               (const uint32_t[2]){(uint32_t)noise.seed, (uint32_t)(noise.seed >> 32)}, draw);
-    const uint64_t seed = (uint64_t)draw[0] << 31 | draw[1];
+    const uint64_t drawn = (uint64_t)draw[0] << 31 | draw[1];
+    const uint64_t seed = noise.seed == NF_LU_IDENTITY ? NF_LU_IDENTITY : drawn;
     nf_flow *f = p->q.mixing == NF_MIX_LU        ? nf_lu_linear(m.channels, seed)
                  : p->q.mixing == NF_MIX_PERMUTE ? nf_random_permutation(m.channels, seed)
                                                  : nf_reverse(m.channels);
@@ -318,9 +319,9 @@ static nf_status make_plan(const recipe *r, nf_image image, const options *given
         return status;
     p->q.n_levels = p->q.n_levels ? p->q.n_levels : halvings(image, r->most_levels);
     p->q.scale = p->q.scale ? p->q.scale : r->paper.scale;
-    p->hidden[0] = p->hidden[1] = p->q.hidden ? p->q.hidden : r->paper.hidden;
+    p->hidden[0] = p->hidden[1] = p->q.hidden;
     p->net.hidden = p->hidden;
-    p->net.n_blocks = p->q.n_blocks ? p->q.n_blocks : r->paper.n_blocks;
+    p->net.n_blocks = p->q.n_blocks;
     if (given->net)
         p->net = *given->net;
     if (p->q.n_steps > SIZE_MAX / 64 || !nfi_mul(n, 64 * sizeof(size_t), &n))
@@ -333,6 +334,11 @@ static nf_flow *build(const recipe *r, nf_image image, const options *given)
 {
     plan p;
     return make_plan(r, image, given, &p) == NF_OK ? scale(&p, image, 0) : NULL;
+}
+
+const nf_option_table *nfi_image_recipe_options(size_t i)
+{
+    return i == 0 ? &glow.options : i == 1 ? &real_nvp.options : NULL;
 }
 
 nf_flow *nf_glow(nf_image image, const nf_image_recipe_options *options)
