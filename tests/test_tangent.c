@@ -100,7 +100,7 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
                                               .activation = unit,
                                               .in_pixels = NF_EVEN_PIXELS,
                                               .out_pixels = NF_ODD_PIXELS,
-                                              .per_feature = 2,
+                                              .n_per_feature = 2,
                                               .dropout = dropout});
     case GATED_CONVOLUTIONS:
         return nf_conv_net(

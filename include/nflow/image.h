@@ -114,19 +114,17 @@ typedef struct nf_conv_options {
     nf_pixels in_pixels;  /**< the pixels that x has; the net reads the others as zeros */
     nf_pixels out_pixels; /**< the pixels that y has; the others are not given */
     /**
+     * n: the numbers of a transform (nf_coupling()) for one feature, which it reads feature by feature: 2 for
+     * nf_scaled_affine(), 3 bins - 1 for nf_spline(), 1 for nf_affine() and nf_shift(). out_channels is then n times
+     * the channels that are transformed, and y is in the order [out_channels / n][pixels][n]. 0: 1
+     */
+    size_t n_per_feature;
+    /**
      * > 0: the context begins with an image of that many channels, [ctx_channels][height][width] with all its pixels.
      * The first layer reads its channels after those of x, as torch.cat((x, image), 1) would have them. What is called
      * context elsewhere here are then the other features of the context, if there are any.
      */
     size_t ctx_channels;
-    /**
-     * g > 1: channels g c, ..., g c + g - 1 of y belong together, and y is [out_channels / g][pixels][g] in place of
-     * [out_channels][pixels]. In a coupling over images that steers a transform with g parameters for each feature, in
-     * that order, each pixel then has the parameters that the net has made at that pixel: 2 of nf_scaled_affine(),
-     * 3 bins - 1 of nf_spline(). The parameters of nf_affine() are in the order of the default, 1. Must divide
-     * out_channels.
-     */
-    size_t per_feature;
     /**
      * Probability, in [0, 1), that training drops a hidden unit, as in nf_mlp_options; in a residual block, the inner
      * units. Each pixel of a channel is a unit.
@@ -150,7 +148,7 @@ typedef struct nf_conv_options {
  *
  * @param in           the image's sizes. x has in.channels times the pixels of options->in_pixels as features
  * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features, in
- * the order that options->per_feature says
+ * the order that options->n_per_feature says
  * @param n_ctx        features of context, 0 for none; those of the context's image (ctx_channels) are among them
  * @param options      NULL: a single convolution of side 3
  *
@@ -178,7 +176,7 @@ typedef struct nf_image_dequantiser_options {
     size_t n_blocks; /**< residual blocks of the default nets; 2 */
     /**
      * The nets of the couplings; NULL: residual nets with weight norm, whose last layers start at 0 and have a learnt
-     * scale. If it is given, neither `hidden` nor `n_blocks` is. in_pixels, out_pixels, ctx_channels and per_feature
+     * scale. If it is given, neither `hidden` nor `n_blocks` is. in_pixels, out_pixels, ctx_channels and n_per_feature
      * are set here. Copied.
      */
     const nf_conv_options *net;

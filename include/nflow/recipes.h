@@ -188,7 +188,7 @@ typedef struct nf_image_recipe_options {
     size_t n_blocks; /**< residual blocks of nf_realnvp_image's own nets */
     /**
      * The nets of the couplings, if the recipe's own are not wanted; then neither `hidden` nor `n_blocks` is given. The
-     * recipe sets in_pixels, out_pixels and per_feature.
+     * recipe sets in_pixels, out_pixels and n_per_feature.
      */
     const nf_conv_options *net;
     bool additive; /**< couplings shift and do not scale (Dinh et al. 2014); then there is no `scale` */

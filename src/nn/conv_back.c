@@ -181,24 +181,24 @@ static nf_status both(const nf_object *o, const nf_pass *pass, const nf_real *x,
     const nf_pass q = nfi_conv_numbers_pass(m, pass), *p = &q;
     const nf_grad numbers = nfi_conv_numbers_grad(m, pass->ld, grad), *g = &numbers;
     const nf_pixels in = m->options.in_pixels, out = m->options.out_pixels;
-    const size_t n_in = m->in.channels, n_image = m->options.ctx_channels, group = m->options.per_feature, ld = p->ld;
+    const size_t n_in = m->in.channels, n_image = m->options.ctx_channels, ld = p->ld;
     nf_real *g_image = n_image ? grad->ctx : NULL;
     const nf_mark mark = nf_arena_mark(p->scratch);
     back b;
     nf_status status = begin(m, p, k, &b) ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
         nfi_conv_read(m, ld, x, pass->ctx, b.x);
-        nfi_to_grid(&m->grid, out, m->out_channels, group, ld, gy, b.gz);
+        nfi_to_grid(&m->grid, out, m->options.n_per_feature, m->out_channels, ld, gy, b.gz);
         if (k) {
             nfi_conv_read(m, k * ld, dx, NULL, b.dx);
-            nfi_to_grid(&m->grid, out, m->out_channels, group, k * ld, gdy, b.gdz);
+            nfi_to_grid(&m->grid, out, m->options.n_per_feature, m->out_channels, k * ld, gdy, b.gdz);
         }
         status = walk(m, p, saved, saved_tangent, gx || gdx || g_image, &b, g);
     }
     if (status == NF_OK && gx)
-        nfi_from_grid(&m->grid, in, n_in, 1, ld, b.ga, gx);
+        nfi_from_grid(&m->grid, in, 1, n_in, ld, b.ga, gx);
     if (status == NF_OK && gdx)
-        nfi_from_grid(&m->grid, in, n_in, 1, k * ld, b.gda, gdx);
+        nfi_from_grid(&m->grid, in, 1, n_in, k * ld, b.gda, gdx);
     if (status == NF_OK && g_image)
         add_image_gradient(m, ld, b.ga, g_image);
     nf_arena_rewind(p->scratch, mark);

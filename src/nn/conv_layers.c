@@ -150,9 +150,9 @@ nf_grad nfi_conv_numbers_grad(const nfi_conv_net *m, size_t ld, const nf_grad *g
 void nfi_conv_read(const nfi_conv_net *m, size_t ld, const nf_real *x, const nf_real *ctx, nf_real *grid)
 {
     nf_real *image = grid + m->in.channels * m->grid.pixels * ld;
-    nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, 1, ld, x, grid);
+    nfi_to_grid(&m->grid, m->options.in_pixels, 1, m->in.channels, ld, x, grid);
     if (ctx)
-        nfi_to_grid(&m->grid, NF_ALL_PIXELS, m->options.ctx_channels, 1, ld, ctx, image);
+        nfi_to_grid(&m->grid, NF_ALL_PIXELS, 1, m->options.ctx_channels, ld, ctx, image);
     else
         memset(image, 0, m->options.ctx_channels * m->grid.pixels * ld * sizeof *image);
 }

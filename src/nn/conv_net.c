@@ -50,12 +50,12 @@ static nf_status shift_output(const nf_object *o, const nf_real *shift, nf_real 
 {
     const nfi_conv_net *m = nf_self(o);
     const nfi_conv_layer s = nfi_conv_layer_of(m, m->n_layers - 1);
-    const size_t n = nfi_count_pixels(&m->grid, m->options.out_pixels), group = m->options.per_feature;
+    const size_t pixels = nfi_count_pixels(&m->grid, m->options.out_pixels), n = m->options.n_per_feature;
     for (size_t c = 0; c < s.c.out; c++) {
-        const nf_real *of_channel = shift + nfi_first_feature(n, group, c);
+        const nf_real *of_channel = shift + c / n * pixels * n + c % n;
         bool alike = true;
-        for (size_t p = 1; p < n; p++)
-            alike = alike && of_channel[p * group] == of_channel[0];
+        for (size_t p = 1; p < pixels; p++)
+            alike = alike && of_channel[p * n] == of_channel[0];
         if (alike && s.scale_kind == NFI_EXP_SCALE)
             theta[s.bias + c] += (nf_real)((double)of_channel[0] * exp(-NFI_CONV_SCALE * (double)theta[s.scale + c]));
         else if (alike)
@@ -84,14 +84,14 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_BOOL, nf_conv_options, learnt_scale), .help = "whether the last layer has a learnt scale"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_conv_options, in_pixels), .choices = &colours, .help = "the pixels that x has"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_conv_options, out_pixels), .choices = &colours, .help = "the pixels that y has"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, n_per_feature), .least = 1, .flags = NF_OPTION_ADDED,
+     .help = "channels of y that stand beside one another"},
     {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, ctx_channels), .flags = NF_OPTION_ADDED,
      .help = "channels of the image that the context begins with"},
-    {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, per_feature), .least = 1, .flags = NF_OPTION_ADDED,
-     .help = "channels of y that belong together"},
     {NF_OPTION(NF_OPTION_REAL, nf_conv_options, dropout), .most = 1, .flags = NF_OPTION_BELOW | NF_OPTION_ADDED,
      .help = "share of dropped units"},
 };
-static const nf_conv_options defaults = {.activation = NF_RELU, .last_scale = 1, .per_feature = 1};
+static const nf_conv_options defaults = {.activation = NF_RELU, .last_scale = 1, .n_per_feature = 1};
 static const nf_option_table table = NF_OPTION_TABLE("nf_conv_net", nf_conv_options, options_of_type, &defaults);
 
 /* The field `image` is channels, height, width. */
@@ -145,9 +145,9 @@ static nf_status check(const nf_image *in, size_t out_channels, size_t n_ctx, co
                         in->channels, in->height, in->width);
     if (!out_channels)
         return nf_error(NF_EARG, "%s: `out_channels` is 0", who);
-    if (out_channels % q->per_feature)
-        return nf_error(NF_EARG, "%s: `per_feature` is %zu, but must divide the %zu of `out_channels`", who,
-                        q->per_feature, out_channels);
+    if (out_channels % q->n_per_feature)
+        return nf_error(NF_EARG, "%s: `out_channels` is %zu, which is no multiple of `n_per_feature`, %zu", who,
+                        out_channels, q->n_per_feature);
     if (q->n_blocks && q->n_hidden != 1)
         return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but with residual blocks it must be 1", who, q->n_hidden);
     if (q->n_blocks && q->gated)

@@ -111,7 +111,7 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
         status = z ? nfi_conv_products(m, &s, p, NULL, in, z, NULL) : NF_ENOMEM;
         if (status == NF_OK) {
             nfi_activate(NF_IDENTITY, s.c.out, m->grid.pixels * ld, p->theta + s.bias, z);
-            nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, m->options.per_feature, ld, z, y);
+            nfi_from_grid(&m->grid, m->options.out_pixels, m->options.n_per_feature, s.c.out, ld, z, y);
         }
     }
     nf_arena_rewind(p->scratch, mark);
@@ -194,7 +194,7 @@ nf_status nfi_conv_net_tangent(const nf_object *o, const nf_pass *pass, const nf
     }
     const nfi_conv_layer s = nfi_conv_layer_of(m, m->n_layers - 1);
     nfi_conv_apply(&s.c, wide, p->theta + s.weight, da, false, dz);
-    nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, m->options.per_feature, wide, dz, dy);
+    nfi_from_grid(&m->grid, m->options.out_pixels, m->options.n_per_feature, s.c.out, wide, dz, dy);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }

@@ -53,7 +53,7 @@ static inline nf_flow *build_checkerboard(size_t dim, size_t n_ctx, size_t k, nf
     options.in_pixels = odd ? NF_EVEN_PIXELS : NF_ODD_PIXELS;
     options.out_pixels = odd ? NF_ODD_PIXELS : NF_EVEN_PIXELS;
     options.last_scale = 0.3;
-    options.per_feature = 2;
+    options.n_per_feature = 2;
     return nf_coupling(dim, mask, nf_scaled_affine(n_b, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH}),
                        nf_conv_net(image, 2 * channels, n_ctx, &options));
 }

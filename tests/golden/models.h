@@ -92,13 +92,14 @@ static nf_object *make_residual_conv_net(void)
 
 static nf_object *make_conv_net_of_image(void)
 {
-    return nf_net_object(nf_conv_net((nf_image){1, 2, 3}, 2, 6 + 2,
-                                     &(nf_conv_options){.hidden = widths,
-                                                        .n_hidden = 1,
-                                                        .n_blocks = 1,
-                                                        .activation = NF_ELU,
-                                                        .ctx_channels = 1,
-                                                        .per_feature = 2}));
+    return nf_net_object(nf_conv_net(
+        (nf_image){1, 2, 3}, 2, 6 + 2,
+        &(nf_conv_options){.hidden = widths, .n_hidden = 1, .n_blocks = 1, .activation = NF_ELU, .ctx_channels = 1}));
+}
+
+static nf_object *make_conv_net_of_features(void)
+{
+    return nf_net_object(nf_conv_net((nf_image){2, 2, 2}, 4, 0, &(nf_conv_options){.n_per_feature = 2}));
 }
 
 /* ---- flows ---- */
@@ -317,6 +318,7 @@ static const golden corpus[] = {
     ROW(conv_net, true),
     ROW(gated_conv_net, false),
     ROW(residual_conv_net, false),
+    ROW(conv_net_of_features, false),
     ROW(every_unit, false),
     ROW(every_scale, true),
     ROW(every_sylvester, false),

@@ -120,7 +120,7 @@ static inline conv_case conv_case_of(int which, nf_image in)
                             .n_hidden = 1,
                             .activation = NF_TANH,
                             .out_pixels = NF_EVEN_PIXELS,
-                            .per_feature = 3}};
+                            .n_per_feature = 3}};
     default:
         return (conv_case){"odd to even pixels",
                            in,
@@ -280,7 +280,7 @@ static inline size_t conv_formula(const conv_case *c, const double *theta, const
     const size_t height = c->in.height, width = c->in.width;
     conv_reader r = conv_begin(c, theta, x, ctx, &in);
     (c->q.n_blocks ? conv_formula_residual : conv_formula_plain)(&r, &in, &z);
-    const size_t group = c->q.per_feature ? c->q.per_feature : 1;
+    const size_t group = c->q.n_per_feature ? c->q.n_per_feature : 1;
     for (size_t k = 0; k < c->out; k += group)
         for (size_t i = 0; i < height; i++)
             for (size_t j = 0; j < width; j++)

@@ -137,7 +137,7 @@ nf_flow *nfi_image_coupling(nf_image m, bool checkerboard, size_t k, size_t n_ct
     }
     const size_t n_b = checkerboard ? nf_mask_checkerboard(m, k, mask) : nf_mask_channels(m, k, mask);
     const size_t each = scale ? 2 : 1;
-    net.per_feature = each;
+    net.n_per_feature = each;
     nf_flow *t = scale ? nf_scaled_affine(n_b, scale) : nf_shift(n_b), *f = NULL;
     if (t)
         f = nf_coupling(count(m), mask, t, nf_conv_net(in, each * out, n_ctx, &net));
@@ -188,7 +188,7 @@ static nf_flow *layers(const plan *p, nf_image m, size_t level, bool checkerboar
 static nf_flow *prior_of_rest(const plan *p, nf_image m)
 {
     const nf_image first = {m.channels / 2, m.height, m.width};
-    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true, .per_feature = 2};
+    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true, .n_per_feature = 2};
     unsigned char *mask = nfi_calloc(count(m), 1);
     const size_t n_b = mask ? nf_mask_channels(m, 0, mask) : 0;
     nf_flow *t = n_b ? nf_scaled_affine(n_b, &wide) : NULL, *f = NULL;
@@ -289,7 +289,7 @@ nf_status nfi_check_image_coupling(const char *who, const nf_conv_options *optio
                                    const nf_scaled_affine_options *scale)
 {
     nf_conv_options q = *options;
-    q.per_feature = 1;
+    q.n_per_feature = 1;
     nf_net *net = nf_conv_net((nf_image){1, 2, 2}, 1, 0, &q);
     nf_flow *t = net ? nf_scaled_affine(1, scale) : NULL;
     const bool good = net && t;
