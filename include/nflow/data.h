@@ -151,6 +151,14 @@ typedef struct nf_array {
  * @return as nf_load_idx(); NF_EFORMAT also for a finite double that is too large for the library's precision.
  */
 NF_API NF_CHECKED nf_status nf_load_idx_array(const char *path, size_t max_bytes, nf_array *out);
+/**
+ * Loads an npy file (NumPy's numpy.save), plain or gzip, of bool, integers or floats of 1 to 8 bytes, in either byte
+ * order, in C's or Fortran's order; the array is in C's. Each element becomes the number that it is, true being 1.
+ * Rounding and numbers that are not finite are as in nf_load_idx_array().
+ * @param max_bytes the most bytes that out->data may have, as in nf_load_idx(); 0: 4 GiB
+ * @return as nf_load_idx_array(); NF_EFORMAT also for elements of another type (complex numbers, text, structures).
+ */
+NF_API NF_CHECKED nf_status nf_load_npy(const char *path, size_t max_bytes, nf_array *out);
 /** Releases the array and clears the struct. NULL is allowed. */
 NF_API void nf_array_free(nf_array *a);
 
