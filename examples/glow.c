@@ -1,0 +1,311 @@
+/*
+ * Glow (Kingma & Dhariwal 2018) or Real NVP (Dinh, Sohl-Dickstein & Bengio 2017) on images, in single precision:
+ *
+ *     z ~ N(0, 1)  ->  several scales  ->  logit  ->  v in [0, 1]  ->  k = floor(levels v), a whole number for each
+ * pixel
+ *
+ * Fitted by maximum likelihood of the dequantised numbers (Theis, van den Oord & Bethge 2016). Afterwards it prints
+ * bits per dimension of the whole test set, and draws samples, interpolations and reconstructions.
+ */
+#include "common/cli.h"
+#include "common/estimate.h"
+#include "common/image_flow.h"
+#include "common/image_flow_pictures.h"
+#include "common/image_sets.h"
+#include "common/learning_curve.h"
+#include "common/output.h"
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { INITIAL_ROWS = 512, SCORED = 500, ROUND_TRIPS = 1000 };
+
+static const char *data_name, *folder, *json_path;
+static size_t recipe, bits = 8, levels, steps_of_flow = 8, channels = 64, mixing = 1, prior = 1;
+static size_t batch = 64, steps, epochs, warm_up = 200, validate_every = 200, validation_rows = 1000, patience, threads;
+static bool labels, additive, recompute, resume;
+static double alpha = 0.05, minutes = 8, rate = 0.001, clip = 100, decay = 0.999, temperature = 0.7;
+static uint64_t seed = 1;
+static const cli_option options[] = {
+    {"data", "DATA", "mnist, fashion, cifar8, a folder of IDX or PNG files, or an npy file of bytes",
+     .text = &data_name},
+    {"out", "DIR", "folder for the model, its checkpoint, results and pictures", .text = &folder},
+    {"labels", NULL, "the density is that of images given their label", .flag = &labels},
+    {"bits", "B", "of each byte the upper B bits are kept", .size = &bits, .min = 1, .max = 8},
+    {"flow", "glow|realnvp", "the recipe", .choice = &recipe},
+    {"levels", "L", "how often height and width are halved; 0: the recipe's number", .size = &levels, .max = 20},
+    {"steps-of-flow", "K", "of each level; of realnvp: couplings of each kind", .size = &steps_of_flow, .min = 1,
+     .max = 1000},
+    {"channels", "N", "of the nets' hidden layers", .size = &channels, .min = 1, .max = 100000},
+    {"additive", NULL, "couplings shift and do not scale", .flag = &additive},
+    {"mixing", "none|lu|permute|reverse", "of channels before each coupling of glow", .choice = &mixing},
+    {"prior", "standard|learnt", "of the features that are split off", .choice = &prior},
+    {"recompute", NULL, "compute again what gradients need: less memory, more time", .flag = &recompute},
+    {"alpha", "A", "the logit layer maps [-A, 1 + A] / (1 + 2 A) to all numbers; 0: no such layer", .number = &alpha,
+     .max = 0.49},
+    {"minutes", "M", "of training; the rate falls to 0 within this time", .number = &minutes, .min = 0.001,
+     .max = 100000},
+    {"steps", "N", "of training, in place of --minutes", .size = &steps},
+    {"epochs", "N", "of training, in place of --minutes", .size = &epochs, .max = 1e6},
+    {"batch", "N", "images a step", .size = &batch, .min = 1, .max = 1e6},
+    {"rate", "R", "Adam's rate, falling to 0 along a cosine", .number = &rate, .min = 1e-9, .max = 1},
+    {"warm-up", "N", "steps in which the rate rises", .size = &warm_up},
+    {"clip", "C", "norm of the gradient in nats, at most; 0: any", .number = &clip},
+    {"average", "D", "decay of the moving average of the parameters; 0: none", .number = &decay, .max = 0.999999},
+    {"validate-every", "N", "steps between validations, which also write the checkpoint", .size = &validate_every,
+     .min = 1},
+    {"validation-rows", "N", "images of a validation", .size = &validation_rows, .min = 1},
+    {"patience", "N", "stop after N validations without a better one; 0: never", .size = &patience},
+    {"resume", NULL, "continue from DIR's checkpoint, if there is one", .flag = &resume},
+    {"temperature", "T", "of samples: latent vectors are T N(0, 1)", .number = &temperature, .max = 10},
+    {"seed", "S", "of parameters, noise, batches and samples", .seed = &seed},
+    {"threads", "N", "0: as many as the machine has", .size = &threads, .max = 4096},
+    {"json", "FILE", "write the results there; by default DIR/result.json", .text = &json_path},
+    {0},
+};
+
+/* Lives as long as the program. */
+static const char *in_folder(const char *name)
+{
+    static char *paths[8];
+    static size_t n;
+    return paths[n++] = cli_text("%s/%s", folder, name);
+}
+
+/* ---- the model ---- */
+
+/* From a standard normal to images whose pixels are between 0 and 1. */
+static nf_dist *new_density(const image_sets *d)
+{
+    const nf_image_recipe_options o = {
+        .n_ctx = d->n_labels,
+        .n_levels = levels,
+        .n_steps = steps_of_flow,
+        .hidden = channels,
+        .additive = additive,
+        .mixing =
+            recipe ? NF_MIX_DEFAULT : (nf_mixing[]){NF_MIX_NONE, NF_MIX_LU, NF_MIX_PERMUTE, NF_MIX_REVERSE}[mixing],
+        .prior = prior ? NF_PRIOR_LEARNT : NF_PRIOR_STANDARD,
+        .recompute = recompute ? NF_RECOMPUTE_ALWAYS : NF_RECOMPUTE_NEVER,
+        .seed = seed};
+    nf_flow *flow = cli_made(recipe ? nf_realnvp_image(d->size, &o) : nf_glow(d->size, &o));
+    const double outside = alpha / (1 - 2 * alpha); /* how far the logit's interval reaches beyond [0, 1] */
+    if (alpha > 0)
+        flow = nf_chain((nf_flow *[]){flow, nf_interval(d->train.dim, -outside, 1 + outside)}, 2);
+    return cli_made(nf_pushforward(nf_normal(d->train.dim), flow));
+}
+
+static nf_model *new_model(nf_dist *density, const image_sets *d)
+{
+    const size_t dim = d->train.dim, n = d->train.n < INITIAL_ROWS ? d->train.n : INITIAL_ROWS;
+    nf_real *x = cli_allocate(n, dim * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        images_row(&d->train, i, x + i * dim);
+    nf_dist *q = nf_dequantised(density, nf_uniform(dim, 0, 1),
+                                &(nf_dequantised_options){.levels = (size_t)1 << bits, .step = 1.0 / 255});
+    nf_model *m = cli_made(nf_model_of_dist(
+        cli_made(q), &(nf_model_options){.seed = seed, .n_init = n, .init_x = x, .init_ctx = d->train.ctx}));
+    free(x);
+    return m;
+}
+
+/* ---- training ---- */
+
+typedef struct training {
+    const image_sets *data;
+    uint64_t first, steps;         /* where this run began; the number of steps, unless time ends it */
+    double begin, before, seconds; /* when this run began; seconds of earlier runs; all that are allowed, or 0 */
+    double validation;             /* the last one that is in the curve */
+    learning_curve curve;
+} training;
+
+/* How much of the training is done, from 0 to 1. */
+static double share(const training *t, uint64_t step)
+{
+    return t->seconds > 0 ? (t->before + cli_seconds() - t->begin) / t->seconds : (double)step / (double)t->steps;
+}
+
+static double rate_factor(void *user, uint64_t step)
+{
+    const double rise = step < warm_up ? ((double)step + 1) / (double)warm_up : 1;
+    return rise * 0.5 * (1 + cos(3.14159265358979 * fmin(share(user, step), 1)));
+}
+
+static int on_step(void *user, const nf_progress *p)
+{
+    training *t = user;
+    const size_t dim = t->data->train.dim;
+    const double now = share(t, p->step), first = t->seconds > 0 ? t->before / t->seconds : share(t, t->first);
+    const double loss = nf_bits_per_dimension(-p->loss, dim), valid = nf_bits_per_dimension(-p->validation, dim);
+    cli_progress("glow", now - first, 1 - first, "step %llu: %.3f bits/dim, validation %.3f",
+                 (unsigned long long)p->step, loss, valid);
+    if (p->validation < INFINITY && p->validation != t->validation)
+        learning_curve_add(&t->curve, (learning_point){p->step - 1, p->seconds, loss, valid});
+    t->validation = p->validation;
+    return cli_interrupted || now >= 1;
+}
+
+static uint64_t steps_in_all(const nf_data *train)
+{
+    return steps ? steps : epochs ? ((uint64_t)epochs * train->n + batch - 1) / batch : 1000000000;
+}
+
+/* Trains m until steps or time are used up; Ctrl-C ends it earlier. The model then has the best parameters. */
+static nf_fit_report train(nf_model *m, const image_sets *d, training *t)
+{
+    nf_data some = d->valid;
+    some.n = some.n < validation_rows ? some.n : validation_rows;
+    nf_objective *o = cli_made(nf_maximum_likelihood(m, &d->train, &(nf_likelihood_options){.batch = batch}));
+    nf_objective *valid = cli_made(nf_maximum_likelihood(m, &some, &(nf_likelihood_options){.batch = some.n}));
+    *t = (training){.data = d, .steps = steps_in_all(&d->train), .seconds = steps || epochs ? 0 : 60 * minutes};
+    const char *checkpoint = in_folder("checkpoint.safetensors");
+    nf_fitter *f =
+        cli_made(nf_fitter_new(o, &(nf_fit_options){.steps = NF_NONE, /* each run says how many */
+                                                    .seed = seed,
+                                                    .threads = threads,
+                                                    .rate = rate,
+                                                    .schedule = {.kind = NF_CUSTOM, .call = rate_factor, .user = t},
+                                                    .clip_norm = clip,
+                                                    .average = decay,
+                                                    .validation = valid,
+                                                    .validate_every = validate_every,
+                                                    .patience = patience,
+                                                    .callback = on_step,
+                                                    .user = t,
+                                                    .checkpoint = checkpoint}));
+    nf_fit_report r = {0};
+    struct stat is;
+    if (resume && stat(checkpoint, &is) == 0) {
+        cli_ok(nf_fitter_load(f, checkpoint));
+        cli_ok(nf_fitter_run(f, 0, &r)); /* no step: says how far it is */
+        printf("resumed at step %llu, after %.0f s\n", (unsigned long long)r.steps, r.seconds);
+    } else if (stat(checkpoint, &is) == 0) {
+        cli_fail(1, "%s is of an earlier run: continue it by --resume, or choose another folder", checkpoint);
+    }
+    fflush(stdout);
+    t->first = r.steps;
+    t->before = r.seconds;
+    t->begin = cli_seconds();
+    learning_curve_begin(&t->curve, in_folder("curve.txt"), r.steps);
+    if (r.steps < t->steps && (t->seconds <= 0 || r.seconds < t->seconds))
+        cli_ok(nf_fitter_run(f, t->steps - r.steps, &r));
+    cli_progress_clear();
+    if (r.best_step == r.steps && (t->curve.n == 0 || t->curve.point[t->curve.n - 1].step < r.steps))
+        learning_curve_add(&t->curve, (learning_point){r.steps, r.seconds, nf_bits_per_dimension(-r.loss, d->train.dim),
+                                                       nf_bits_per_dimension(-r.best, d->train.dim)});
+    nf_fitter_free(f);
+    nf_objective_free(o);
+    nf_objective_free(valid);
+    return r;
+}
+
+/* ---- results ---- */
+
+/* Bits per dimension over a set's first n images. */
+static estimate score(const nf_model *m, nf_workspace *ws, const char *what, const nf_data *set, size_t n)
+{
+    const size_t dim = set->dim;
+    double *bits_of = cli_allocate(n, sizeof *bits_of);
+    nf_real *x = cli_allocate(SCORED, dim * sizeof *x);
+    for (size_t i = 0, now; i < n; i += now) {
+        now = n - i < SCORED ? n - i : SCORED;
+        for (size_t k = 0; k < now; k++)
+            images_row(set, i + k, x + k * dim);
+        cli_ok(nf_log_prob(m, ws, &(nf_noise){.seed = seed, .step = UINT64_MAX, .first_sample = i}, now, x,
+                           set->ctx ? set->ctx + i * set->n_ctx : NULL, bits_of + i));
+        cli_progress(what, (double)(i + now), (double)n, "%zu images", n);
+    }
+    for (size_t i = 0; i < n; i++)
+        bits_of[i] = nf_bits_per_dimension(bits_of[i], dim);
+    const estimate e = mean_of(n, bits_of);
+    free(bits_of);
+    free(x);
+    return e;
+}
+
+static void report(const nf_model *m, const image_flow *f, const image_sets *d, const training *t,
+                   const nf_fit_report *r)
+{
+    static const char *const names[] = {"test", "validation", "training"};
+    const nf_data *const sets[] = {&d->test, &d->valid, &d->train};
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    js_text(j, "data", data_name);
+    js_text(j, "flow", recipe ? "realnvp" : "glow");
+    js_integer(j, "parameters", nf_model_shape(m)->n_params);
+    js_integer(j, "steps", r->steps);
+    js_integer(j, "best_step", r->best_step);
+    js_number(j, "seconds", r->seconds);
+    js_integer(j, "bytes", r->bytes);
+    printf("bits per dimension:");
+    for (size_t k = 0; k < 3; k++) {
+        const estimate e = score(m, f->ws, names[k], sets[k], sets[k]->n < d->test.n ? sets[k]->n : d->test.n);
+        char se[32];
+        snprintf(se, sizeof se, "%s_se", names[k]);
+        js_number(j, names[k], e.mean);
+        js_number(j, se, e.se);
+        printf(" %s %.4f +- %.4f%s", names[k], e.mean, e.se, k < 2 ? "," : "\n");
+    }
+    const image_round_trip a =
+        image_flow_round_trip(f, d->test.n < ROUND_TRIPS ? d->test.n : ROUND_TRIPS, d->test.bytes, d->test.ctx, NULL);
+    printf("%zu test images and back: %zu wrong pixels; largest error %.2g, %.2g levels, in image %zu, channel %zu, "
+           "row %zu, "
+           "column %zu\n",
+           a.images, a.wrong, a.error, a.error * (double)f->levels, a.image, a.channel, a.row, a.column);
+    js_begin(j, "round_trip", '{');
+    js_integer(j, "images", a.images);
+    js_integer(j, "wrong_pixels", a.wrong);
+    js_number(j, "largest_error", a.error);
+    js_integer(j, "image", a.image);
+    js_integer(j, "channel", a.channel);
+    js_integer(j, "row", a.row);
+    js_integer(j, "column", a.column);
+    js_end(j);
+    learning_curve_write(&t->curve, j, "curve");
+    js_end(j);
+    js_close(j);
+}
+
+int main(int argc, char **argv)
+{
+    cli_parse(argc, argv, "Fits a density to images by Glow or Real NVP.", options);
+    if (!data_name || !folder)
+        cli_fail(2, "no %s", data_name ? "folder for the results: give --out DIR" : "data: give --data DATA");
+    if (steps && epochs)
+        cli_fail(2, "--steps and --epochs exclude each other");
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        cli_fail(1, "cannot make the folder %s: %s", folder, strerror(errno));
+    json_path = json_path ? json_path : in_folder("result.json");
+    cli_writable(json_path);
+    cli_writable(in_folder("samples.png"));
+    image_sets d;
+    image_sets_read(&d, data_name, labels, bits);
+    nf_dist *density = new_density(&d);
+    nf_model *m = new_model(nf_dist_ref(density), &d);
+    printf("%zu training, %zu validation, %zu test images of %zu x %zu, %zu channel%s, %zu bits; %zu parameters\n",
+           d.train.n, d.valid.n, d.test.n, d.size.height, d.size.width, d.size.channels, d.size.channels > 1 ? "s" : "",
+           bits, nf_model_shape(m)->n_params);
+    cli_catch_interrupt();
+    training t;
+    const nf_fit_report r = train(m, &d, &t);
+    printf("%llu steps in %.0f s, the best validation after step %llu\n", (unsigned long long)r.steps, r.seconds,
+           (unsigned long long)r.best_step);
+    fflush(stdout);
+    cli_ok(nf_save(m, in_folder("model.safetensors")));
+
+    /* The numbers of the density come first in those of m. */
+    const image_flow f = {cli_made(nf_model_of_dist(
+                              density, &(nf_model_options){.theta = nf_model_theta(m), .state = nf_model_state(m)})),
+                          cli_made(nf_workspace_new(threads)), d.size, d.train.dim, (size_t)1 << bits};
+    report(m, &f, &d, &t, &r);
+    image_flow_pictures(&f, &d, folder, temperature, seed);
+    learning_curve_draw(&t.curve, in_folder("curve.png"), "bits per dimension");
+    learning_curve_free(&t.curve);
+    nf_workspace_free(f.ws);
+    nf_model_free(f.density);
+    nf_model_free(m);
+    image_sets_free(&d);
+    return cli_interrupted ? 130 : 0;
+}
