@@ -23,10 +23,11 @@
 enum { INITIAL_ROWS = 512, SCORED = 500, ROUND_TRIPS = 1000 };
 
 static const char *data_name, *folder, *json_path;
-static size_t recipe, bits = 8, levels, steps_of_flow = 8, channels = 64, mixing = 1, prior = 1;
-static size_t batch = 64, steps, epochs, warm_up = 200, validate_every = 200, validation_rows = 1000, patience, threads;
-static bool labels, additive, recompute, resume;
-static double alpha = 0.05, minutes = 8, rate = 0.001, clip = 100, decay = 0.999, temperature = 0.7;
+static size_t recipe, bits = 8, levels, steps_of_flow, channels, blocks, mixing, prior;
+static size_t batch = 64, steps, epochs, warm_up = 200, validate_every = 200, validation_rows = 1000, test_rows,
+              patience, threads;
+static bool labels, additive, recompute, no_logit, resume;
+static double alpha, minutes = 8, rate = 0.005, clip = 100, decay = 0.999, temperature = 0.7;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DATA", "mnist, fashion, cifar8, a folder of IDX or PNG files, or an npy file of bytes",
@@ -35,16 +36,18 @@ static const cli_option options[] = {
     {"labels", NULL, "the density is that of images given their label", .flag = &labels},
     {"bits", "B", "of each byte the upper B bits are kept", .size = &bits, .min = 1, .max = 8},
     {"flow", "glow|realnvp", "the recipe", .choice = &recipe},
-    {"levels", "L", "how often height and width are halved; 0: the recipe's number", .size = &levels, .max = 20},
-    {"steps-of-flow", "K", "of each level; of realnvp: couplings of each kind", .size = &steps_of_flow, .min = 1,
-     .max = 1000},
-    {"channels", "N", "of the nets' hidden layers", .size = &channels, .min = 1, .max = 100000},
+    {"levels", "L", "how often height and width are halved; 0: 3, of realnvp 2, or fewer", .size = &levels, .max = 20},
+    {"steps-of-flow", "K", "of each level; of realnvp couplings of each kind; 0: 8, of realnvp 3",
+     .size = &steps_of_flow, .max = 1000},
+    {"channels", "N", "of the nets' hidden layers; 0: 64, of realnvp 32", .size = &channels, .max = 100000},
+    {"blocks", "N", "residual blocks of realnvp's nets; 0: 4", .size = &blocks, .max = 100},
     {"additive", NULL, "couplings shift and do not scale", .flag = &additive},
-    {"mixing", "none|lu|permute|reverse", "of channels before each coupling of glow", .choice = &mixing},
-    {"prior", "standard|learnt", "of the features that are split off", .choice = &prior},
+    {"mixing", "recipe|none|reverse|permute|lu", "of channels before each coupling of glow", .choice = &mixing},
+    {"prior", "recipe|standard|learnt", "of the features that are split off", .choice = &prior},
     {"recompute", NULL, "compute again what gradients need: less memory, more time", .flag = &recompute},
-    {"alpha", "A", "the logit layer maps [-A, 1 + A] / (1 + 2 A) to all numbers; 0: no such layer", .number = &alpha,
+    {"alpha", "A", "the logit layer is logit(A + (1 - 2 A) v); 0: 1e-6 of one channel, 0.05 of more", .number = &alpha,
      .max = 0.49},
+    {"no-logit", NULL, "without that layer", .flag = &no_logit},
     {"minutes", "M", "of training; the rate falls to 0 within this time", .number = &minutes, .min = 0.001,
      .max = 100000},
     {"steps", "N", "of training, in place of --minutes", .size = &steps},
@@ -58,6 +61,7 @@ static const cli_option options[] = {
      .min = 1},
     {"validation-rows", "N", "images of a validation", .size = &validation_rows, .min = 1},
     {"patience", "N", "stop after N validations without a better one; 0: never", .size = &patience},
+    {"test-rows", "N", "score only the first N test rows; 0: all", .size = &test_rows},
     {"resume", NULL, "continue from DIR's checkpoint, if there is one", .flag = &resume},
     {"temperature", "T", "of samples: latent vectors are T N(0, 1)", .number = &temperature, .max = 10},
     {"seed", "S", "of parameters, noise, batches and samples", .seed = &seed},
@@ -79,20 +83,21 @@ static const char *in_folder(const char *name)
 /* From a standard normal to images whose pixels are between 0 and 1. */
 static nf_dist *new_density(const image_sets *d)
 {
-    const nf_image_recipe_options o = {
-        .n_ctx = d->n_labels,
-        .n_levels = levels,
-        .n_steps = steps_of_flow,
-        .hidden = channels,
-        .additive = additive,
-        .mixing =
-            recipe ? NF_MIX_DEFAULT : (nf_mixing[]){NF_MIX_NONE, NF_MIX_LU, NF_MIX_PERMUTE, NF_MIX_REVERSE}[mixing],
-        .prior = prior ? NF_PRIOR_LEARNT : NF_PRIOR_STANDARD,
-        .recompute = recompute ? NF_RECOMPUTE_ALWAYS : NF_RECOMPUTE_NEVER,
-        .seed = seed};
-    nf_flow *flow = cli_made(recipe ? nf_realnvp_image(d->size, &o) : nf_glow(d->size, &o));
-    const double outside = alpha / (1 - 2 * alpha); /* how far the logit's interval reaches beyond [0, 1] */
-    if (alpha > 0)
+    const bool glow = recipe == 0;
+    const nf_image_recipe_options o = {.n_ctx = d->n_labels,
+                                       .n_levels = levels,
+                                       .n_steps = steps_of_flow || !glow ? steps_of_flow : 8,
+                                       .hidden = channels || !glow ? channels : 64,
+                                       .n_blocks = blocks,
+                                       .additive = additive,
+                                       .mixing = (nf_mixing)mixing,
+                                       .prior = (nf_split_prior)prior,
+                                       .recompute = recompute ? NF_RECOMPUTE_ALWAYS : NF_RECOMPUTE_NEVER,
+                                       .seed = seed};
+    nf_flow *flow = cli_made(glow ? nf_glow(d->size, &o) : nf_realnvp_image(d->size, &o));
+    const double a = alpha > 0 ? alpha : d->size.channels == 1 ? 1e-6 : 0.05;
+    const double outside = a / (1 - 2 * a); /* how far the logit's interval reaches beyond [0, 1] */
+    if (!no_logit)
         flow = nf_chain((nf_flow *[]){flow, nf_interval(d->train.dim, -outside, 1 + outside)}, 2);
     return cli_made(nf_pushforward(nf_normal(d->train.dim), flow));
 }
@@ -239,9 +244,10 @@ static void report(const nf_model *m, const image_flow *f, const image_sets *d, 
     js_integer(j, "best_step", r->best_step);
     js_number(j, "seconds", r->seconds);
     js_integer(j, "bytes", r->bytes);
+    const size_t rows = test_rows && test_rows < d->test.n ? test_rows : d->test.n;
     printf("bits per dimension:");
     for (size_t k = 0; k < 3; k++) {
-        const estimate e = score(m, f->ws, names[k], sets[k], sets[k]->n < d->test.n ? sets[k]->n : d->test.n);
+        const estimate e = score(m, f->ws, names[k], sets[k], sets[k]->n < rows ? sets[k]->n : rows);
         char se[32];
         snprintf(se, sizeof se, "%s_se", names[k]);
         js_number(j, names[k], e.mean);
