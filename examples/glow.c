@@ -12,7 +12,7 @@
 #include "common/image_flow.h"
 #include "common/image_flow_pictures.h"
 #include "common/image_sets.h"
-#include "common/learning_curve.h"
+#include "common/long_fit.h"
 #include "common/output.h"
 #include <errno.h>
 #include <math.h>
@@ -118,89 +118,30 @@ static nf_model *new_model(nf_dist *density, const image_sets *d)
 
 /* ---- training ---- */
 
-typedef struct training {
-    const image_sets *data;
-    uint64_t first, steps;         /* where this run began; the number of steps, unless time ends it */
-    double begin, before, seconds; /* when this run began; seconds of earlier runs; all that are allowed, or 0 */
-    double validation;             /* the last one that is in the curve */
-    learning_curve curve;
-} training;
-
-/* How much of the training is done, from 0 to 1. */
-static double share(const training *t, uint64_t step)
-{
-    return t->seconds > 0 ? (t->before + cli_seconds() - t->begin) / t->seconds : (double)step / (double)t->steps;
-}
-
-static double rate_factor(void *user, uint64_t step)
-{
-    const double rise = step < warm_up ? ((double)step + 1) / (double)warm_up : 1;
-    return rise * 0.5 * (1 + cos(3.14159265358979 * fmin(share(user, step), 1)));
-}
-
-static int on_step(void *user, const nf_progress *p)
-{
-    training *t = user;
-    const size_t dim = t->data->train.dim;
-    const double now = share(t, p->step), first = t->seconds > 0 ? t->before / t->seconds : share(t, t->first);
-    const double loss = nf_bits_per_dimension(-p->loss, dim), valid = nf_bits_per_dimension(-p->validation, dim);
-    cli_progress("glow", now - first, 1 - first, "step %llu: %.3f bits/dim, validation %.3f",
-                 (unsigned long long)p->step, loss, valid);
-    if (p->validation < INFINITY && p->validation != t->validation)
-        learning_curve_add(&t->curve, (learning_point){p->step - 1, p->seconds, loss, valid});
-    t->validation = p->validation;
-    return cli_interrupted || now >= 1;
-}
-
-static uint64_t steps_in_all(const nf_data *train)
-{
-    return steps ? steps : epochs ? ((uint64_t)epochs * train->n + batch - 1) / batch : 1000000000;
-}
-
-/* Trains m until steps or time are used up; Ctrl-C ends it earlier. The model then has the best parameters. */
-static nf_fit_report train(nf_model *m, const image_sets *d, training *t)
+/* The model then has the best parameters. */
+static nf_fit_report train(nf_model *m, const image_sets *d, learning_curve *c)
 {
     nf_data some = d->valid;
     some.n = some.n < validation_rows ? some.n : validation_rows;
     nf_objective *o = cli_made(nf_maximum_likelihood(m, &d->train, &(nf_likelihood_options){.batch = batch}));
     nf_objective *valid = cli_made(nf_maximum_likelihood(m, &some, &(nf_likelihood_options){.batch = some.n}));
-    *t = (training){.data = d, .steps = steps_in_all(&d->train), .seconds = steps || epochs ? 0 : 60 * minutes};
-    const char *checkpoint = in_folder("checkpoint.safetensors");
-    nf_fitter *f =
-        cli_made(nf_fitter_new(o, &(nf_fit_options){.steps = NF_NONE, /* each run says how many */
-                                                    .seed = seed,
-                                                    .threads = threads,
-                                                    .rate = rate,
-                                                    .schedule = {.kind = NF_CUSTOM, .call = rate_factor, .user = t},
-                                                    .clip_norm = clip,
-                                                    .average = decay,
-                                                    .validation = valid,
-                                                    .validate_every = validate_every,
-                                                    .patience = patience,
-                                                    .callback = on_step,
-                                                    .user = t,
-                                                    .checkpoint = checkpoint}));
-    nf_fit_report r = {0};
-    struct stat is;
-    if (resume && stat(checkpoint, &is) == 0) {
-        cli_ok(nf_fitter_load(f, checkpoint));
-        cli_ok(nf_fitter_run(f, 0, &r)); /* no step: says how far it is */
-        printf("resumed at step %llu, after %.0f s\n", (unsigned long long)r.steps, r.seconds);
-    } else if (stat(checkpoint, &is) == 0) {
-        cli_fail(1, "%s is of an earlier run: continue it by --resume, or choose another folder", checkpoint);
-    }
-    fflush(stdout);
-    t->first = r.steps;
-    t->before = r.seconds;
-    t->begin = cli_seconds();
-    learning_curve_begin(&t->curve, in_folder("curve.txt"), r.steps);
-    if (r.steps < t->steps && (t->seconds <= 0 || r.seconds < t->seconds))
-        cli_ok(nf_fitter_run(f, t->steps - r.steps, &r));
-    cli_progress_clear();
-    if (r.best_step == r.steps && (t->curve.n == 0 || t->curve.point[t->curve.n - 1].step < r.steps))
-        learning_curve_add(&t->curve, (learning_point){r.steps, r.seconds, nf_bits_per_dimension(-r.loss, d->train.dim),
-                                                       nf_bits_per_dimension(-r.best, d->train.dim)});
-    nf_fitter_free(f);
+    const nf_fit_options fit = {.seed = seed,
+                                .threads = threads,
+                                .rate = rate,
+                                .clip_norm = clip,
+                                .average = decay,
+                                .validation = valid,
+                                .validate_every = validate_every,
+                                .patience = patience};
+    const long_fit_options how = {.what = "glow",
+                                  .checkpoint = in_folder("checkpoint.safetensors"),
+                                  .curve = in_folder("curve.txt"),
+                                  .resume = resume,
+                                  .steps = steps ? steps : (epochs * d->train.n + batch - 1) / batch,
+                                  .minutes = minutes,
+                                  .warm_up = warm_up,
+                                  .dim = d->train.dim};
+    const nf_fit_report r = long_fit(o, &fit, &how, c);
     nf_objective_free(o);
     nf_objective_free(valid);
     return r;
@@ -230,48 +171,52 @@ static estimate score(const nf_model *m, nf_workspace *ws, const char *what, con
     return e;
 }
 
-static void report(const nf_model *m, const image_flow *f, const image_sets *d, const training *t,
-                   const nf_fit_report *r)
+/* What the results are of. */
+static void write_options(js_file *j, const nf_model *m)
 {
-    static const char *const names[] = {"test", "validation", "training"};
-    const nf_data *const sets[] = {&d->test, &d->valid, &d->train};
-    js_file *j = js_open(json_path);
-    js_begin(j, NULL, '{');
     js_text(j, "data", data_name);
+    js_integer(j, "bits", bits);
     js_text(j, "flow", recipe ? "realnvp" : "glow");
     js_integer(j, "parameters", nf_model_shape(m)->n_params);
-    js_integer(j, "steps", r->steps);
-    js_integer(j, "best_step", r->best_step);
-    js_number(j, "seconds", r->seconds);
-    js_integer(j, "bytes", r->bytes);
-    const size_t rows = test_rows && test_rows < d->test.n ? test_rows : d->test.n;
+    js_integer(j, "batch", batch);
+    js_number(j, "rate", rate);
+    js_integer(j, "seed", seed);
+}
+
+static void write_scores(js_file *j, const nf_model *m, const image_flow *f, const image_sets *d)
+{
+    static const char *const names[] = {"test", "validation", "training"}, *const errors[] = {"test_se",
+                                                                                              "validation_se",
+                                                                                              "training_se"};
+    const nf_data *const sets[] = {&d->test, &d->valid, &d->train};
+    const size_t most = test_rows && test_rows < d->test.n ? test_rows : d->test.n;
     printf("bits per dimension:");
     for (size_t k = 0; k < 3; k++) {
-        const estimate e = score(m, f->ws, names[k], sets[k], sets[k]->n < rows ? sets[k]->n : rows);
-        char se[32];
-        snprintf(se, sizeof se, "%s_se", names[k]);
+        const estimate e = score(m, f->ws, names[k], sets[k], sets[k]->n < most ? sets[k]->n : most);
         js_number(j, names[k], e.mean);
-        js_number(j, se, e.se);
-        printf(" %s %.4f +- %.4f%s", names[k], e.mean, e.se, k < 2 ? "," : "\n");
+        js_number(j, errors[k], e.se);
+        printf("%s %s %.4f +- %.4f", k ? "," : "", names[k], e.mean, e.se);
     }
-    const image_round_trip a =
-        image_flow_round_trip(f, d->test.n < ROUND_TRIPS ? d->test.n : ROUND_TRIPS, d->test.bytes, d->test.ctx, NULL);
-    printf("%zu test images and back: %zu wrong pixels; largest error %.2g, %.2g levels, in image %zu, channel %zu, "
-           "row %zu, "
-           "column %zu\n",
-           a.images, a.wrong, a.error, a.error * (double)f->levels, a.image, a.channel, a.row, a.column);
+    printf("\n");
+}
+
+static void write_round_trip(js_file *j, const image_flow *f, const nf_data *test)
+{
+    const image_round_trip r =
+        image_flow_round_trip(f, test->n < ROUND_TRIPS ? test->n : ROUND_TRIPS, test->bytes, test->ctx, NULL);
+    printf(
+        "%zu test images to latent vectors and back: %zu wrong pixels, largest error %.2g (%.2g levels) in image %zu, "
+        "channel %zu, row %zu, column %zu\n",
+        r.images, r.wrong, r.error, r.error * (double)f->levels, r.image, r.channel, r.row, r.column);
     js_begin(j, "round_trip", '{');
-    js_integer(j, "images", a.images);
-    js_integer(j, "wrong_pixels", a.wrong);
-    js_number(j, "largest_error", a.error);
-    js_integer(j, "image", a.image);
-    js_integer(j, "channel", a.channel);
-    js_integer(j, "row", a.row);
-    js_integer(j, "column", a.column);
+    js_integer(j, "images", r.images);
+    js_integer(j, "wrong_pixels", r.wrong);
+    js_number(j, "largest_error", r.error);
+    js_integer(j, "image", r.image);
+    js_integer(j, "channel", r.channel);
+    js_integer(j, "row", r.row);
+    js_integer(j, "column", r.column);
     js_end(j);
-    learning_curve_write(&t->curve, j, "curve");
-    js_end(j);
-    js_close(j);
 }
 
 int main(int argc, char **argv)
@@ -293,22 +238,34 @@ int main(int argc, char **argv)
     printf("%zu training, %zu validation, %zu test images of %zu x %zu, %zu channel%s, %zu bits; %zu parameters\n",
            d.train.n, d.valid.n, d.test.n, d.size.height, d.size.width, d.size.channels, d.size.channels > 1 ? "s" : "",
            bits, nf_model_shape(m)->n_params);
+    fflush(stdout);
     cli_catch_interrupt();
-    training t;
-    const nf_fit_report r = train(m, &d, &t);
+    learning_curve c;
+    const nf_fit_report r = train(m, &d, &c);
     printf("%llu steps in %.0f s, the best validation after step %llu\n", (unsigned long long)r.steps, r.seconds,
            (unsigned long long)r.best_step);
     fflush(stdout);
     cli_ok(nf_save(m, in_folder("model.safetensors")));
 
-    /* The numbers of the density come first in those of m. */
-    const image_flow f = {cli_made(nf_model_of_dist(
-                              density, &(nf_model_options){.theta = nf_model_theta(m), .state = nf_model_state(m)})),
-                          cli_made(nf_workspace_new(threads)), d.size, d.train.dim, (size_t)1 << bits};
-    report(m, &f, &d, &t, &r);
+    /* The density's numbers are the first ones of m. */
+    const nf_model_options shared = {.theta = nf_model_theta(m), .state = nf_model_state(m)};
+    const image_flow f = {cli_made(nf_model_of_dist(density, &shared)), cli_made(nf_workspace_new(threads)), d.size,
+                          d.train.dim, (size_t)1 << bits};
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    write_options(j, m);
+    js_integer(j, "steps", r.steps);
+    js_integer(j, "best_step", r.best_step);
+    js_number(j, "seconds", r.seconds);
+    js_integer(j, "bytes", r.bytes);
+    write_scores(j, m, &f, &d);
+    write_round_trip(j, &f, &d.test);
+    learning_curve_write(&c, j, "curve");
+    js_end(j);
+    js_close(j);
     image_flow_pictures(&f, &d, folder, temperature, seed);
-    learning_curve_draw(&t.curve, in_folder("curve.png"), "bits per dimension");
-    learning_curve_free(&t.curve);
+    learning_curve_draw(&c, in_folder("curve.png"), "bits per dimension");
+    learning_curve_free(&c);
     nf_workspace_free(f.ws);
     nf_model_free(f.density);
     nf_model_free(m);

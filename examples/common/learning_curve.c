@@ -22,7 +22,7 @@ static void put(const learning_curve *c, size_t first, const char *mode)
     FILE *file = fopen(c->path, mode);
     for (size_t i = first; file && i < c->n; i++) {
         const learning_point *p = &c->point[i];
-        fprintf(file, "%" PRIu64 " %.3f %.8f %.8f\n", p->step, p->seconds, p->training, p->validation);
+        fprintf(file, "%" PRIu64 " %.3f %.17g %.17g\n", p->step, p->seconds, p->training, p->validation);
     }
     if (!file || ferror(file) || fclose(file))
         cli_fail(1, "cannot write %s: %s", c->path, strerror(errno));
@@ -63,10 +63,10 @@ void learning_curve_write(const learning_curve *c, js_file *j, const char *name)
 
 void learning_curve_draw(const learning_curve *c, const char *png, const char *y)
 {
-    if (c->n == 0)
+    if (c->n < 2)
         return;
     FILE *p = plot_open(png, 720, 420);
-    /* The first points are far above all others: what is drawn ends a tenth above the range of the later half. */
+    /* The first points are far above the others: the picture begins after an eighth of them. */
     double least = c->point[c->n - 1].validation, most = c->point[c->n / 8].validation;
     for (size_t i = 0; i < c->n; i++)
         least = c->point[i].validation < least ? c->point[i].validation : least;

@@ -25,7 +25,7 @@ void learning_curve_begin(learning_curve *c, const char *path, uint64_t step);
 void learning_curve_add(learning_curve *c, learning_point p);
 /* An array of the points in the JSON file. */
 void learning_curve_write(const learning_curve *c, js_file *j, const char *name);
-/* Draws it: `y` by minutes. Without points, nothing. */
+/* Draws it: `y` by minutes. With less than two points, nothing. */
 void learning_curve_draw(const learning_curve *c, const char *png, const char *y);
 void learning_curve_free(learning_curve *c);
 

@@ -25,7 +25,7 @@ unsigned char *picture_read(const char *path, nf_image *size)
 {
     png_image p = {.version = PNG_IMAGE_VERSION};
     if (!png_image_begin_read_from_file(&p, path))
-        cli_fail(1, "%s: %s", path, p.message);
+        cli_fail(1, "%s: no sound PNG file (%s)", path, p.message);
     if (p.format & PNG_FORMAT_FLAG_COLORMAP)
         cli_fail(1, "%s: has a palette, but grey or RGB pixels are wanted", path);
     if (p.format & PNG_FORMAT_FLAG_LINEAR)
@@ -34,7 +34,7 @@ unsigned char *picture_read(const char *path, nf_image *size)
     *size = (nf_image){PNG_IMAGE_SAMPLE_CHANNELS(p.format), p.height, p.width};
     unsigned char *x = cli_allocate(p.height, size->channels * p.width);
     if (!png_image_finish_read(&p, NULL, x, 0, NULL))
-        cli_fail(1, "%s: %s", path, p.message);
+        cli_fail(1, "%s: no sound PNG file (%s)", path, p.message);
     picture_planes(*size, 1, x);
     return x;
 }
