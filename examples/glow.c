@@ -23,7 +23,7 @@
 enum { INITIAL_ROWS = 512, SCORED = 500, ROUND_TRIPS = 1000 };
 
 static const char *data_name, *folder, *json_path;
-static size_t recipe, bits = 8, levels, steps_of_flow, channels, blocks, mixing, prior;
+static size_t recipe, noise, bits = 8, levels, steps_of_flow, channels, blocks, mixing, prior;
 static size_t batch = 64, steps, epochs, warm_up = 200, validate_every = 200, validation_rows = 1000, test_rows,
               patience, threads;
 static bool labels, additive, recompute, no_logit, resume;
@@ -48,6 +48,8 @@ static const cli_option options[] = {
     {"alpha", "A", "the logit layer is logit(A + (1 - 2 A) v); 0: 1e-6 of one channel, 0.05 of more", .number = &alpha,
      .max = 0.49},
     {"no-logit", NULL, "without that layer", .flag = &no_logit},
+    {"noise", "uniform|variational", "what fills the gaps between whole numbers; variational noise is learnt, too",
+     .choice = &noise},
     {"minutes", "M", "of training; the rate falls to 0 within this time", .number = &minutes, .min = 0.001,
      .max = 100000},
     {"steps", "N", "of training, in place of --minutes", .size = &steps},
@@ -108,8 +110,9 @@ static nf_model *new_model(nf_dist *density, const image_sets *d)
     nf_real *x = cli_allocate(n, dim * sizeof *x);
     for (size_t i = 0; i < n; i++)
         images_row(&d->train, i, x + i * dim);
-    nf_dist *q = nf_dequantised(density, nf_uniform(dim, 0, 1),
-                                &(nf_dequantised_options){.levels = (size_t)1 << bits, .step = 1.0 / 255});
+    nf_dist *u = cli_made(noise ? nf_image_dequantiser(d->size, &(nf_image_dequantiser_options){.n_ctx = d->n_labels})
+                                : nf_uniform(dim, 0, 1));
+    nf_dist *q = nf_dequantised(density, u, &(nf_dequantised_options){.levels = (size_t)1 << bits, .step = 1.0 / 255});
     nf_model *m = cli_made(nf_model_of_dist(
         cli_made(q), &(nf_model_options){.seed = seed, .n_init = n, .init_x = x, .init_ctx = d->train.ctx}));
     free(x);
@@ -177,6 +180,7 @@ static void write_options(js_file *j, const nf_model *m)
     js_text(j, "data", data_name);
     js_integer(j, "bits", bits);
     js_text(j, "flow", recipe ? "realnvp" : "glow");
+    js_text(j, "noise", noise ? "variational" : "uniform");
     js_integer(j, "parameters", nf_model_shape(m)->n_params);
     js_integer(j, "batch", batch);
     js_number(j, "rate", rate);
