@@ -7,6 +7,7 @@
  * docs/toys.md says what was learnt.
  */
 #include "common/cli.h"
+#include "common/estimate.h"
 #include "common/output.h"
 #include "common/panels.h"
 #include "common/toy_data.h"

@@ -47,6 +47,19 @@ void *cli_allocate(size_t n, size_t size)
     return p;
 }
 
+char *cli_text(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    const size_t size = (size_t)vsnprintf(NULL, 0, format, args) + 1;
+    char *text = cli_allocate(size, 1);
+    vsnprintf(text, size, format, again);
+    va_end(again);
+    va_end(args);
+    return text;
+}
+
 void cli_writable(const char *path)
 {
     if (!path)

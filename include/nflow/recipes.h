@@ -1,7 +1,8 @@
 /**
  * @file recipes.h
  * The flows of papers: chains of couplings, autoregressive flows or residual blocks with the nets of the authors. Each
- * is an ordinary nf_flow, which is made of the layers in flow.h and starts as the identity or near it.
+ * is an ordinary nf_flow, which is made of the layers in flow.h and starts as the identity or near it. Those of images
+ * start as a reordering of the features.
  *
  * Their nets read data as they are, and their scales may be bounded. Data whose deviations are not near 1 need
  * nf_actnorm() next to them, nf_chain((nf_flow *[]){nf_maf(dim, NULL), nf_actnorm(dim)}, 2), or must be standardised.
@@ -10,6 +11,8 @@
 #define NFLOW_RECIPES_H
 #include <nflow/combine.h>
 #include <nflow/elementwise.h>
+#include <nflow/image.h>
+#include <nflow/linear.h>
 #include <nflow/ode.h>
 #include <nflow/residual.h>
 NF_BEGIN_DECLS
@@ -139,6 +142,95 @@ typedef struct nf_residual_options {
  * @return NULL on NF_EARG (the message has the option), NF_ENOMEM.
  */
 NF_API nf_flow *nf_residual(size_t dim, const nf_residual_options *options);
+
+/* ---- images ---- */
+
+/** The distribution of the features that a flow of several scales splits off, given a standard normal base. */
+typedef enum nf_split_prior {
+    NF_PRIOR_DEFAULT,  /**< the recipe's own */
+    NF_PRIOR_STANDARD, /**< a standard normal (Dinh, Sohl-Dickstein & Bengio 2017) */
+    /**
+     * A normal whose mean and deviation a convolution computes from the features that stay, and from the context
+     * (Kingma & Dhariwal 2018). Those of the last scale, from which nothing is split, have a mean and a deviation for
+     * each channel, which an affine map of the context gives if there is any: class-conditional priors.
+     */
+    NF_PRIOR_LEARNT
+} nf_split_prior;
+
+/** Whether the layers of a scale are an nf_recomputed_chain(), whose memory does not grow with their number. */
+typedef enum nf_recompute {
+    NF_RECOMPUTE_DEFAULT, /**< as NF_RECOMPUTE_NEVER */
+    NF_RECOMPUTE_NEVER,   /**< what gradients need is kept */
+    NF_RECOMPUTE_ALWAYS   /**< it is computed again: less memory and more time */
+} nf_recompute;
+
+/**
+ * Options of nf_glow and nf_realnvp_image; zero means the recipe's own value:
+ *
+ * | recipe           | levels | steps | nets                                   | scale              | mixing | prior |
+ * |------------------|-------:|------:|----------------------------------------|--------------------|--------|----------|
+ * | nf_glow          |   3    |    32 | 3x3, 1x1, 3x3; 512; actnorm            | sigmoid(a + 2)     | LU     | learnt |
+ * | nf_realnvp_image |   2    |     3 | 4 residual blocks of 32; weight norm   | exp(2 tanh(a / 2)) | none   | standard
+ * |
+ *
+ * These are the papers' sizes, made for days on graphics processors. On a few cores 8 to 16 steps and 64 channels are a
+ * beginning. What `net` and `scale` point to is copied.
+ */
+typedef struct nf_image_recipe_options {
+    size_t n_ctx; /**< features of context (a label as one-hot, say), which every net reads; 0: none */
+    /**
+     * How often height and width are halved. Both must be multiples of 2^n_levels. 0: the recipe's number, or fewer if
+     * the image's sizes do not allow as many, but at least one.
+     */
+    size_t n_levels;
+    size_t n_steps;  /**< Glow's steps of flow of each level; of Real NVP the couplings of each kind and level */
+    size_t hidden;   /**< channels of the hidden layers of the recipe's own nets */
+    size_t n_blocks; /**< residual blocks of nf_realnvp_image's own nets */
+    /**
+     * The nets of the couplings, if the recipe's own are not wanted; then neither `hidden` nor `n_blocks` is given. The
+     * recipe sets in_pixels, out_pixels and n_per_feature.
+     */
+    const nf_conv_options *net;
+    bool additive; /**< couplings shift and do not scale (Dinh et al. 2014); then there is no `scale` */
+    const nf_scaled_affine_options *scale; /**< of the couplings */
+    /**
+     * What is done to the channels before each of Glow's couplings. NF_MIX_LU: an invertible 1x1 convolution;
+     * NF_MIX_PERMUTE: a fixed permutation, drawn from `seed`; NF_MIX_REVERSE; NF_MIX_NONE: nothing, but couplings
+     * change one half of the channels and the other half in turn. nf_realnvp_image has NF_MIX_NONE alone.
+     */
+    nf_mixing mixing;
+    nf_split_prior prior;   /**< of the features that are split off */
+    nf_recompute recompute; /**< what gradients need, of the layers of each scale */
+    uint64_t seed;          /**< of permutations; initial weights come from the model's seed. NF_LU_IDENTITY: 1x1
+                               convolutions start as the identity */
+} nf_image_recipe_options;
+
+/**
+ * Glow (Kingma & Dhariwal 2018) from a standard normal base to images. At each of the levels, from the image on:
+ * squeeze (nf_squeeze()), n_steps times (nf_actnorm() of each channel, 1x1 convolution, coupling of the second half of
+ * the channels), and half of the channels is split off; the others go on to the next level. From the last level
+ * nothing is split. As all of it is one flow, an image has one latent vector, z = inverse(x): the features of the last
+ * scale come first, those that are split off first come last. Its actnorms begin from data: give the model some images
+ * (nf_model_options.init_x).
+ *
+ * In the paper the scale of a coupling is 1 / sigmoid(a + 2) from base to image, which has no upper limit: untrained
+ * images can overflow. Here it is sigmoid(a + 2).
+ * @param image   its sizes; features are in the order [channels][height][width]
+ * @param options NULL: the paper's
+ * @return NULL on NF_EARG (sizes that cannot be halved so often; an option; the message has the recipe's name),
+ * NF_ENOMEM.
+ */
+NF_API nf_flow *nf_glow(nf_image image, const nf_image_recipe_options *options);
+/**
+ * Real NVP on images (Dinh, Sohl-Dickstein & Bengio 2017), from a standard normal base to images. At each of the
+ * levels, from the image on: n_steps couplings over checkerboards, squeeze, n_steps couplings of channels, and half of
+ * the channels is split off. After the last level n_steps + 1 couplings over checkerboards follow. Each coupling has an
+ * nf_actnorm() of channels on the image's side, in place of the paper's batch normalisation.
+ * @param image   its sizes, as for nf_glow()
+ * @param options NULL: the paper's
+ * @return as nf_glow().
+ */
+NF_API nf_flow *nf_realnvp_image(nf_image image, const nf_image_recipe_options *options);
 
 NF_END_DECLS
 #endif

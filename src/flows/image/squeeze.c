@@ -1,12 +1,13 @@
 /* Where the pixels of images go: squeezing, which makes four channels of one at half the height and width, and the
-   checkerboard's mask (Dinh, Sohl-Dickstein & Bengio 2017, figure 3). Neither is more than a table of features. */
+   masks of checkerboards and channels (Dinh, Sohl-Dickstein & Bengio 2017, figure 3). None is more than a table of
+   features. */
 #include "base/memory.h"
+#include "flows/image/image.h"
 #include "nn/conv.h"
 #include <nflow/image.h>
 #include <nflow/linear.h>
 
-/* Writes the number of features; false, with a message, if the image has none or too many. */
-static bool count_features(const nf_image *m, const char *who, size_t *n)
+bool nfi_count_features(const nf_image *m, const char *who, size_t *n)
 {
     if (m->channels && m->height && m->width && nfi_mul(m->channels, m->height, n) && nfi_mul(*n, m->width, n))
         return true;
@@ -18,7 +19,7 @@ nf_flow *nf_squeeze(nf_image image)
 {
     const size_t height = image.height / 2, width = image.width / 2;
     size_t n, bytes;
-    if (!count_features(&image, "nf_squeeze", &n))
+    if (!nfi_count_features(&image, "nf_squeeze", &n))
         return NULL;
     if (image.height % 2 || image.width % 2 || !nfi_mul(n, sizeof n, &bytes)) {
         nf_error(NF_EARG, "nf_squeeze: an image of %zu channels, %zu x %zu, but height and width must be even",
@@ -40,12 +41,30 @@ size_t nf_mask_checkerboard(nf_image image, size_t k, unsigned char *mask)
     size_t n, count = 0;
     if (!mask)
         nf_error(NF_EARG, "nf_mask_checkerboard: `mask` is NULL");
-    if (!mask || !count_features(&image, "nf_mask_checkerboard", &n))
+    if (!mask || !nfi_count_features(&image, "nf_mask_checkerboard", &n))
         return 0;
     const size_t pixels = image.height * image.width;
     for (size_t i = 0; i < n; i++) {
         const bool odd = nfi_pixel_is_odd(i % pixels, image.width);
         count += mask[i] = pixels == 1 || odd == (k % 2 == 0);
     }
+    return count;
+}
+
+size_t nf_mask_channels(nf_image image, size_t k, unsigned char *mask)
+{
+    size_t n, count = 0;
+    if (!mask)
+        nf_error(NF_EARG, "nf_mask_channels: `mask` is NULL");
+    if (!mask || !nfi_count_features(&image, "nf_mask_channels", &n))
+        return 0;
+    if (image.channels == 1) {
+        nf_error(NF_EARG, "nf_mask_channels: an image of one channel, %zu x %zu, has no half of its channels",
+                 image.height, image.width);
+        return 0;
+    }
+    const size_t pixels = image.height * image.width, first = image.channels - image.channels / 2;
+    for (size_t i = 0; i < n; i++)
+        count += mask[i] = (i / pixels >= first) == (k % 2 == 0);
     return count;
 }
