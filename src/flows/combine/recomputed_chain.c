@@ -119,7 +119,15 @@ const nf_flow_type nfi_recomputed_chain_type = {
     .rebuild = rebuild,
 };
 
+static nf_status link(nf_shape *own, const nf_shape *s, size_t i)
+{
+    own->flags |= NFI_RECOMPUTES;
+    const nf_status status = nfi_chain_link(own, s, i);
+    own->n_saved = 0; /* what enters the flows is computed again */
+    return status;
+}
+
 nf_flow *nf_recomputed_chain(nf_flow *const *f, size_t n)
 {
-    return nfi_flow_of_list(&nfi_recomputed_chain_type, "flow", nfi_chain_link, f, n);
+    return nfi_flow_of_list(&nfi_recomputed_chain_type, "flow", link, f, n);
 }
