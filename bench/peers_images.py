@@ -3,7 +3,7 @@
 Blocks are normflows' GlowBlock with its defaults: actnorm, invertible 1x1 convolution by LU, affine coupling with a
 sigmoid and a net 3x3, 1x1, 3x3; the nets have no actnorm, which our nets have at no cost. Bases are standard normal.
 Images stay in PyTorch's usual order of memory; -channels-last has them in the other one. Samples are taken in
-torch.inference_mode, training uses fused Adam.
+torch.inference_mode (compiled: torch.no_grad, since torch.compile refuses the other), training uses fused Adam.
 """
 import torch
 
@@ -34,10 +34,11 @@ def build(peer, workload):
     if "channels-last" in peer:
         flow, x = flow.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     call = (lambda: -flow.log_prob(x, None).mean()) if what == "train" else (lambda: flow.sample(BATCH)[0])
-    if peer.endswith("-compiled"):
+    compiled = peer.endswith("-compiled")
+    if compiled:
         call = torch.compile(call)
     if what == "sample":
-        return torch.inference_mode()(call)
+        return (torch.no_grad if compiled else torch.inference_mode)()(call)
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, fused=True)
 
     def step():

@@ -92,7 +92,8 @@ static void convolve_runs(const nfi_conv *c, bool transposed, size_t ld, const n
 
 /* ---- few channels of the result ---- */
 
-enum { PART = 1 << 14 /* numbers */, PART_WIDEST = 128, FEW = 4 };
+/* A part of an image row has at most so many numbers, so that what is made of it stays in the first-level cache. */
+enum { PART_WIDEST = 128, PART = 1 << 14 /* with all taps and channels */, FEW = 4 };
 
 static size_t rows_of_part(const nfi_conv *c, bool transposed)
 {
@@ -207,21 +208,23 @@ static void patches_of_row(const nfi_conv *c, size_t ld, size_t i, const nf_real
         }
 }
 
-/* gW^T = the patches of x times the transpose of gz, image row by image row, in sums [fan in x ldt]. */
+/* gW^T = the patches of x times the transpose of gz, part by part of each image row, in sums [fan in x ldt]. */
 static nf_status outer_of_patches(const nfi_conv *c, size_t ld, nf_arena *scratch, const nf_real *x, const nf_real *gz,
                                   nf_real *gw)
 {
-    const size_t n = c->grid.width * ld, plane = c->grid.pixels * ld, fan_in = nfi_conv_fan_in(c),
-                 ldt = odd_lanes(c->out);
+    const size_t n = c->grid.width * ld, fan_in = nfi_conv_fan_in(c), ldt = odd_lanes(c->out);
     const nfi_matrix sum = {.n_rows = fan_in, .width = c->out, .stride = ldt};
-    nf_real *patch = nf_arena_reals(scratch, fan_in, n), *gzt = nf_arena_reals(scratch, n, ldt);
+    nf_real *patch = nf_arena_reals(scratch, fan_in, n), *gzt = nf_arena_reals(scratch, PART_WIDEST, ldt);
     nf_real *sums = nf_arena_reals(scratch, fan_in, ldt);
     if (!patch || !gzt || !sums)
         return NF_ENOMEM;
     for (size_t i = 0; i < c->grid.height; i++) {
         patches_of_row(c, ld, i, x, patch);
-        nfi_transpose(c->out, n, gz + i * n, plane, gzt, ldt);
-        nfi_outer(&sum, n, n, patch, ldt, gzt, i > 0, sums);
+        for (size_t from = 0, part; from < n; from += part) {
+            part = n - from < PART_WIDEST ? n - from : PART_WIDEST;
+            nfi_transpose(c->out, part, gz + i * n + from, c->grid.pixels * ld, gzt, ldt);
+            nfi_outer(&sum, part, n, patch + from, ldt, gzt, i + from > 0, sums);
+        }
     }
     for (size_t o = 0; o < c->out; o++)
         for (size_t k = 0; k < fan_in; k++)
