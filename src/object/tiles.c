@@ -10,7 +10,8 @@ enum {
     HEAVY = 8192, /* numbers of a sample on the tape: from there on (images) half that width is work enough, and a
                      batch of 64 is shared by two threads */
     WIDE_BYTES = 1 << 18, /* up to so much tape wider tiles pay: in light layers calls cost much, in nets little */
-    TAPE_BYTES = 1 << 27, /* above so much tape, tiles get narrower; not sooner, as short runs make products slow */
+    TAPE_BYTES = 1 << 24, /* above so much tape, tiles get narrower, so that several threads' tapes find room in the
+                             last cache; not sooner, as short runs make products slow */
     TILES_WANTED = 8      /* enough tiles for the threads of a small machine */
 };
 
