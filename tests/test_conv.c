@@ -34,7 +34,7 @@ static void for_each_case(void (*f)(const conv_case *c, size_t n))
 /* The formula at (theta, x, ctx) + h v, sample s. */
 static void displaced_formula(const fixture *f, const conv_case *c, size_t s, double h, direction v, double *y)
 {
-    static double theta[MOST_NUMBERS], x[MOST_NUMBERS], ctx[8];
+    static double theta[MOST_NUMBERS], x[MOST_NUMBERS], ctx[MOST_NUMBERS];
     const size_t ld = f->p.ld;
     cr_assert(f->shape->n_params <= MOST_NUMBERS && f->shape->dim_in <= MOST_NUMBERS);
     for (size_t i = 0; i < f->shape->n_params; i++)
@@ -276,7 +276,7 @@ static nf_status all_steps(const conv_case *c, nf_arena *tape, nf_arena *scratch
 {
     enum { LD = 16 };
     static nf_real theta[MOST_NUMBERS], prep[MOST_NUMBERS], x[16 * LD], y[64 * LD], gx[16 * LD], g[MOST_NUMBERS];
-    static nf_real ctx[3 * LD], g_ctx[3 * LD], gy[64 * LD];
+    static nf_real ctx[16 * LD], g_ctx[16 * LD], gy[64 * LD];
     nf_noise_normal(&(nf_noise){.seed = 3}, 16, LD, LD, x);
     *net = nf_conv_net(c->in, c->out, c->n_ctx, &c->q);
     if (!*net)

@@ -62,24 +62,29 @@ static void to_tile(size_t features, const double *from, nf_real *tile)
             tile[r * LD + s] = (nf_real)from[s * features + r];
 }
 
-static void like_torch(bool normed, const double *y, const double *gx, const torch_layer *gradient)
+/* With an image the last of x's three channels is the context's: torch.cat((x, image), 1). */
+static void like_torch(bool normed, bool image, const double *y, const double *gx, const torch_layer *gradient)
 {
     static const torch_layer numbers[] = {{torch_weight_0, torch_bias_0, torch_gain_0},
                                           {torch_weight_1, torch_bias_1, torch_gain_1},
                                           {torch_weight_2, torch_bias_2, torch_gain_2}};
     const conv_case c = {"PyTorch's",
-                         {3, HEIGHT, WIDTH},
+                         {image ? 2 : 3, HEIGHT, WIDTH},
                          OUT,
-                         0,
+                         image ? PIXELS : 0,
                          {.hidden = torch_hidden,
                           .n_hidden = 2,
                           .activation = NF_ELU,
                           .norm = normed ? NF_CONV_WEIGHT_NORM : NF_CONV_FREE,
-                          .learnt_scale = normed}};
+                          .learnt_scale = normed,
+                          .ctx_channels = image}};
+    const size_t in = c.in.channels * PIXELS;
     fixture f;
     conv_set_up(&f, &c, SAMPLES);
     for_numbers(numbers, normed, true, f.theta, "");
-    to_tile(3 * PIXELS, torch_x, f.x);
+    for (size_t i = 0; i < 3 * PIXELS; i++)
+        for (size_t s = 0; s < SAMPLES; s++)
+            (i < in ? f.x + i * LD : f.ctx + (i - in) * LD)[s] = (nf_real)torch_x[s * 3 * PIXELS + i];
     to_tile(OUT * PIXELS, torch_gy, f.gy);
     conv_prepare(&f);
     run(&f);
@@ -88,7 +93,8 @@ static void like_torch(bool normed, const double *y, const double *gx, const tor
         for (size_t o = 0; o < OUT * PIXELS; o++)
             near((double)f.y[o * LD + s], y[s * OUT * PIXELS + o], is_double ? 1e-13 : 1e-5, "y", o);
         for (size_t i = 0; i < 3 * PIXELS; i++)
-            near((double)f.gx[i * LD + s], gx[s * 3 * PIXELS + i], is_double ? 1e-13 : 1e-5, "gx", i);
+            near((double)(i < in ? f.gx + i * LD : f.g.ctx + (i - in) * LD)[s], gx[s * 3 * PIXELS + i],
+                 is_double ? 1e-13 : 1e-5, "gx", i);
     }
     for_numbers(gradient, normed, false, f.g.theta, "gradient");
     tear_down(&f);
@@ -102,8 +108,76 @@ Test(conv_net, computes_what_pytorch_computes)
     static const torch_layer normed[] = {{torch_normed_g_weight_0, torch_normed_g_bias_0, torch_normed_g_gain_0},
                                          {torch_normed_g_weight_1, torch_normed_g_bias_1, torch_normed_g_gain_1},
                                          {torch_normed_g_weight_2, torch_normed_g_bias_2, torch_normed_g_gain_2}};
-    like_torch(false, torch_plain_y, torch_plain_gx, plain);
-    like_torch(true, torch_normed_y, torch_normed_gx, normed);
+    for (int image = 0; image < 2; image++) {
+        like_torch(false, image, torch_plain_y, torch_plain_gx, plain);
+        like_torch(true, image, torch_normed_y, torch_normed_gx, normed);
+    }
+}
+
+/* ---- an image in the context ---- */
+
+/* Copies of a tile's features, `before` of them from the first array and the others from the second. */
+static void join(size_t before, size_t after, size_t ld, const nf_real *a, const nf_real *b, nf_real *both)
+{
+    memcpy(both, a, before * ld * sizeof *a);
+    memcpy(both + before * ld, b, after * ld * sizeof *a);
+}
+
+/* With the same numbers, a net that reads x and an image of the context is, bit for bit, the net of an x that has both;
+   also where the features after the image are context. */
+Test(conv_net, an_image_in_the_context_is_more_channels_of_x)
+{
+    enum { N = 21, ROWS = 32, IMAGE = 12 };
+    static const size_t hidden[] = {5, 4};
+    for (size_t blocks = 0; blocks < 2; blocks++)
+        for (size_t others = 0; others < 4; others += 3) {
+            const conv_case whole = {"one image",
+                                     {5, 3, 4},
+                                     3,
+                                     others,
+                                     {.hidden = hidden,
+                                      .n_hidden = blocks ? 1 : 2,
+                                      .n_blocks = blocks,
+                                      .norm = NF_CONV_WEIGHT_NORM,
+                                      .activation = NF_ELU}};
+            conv_case parted = whole;
+            parted.in.channels = 3;
+            parted.n_ctx += 2 * IMAGE;
+            parted.q.ctx_channels = 2;
+            fixture a, b;
+            conv_set_up(&a, &parted, N);
+            conv_set_up(&b, &whole, N);
+            cr_assert(a.p.ld == ROWS && a.shape->n_params == b.shape->n_params);
+            join(3 * IMAGE, 2 * IMAGE, ROWS, a.x, a.ctx, b.x);
+            memcpy(b.ctx, a.ctx + 2 * IMAGE * ROWS, others * ROWS * sizeof *b.ctx);
+            run(&a), run(&b);
+            conv_run_back(&a), conv_run_back(&b);
+            nf_real *wanted = reals((5 * IMAGE + others) * ROWS), *got = reals((5 * IMAGE + others) * ROWS);
+            join(3 * IMAGE, 2 * IMAGE + others, ROWS, a.gx, a.g.ctx, got);
+            join(5 * IMAGE, others, ROWS, b.gx, b.g.ctx, wanted);
+            cr_assert_arr_eq(a.y, b.y, 3 * IMAGE * ROWS * sizeof *a.y);
+            cr_assert_arr_eq(a.g.theta, b.g.theta, a.shape->n_params * sizeof *a.y);
+            cr_assert_arr_eq(got, wanted, (5 * IMAGE + others) * ROWS * sizeof *a.y);
+            tear_down(&a);
+            tear_down(&b);
+            free(wanted), free(got);
+        }
+}
+
+/* The gradient in the context's image is wanted though that in x is not, and is added to what is there. */
+Test(conv_net, the_gradient_of_the_image_alone)
+{
+    enum { N = 5, IMAGE = 6 };
+    const conv_case c = {"an image", {1, 2, 3}, 1, IMAGE + 1, {.ctx_channels = 1}};
+    fixture f;
+    conv_set_up(&f, &c, N);
+    run(&f);
+    nf_real *g = fixture_draw(&f, IMAGE + 1, N, LD, 61), *before = fixture_draw(&f, IMAGE + 1, N, LD, 61);
+    cr_assert_eq(nf_net_vjp(nf_net_object(f.net), &f.p, f.x, f.y, f.saved, f.gy, NULL, &(nf_grad){.ctx = g}), NF_OK);
+    conv_run_back(&f);
+    for (size_t i = 0; i < (IMAGE + 1) * LD; i++)
+        near((double)g[i], (double)before[i] + (double)f.g.ctx[i], is_double ? 1e-14 : 1e-6, "feature", i);
+    tear_down(&f);
 }
 
 /* ---- the beginning ---- */
@@ -209,15 +283,13 @@ static void check_start(const conv_case *c, size_t n, const nf_real *theta, size
     for (size_t i = 0; i < n_params; i++)
         numbers[i] = (double)theta[i];
     for (size_t s = 0; s < n; s++) {
-        double context[8];
+        double context[32], row[32];
         for (size_t i = 0; i < c->n_ctx; i++)
             context[i] = (double)ctx[s * c->n_ctx + i];
-        conv_reader r = {c, numbers, context};
-        const nf_real *at = x + s * dim;
-        for (size_t k = 0; k < c->in.channels; k++)
-            for (size_t p = 0; p < c->in.height * c->in.width; p++)
-                in.at[k][p] = conv_chosen(c->q.in_pixels, p / c->in.width, p % c->in.width) ? (double)*at++ : 0;
-        conv_formula_layer(&r, c->in.channels, width[0] * pieces, 3, c->n_ctx, true, false, &in, &z[0][s]);
+        for (size_t i = 0; i < dim; i++)
+            row[i] = (double)x[s * dim + i];
+        conv_reader r = conv_begin(c, numbers, row, context, &in);
+        conv_formula_layer(&r, conv_read(c), width[0] * pieces, 3, r.n_ctx, true, false, &in, &z[0][s]);
         conv_formula_units(&r, width[0], conv_beta(&r), &z[0][s], &a);
         conv_formula_layer(&r, width[0], width[1] * pieces, residual ? 3 : 1, 0, true, false, &a, &z[1][s]);
     }
@@ -241,11 +313,16 @@ Test(conv_net, activation_normalisation_starts_from_data)
          image,
          3,
          2,
-         {.hidden = hidden, .n_hidden = 1, .n_blocks = 2, .activation = NF_SWISH, .norm = NF_CONV_ACTNORM}}};
-    nf_real *x = normals(8, N * 24, 2.5), *ctx = normals(9, N * 2, 1);
+         {.hidden = hidden, .n_hidden = 1, .n_blocks = 2, .activation = NF_SWISH, .norm = NF_CONV_ACTNORM}},
+        {"of an image",
+         image,
+         3,
+         14,
+         {.hidden = hidden, .n_hidden = 2, .activation = NF_ELU, .norm = NF_CONV_ACTNORM, .ctx_channels = 1}}};
+    nf_real *x = normals(8, N * 24, 2.5), *ctx = normals(9, N * 14, 1);
     for (size_t i = 0; i < N * 24; i++)
         x[i] += NF_R(1.5);
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < 4; k++) {
         const conv_case *c = &cases[k];
         nf_model *m = nf_model_of_net(nf_conv_net(c->in, c->out, c->n_ctx, &c->q), NULL);
         cr_assert_not_null(m, "%s", nf_error_message());
@@ -332,6 +409,9 @@ Test(conv_net, names_of_tensors)
         "0.weight@0:4x3x3x3 0.context@108:4x2 0.bias@116:4 0.beta@120:1 1.weight@121:2x1x1x4 1.bias@129:2 "
         "1.beta@131:1 2.weight@132:1x3x3x2 2.bias@150:1 2.scale@151:1 ");
     check_names(
+        nf_conv_net((nf_image){1, 2, 3}, 2, 8, &(nf_conv_options){.hidden = hidden, .n_hidden = 1, .ctx_channels = 1}),
+        158, "0.weight@0:4x3x3x2 0.context@72:4x2 0.bias@80:4 1.weight@84:2x3x3x4 1.bias@156:2 ");
+    check_names(
         nf_conv_net(
             (nf_image){1, 5, 4}, 2, 2,
             &(nf_conv_options){.hidden = hidden + 1, .n_hidden = 1, .n_blocks = 2, .norm = NF_CONV_WEIGHT_NORM}),
@@ -344,6 +424,28 @@ Test(conv_net, names_of_tensors)
         "blocks.1.layers.1.weight@152:2x3x3x2 blocks.1.layers.1.bias@188:2 blocks.1.layers.1.scale@190:2 "
         "blocks.1.layers.1.gate.weight@192:2x2 blocks.1.layers.1.gate.bias@196:2 "
         "final_layer.weight@198:2x3x3x2 final_layer.bias@234:2 final_layer.scale@236:2 ");
+}
+
+/* The channels of a feature stand beside one another at each pixel: the numbers of a transform. Channel 3 f + k at
+   pixel p is row 3 (pixels f + p) + k. */
+Test(conv_net, channels_of_a_feature_together)
+{
+    enum { FEATURES = 2, EACH = 3, ODD = 4 }; /* pixels of a channel: the odd ones of 2 x 4 */
+    const conv_case apart = {"apart", {2, 2, 4}, FEATURES * EACH, 0, {.out_pixels = NF_ODD_PIXELS}};
+    conv_case together = apart;
+    together.q.n_per_feature = EACH;
+    fixture f[2];
+    conv_set_up(&f[0], &apart, 3);
+    conv_set_up(&f[1], &together, 3);
+    run(&f[0]);
+    run(&f[1]);
+    for (size_t c = 0; c < FEATURES * EACH; c++)
+        for (size_t p = 0; p < ODD; p++)
+            for (size_t s = 0; s < 3; s++)
+                cr_assert_eq(f[1].y[(EACH * (ODD * (c / EACH) + p) + c % EACH) * LD + s],
+                             f[0].y[(ODD * c + p) * LD + s], "channel %zu, pixel %zu", c, p);
+    tear_down(&f[0]);
+    tear_down(&f[1]);
 }
 
 /* A channel moves where all its pixels are to move alike. */
@@ -370,6 +472,26 @@ Test(conv_net, shifts_of_whole_channels)
     }
 }
 
+/* The same where the channels stand together: rows 0 and 2 are the pixels of the first one. */
+Test(conv_net, shifts_of_channels_together)
+{
+    const conv_case c = {"shifted", {2, 2, 2}, 2, 0, {.out_pixels = NF_ODD_PIXELS, .n_per_feature = 2}};
+    static const nf_real shift[4] = {NF_R(0.75), NF_R(0.5), NF_R(0.75), -2};
+    fixture f;
+    conv_set_up(&f, &c, 3);
+    run(&f);
+    nf_real before[4 * LD];
+    memcpy(before, f.y, sizeof before);
+    const nf_object *o = nf_net_object(f.net);
+    cr_assert_eq(((const nf_net_type *)o->type)->shift_output(o, shift, f.theta), NF_OK);
+    run(&f);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t s = 0; s < 3; s++)
+            near((double)f.y[i * LD + s], (double)before[i * LD + s] + (i % 2 == 0 ? 0.75 : 0),
+                 is_double ? 1e-13 : 1e-5, "feature", i);
+    tear_down(&f);
+}
+
 /* ---- what is refused ---- */
 
 static void refused(nf_image in, size_t out, size_t n_ctx, nf_conv_options options, const char *words)
@@ -392,6 +514,8 @@ Test(conv_net, bad_options_are_refused)
     refused((nf_image){1, 0, 4}, 1, 0, (nf_conv_options){0}, "0 x 4");
     refused((nf_image){1, 4, 0}, 1, 0, (nf_conv_options){0}, "4 x 0");
     refused(image, 0, 0, (nf_conv_options){0}, "`out_channels` is 0");
+    refused(image, 3, 0, (nf_conv_options){.n_per_feature = 2},
+            "`out_channels` is 3, which is no multiple of `n_per_feature`, 2");
     refused(image, 1, 0, (nf_conv_options){.hidden = hidden, .n_hidden = 3}, "hidden[1] is 0");
     refused(image, 1, 0, (nf_conv_options){.n_hidden = 2}, "`hidden` is NULL");
     refused(image, 1, 0, (nf_conv_options){.hidden = hidden, .n_hidden = 1, .kernel = even, .n_kernel = 2},
@@ -410,6 +534,12 @@ Test(conv_net, bad_options_are_refused)
     refused(image, 1, 0, (nf_conv_options){.last_scale = NAN}, "last_scale");
     refused((nf_image){3, 1, 1}, 1, 0, (nf_conv_options){.out_pixels = NF_ODD_PIXELS},
             "an image of one pixel has none");
+    refused(image, 1, 0, (nf_conv_options){.dropout = 1}, "`dropout` is 1");
+    refused(image, 1, 31, (nf_conv_options){.ctx_channels = 2},
+            "`ctx_channels` is 2, of 4 x 4 pixels each, but `n_ctx` is 31");
+    refused(image, 1, 16, (nf_conv_options){.ctx_channels = SIZE_MAX / 8 + 2}, "`n_ctx` is 16");
+    refused((nf_image){half, half, half}, 1, 16, (nf_conv_options){.ctx_channels = 1}, "`n_ctx` is 16");
+    refused((nf_image){SIZE_MAX, 1, 1}, 1, 16, (nf_conv_options){.ctx_channels = 1}, "overflow");
     refused((nf_image){1, SIZE_MAX, 2}, 1, 0, (nf_conv_options){0}, "overflow");
     refused((nf_image){1, SIZE_MAX, 1}, 1, 0, (nf_conv_options){0}, "overflow");
     refused((nf_image){half, half, 1}, 1, 0, (nf_conv_options){0}, "overflow");

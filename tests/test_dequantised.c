@@ -23,6 +23,20 @@ static nf_dist *learnt_noise(size_t dim, size_t n_ctx)
                           nf_bounds(dim, zeros, ones));
 }
 
+/* The same with convolutions, of an image that is a row of pixels. */
+static nf_dist *image_noise(size_t dim, size_t n_ctx)
+{
+    const nf_conv_options net = {.hidden = (size_t[]){2}, .n_hidden = 1, .activation = NF_TANH, .last_scale = 0.5};
+    return nf_image_dequantiser((nf_image){1, 1, dim},
+                                &(nf_image_dequantiser_options){.n_ctx = n_ctx, .n_layers = 3, .net = &net});
+}
+
+static nf_dist *unit_noise(size_t dim, size_t n_ctx)
+{
+    (void)n_ctx;
+    return nf_uniform(dim, 0, 1);
+}
+
 static nf_model *model_of(nf_dist *q)
 {
     nf_model *m = nf_model_of_dist(q, &(nf_model_options){.seed = 8});
@@ -53,8 +67,9 @@ Test(dequantised, scores_estimate_probabilities)
     enum { DRAWS = 20000 };
     nf_real *x = reals(DRAWS);
     double *log_p = calloc(DRAWS, sizeof *log_p);
-    for (int learnt = 0; learnt < 2; learnt++) {
-        nf_model *m = model_of(nf_dequantised(logistic_density(1), learnt ? learnt_noise(1, 0) : nf_uniform(1, 0, 1),
+    nf_dist *(*const noises[])(size_t, size_t) = {unit_noise, learnt_noise, image_noise};
+    for (int which = 0; which < 3; which++) {
+        nf_model *m = model_of(nf_dequantised(logistic_density(1), noises[which](1, 0),
                                               &(nf_dequantised_options){.levels = LEVELS, .step = 0.5}));
         set_logistic(m);
         for (int k = 0; k < LEVELS; k++) {
@@ -91,15 +106,14 @@ static double loss_of(nf_objective *o)
     return report.loss;
 }
 
-Test(dequantised, gradient_with_the_noise_held)
+static void check_gradient(nf_dist *noise_part)
 {
     nf_real x[ROWS * DIM], *ctx = normals(4, ROWS * CTX, 1);
     for (size_t i = 0; i < ROWS * DIM; i++)
         x[i] = (nf_real)(i * 7 % LEVELS);
     nf_net *head = nf_mlp(CTX, 2 * DIM, 0, &(nf_mlp_options){.last_scale = 0.5});
     nf_dist *density = nf_pushforward(nf_conditional_normal(DIM, head), nf_full_affine(DIM));
-    nf_model *m = model_of(
-        nf_dequantised(density, learnt_noise(DIM, CTX), &(nf_dequantised_options){.levels = LEVELS, .step = 1}));
+    nf_model *m = model_of(nf_dequantised(density, noise_part, &(nf_dequantised_options){.levels = LEVELS, .step = 1}));
     const nf_data data = {.n = ROWS, .dim = DIM, .x = x, .n_ctx = CTX, .ctx = ctx};
     nf_objective *o = nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = ROWS});
     cr_assert_not_null(o, "%s", nf_error_message());
@@ -138,6 +152,12 @@ Test(dequantised, gradient_with_the_noise_held)
     nf_objective_free(o);
     nf_model_free(m);
     free(ctx), free(g), free(g_ctx);
+}
+
+Test(dequantised, gradient_with_the_noise_held)
+{
+    check_gradient(learnt_noise(DIM, CTX));
+    check_gradient(image_noise(DIM, CTX));
 }
 
 /* ---- draws ---- */
@@ -201,6 +221,22 @@ Test(dequantised, the_density_begins_from_filled_gaps)
     nf_model_free(m);
     nf_model_free(uniform);
     free(x), free(log_p);
+}
+
+/* The context at which the density starts well, though the noise, too, reads as many features: those of x. */
+Test(dequantised, starts_at_the_context_of_the_density)
+{
+    nf_dist *density = nf_pushforward(nf_normal(DIM), nf_amortized_by_context(nf_householder(DIM, 1)));
+    nf_dist *noise = nf_pushforward(nf_uniform(DIM, 0, 1), nf_amortized_by_context(nf_householder(DIM, 1)));
+    nf_dist *q = nf_dequantised(density, noise, NULL);
+    cr_assert_not_null(q, "%s", nf_error_message());
+    nf_real start[DIM], wanted[DIM];
+    const nf_noise name = {.seed = 31}, of_density = {.seed = 31, .site = 1};
+    cr_assert_eq(nf_start_context(nf_dist_object(q), &name, start), NF_OK);
+    cr_assert_eq(nf_start_context(nf_child(nf_dist_object(q), 0), &of_density, wanted), NF_OK);
+    cr_assert_arr_eq(start, wanted, sizeof start);
+    cr_assert(fabs((double)start[0]) + fabs((double)start[1]) + fabs((double)start[2]) > 0);
+    nf_dist_free(q);
 }
 
 /* ---- what is no number, and refusals ---- */

@@ -1,6 +1,7 @@
 /* Dropout: means against the net without it, the same mask forward and backward, other masks for other names, no
    dependence on tiles and threads. */
 #include "net_fixture.h"
+#include <nflow/image.h>
 #include <nflow/model.h>
 
 static void train(fixture *f, uint64_t step)
@@ -183,6 +184,89 @@ Test(dropout, none_is_none)
     }
 }
 
+/* ---- convolutions ---- */
+
+enum { CONVOLUTIONS, GATED_CONVOLUTIONS, RESIDUAL_CONVOLUTIONS, N_CONVOLUTIONS };
+
+static void set_up_convolutions(fixture *f, int kind, size_t n, double dropout)
+{
+    static const size_t hidden[] = {4, 3};
+    const nf_conv_options options[] = {{.hidden = hidden, .n_hidden = 2, .activation = NF_TANH, .dropout = dropout},
+                                       {.hidden = hidden, .n_hidden = 2, .gated = true, .dropout = dropout},
+                                       {.hidden = hidden,
+                                        .n_hidden = 1,
+                                        .n_blocks = 2,
+                                        .activation = NF_SWISH,
+                                        .dropout = dropout,
+                                        .init = NF_INIT_GLOROT}};
+    memset(f, 0, sizeof *f);
+    f->net = nf_conv_net((nf_image){2, 2, 3}, 2, 3, &options[kind]);
+    cr_assert_not_null(f->net, "%s", nf_error_message());
+    draw_numbers(f, n);
+}
+
+/* With weights that copy x through two layers, y shows the masks: each pixel of a channel is dropped by itself. */
+Test(dropout, pixels_are_units)
+{
+    enum { C = 3, PIXELS = 4, N = 2000, LD = 2000 };
+    static const double p = 0.25;
+    static const size_t hidden[] = {C, C}, sides[] = {1, 1, 1};
+    nf_net *net = nf_conv_net(
+        (nf_image){C, 2, 2}, C, 0,
+        &(nf_conv_options){
+            .hidden = hidden, .n_hidden = 2, .kernel = sides, .n_kernel = 3, .activation = NF_IDENTITY, .dropout = p});
+    static nf_real x[C * PIXELS * LD], y[C * PIXELS * LD], theta[3 * C * (C + 1)];
+    nf_arena scratch = {0};
+    for (size_t l = 0; l < 3; l++)
+        for (size_t i = 0; i < C; i++)
+            theta[l * C * (C + 1) + i * C + i] = 1;
+    for (size_t i = 0; i < C * PIXELS * LD; i++)
+        x[i] = 1;
+    nf_pass pass = {.n = N, .ld = LD, .theta = theta, .scratch = &scratch, .mode = NF_TRAIN, .noise = {.seed = 6}};
+    cr_assert_eq(nf_net_apply(nf_net_object(net), &pass, x, y, NULL), NF_OK);
+    size_t alive = 0, both = 0;
+    const double share = (1 - p) * (1 - p);
+    for (size_t i = 0; i < C * PIXELS * LD; i++) {
+        cr_assert((double)y[i] == 0 || fabs((double)y[i] * share - 1) < 1e-6, "%g", (double)y[i]);
+        alive += (double)y[i] != 0;
+        both += i / LD % PIXELS > 0 && (double)y[i] != 0 && (double)y[i - LD] != 0; /* neighbours in a channel */
+    }
+    const double count = C * PIXELS * LD, pairs = C * (PIXELS - 1) * LD;
+    cr_assert_lt(fabs((double)alive - share * count), 4.5 * sqrt(share * (1 - share) * count), "%zu", alive);
+    cr_assert_lt(fabs((double)both - share * share * pairs), 9 * sqrt(share * share * (1 - share * share) * pairs),
+                 "%zu neighbours", both);
+    nfi_arena_clear(&scratch);
+    nf_net_free(net);
+}
+
+/* Evaluation drops nothing; training drops the same with and without a tape, in every sort of net. */
+Test(dropout, convolutions_drop_in_training_alone)
+{
+    for (int kind = 0; kind < N_CONVOLUTIONS; kind++) {
+        fixture none, some;
+        set_up_convolutions(&none, kind, 20, 0);
+        set_up_convolutions(&some, kind, 20, 0.4);
+        const size_t size = 12 * none.p.ld * sizeof *none.y;
+        run(&some);
+        run_back(&some, some.gx, &some.g);
+        train(&none, 1);
+        run(&none);
+        run_back(&none, none.gx, &none.g);
+        cr_assert_arr_eq(none.y, some.y, size);
+        cr_assert_arr_eq(none.gx, some.gx, size);
+        cr_assert_arr_eq(none.g.theta, some.g.theta, none.shape->n_params * sizeof *none.gx);
+        train(&some, 1);
+        run(&some);
+        cr_assert_arr_neq(none.y, some.y, size, "net %d", kind);
+        nf_real *again = fixture_draw(&some, 12, 20, some.p.ld, 3);
+        some.p.tape = NULL;
+        cr_assert_eq(nf_net_apply(nf_net_object(some.net), &some.p, some.x, again, NULL), NF_OK);
+        cr_assert_arr_eq(again, some.y, size, "net %d: without a tape", kind);
+        tear_down(&none);
+        tear_down(&some);
+    }
+}
+
 /* Forward draws the same mask with and without a tape, and for the samples of a tile cut in two. */
 Test(dropout, mask_does_not_depend_on_tape_or_tile)
 {
@@ -246,5 +330,18 @@ Test(dropout, gradient_is_that_of_the_same_mask)
             }
             tear_down(&f);
         }
+    for (int kind = 0; kind < N_CONVOLUTIONS; kind++) {
+        fixture f;
+        direction v[3];
+        double d[3];
+        set_up_convolutions(&f, kind, 37, 0.3);
+        train(&f, 5);
+        derivatives(&f, v, d);
+        for (int k = 0; k < 3; k++) {
+            const double slope = taylor_slope(&f, v[k], d[k]);
+            cr_assert_float_eq(slope, 2, 0.05, "convolutions, net %d, input %d: slope %g", kind, k, slope);
+        }
+        tear_down(&f);
+    }
 }
 #endif

@@ -221,3 +221,41 @@ Test(image, large_scales_recompute_by_default)
     cr_assert_gt(saved[1][NF_RECOMPUTE_DEFAULT], saved[1][NF_RECOMPUTE_ALWAYS]);
     cr_assert_gt(saved[1][NF_RECOMPUTE_NEVER], saved[1][NF_RECOMPUTE_DEFAULT] + NF_RECOMPUTE_FROM);
 }
+
+/* ---- recipes ---- */
+
+/* Moves the first feature of the base, which is at the first pixel of the last scale. Pixels in row or column `far` of
+   the image and beyond are further away than the convolutions reach, so that they stay; the first one moves. */
+static void expect_local(nf_flow *f, size_t far, const char *what)
+{
+    enum { SIDE = 16 };
+    nf_model *m = model_of(f, NULL);
+    const size_t n = nf_model_shape(m)->n_params;
+    nf_real *noise = normals(17, n, 0.3), *x = normals(18, SIDE * SIDE, 1), *y = reals(SIDE * SIDE),
+            *moved = reals(SIDE * SIDE);
+    for (size_t i = 0; i < n; i++)
+        nf_model_theta(m)[i] += noise[i];
+    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, y, NULL), NF_OK);
+    x[0] += NF_R(0.7);
+    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, 1, x, NULL, moved, NULL), NF_OK);
+    for (size_t i = 0; i < SIDE * SIDE; i++)
+        if (i / SIDE >= far || i % SIDE >= far)
+            cr_assert_eq((double)moved[i], (double)y[i], "%s: pixel (%zu, %zu)", what, i / SIDE, i % SIDE);
+    cr_assert_neq((double)moved[0], (double)y[0]);
+    nf_model_free(m);
+    free(noise), free(x), free(y), free(moved);
+}
+
+/* A coupling's parameters are those that its net makes at the same pixel. Kernels of side 3 reach one pixel at each
+   scale: Glow's coupling and prior, Real NVP's couplings over checkerboards and of channels. */
+Test(image, recipes_are_local)
+{
+    const nf_image image = {1, 16, 16};
+    const nf_conv_options net = {.last_scale = 0.5};
+    expect_local(nf_glow(image, &(nf_image_recipe_options){.n_levels = 1, .n_steps = 1, .net = &net}), 4, "Glow");
+    expect_local(nf_glow(image, &(nf_image_recipe_options){.n_levels = 2, .n_steps = 1, .net = &net}), 12,
+                 "Glow, two levels");
+    expect_local(nf_realnvp_image(image, &(nf_image_recipe_options){.n_levels = 1, .n_steps = 1, .net = &net}), 9,
+                 "Real NVP");
+}

@@ -146,6 +146,35 @@ static nf_flow *autoregressive_of(const json_t *layer, size_t dim, size_t n_ctx,
                   : nf_autoregressive(transform, net, order, NF_FORWARD);
 }
 
+/* Glow's 1x1 convolution, of which their permutation is a layer. */
+static nf_flow *convolution_of(const json_t *layer)
+{
+    size_t order[MOST];
+    const size_t channels = sizes_of(layer, "order", order);
+    return nf_pixelwise(
+        nf_chain((nf_flow *[]){nf_lu_linear(channels, NF_LU_IDENTITY), nf_permutation(channels, order)}, 2),
+        size_of(layer, "pixels"));
+}
+
+static nf_flow *image_flow_of(const json_t *layer, bool glow)
+{
+    size_t image[MOST], hidden[MOST];
+    cr_assert_eq(sizes_of(layer, "image", image), 3);
+    const nf_conv_options net = {
+        .hidden = hidden, .n_hidden = sizes_of(layer, "hidden", hidden), .n_blocks = size_of(layer, "blocks")};
+    const nf_scaled_affine_options scale = {.scale = glow ? NF_SCALE_EXP : NF_SCALE_SIGMOID,
+                                            .bias = number_of(json_object_get(layer, "scale"), "shift"),
+                                            .floor = number_of(json_object_get(layer, "scale"), "floor")};
+    const nf_image_recipe_options options = {.n_levels = size_of(layer, "levels"),
+                                             .n_steps = size_of(layer, "steps"),
+                                             .net = &net,
+                                             .scale = &scale,
+                                             .prior = NF_PRIOR_STANDARD,
+                                             .seed = glow ? NF_LU_IDENTITY : 0};
+    const nf_image sizes = {image[0], image[1], image[2]};
+    return glow ? nf_glow(sizes, &options) : nf_realnvp_image(sizes, &options);
+}
+
 static nf_flow *layer_of(const json_t *layer, size_t dim, size_t n_ctx, turned turn)
 {
     const char *kind = text_of(layer, "layer");
@@ -172,6 +201,10 @@ static nf_flow *layer_of(const json_t *layer, size_t dim, size_t n_ctx, turned t
                              &(nf_residual_flow_options){.log_det = NF_LOG_DET_EXACT});
     else if (strcmp(kind, "coupling") == 0)
         f = coupling_of(layer, dim, n_ctx);
+    else if (strcmp(kind, "convolution") == 0)
+        f = convolution_of(layer);
+    else if (strcmp(kind, "glow") == 0 || strcmp(kind, "realnvp_image") == 0)
+        f = image_flow_of(layer, strcmp(kind, "glow") == 0);
     else {
         cr_assert_str_eq(kind, "autoregressive");
         const bool inside = invert && turn == INSIDE;
@@ -329,6 +362,13 @@ Test(peers, spline_couplings)
 {
     check("nsf_coupling-nflows", 2);     /* a number on a steep piece of a spline: ulps of a knot count 20-fold */
     check("nsf_coupling-normflows", 10); /* an ulp of a float in x moves a log-density by 5e-5 */
+}
+
+Test(peers, images)
+{
+    check("convolution-normflows", 1);
+    check("glow-normflows", 10); /* their matrices are the inverses of ours */
+    check("realnvp_image-nflows", 1);
 }
 
 Test(peers, autoregressive_splines)

@@ -30,6 +30,7 @@ typedef enum subject_kind {
     CONVOLUTIONS,
     GATED_CONVOLUTIONS,
     RESIDUAL_CONVOLUTIONS,
+    CONVOLUTIONS_OF_CONTEXT,
     AFFINE, /* no hidden layers, here and below */
     ONE_LAYER,
     MASKED_AFFINE,
@@ -46,6 +47,7 @@ static const char *const subject_names[N_SUBJECTS] = {"mlp",
                                                       "convolutions",
                                                       "gated convolutions",
                                                       "residual convolutions",
+                                                      "convolutions of an image in the context",
                                                       "affine",
                                                       "one layer",
                                                       "masked affine",
@@ -97,14 +99,25 @@ static nf_net *subject_net(subject_kind kind, nf_activation unit, size_t n_ctx, 
                                               .n_hidden = 2,
                                               .activation = unit,
                                               .in_pixels = NF_EVEN_PIXELS,
-                                              .out_pixels = NF_ODD_PIXELS});
+                                              .out_pixels = NF_ODD_PIXELS,
+                                              .n_per_feature = 2,
+                                              .dropout = dropout});
     case GATED_CONVOLUTIONS:
-        return nf_conv_net((nf_image){1, 2, 3}, 1, n_ctx,
-                           &(nf_conv_options){.hidden = (const size_t[]){3, 4}, .n_hidden = 2, .gated = true});
+        return nf_conv_net(
+            (nf_image){1, 2, 3}, 1, n_ctx,
+            &(nf_conv_options){.hidden = (const size_t[]){3, 4}, .n_hidden = 2, .gated = true, .dropout = dropout});
     case RESIDUAL_CONVOLUTIONS:
         return nf_conv_net(
             (nf_image){1, 2, 2}, 1, n_ctx,
-            &(nf_conv_options){.hidden = (const size_t[]){2}, .n_hidden = 1, .n_blocks = 1, .activation = unit});
+            &(nf_conv_options){
+                .hidden = (const size_t[]){2}, .n_hidden = 1, .n_blocks = 1, .activation = unit, .dropout = dropout});
+    case CONVOLUTIONS_OF_CONTEXT: /* two features of it are an image */
+        return nf_conv_net((nf_image){2, 2, 1}, 1, n_ctx,
+                           &(nf_conv_options){.hidden = (const size_t[]){3},
+                                              .n_hidden = 1,
+                                              .n_blocks = 1,
+                                              .activation = NF_TANH,
+                                              .ctx_channels = n_ctx / 3});
     case AFFINE:
         return nf_mlp(5, 3, n_ctx, NULL);
     case ONE_LAYER:

@@ -192,8 +192,9 @@ typedef struct nf_dequantised_options {
  * A score is the right side with one draw of u, which the call's nf_noise names (the distribution is NF_STOCHASTIC);
  * the mean over draws is a lower bound of log P(x), and log mean exp of K draws a tighter one. With noise
  * nf_uniform(dim, 0, 1) this is uniform dequantisation (Theis, van den Oord & Bethge 2016). With noise that is learnt,
- * it is variational dequantisation (Ho et al. 2019), and both parts are trained by the same likelihood. A sample is
- * step floor(L v) for v ~ density; its log q is its score. Samples have no gradient.
+ * it is variational dequantisation (Ho et al. 2019), and both parts are trained by the same likelihood; for images
+ * nf_image_dequantiser() is such noise. A sample is step floor(L v) for v ~ density; its log q is its score. Samples
+ * have no gradient.
  *
  * An x that is no multiple of the step (within 0.01 of it), or out of range, has log P = -infinity. The gradient in x
  * is 0. Noise outside the unit cube makes its sample NaN.

@@ -1,13 +1,14 @@
 /**
  * @file image.h
- * Flows of images, and nets of convolutions. The features of an image are in the order [channels][height][width], as
- * arrays of PyTorch have them: pixel (c, i, j) is feature (c height + i) width + j.
+ * Flows of images, nets of convolutions, and noise that dequantises images. The features of an image are in the order
+ * [channels][height][width], as arrays of PyTorch have them: pixel (c, i, j) is feature (c height + i) width + j.
  *
  * Constructors return NULL on failure; nf_error_message() says why.
  */
 #ifndef NFLOW_IMAGE_H
 #define NFLOW_IMAGE_H
-#include <nflow/flow.h>
+#include <nflow/dist.h>
+#include <nflow/elementwise.h>
 #include <nflow/net.h>
 NF_BEGIN_DECLS
 
@@ -112,6 +113,23 @@ typedef struct nf_conv_options {
     bool learnt_scale;
     nf_pixels in_pixels;  /**< the pixels that x has; the net reads the others as zeros */
     nf_pixels out_pixels; /**< the pixels that y has; the others are not given */
+    /**
+     * n: the numbers of a transform (nf_coupling()) for one feature, which it reads feature by feature: 2 for
+     * nf_scaled_affine(), 3 bins - 1 for nf_spline(), 1 for nf_affine() and nf_shift(). out_channels is then n times
+     * the channels that are transformed, and y is in the order [out_channels / n][pixels][n]. 0: 1
+     */
+    size_t n_per_feature;
+    /**
+     * > 0: the context begins with an image of that many channels, [ctx_channels][height][width] with all its pixels.
+     * The first layer reads its channels after those of x, as torch.cat((x, image), 1) would have them. What is called
+     * context elsewhere here are then the other features of the context, if there are any.
+     */
+    size_t ctx_channels;
+    /**
+     * Probability, in [0, 1), that training drops a hidden unit, as in nf_mlp_options; in a residual block, the inner
+     * units. Each pixel of a channel is a unit.
+     */
+    double dropout;
 } nf_conv_options;
 
 /**
@@ -129,21 +147,57 @@ typedef struct nf_conv_options {
  * or with context   h += t sigmoid(Wc context + bc), the gate being the same at each pixel (as in nf_residual_mlp).
  *
  * @param in           the image's sizes. x has in.channels times the pixels of options->in_pixels as features
- * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features
- * @param n_ctx        features of context, 0 for none
+ * @param out_channels channels of y, >= 1. y has out_channels times the pixels of options->out_pixels as features, in
+ * the order that options->n_per_feature says
+ * @param n_ctx        features of context, 0 for none; those of the context's image (ctx_channels) are among them
  * @param options      NULL: a single convolution of side 3
  *
  * Parameters, layer by layer: weight W [out][k][k][in] (PyTorch has [out][in][k][k]; normflows and nflows as well);
  * context U [out][n_ctx] of the first layer, if there is context; bias b [out]; scale [out], where the layer has g or
  * s; beta of the units that read it, if they are NF_SWISH or NF_LIPSWISH; and of a block's second layer with context
- * gate.weight Wc [channels][n_ctx] and gate.bias bc. Tensors are named 0.weight, 0.context, ..., or in residual nets
- * initial_layer, blocks.k.layers.0, blocks.k.layers.1, final_layer.
+ * gate.weight Wc [channels][n_ctx] and gate.bias bc. The features of the context's image are not counted in these
+ * n_ctx; its channels are the last ones of the first layer's `in`. Tensors are named 0.weight, 0.context, ..., or in
+ * residual nets initial_layer, blocks.k.layers.0, blocks.k.layers.1, final_layer.
  *
  * For the k-th coupling over nf_mask_checkerboard(), the net of an even k has NF_EVEN_PIXELS as in_pixels and
  * NF_ODD_PIXELS as out_pixels, that of an odd k the opposite.
- * @return NULL on NF_EARG (a size of 0, an even kernel, options that exclude each other), NF_ENOMEM.
+ * @return NULL on NF_EARG (a size of 0, an even kernel, options that exclude each other, a context that is smaller than
+ * its image), NF_ENOMEM.
  */
 NF_API nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_conv_options *options);
+
+/* ---- dequantisation ---- */
+
+/** Options of nf_image_dequantiser; zero means the default. */
+typedef struct nf_image_dequantiser_options {
+    size_t n_ctx;    /**< features of context beside the image (a label as one-hot, say), which every net reads; 0 */
+    size_t n_layers; /**< couplings over checkerboards; 4 */
+    size_t hidden;   /**< channels of the hidden layers of the default nets; 32 */
+    size_t n_blocks; /**< residual blocks of the default nets; 2 */
+    /**
+     * The nets of the couplings; NULL: residual nets with weight norm, whose last layers start at 0 and have a learnt
+     * scale. If it is given, neither `hidden` nor `n_blocks` is. in_pixels, out_pixels, ctx_channels and n_per_feature
+     * are set here. Copied.
+     */
+    const nf_conv_options *net;
+    const nf_scaled_affine_options *scale; /**< of the couplings; copied; NULL: exp(2 tanh(a / 2)) */
+} nf_image_dequantiser_options;
+
+/**
+ * Noise over the unit cube that is learnt, given an image: the `noise` of nf_dequantised() for variational
+ * dequantisation (Ho et al. 2019, "Flow++", section 3.1). It is nf_logistic(), n_layers couplings over checkerboards,
+ * and the sigmoid; the nets of the couplings read, beside the other pixels of the noise, the image, all its pixels. As
+ * these nets start at 0, the noise starts uniform, and log q at 0.
+ *
+ *     nf_dequantised(density, nf_image_dequantiser(image, NULL), NULL)
+ *
+ * Its context is the image, features in the order [channels][height][width], and then n_ctx others, as
+ * nf_dequantised() gives them.
+ * @param image   its sizes
+ * @param options NULL: the defaults
+ * @return NULL on NF_EARG (an image without features, an option; the message has the function's name), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_image_dequantiser(nf_image image, const nf_image_dequantiser_options *options);
 
 NF_END_DECLS
 #endif

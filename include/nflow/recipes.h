@@ -12,6 +12,7 @@
 #include <nflow/combine.h>
 #include <nflow/elementwise.h>
 #include <nflow/image.h>
+#include <nflow/linear.h>
 #include <nflow/ode.h>
 #include <nflow/residual.h>
 NF_BEGIN_DECLS
@@ -199,7 +200,7 @@ typedef struct nf_image_recipe_options {
     size_t n_blocks; /**< residual blocks of nf_realnvp_image's own nets */
     /**
      * The nets of the couplings, if the recipe's own are not wanted; then neither `hidden` nor `n_blocks` is given. The
-     * recipe sets in_pixels and out_pixels.
+     * recipe sets in_pixels, out_pixels and n_per_feature.
      */
     const nf_conv_options *net;
     bool additive; /**< couplings shift and do not scale (Dinh et al. 2014); then there is no `scale` */
@@ -212,7 +213,8 @@ typedef struct nf_image_recipe_options {
     nf_mixing mixing;
     nf_split_prior prior;   /**< of the features that are split off */
     nf_recompute recompute; /**< what gradients need, of the layers of each scale */
-    uint64_t seed;          /**< of permutations; initial weights come from the model's seed */
+    uint64_t seed;          /**< of permutations; initial weights come from the model's seed. NF_LU_IDENTITY: 1x1
+                               convolutions start as the identity */
 } nf_image_recipe_options;
 
 /**

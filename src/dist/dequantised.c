@@ -214,7 +214,7 @@ static const nf_option_table table =
 NFI_REBUILD(dist, nf_dequantised_options, nf_dequantised(nfi_read_dist(r, DENSITY), nfi_read_dist(r, NOISE), q))
 
 const nf_dist_type nfi_dequantised_type = {
-    .part = {.name = "dequantised", .init = init, .destroy = nfi_free},
+    .part = {.name = "dequantised", .init = init, .start_context = nfi_given_start_context, .destroy = nfi_free},
     .abi = sizeof(nf_dist_type),
     .sample = sample,
     .score = score,

@@ -42,6 +42,13 @@ void nfi_given_context_vjp(const nf_object *part, size_t given, size_t ld, const
         g->ctx[i - given * ld] += g_ctx[i];
 }
 
+nf_status nfi_given_start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
+{
+    nf_noise moved = *noise;
+    moved.site += o->place[0].site;
+    return nf_start_context(nf_child(o, 0), &moved, ctx);
+}
+
 size_t nfi_given_others(const nf_shape *part, size_t given, size_t others, const char *who, const char *name,
                         const char *giver, nf_status *status)
 {

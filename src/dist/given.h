@@ -16,6 +16,8 @@ const nf_real *nfi_given_context(const nf_object *part, size_t given, size_t ld,
                                  nf_arena *a);
 /* Gives g->ctx, if it is wanted, the rows of g_ctx [n_ctx x ld] that belong to the context of the whole. */
 void nfi_given_context_vjp(const nf_object *part, size_t given, size_t ld, const nf_real *g_ctx, const nf_grad *g);
+/* Hook: the context at which the first child starts well. The other one starts from what that gives. */
+nf_status nfi_given_start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx);
 /* How many features of the whole's context the part reads; with *status NF_EDIM if its n_ctx is none of 0, `given`, and
    `given` + others. Messages call the part `name`, and what gives its first context `giver`. others 0: any number. */
 size_t nfi_given_others(const nf_shape *part, size_t given, size_t others, const char *who, const char *name,

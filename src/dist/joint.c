@@ -163,21 +163,13 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
     return status;
 }
 
-/* That of the first part: the other one starts from what it draws. */
-static nf_status start_context(const nf_object *o, const nf_noise *noise, nf_real *ctx)
-{
-    nf_noise moved = *noise;
-    moved.site += o->place[FIRST].site;
-    return nf_start_context(nf_child(o, FIRST), &moved, ctx);
-}
-
 static nf_dist *rebuild(nf_reader *r)
 {
     return nf_joint(nfi_read_dist(r, FIRST), nfi_read_dist(r, REST));
 }
 
 const nf_dist_type nfi_joint_type = {
-    .part = {.name = "joint", .init = init, .start_context = start_context},
+    .part = {.name = "joint", .init = init, .start_context = nfi_given_start_context},
     .abi = sizeof(nf_dist_type),
     .sample = sample,
     .sample_vjp = sample_vjp,

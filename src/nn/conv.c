@@ -269,26 +269,38 @@ static bool is_chosen(const nfi_grid *g, nf_pixels which, size_t pixel)
     return which == NF_ALL_PIXELS || nfi_pixel_is_odd(pixel, g->width) == (which == NF_ODD_PIXELS);
 }
 
-void nfi_to_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t ld, const nf_real *x, nf_real *grid)
+/* Channel c of the pixel that comes i-th among `count` of them is row (c / n count + i) n + c % n of an array. */
+static size_t first_row(size_t channel, size_t n, size_t count)
 {
-    const size_t image = g->height * g->width;
-    for (size_t c = 0; c < channels; c++)
+    return channel / n * count * n + channel % n;
+}
+
+void nfi_to_grid(const nfi_grid *g, nf_pixels which, size_t n, size_t channels, size_t ld, const nf_real *x,
+                 nf_real *grid)
+{
+    const size_t image = g->height * g->width, count = nfi_count_pixels(g, which);
+    for (size_t c = 0; c < channels; c++) {
+        const nf_real *from = x + first_row(c, n, count) * ld;
         for (size_t p = 0; p < g->pixels; p++, grid += ld)
             if (p < image && is_chosen(g, which, p)) {
-                memcpy(grid, x, ld * sizeof *grid);
-                x += ld;
+                memcpy(grid, from, ld * sizeof *grid);
+                from += n * ld;
             } else {
                 memset(grid, 0, ld * sizeof *grid);
             }
+    }
 }
 
-void nfi_from_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t ld, const nf_real *grid, nf_real *x)
+void nfi_from_grid(const nfi_grid *g, nf_pixels which, size_t n, size_t channels, size_t ld, const nf_real *grid,
+                   nf_real *x)
 {
-    const size_t image = g->height * g->width;
-    for (size_t c = 0; c < channels; c++)
+    const size_t image = g->height * g->width, count = nfi_count_pixels(g, which);
+    for (size_t c = 0; c < channels; c++) {
+        nf_real *to = x + first_row(c, n, count) * ld;
         for (size_t p = 0; p < g->pixels; p++, grid += ld)
             if (p < image && is_chosen(g, which, p)) {
-                memcpy(x, grid, ld * sizeof *grid);
-                x += ld;
+                memcpy(to, grid, ld * sizeof *grid);
+                to += n * ld;
             }
+    }
 }

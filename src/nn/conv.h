@@ -44,9 +44,11 @@ static inline bool nfi_pixel_is_odd(size_t pixel, size_t width)
 }
 /* How many of an image's pixels are of that colour. */
 size_t nfi_count_pixels(const nfi_grid *g, nf_pixels which);
-/* Between features [channels x (those pixels) ld] and a grid [channels x pixels ld]. All other pixels of the grid
-   become 0. */
-void nfi_to_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t ld, const nf_real *x, nf_real *grid);
-void nfi_from_grid(const nfi_grid *g, nf_pixels which, size_t channels, size_t ld, const nf_real *grid, nf_real *x);
+/* Between features [channels / n x those pixels x n x ld], of which n channels of a pixel stand beside one another, and
+   a grid [channels x pixels ld]. All other pixels of the grid become 0. */
+void nfi_to_grid(const nfi_grid *g, nf_pixels which, size_t n, size_t channels, size_t ld, const nf_real *x,
+                 nf_real *grid);
+void nfi_from_grid(const nfi_grid *g, nf_pixels which, size_t n, size_t channels, size_t ld, const nf_real *grid,
+                   nf_real *x);
 
 #endif

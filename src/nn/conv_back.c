@@ -8,6 +8,7 @@
 #include "math/rows.h"
 #include "nn/conv_net.h"
 #include "nn/directions.h"
+#include "nn/dropout.h"
 #include "nn/units.h"
 #include "object/tree.h"
 #include <string.h>
@@ -35,15 +36,15 @@ static bool begin(const nfi_conv_net *m, const nf_pass *p, size_t k, back *b)
     b->ga = channels(m, p, m->widest, ld);
     b->gh = channels(m, p, stream, ld);
     b->gt = channels(m, p, m->n_ctx ? stream : 0, ld);
-    b->x = channels(m, p, m->in.channels, ld);
+    b->x = channels(m, p, m->read, ld);
     b->sums = nf_arena_reals(p->scratch, m->n_ctx ? 2 * m->widest : 0, ld);
-    b->spare = channels(m, p, k ? 3 * m->widest : 0, ld);
+    b->spare = channels(m, p, k ? 3 * m->widest : nfi_drops(p, m->options.dropout) ? m->widest : 0, ld);
     b->gdz = channels(m, p, k ? m->widest : 0, wide);
     b->gda = channels(m, p, k ? m->widest : 0, wide);
     b->da = channels(m, p, k ? m->widest : 0, wide);
     b->gdh = channels(m, p, stream, wide);
     b->gdt = channels(m, p, m->n_ctx ? stream : 0, wide);
-    b->dx = channels(m, p, k ? m->in.channels : 0, wide);
+    b->dx = channels(m, p, k ? m->read : 0, wide);
     b->g_beta = nfi_beta_row(&plane, m->options.activation);
     return b->gz && b->ga && b->gh && b->gt && b->x && b->sums && b->spare && b->gdz && b->gda && b->da && b->gdh &&
            b->gdt && b->dx && (b->g_beta || !nfi_keeps_argument(m->options.activation));
@@ -60,6 +61,11 @@ static void units_vjp(const nfi_conv_net *m, const nfi_conv_layer *s, const nf_p
     const bool add = s->in_stream && layer + 2 < m->n_layers; /* the last units that read the stream are the first */
     nfi_hidden wide = at->u;                                  /* for directions, every pixel is a row */
     wide.rows *= m->grid.pixels;
+    if (at->pair && at->mask) {
+        nfi_multiply(size, at->mask, b->ga);
+        if (k)
+            nfi_scale_directions(wide.rows, k, ld, at->mask, b->gda, false, b->gda);
+    }
     if (at->pair && k)
         nfi_gate_tangent_vjp(wide.rows, k, ld, at->pair, at->pair + size, ds, ds + k * size, b->ga, b->gda, gs,
                              gs + size, gds, gds + k * size);
@@ -69,7 +75,7 @@ static void units_vjp(const nfi_conv_net *m, const nfi_conv_layer *s, const nf_p
     else if (k)
         nfi_hidden_tangent_vjp(&wide, ld, k, b->spare, ds, b->ga, b->gda, add, gs, gds, NULL, b->g_beta);
     else
-        nfi_hidden_vjp(&at->u, plane, NULL, b->ga, add, gs, g_bias, b->g_beta);
+        nfi_hidden_vjp(&at->u, plane, b->spare, b->ga, add, gs, g_bias, b->g_beta);
     if (g_bias && k)
         nfi_add_row_sums(s->c.out, plane, 1, gs, g_bias);
     nfi_beta_gradient(&at->u, plane, g, s->beta, b->g_beta);
@@ -144,7 +150,7 @@ static nf_status walk(const nfi_conv_net *m, const nf_pass *p, nf_real *saved, c
         const nf_real *gdz = s.has_gate ? b->gdt : s.in_stream ? b->gdh : b->gdz;
         if (l) {
             next = nfi_conv_layer_of(m, l - 1);
-            of_next = nfi_conv_block_at(m, &next, ld, p->theta, saved + nfi_conv_kept_before(m, l - 1) * ld);
+            of_next = nfi_conv_block_at(m, &next, p, saved + nfi_conv_kept_before(m, l - 1) * ld);
             in = of_next.u.h;
         }
         if (l && b->k) {
@@ -158,6 +164,14 @@ static nf_status walk(const nfi_conv_net *m, const nf_pass *p, nf_real *saved, c
     return status;
 }
 
+/* g_image [channels x (image's pixels) ld] += the part of ga that belongs to the context's image. */
+static void add_image_gradient(const nfi_conv_net *m, size_t ld, const nf_real *ga, nf_real *g_image)
+{
+    const size_t plane = m->grid.pixels * ld, image = m->grid.height * m->grid.width * ld;
+    for (size_t c = 0; c < m->options.ctx_channels; c++)
+        nfi_add_scaled(image, 1, ga + (m->in.channels + c) * plane, g_image + c * image);
+}
+
 /* Both products; k is 0 for that of the net alone. */
 static nf_status both(const nf_object *o, const nf_pass *pass, const nf_real *x, void *saved, size_t k,
                       const nf_real *dx, void *saved_tangent, const nf_real *gy, const nf_real *gdy, nf_real *gx,
@@ -165,25 +179,28 @@ static nf_status both(const nf_object *o, const nf_pass *pass, const nf_real *x,
 {
     const nfi_conv_net *m = nf_self(o);
     const nf_pass q = nfi_conv_numbers_pass(m, pass), *p = &q;
-    const nf_grad numbers = nfi_conv_numbers_grad(m, grad), *g = &numbers;
+    const nf_grad numbers = nfi_conv_numbers_grad(m, pass->ld, grad), *g = &numbers;
     const nf_pixels in = m->options.in_pixels, out = m->options.out_pixels;
-    const size_t n_in = m->in.channels, ld = p->ld;
+    const size_t n_in = m->in.channels, n_image = m->options.ctx_channels, ld = p->ld;
+    nf_real *g_image = n_image ? grad->ctx : NULL;
     const nf_mark mark = nf_arena_mark(p->scratch);
     back b;
     nf_status status = begin(m, p, k, &b) ? NF_OK : NF_ENOMEM;
     if (status == NF_OK) {
-        nfi_to_grid(&m->grid, in, n_in, ld, x, b.x);
-        nfi_to_grid(&m->grid, out, m->out_channels, ld, gy, b.gz);
+        nfi_conv_read(m, ld, x, pass->ctx, b.x);
+        nfi_to_grid(&m->grid, out, m->options.n_per_feature, m->out_channels, ld, gy, b.gz);
         if (k) {
-            nfi_to_grid(&m->grid, in, n_in, k * ld, dx, b.dx);
-            nfi_to_grid(&m->grid, out, m->out_channels, k * ld, gdy, b.gdz);
+            nfi_conv_read(m, k * ld, dx, NULL, b.dx);
+            nfi_to_grid(&m->grid, out, m->options.n_per_feature, m->out_channels, k * ld, gdy, b.gdz);
         }
-        status = walk(m, p, saved, saved_tangent, gx || gdx, &b, g);
+        status = walk(m, p, saved, saved_tangent, gx || gdx || g_image, &b, g);
     }
     if (status == NF_OK && gx)
-        nfi_from_grid(&m->grid, in, n_in, ld, b.ga, gx);
+        nfi_from_grid(&m->grid, in, 1, n_in, ld, b.ga, gx);
     if (status == NF_OK && gdx)
-        nfi_from_grid(&m->grid, in, n_in, k * ld, b.gda, gdx);
+        nfi_from_grid(&m->grid, in, 1, n_in, k * ld, b.gda, gdx);
+    if (status == NF_OK && g_image)
+        add_image_gradient(m, ld, b.ga, g_image);
     nf_arena_rewind(p->scratch, mark);
     return status;
 }

@@ -82,17 +82,19 @@ static nf_status begin_from_data(const nfi_conv_net *m, const nf_batch *batch, n
     const size_t ld = batch->ld, plane = m->grid.pixels * ld, most = nfi_conv_kept_most(m);
     const size_t stream = nfi_conv_is_residual(m) ? m->list[0] : 0;
     nf_real *numbers = nf_arena_reals(memory, nfi_conv_layer_of(m, m->n_layers - 1).end, 1);
-    nf_real *blocks = nf_arena_reals(memory, 2 * most, ld), *grid = nf_arena_reals(memory, m->in.channels, plane);
+    nf_real *blocks = nf_arena_reals(memory, 2 * most, ld), *grid = nf_arena_reals(memory, m->read, plane);
     nf_real *h = nf_arena_reals(memory, stream, plane), *bias = nf_arena_reals(memory, stream, 1);
     if (!numbers || !blocks || !grid || !h || !bias)
         return NF_ENOMEM;
-    const nf_pass p = {.n = batch->n, .ld = ld, .theta = numbers, .ctx = batch->ctx, .scratch = memory};
+    const nf_pass from = {
+        .n = batch->n, .ld = ld, .theta = numbers, .prep = numbers, .ctx = batch->ctx, .scratch = memory};
+    const nf_pass p = nfi_conv_numbers_pass(m, &from);
     const nf_real *in = grid;
     nf_status status = NF_OK;
-    nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, ld, batch->x, grid);
+    nfi_conv_read(m, ld, batch->x, batch->ctx, grid);
     for (size_t l = 0; l + 1 < m->n_layers && status == NF_OK; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
-        const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, numbers, blocks + l % 2 * most * ld);
+        const nfi_conv_block b = nfi_conv_block_at(m, &s, &p, blocks + l % 2 * most * ld);
         nf_real *z = nfi_conv_target(&s, &b, h);
         nfi_conv_prepare_layer(&s, theta, numbers);
         status = nfi_conv_products(m, &s, &p, &b, in, z, bias);

@@ -8,6 +8,8 @@
    times the last two. So a residual net has layer 0, two layers for each block, and the last one, and its units f(h)
    belong to the layer whose sum h they read. */
 #include "nn/conv_net.h"
+#include "nn/dropout.h"
+#include <string.h>
 
 /* Which of the sides of kernels is a layer's. */
 static size_t side_of(const nfi_conv_net *m, size_t layer)
@@ -26,12 +28,13 @@ nfi_conv_layer nfi_conv_structure(const nfi_conv_net *m, size_t l)
     nfi_conv_layer s = {.is_last = last, .in_stream = residual && !last && l % 2 == 0};
     s.adds = s.in_stream && l > 0;
     s.units = last ? 0 : hidden[residual ? 0 : l];
-    s.c = (nfi_conv){.in = l ? hidden[residual ? 0 : l - 1] : m->in.channels,
+    s.c = (nfi_conv){.in = l ? hidden[residual ? 0 : l - 1] : m->read,
                      .out = last ? m->out_channels : s.units * m->pieces,
                      .side = side_of(m, l),
                      .grid = m->grid};
     s.n_ctx = l ? 0 : m->n_ctx;
     s.has_gate = s.adds && m->n_ctx;
+    s.drops = q->dropout > 0 && !last && !s.in_stream;
     if (last ? q->learnt_scale : q->norm == NF_CONV_ACTNORM && !s.adds)
         s.scale_kind = NFI_EXP_SCALE;
     else if (q->norm == NF_CONV_WEIGHT_NORM)
@@ -65,8 +68,8 @@ static size_t numbers_of(const nfi_conv_net *m, size_t layer)
 static size_t kept_of(const nfi_conv_net *m, size_t layer)
 {
     const nfi_conv_layer s = nfi_conv_structure(m, layer);
-    const size_t arrays =
-        m->pieces == 2 ? 3 : 1u + (nfi_keeps_argument(m->options.activation) ? 1u : 0u) + (s.has_gate ? 1u : 0u);
+    const size_t of_units = m->pieces == 2 ? 3 : nfi_keeps_argument(m->options.activation) ? 2 : 1;
+    const size_t arrays = of_units + (s.has_gate ? 1 : 0) + (s.drops ? 1 : 0);
     return s.units * (arrays * m->grid.pixels + (s.has_gate ? 1 : 0));
 }
 
@@ -107,17 +110,18 @@ size_t nfi_conv_kept_most(const nfi_conv_net *m)
     return most;
 }
 
-nfi_conv_block nfi_conv_block_at(const nfi_conv_net *m, const nfi_conv_layer *s, size_t ld, const nf_real *numbers,
-                                 nf_real *at)
+nfi_conv_block nfi_conv_block_at(const nfi_conv_net *m, const nfi_conv_layer *s, const nf_pass *p, nf_real *at)
 {
     const nf_activation f = m->options.activation;
-    const size_t size = s->units * m->grid.pixels * ld;
-    nfi_conv_block b = {.u = {.f = f, .rows = s->units, .h = at}};
+    const size_t size = s->units * m->grid.pixels * p->ld;
+    nfi_conv_block b = {.u = {.f = f, .rows = s->units, .h = at, .dropout = m->options.dropout}};
+    if (s->drops && nfi_drops(p, m->options.dropout))
+        b.u.mask = b.mask = at += size;
     if (m->pieces == 2)
         b.pair = at += size;
     if (m->pieces == 1 && nfi_keeps_argument(f)) {
         b.u.z = at += size;
-        b.u.beta = numbers + s->beta;
+        b.u.beta = p->theta + s->beta;
     }
     if (s->has_gate) {
         b.t = at += size;
@@ -130,10 +134,25 @@ nf_pass nfi_conv_numbers_pass(const nfi_conv_net *m, const nf_pass *p)
 {
     nf_pass q = *p;
     q.theta = m->is_scaled ? p->prep : p->theta;
+    if (m->options.ctx_channels)
+        q.ctx += nfi_conv_image_features(m) * p->ld;
     return q;
 }
 
-nf_grad nfi_conv_numbers_grad(const nfi_conv_net *m, const nf_grad *g)
+nf_grad nfi_conv_numbers_grad(const nfi_conv_net *m, size_t ld, const nf_grad *g)
 {
-    return m->is_scaled ? (nf_grad){.theta = g->prep, .ctx = g->ctx} : *g;
+    nf_grad q = m->is_scaled ? (nf_grad){.theta = g->prep, .ctx = g->ctx} : *g;
+    if (m->options.ctx_channels && q.ctx)
+        q.ctx += nfi_conv_image_features(m) * ld;
+    return q;
+}
+
+void nfi_conv_read(const nfi_conv_net *m, size_t ld, const nf_real *x, const nf_real *ctx, nf_real *grid)
+{
+    nf_real *image = grid + m->in.channels * m->grid.pixels * ld;
+    nfi_to_grid(&m->grid, m->options.in_pixels, 1, m->in.channels, ld, x, grid);
+    if (ctx)
+        nfi_to_grid(&m->grid, NF_ALL_PIXELS, 1, m->options.ctx_channels, ld, ctx, image);
+    else
+        memset(image, 0, m->options.ctx_channels * m->grid.pixels * ld * sizeof *image);
 }

@@ -50,15 +50,16 @@ static nf_status shift_output(const nf_object *o, const nf_real *shift, nf_real 
 {
     const nfi_conv_net *m = nf_self(o);
     const nfi_conv_layer s = nfi_conv_layer_of(m, m->n_layers - 1);
-    const size_t n = nfi_count_pixels(&m->grid, m->options.out_pixels);
-    for (size_t c = 0; c < s.c.out; c++, shift += n) {
+    const size_t pixels = nfi_count_pixels(&m->grid, m->options.out_pixels), n = m->options.n_per_feature;
+    for (size_t c = 0; c < s.c.out; c++) {
+        const nf_real *of_channel = shift + c / n * pixels * n + c % n;
         bool alike = true;
-        for (size_t p = 1; p < n; p++)
-            alike = alike && shift[p] == shift[0];
+        for (size_t p = 1; p < pixels; p++)
+            alike = alike && of_channel[p * n] == of_channel[0];
         if (alike && s.scale_kind == NFI_EXP_SCALE)
-            theta[s.bias + c] += (nf_real)((double)shift[0] * exp(-NFI_CONV_SCALE * (double)theta[s.scale + c]));
+            theta[s.bias + c] += (nf_real)((double)of_channel[0] * exp(-NFI_CONV_SCALE * (double)theta[s.scale + c]));
         else if (alike)
-            theta[s.bias + c] += shift[0];
+            theta[s.bias + c] += of_channel[0];
     }
     return NF_OK;
 }
@@ -83,8 +84,14 @@ static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_BOOL, nf_conv_options, learnt_scale), .help = "whether the last layer has a learnt scale"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_conv_options, in_pixels), .choices = &colours, .help = "the pixels that x has"},
     {NF_OPTION(NF_OPTION_CHOICE, nf_conv_options, out_pixels), .choices = &colours, .help = "the pixels that y has"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, n_per_feature), .least = 1, .flags = NF_OPTION_ADDED,
+     .help = "channels of y that stand beside one another"},
+    {NF_OPTION(NF_OPTION_SIZE, nf_conv_options, ctx_channels), .flags = NF_OPTION_ADDED,
+     .help = "channels of the image that the context begins with"},
+    {NF_OPTION(NF_OPTION_REAL, nf_conv_options, dropout), .most = 1, .flags = NF_OPTION_BELOW | NF_OPTION_ADDED,
+     .help = "share of dropped units"},
 };
-static const nf_conv_options defaults = {.activation = NF_RELU, .last_scale = 1};
+static const nf_conv_options defaults = {.activation = NF_RELU, .last_scale = 1, .n_per_feature = 1};
 static const nf_option_table table = NF_OPTION_TABLE("nf_conv_net", nf_conv_options, options_of_type, &defaults);
 
 /* The field `image` is channels, height, width. */
@@ -128,8 +135,9 @@ static const nf_net_type scaled_type = TYPE(.prepare = nfi_conv_net_prepare, .pr
 /* ---- construction ---- */
 
 /* What no single option says. */
-static nf_status check(const nf_image *in, size_t out_channels, const nf_conv_options *q)
+static nf_status check(const nf_image *in, size_t out_channels, size_t n_ctx, const nf_conv_options *q)
 {
+    size_t image;
     const char *who = table.function;
     const size_t sides = q->n_blocks ? 3 : q->n_hidden + 1;
     if (!in->channels || !in->height || !in->width)
@@ -137,6 +145,9 @@ static nf_status check(const nf_image *in, size_t out_channels, const nf_conv_op
                         in->channels, in->height, in->width);
     if (!out_channels)
         return nf_error(NF_EARG, "%s: `out_channels` is 0", who);
+    if (out_channels % q->n_per_feature)
+        return nf_error(NF_EARG, "%s: `out_channels` is %zu, which is no multiple of `n_per_feature`, %zu", who,
+                        out_channels, q->n_per_feature);
     if (q->n_blocks && q->n_hidden != 1)
         return nf_error(NF_EARG, "%s: `n_hidden` is %zu, but with residual blocks it must be 1", who, q->n_hidden);
     if (q->n_blocks && q->gated)
@@ -152,6 +163,10 @@ static nf_status check(const nf_image *in, size_t out_channels, const nf_conv_op
             return nf_error(NF_EARG, "%s: kernel[%zu] is %zu, but sides must be odd", who, i, q->kernel[i]);
     if (in->height == 1 && in->width == 1 && q->out_pixels == NF_ODD_PIXELS)
         return nf_error(NF_EARG, "%s: `out_pixels` is odd, but an image of one pixel has none", who);
+    if (q->ctx_channels &&
+        (!nfi_mul(in->height, in->width, &image) || !nfi_mul(image, q->ctx_channels, &image) || image > n_ctx))
+        return nf_error(NF_EARG, "%s: `ctx_channels` is %zu, of %zu x %zu pixels each, but `n_ctx` is %zu", who,
+                        q->ctx_channels, in->height, in->width, n_ctx);
     return NF_OK;
 }
 
@@ -184,7 +199,7 @@ static bool count(nfi_conv_net *m, nf_shape *s)
     m->grid = nfi_grid_of(&m->in);
     fits = fits && count_channels(m, m->in.channels, m->options.in_pixels, &s->dim_in) &&
            count_channels(m, m->out_channels, m->options.out_pixels, &s->dim_out);
-    m->widest = m->in.channels > m->out_channels ? m->in.channels : m->out_channels;
+    m->widest = m->read > m->out_channels ? m->read : m->out_channels;
     for (size_t i = 0; i < m->options.n_hidden; i++) {
         fits = fits && nfi_mul(m->list[i], m->pieces, &largest);
         m->widest = fits && largest > m->widest ? largest : m->widest;
@@ -212,10 +227,10 @@ static bool count(nfi_conv_net *m, nf_shape *s)
 nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_conv_options *options)
 {
     nf_conv_options q;
-    size_t bytes, n_layers;
-    if (nf_options_settle(&table, options, &q) != NF_OK || check(&in, out_channels, &q) != NF_OK)
+    size_t bytes, n_layers, read;
+    if (nf_options_settle(&table, options, &q) != NF_OK || check(&in, out_channels, n_ctx, &q) != NF_OK)
         return NULL;
-    if (!nfi_mul(q.n_hidden, 2 * sizeof(size_t), &bytes) ||
+    if (!nfi_add(in.channels, q.ctx_channels, &read) || !nfi_mul(q.n_hidden, 2 * sizeof(size_t), &bytes) ||
         !nfi_add(bytes, sizeof(nfi_conv_net) + 3 * sizeof(size_t), &bytes) ||
         !(q.n_blocks ? nfi_mul(q.n_blocks, 2, &n_layers) && nfi_add(n_layers, 2, &n_layers)
                      : nfi_add(q.n_hidden, 1, &n_layers))) {
@@ -228,13 +243,14 @@ nf_net *nf_conv_net(nf_image in, size_t out_channels, size_t n_ctx, const nf_con
     m->options = q;
     m->in = in;
     m->out_channels = out_channels;
-    m->n_ctx = n_ctx;
+    m->read = read;
+    m->n_ctx = n_ctx - q.ctx_channels * in.height * in.width;
     m->n_layers = n_layers;
     m->pieces = q.gated ? 2 : 1;
     m->is_scaled = q.norm != NF_CONV_FREE || q.learnt_scale;
     copy_lists(m);
-    nf_shape shape = {.n_ctx = n_ctx};
-    if (!count(m, &shape)) {
+    nf_shape shape = {.n_ctx = n_ctx, .n_sites = q.dropout > 0 ? (uint32_t)(n_layers - 1) : 0};
+    if (n_layers > UINT32_MAX || !count(m, &shape)) {
         nf_error(NF_EARG, "nf_conv_net: the sizes overflow");
         nfi_free(m);
         return NULL;

@@ -8,7 +8,9 @@
 typedef struct nfi_conv_net {
     nf_conv_options options; /* settled; the lists are in `list` */
     nf_image in;
-    size_t out_channels, n_ctx, n_layers;
+    size_t out_channels, n_layers;
+    size_t read;  /* channels that the first layer reads: x's, then those of the context's image */
+    size_t n_ctx; /* features of the context after its image */
     nfi_grid grid;
     size_t pieces;  /* products of a hidden unit: 1, or 2 if they are gated */
     size_t widest;  /* the most channels that a layer's products have */
@@ -28,6 +30,7 @@ typedef struct nfi_conv_layer {
     size_t units;  /* channels of the layer's units; 0: the last layer */
     size_t n_ctx;  /* features of context that the convolution has beside it */
     bool has_gate; /* the context gates what the layer adds */
+    bool drops;    /* training drops some of its units */
     nfi_conv_scale scale_kind;
     size_t weight, context, bias, scale, beta, gate, end; /* where its numbers begin and end in theta */
 } nfi_conv_layer;
@@ -51,22 +54,30 @@ static inline nfi_dense nfi_conv_gate(const nfi_conv_net *m, const nfi_conv_laye
 }
 
 /* What is kept of a hidden layer on the tape: its units [units x pixels ld]; of gated units value and gate
-   [2 units x pixels ld]; where the context gates, what is added, t [units x pixels ld], and the gate [units x ld]. */
+   [2 units x pixels ld]; where the context gates, what is added, t [units x pixels ld], and the gate [units x ld];
+   where training drops units, the mask [units x pixels ld]. */
 typedef struct nfi_conv_block {
     nfi_hidden u; /* u.rows is the number of channels */
-    nf_real *pair, *t, *gate;
+    nf_real *pair, *t, *gate, *mask;
 } nfi_conv_block;
 /* Numbers for each of the ld samples that the blocks of the layers before `layer` take, and that the largest one
    does. */
 size_t nfi_conv_kept_before(const nfi_conv_net *m, size_t layer);
 size_t nfi_conv_kept_most(const nfi_conv_net *m);
-/* The block of a layer that begins at `at`. `numbers` are those of the net. */
-nfi_conv_block nfi_conv_block_at(const nfi_conv_net *m, const nfi_conv_layer *s, size_t ld, const nf_real *numbers,
-                                 nf_real *at);
+/* The block of a layer that begins at `at`. p is a numbers pass; outside training nothing is dropped. */
+nfi_conv_block nfi_conv_block_at(const nfi_conv_net *m, const nfi_conv_layer *s, const nf_pass *p, nf_real *at);
 
-/* The pass and the gradients in which theta stands for the numbers that passes read, and for their gradient. */
+/* What the first layer reads, [read x pixels ld]: x and the image that ctx begins with. ctx NULL: zeros for it. */
+void nfi_conv_read(const nfi_conv_net *m, size_t ld, const nf_real *x, const nf_real *ctx, nf_real *grid);
+/* How many features the context's image has. */
+static inline size_t nfi_conv_image_features(const nfi_conv_net *m)
+{
+    return m->options.ctx_channels * m->grid.height * m->grid.width;
+}
+/* The pass and the gradients in which theta stands for the numbers that passes read, and for their gradient, and ctx
+   for the context after its image. */
 nf_pass nfi_conv_numbers_pass(const nfi_conv_net *m, const nf_pass *p);
-nf_grad nfi_conv_numbers_grad(const nfi_conv_net *m, const nf_grad *g);
+nf_grad nfi_conv_numbers_grad(const nfi_conv_net *m, size_t ld, const nf_grad *g);
 
 /* The products of a layer, without the bias, in z [c.out x pixels ld]. In the stream they are added to h, and *bias
    [c.out] collects what h lacks (NULL in other layers). p is a numbers pass. Returns NF_OK or NF_ENOMEM. */

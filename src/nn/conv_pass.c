@@ -9,6 +9,7 @@
 #include "math/rows.h"
 #include "nn/conv_net.h"
 #include "nn/directions.h"
+#include "nn/dropout.h"
 #include "nn/units.h"
 #include "object/tree.h"
 #include <string.h>
@@ -73,7 +74,7 @@ typedef struct room {
 static bool take_room(const nfi_conv_net *m, const nf_pass *p, room *r, nf_mark *mark)
 {
     const size_t channels = nfi_conv_is_residual(m) ? m->list[0] : 0, plane = m->grid.pixels * p->ld;
-    const size_t outer = m->in.channels > m->out_channels ? m->in.channels : m->out_channels;
+    const size_t outer = m->read > m->out_channels ? m->read : m->out_channels;
     r->blocks =
         nfi_keep(p, p->tape ? nfi_conv_kept_before(m, m->n_layers - 1) : 2 * nfi_conv_kept_most(m), p->ld, mark);
     r->h = nf_arena_reals(p->scratch, channels, plane);
@@ -92,14 +93,16 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
     nf_status status = take_room(m, p, &r, &mark) ? NF_OK : NF_ENOMEM;
     const nf_real *in = r.grid;
     if (status == NF_OK)
-        nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, ld, x, r.grid);
+        nfi_conv_read(m, ld, x, pass->ctx, r.grid);
     for (size_t l = 0; l + 1 < m->n_layers && status == NF_OK; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
         nf_real *at = r.blocks + (p->tape ? nfi_conv_kept_before(m, l) * ld : l % 2 * turn);
-        const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, p->theta, at);
+        const nfi_conv_block b = nfi_conv_block_at(m, &s, p, at);
         nf_real *z = nfi_conv_target(&s, &b, r.h);
         status = nfi_conv_products(m, &s, p, &b, in, z, r.bias);
         nfi_conv_units(m, &s, ld, &b, s.in_stream ? r.bias : p->theta + s.bias, z);
+        if (b.mask)
+            nfi_dropout(p, l, m->options.dropout, s.units * m->grid.pixels, b.mask, b.u.h);
         in = b.u.h;
     }
     if (status == NF_OK) {
@@ -107,9 +110,8 @@ nf_status nfi_conv_net_apply(const nf_object *o, const nf_pass *pass, const nf_r
         nf_real *z = nf_arena_reals(p->scratch, s.c.out, m->grid.pixels * ld);
         status = z ? nfi_conv_products(m, &s, p, NULL, in, z, NULL) : NF_ENOMEM;
         if (status == NF_OK) {
-            nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, ld, z, y);
-            nfi_activate(NF_IDENTITY, s.c.out, nfi_count_pixels(&m->grid, m->options.out_pixels) * ld,
-                         p->theta + s.bias, y);
+            nfi_activate(NF_IDENTITY, s.c.out, m->grid.pixels * ld, p->theta + s.bias, z);
+            nfi_from_grid(&m->grid, m->options.out_pixels, m->options.n_per_feature, s.c.out, ld, z, y);
         }
     }
     nf_arena_rewind(p->scratch, mark);
@@ -131,10 +133,13 @@ void nfi_conv_units_tangent(const nfi_conv_net *m, const nfi_conv_block *b, size
     nfi_hidden u = b->u;
     u.rows *= m->grid.pixels;
     const size_t size = u.rows * ld;
-    if (b->pair)
-        nfi_gate_tangent(u.rows, k, ld, b->pair, b->pair + size, ds, ds + k * size, da);
-    else
+    if (!b->pair) {
         nfi_hidden_tangent(&u, ld, k, spare, ds, da);
+        return;
+    }
+    nfi_gate_tangent(u.rows, k, ld, b->pair, b->pair + size, ds, ds + k * size, da);
+    if (b->mask)
+        nfi_scale_directions(u.rows, k, ld, b->mask, da, false, da);
 }
 
 /* ds of a hidden layer to where it is kept, from da of the layer below. dh is the stream's. */
@@ -179,17 +184,17 @@ nf_status nfi_conv_net_tangent(const nf_object *o, const nf_pass *pass, const nf
     if (p->tape)
         *saved_tangent = kept;
     nf_real *at = saved;
-    nfi_to_grid(&m->grid, m->options.in_pixels, m->in.channels, wide, dx, da);
+    nfi_conv_read(m, wide, dx, NULL, da); /* the context does not move */
     for (size_t l = 0; l + 1 < m->n_layers; l++) {
         const nfi_conv_layer s = nfi_conv_layer_of(m, l);
-        const nfi_conv_block b = nfi_conv_block_at(m, &s, ld, p->theta, at + nfi_conv_kept_before(m, l) * ld);
+        const nfi_conv_block b = nfi_conv_block_at(m, &s, p, at + nfi_conv_kept_before(m, l) * ld);
         products_tangent(&s, ld, k, p->theta, &b, da, dh, kept);
         nfi_conv_units_tangent(m, &b, ld, k, kept, spare, da);
         kept += p->tape ? nfi_conv_kept_tangent(m, &s) * wide : 0;
     }
     const nfi_conv_layer s = nfi_conv_layer_of(m, m->n_layers - 1);
     nfi_conv_apply(&s.c, wide, p->theta + s.weight, da, false, dz);
-    nfi_from_grid(&m->grid, m->options.out_pixels, s.c.out, wide, dz, dy);
+    nfi_from_grid(&m->grid, m->options.out_pixels, m->options.n_per_feature, s.c.out, wide, dz, dy);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }

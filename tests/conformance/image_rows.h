@@ -53,6 +53,7 @@ static inline nf_flow *build_checkerboard(size_t dim, size_t n_ctx, size_t k, nf
     options.in_pixels = odd ? NF_EVEN_PIXELS : NF_ODD_PIXELS;
     options.out_pixels = odd ? NF_ODD_PIXELS : NF_EVEN_PIXELS;
     options.last_scale = 0.3;
+    options.n_per_feature = 2;
     return nf_coupling(dim, mask, nf_scaled_affine(n_b, &(nf_scaled_affine_options){.scale = NF_SCALE_TANH}),
                        nf_conv_net(image, 2 * channels, n_ctx, &options));
 }
@@ -81,12 +82,70 @@ static inline nf_flow *build_gated_couplings(size_t dim, size_t n_ctx)
     return build_checkerboard(dim, n_ctx, 0, (nf_conv_options){.hidden = (size_t[]){6}, .n_hidden = 1, .gated = true});
 }
 
-#define IMAGE_ROWS                                                                            \
-    {"pixelwise", build_pixelwise, 0.15, 10, false, 0},                                       \
-        {"pixelwise, of a context", build_pixelwise_of_context, 0.15, 10, true, 0},           \
-        {"squeezed", build_squeezed, 0.05, 10, false, 0},                                     \
-        {"checkerboards, Glow's nets", build_glow_couplings, 0.1, 10, true, 0},               \
-        {"checkerboards, residual convolutions", build_residual_couplings, 0.1, 10, true, 0}, \
-        {"checkerboard, gated convolutions", build_gated_couplings, 0.1, 3, true, 0},
+/* The net's image, and for residual nets more context, comes from a net that reads the context of the flow. */
+static inline nf_flow *build_image_context(size_t dim, size_t n_ctx, size_t k, nf_conv_options options, size_t more)
+{
+    const size_t pixels = dim / channels_of(dim);
+    options.ctx_channels = 2;
+    if (!n_ctx)
+        return nf_affine(dim);
+    return nf_context_net(build_checkerboard(dim, 2 * pixels + more, k, options),
+                          nf_mlp(n_ctx, 2 * pixels + more, 0, &(nf_mlp_options){.last_scale = 0.8}));
+}
+
+static inline nf_flow *build_glow_of_image(size_t dim, size_t n_ctx)
+{
+    const nf_conv_options options = {
+        .hidden = (size_t[]){5, 4}, .n_hidden = 2, .activation = NF_TANH, .norm = NF_CONV_ACTNORM};
+    return build_image_context(dim, n_ctx, 1, options, 0);
+}
+
+static inline nf_flow *build_residual_of_image(size_t dim, size_t n_ctx)
+{
+    const nf_conv_options options = {
+        .hidden = (size_t[]){4}, .n_hidden = 1, .n_blocks = 1, .activation = NF_SWISH, .norm = NF_CONV_WEIGHT_NORM};
+    return build_image_context(dim, n_ctx, 0, options, 2);
+}
+
+/* Images of 64 features; other numbers of features have no such flow, and get a checkerboard. */
+static inline nf_flow *build_glow(size_t dim, size_t n_ctx)
+{
+    const nf_conv_options net = {.hidden = (size_t[]){4},
+                                 .n_hidden = 1,
+                                 .activation = NF_TANH,
+                                 .norm = NF_CONV_ACTNORM,
+                                 .last_scale = 0.3,
+                                 .learnt_scale = true};
+    if (dim != 64)
+        return build_glow_couplings(dim, n_ctx);
+    return nf_glow((nf_image){4, 4, 4}, &(nf_image_recipe_options){.n_ctx = n_ctx, .n_steps = 1, .net = &net});
+}
+
+/* ROUGH: its actnorms, whose statistics the suite chooses, make images so small that differences need small steps. */
+static inline nf_flow *build_realnvp_image(size_t dim, size_t n_ctx)
+{
+    const nf_conv_options net = {.hidden = (size_t[]){4},
+                                 .n_hidden = 1,
+                                 .n_blocks = 1,
+                                 .activation = NF_TANH,
+                                 .norm = NF_CONV_WEIGHT_NORM,
+                                 .last_scale = 0.1};
+    if (dim != 64)
+        return build_residual_couplings(dim, n_ctx);
+    return nf_realnvp_image(
+        (nf_image){1, 8, 8},
+        &(nf_image_recipe_options){.n_ctx = n_ctx, .n_steps = 1, .net = &net, .recompute = NF_RECOMPUTE_ALWAYS});
+}
+
+#define IMAGE_ROWS                                                                                                  \
+    {"pixelwise", build_pixelwise, 0.15, 10, false, 0},                                                             \
+        {"pixelwise, of a context", build_pixelwise_of_context, 0.15, 10, true, 0},                                 \
+        {"squeezed", build_squeezed, 0.05, 10, false, 0},                                                           \
+        {"checkerboards, Glow's nets", build_glow_couplings, 0.1, 10, true, 0},                                     \
+        {"checkerboards, residual convolutions", build_residual_couplings, 0.1, 10, true, 0},                       \
+        {"checkerboard, gated convolutions", build_gated_couplings, 0.1, 3, true, 0},                               \
+        {"Glow", build_glow, 0.1, 30, true, 0}, {"Real NVP of images", build_realnvp_image, 0.03, 30, true, ROUGH}, \
+        {"checkerboard, of an image in the context", build_glow_of_image, 0.1, 10, true, 0},                        \
+        {"checkerboard, of an image and context", build_residual_of_image, 0.1, 10, true, 0},
 
 #endif

@@ -90,6 +90,18 @@ static nf_object *make_residual_conv_net(void)
             .hidden = widths, .n_hidden = 1, .n_blocks = 2, .activation = NF_SWISH, .norm = NF_CONV_WEIGHT_NORM}));
 }
 
+static nf_object *make_conv_net_of_image(void)
+{
+    return nf_net_object(nf_conv_net(
+        (nf_image){1, 2, 3}, 2, 6 + 2,
+        &(nf_conv_options){.hidden = widths, .n_hidden = 1, .n_blocks = 1, .activation = NF_ELU, .ctx_channels = 1}));
+}
+
+static nf_object *make_conv_net_of_features(void)
+{
+    return nf_net_object(nf_conv_net((nf_image){2, 2, 2}, 4, 0, &(nf_conv_options){.n_per_feature = 2}));
+}
+
 /* ---- flows ---- */
 
 enum { DIM = 3 };
@@ -260,6 +272,9 @@ DIST(conditional_mixture, conditional_mixture(DIM, 2, perceptron(2, 2 + 4 * DIM,
 DIST(joint, joint(nf_diagonal_normal(2), nf_conditional_normal(1, perceptron(2 + 2, 2, 0, NF_TANH, NF_INIT_AUTO))))
 DIST(dequantised, dequantised(nf_pushforward(nf_logistic(1), nf_affine(1)), nf_uniform(1, 0, 1),
                               &(nf_dequantised_options){.levels = 128, .step = 1. / 32}))
+DIST(image_dequantiser,
+     image_dequantiser((nf_image){1, 1, DIM},
+                       &(nf_image_dequantiser_options){.n_ctx = 1, .n_layers = 2, .hidden = 3, .n_blocks = 1}))
 DIST(pushforward, pushforward(nf_mixture(DIM, 2), nf_planar(DIM)))
 DIST(posterior, posterior(DIM, nf_amortized_by_context(nf_planar(DIM))))
 DIST(diagonal_posterior, diagonal_posterior(2))
@@ -303,6 +318,7 @@ static const golden corpus[] = {
     ROW(conv_net, true),
     ROW(gated_conv_net, false),
     ROW(residual_conv_net, false),
+    ROW(conv_net_of_features, false),
     ROW(every_unit, false),
     ROW(every_scale, true),
     ROW(every_sylvester, false),
@@ -373,6 +389,8 @@ static const golden corpus[] = {
     ROW(conditional_mixture, true),
     ROW(joint, false),
     ROW(dequantised, true),
+    ROW(conv_net_of_image, false),
+    ROW(image_dequantiser, false),
 };
 
 #endif

@@ -36,7 +36,8 @@ def randomise(module, gain=1.0):
     """Weights of standard deviation gain / sqrt(fan in), biases of 0.3, all on the grid; nothing stays as it starts."""
     with torch.no_grad():
         for p in module.parameters():
-            scale = gain / math.sqrt(p.shape[-1]) if p.dim() > 1 else 0.3
+            fan_in = math.prod(p.shape[1:])
+            scale = gain / math.sqrt(fan_in) if fan_in > 1 else 0.3
             p.copy_(torch.from_numpy(grid(random.standard_normal(tuple(p.shape)) * scale)))
 
 
@@ -644,6 +645,206 @@ def flowjax_planar(dim, n_ctx):
     return layers[::-1], log_prob, lambda z, c: torch.from_numpy(np.array(both(jnp.array(array(z)))[0]))
 
 
+# ---- images: [channels][height][width] ------------------------------------------------------------------------------
+
+
+def channels_last(weight):
+    """A convolution's weight [out][in][k][k] as nflow has it, [out][k][k][in]."""
+    return array(weight).transpose(0, 2, 3, 1)
+
+
+def normflows_image(flow, image):
+    """An image flow of normflows, of its base a standard normal."""
+    def shaped(x):
+        return x.reshape(len(x), *image)
+
+    def log_prob(x, c):
+        z, log_det = flow.inverse(shaped(x))
+        return torch.distributions.Normal(0.0, 1.0).log_prob(z.reshape(len(x), -1)).sum(-1) + log_det
+
+    return log_prob, lambda z, c: flow.forward(shaped(z))[0].reshape(len(z), -1)
+
+
+def normflows_convolution(dim, n_ctx):
+    """Glow's 1x1 convolution by LU: theirs is from the image to the base, P L (U + diag(sign exp(s)))."""
+    import normflows
+    channels, pixels = 3, dim // 3
+    f = normflows.flows.Invertible1x1Conv(channels, use_lu=True)
+    order = [1, 2, 0]
+    with torch.no_grad():
+        f.P.copy_(torch.eye(channels)[order])
+        f.sign_S.fill_(1)
+    randomise(f)
+    lower, upper = array(f.L), array(f.U)
+    theta = [lower[np.tril_indices(channels, -1)], upper[np.triu_indices(channels, 1)], array(f.log_S), np.zeros(channels)]
+    spec = layer("convolution", theta, channels=channels, pixels=pixels, order=order, invert=True)
+    return [spec], *normflows_image(f, (channels, pixels // 2, 2))
+
+
+def normflows_glow(dim, n_ctx):
+    """Glow of two levels of two steps, from the base on; W of its 1x1 convolutions is from the base to the image."""
+    import normflows
+    image, levels, steps, hidden = (1, 8, 4), 2, 2, 5
+    flows, theta = [], []
+    for level in range(levels):  # from the image on
+        c = image[0] * 2 ** (level + 2)
+        blocks, numbers_of_level = [], []
+        for k in range(steps):
+            block = normflows.flows.GlowBlock(c, hidden, scale=True, scale_map="exp", use_lu=False, init_zeros=False)
+            randomise(block)
+            coupling, mix, norm = block.flows
+            norm.data_dep_init_done.fill_(1)
+            convolutions = [m for m in coupling.flows[1].param_map.net if hasattr(m, "weight")]
+            assert len(convolutions) == 3
+            calm(convolutions[-1])
+            with torch.no_grad():
+                for p in norm.parameters():
+                    p.mul_(0.5)
+            for m in convolutions:
+                numbers_of_level += [channels_last(m.weight), array(m.bias)]
+            low, up, s = (grid(random.standard_normal(n) * 0.3) for n in (c * (c - 1) // 2, c * (c - 1) // 2, c))
+            l, u = np.eye(c), np.diag(np.exp(s))
+            l[np.tril_indices(c, -1)], u[np.triu_indices(c, 1)] = low, up
+            with torch.no_grad():
+                mix.W.copy_(torch.from_numpy(np.linalg.inv(l @ u)))
+            numbers_of_level += [low, up, s, np.zeros(c), array(norm.t).ravel(), array(norm.s).ravel()]
+            blocks.append(block)
+        flows.append(blocks)
+        theta = numbers_of_level + theta  # the deepest level is nearest to the base
+    spec = layer("glow", theta, image=list(image), levels=levels, steps=steps, hidden=[hidden, hidden])
+
+    class Levels:
+        def forward(self, z):
+            c, h, w = image[0] * 2 ** levels * 2, image[1] >> levels, image[2] >> levels
+            at, x = c * h * w, z.reshape(len(z), -1)
+            latent, log_det = x[:, :at].reshape(-1, c, h, w), 0
+            for level in reversed(range(levels)):
+                if level + 1 < levels:
+                    rest = x[:, at:at + latent[0].numel()].reshape(latent.shape)
+                    at += rest[0].numel()
+                    latent, _ = normflows.flows.Merge()([latent, rest])
+                for f in (*flows[level], normflows.flows.Squeeze()):
+                    latent, d = f.forward(latent)
+                    log_det = log_det + d
+            return latent, log_det
+
+        def inverse(self, x):
+            out, log_det = [], 0
+            for level in range(levels):
+                for f in (normflows.flows.Squeeze(), *flows[level][::-1]):
+                    x, d = f.inverse(x)
+                    log_det = log_det + d
+                if level + 1 < levels:
+                    (x, rest), _ = normflows.flows.Merge().inverse(x)
+                    out.append(rest)
+            return torch.cat([a.flatten(1) for a in [x, *out[::-1]]], dim=1), log_det
+
+    return [spec], *normflows_image(Levels(), image)
+
+
+class ResidualConvolutions(torch.nn.Module):
+    """The nets of Real NVP on some pixels of an image: flat features in, flat features out."""
+
+    def __init__(self, image, outputs, pixels_in, pixels_out, hidden):
+        super().__init__()
+        self.image, self.pixels_in, self.pixels_out = image, pixels_in, pixels_out
+        self.layers = torch.nn.ModuleList([torch.nn.Conv2d(i, o, 3, padding=1) for i, o in
+                                           [(image[0], hidden), (hidden, hidden), (hidden, hidden), (hidden, outputs)]])
+
+    def forward(self, x, context=None):
+        c, h, w = self.image
+        full = x.new_zeros(len(x), c, h * w)
+        full[:, :, self.pixels_in] = x.reshape(len(x), c, -1)
+        z = self.layers[0](full.reshape(-1, c, h, w))
+        z = z + self.layers[2](torch.relu(self.layers[1](torch.relu(z))))
+        out = self.layers[3](torch.relu(z))
+        return out.flatten(2)[:, :, self.pixels_out].flatten(1)
+
+    def theta(self):
+        return [a for m in self.layers for a in (channels_last(m.weight), array(m.bias))]
+
+
+def nflows_image_coupling(image, board, k, hidden):
+    """Coupling k over a checkerboard or of channels: nflows' affine coupling of flat features, and its theta."""
+    from nflows.transforms import AffineCouplingTransform, InverseTransform
+    c, h, w = image
+    odd = np.add.outer(np.arange(h), np.arange(w)).ravel() % 2 == 1
+    if board:
+        changed = odd if k % 2 == 0 else ~odd
+        mask, inputs, outputs = np.tile(changed, c), image, 2 * c
+        places = np.flatnonzero(~changed), np.flatnonzero(changed)
+    else:
+        changed = (np.arange(c) >= c // 2) == (k % 2 == 0)
+        mask, inputs, outputs = np.repeat(changed, h * w), (c // 2, h, w), c
+        places = np.arange(h * w), np.arange(h * w)
+    net = ResidualConvolutions(inputs, outputs, *places, hidden)
+    t = AffineCouplingTransform(mask.astype(int), lambda i, o: net)
+    randomise(t)
+    with torch.no_grad():
+        for m in net.layers:
+            m.weight.mul_(0.5)
+    theta = net.theta()
+    in_turn = np.arange(outputs).reshape(2, -1).T.ravel()  # theirs: shifts, then scales; ours: in turn
+    theta[-2], theta[-1] = theta[-2][in_turn], theta[-1][in_turn]
+    return InverseTransform(t), theta
+
+
+def nflows_realnvp_image(dim, n_ctx):
+    """Real NVP of one level, then the last scale. Everything goes from the base to the image."""
+    from nflows.transforms import ActNorm
+    image, steps, hidden = (1, 4, 6), 2, 4
+    c, h, w = image
+    squeezed, half = (4 * c, h // 2, w // 2), (2 * c, h // 2, w // 2)
+    theta = []
+
+    def couplings(image, board, n):
+        made = []
+        for k in range(n):
+            f, numbers_of_net = nflows_image_coupling(image, board, k, hidden)
+            norm = ActNorm(image[0])
+            randomise(norm)
+            norm.initialized.fill_(True)
+            theta.extend(numbers_of_net + [array(norm.shift), array(norm.log_scale)])
+            made.append((f, norm, image))
+        return made
+
+    last, channels, boards = couplings(half, True, steps + 1), couplings(squeezed, False, steps), couplings(image, True, steps)
+
+    def go(made, x, forward):
+        """From the base to the image, where nflows' layers go inverse; or back."""
+        total = 0
+        for f, norm, shape in made if forward else made[::-1]:
+            if forward:
+                x, d = f.inverse(x)
+                x, e = norm.forward(x.reshape(-1, *shape))
+            else:
+                x, e = norm.inverse(x.reshape(-1, *shape))
+                x, d = f.forward(x.flatten(1))
+            x, total = x.flatten(1), total + d + e
+        return x, total
+
+    class Levels:
+        def forward(self, z):
+            z = z.flatten(1)
+            n = dim // 2
+            a, d = go(last, z[:, :n], True)
+            x, e = go(channels, torch.cat([a, z[:, n:]], 1), True)
+            x = x.reshape(-1, c, 2, 2, h // 2, w // 2).permute(0, 1, 4, 2, 5, 3).flatten(1)
+            x, g = go(boards, x, True)
+            return x, d + e + g
+
+        def inverse(self, x):
+            x, d = go(boards, x.flatten(1), False)
+            x = x.reshape(-1, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).flatten(1)
+            x, e = go(channels, x, False)
+            a, g = go(last, x[:, :dim // 2], False)
+            return torch.cat([a, x[:, dim // 2:]], 1), d + e + g
+
+    spec = layer("realnvp_image", theta, image=list(image), levels=1, steps=steps, hidden=[hidden], blocks=1,
+                 scale=affine("sigmoid", shift=2, floor=1e-3))
+    return [spec], *normflows_image(Levels(), image)
+
+
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 FLOWS = [  # package, family, dim, n_ctx, builder
@@ -669,6 +870,9 @@ FLOWS = [  # package, family, dim, n_ctx, builder
     ("nflows", "nsf_autoregressive", 4, 0, nflows_nsf_autoregressive),
     ("nflows", "nsf_autoregressive_context", 3, 2, nflows_nsf_autoregressive),
     ("normflows", "nsf_autoregressive", 3, 2, normflows_nsf_autoregressive),
+    ("normflows", "convolution", 12, 0, normflows_convolution),
+    ("normflows", "glow", 32, 0, normflows_glow),
+    ("nflows", "realnvp_image", 24, 0, nflows_realnvp_image),
 ]
 
 

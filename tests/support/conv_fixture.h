@@ -18,7 +18,7 @@ typedef struct conv_case {
 static const size_t conv_hidden[] = {5, 3}, conv_sides[] = {1, 5, 3}, conv_width[] = {4}, conv_seven[] = {7},
                     conv_residual_sides[] = {3, 1, 5};
 
-enum { N_CONV_CASES = 11 };
+enum { N_CONV_CASES = 14 };
 
 /* Case number `which` for images of that size. */
 static inline conv_case conv_case_of(int which, nf_image in)
@@ -88,6 +88,39 @@ static inline conv_case conv_case_of(int which, nf_image in)
                             .activation = NF_LIPSWISH,
                             .in_pixels = NF_EVEN_PIXELS,
                             .out_pixels = NF_ODD_PIXELS}};
+    case 10:
+        return (conv_case){"odd pixels and an image to even pixels, with actnorm",
+                           in,
+                           2,
+                           2 * in.height * in.width,
+                           {.hidden = conv_hidden,
+                            .n_hidden = 2,
+                            .activation = NF_TANH,
+                            .norm = NF_CONV_ACTNORM,
+                            .in_pixels = NF_ODD_PIXELS,
+                            .out_pixels = NF_EVEN_PIXELS,
+                            .ctx_channels = 2}};
+    case 11:
+        return (conv_case){"residual, with an image, context and weight norm",
+                           in,
+                           1,
+                           in.height * in.width + 2,
+                           {.hidden = conv_width,
+                            .n_hidden = 1,
+                            .n_blocks = 1,
+                            .activation = NF_ELU,
+                            .norm = NF_CONV_WEIGHT_NORM,
+                            .ctx_channels = 1}};
+    case 12:
+        return (conv_case){"numbers of a pixel together",
+                           in,
+                           6,
+                           0,
+                           {.hidden = conv_hidden,
+                            .n_hidden = 1,
+                            .activation = NF_TANH,
+                            .out_pixels = NF_EVEN_PIXELS,
+                            .n_per_feature = 3}};
     default:
         return (conv_case){"odd to even pixels",
                            in,
@@ -113,11 +146,18 @@ typedef struct conv_map {
     double at[MOST_CHANNELS][MOST_PIXELS];
 } conv_map;
 
-/* What is read of theta: `next` moves on. */
+/* What is read of theta: `next` moves on. ctx is the context after its image, n_ctx features. */
 typedef struct conv_reader {
     const conv_case *c;
     const double *next, *ctx;
+    size_t n_ctx;
 } conv_reader;
+
+/* Channels that the first layer reads. */
+static inline size_t conv_read(const conv_case *c)
+{
+    return c->in.channels + c->q.ctx_channels;
+}
 
 static inline bool conv_chosen(nf_pixels which, size_t i, size_t j)
 {
@@ -182,7 +222,7 @@ static inline void conv_formula_residual(conv_reader *r, const conv_map *x, conv
     const bool actnorm = c->q.norm == NF_CONV_ACTNORM, normed = c->q.norm == NF_CONV_WEIGHT_NORM;
     const size_t width = c->q.hidden[0];
     static conv_map h, a, t;
-    conv_formula_layer(r, c->in.channels, width, conv_side(c, 0, 3), c->n_ctx, actnorm, normed, x, &h);
+    conv_formula_layer(r, conv_read(c), width, conv_side(c, 0, 3), r->n_ctx, actnorm, normed, x, &h);
     double beta = conv_beta(r);
     for (size_t k = 0; k < c->q.n_blocks; k++) {
         conv_formula_units(r, width, beta, &h, &a);
@@ -191,11 +231,11 @@ static inline void conv_formula_residual(conv_reader *r, const conv_map *x, conv
         conv_formula_layer(r, width, width, conv_side(c, 1, 3), 0, false, normed, &a, &t);
         beta = conv_beta(r);
         double gate[MOST_CHANNELS];
-        if (c->n_ctx)
-            r->next = affine(r->next, width, c->n_ctx, r->ctx, gate);
+        if (r->n_ctx)
+            r->next = affine(r->next, width, r->n_ctx, r->ctx, gate);
         for (size_t u = 0; u < width; u++)
             for (size_t p = 0; p < c->in.height * c->in.width; p++)
-                h.at[u][p] += c->n_ctx ? t.at[u][p] * unit(NF_SIGMOID, gate[u]) : t.at[u][p];
+                h.at[u][p] += r->n_ctx ? t.at[u][p] * unit(NF_SIGMOID, gate[u]) : t.at[u][p];
     }
     conv_formula_units(r, width, beta, &h, &a);
     conv_formula_layer(r, width, c->out, conv_side(c, 2, 3), 0, c->q.learnt_scale, normed && !c->q.learnt_scale, &a, z);
@@ -206,17 +246,30 @@ static inline void conv_formula_plain(conv_reader *r, const conv_map *x, conv_ma
     const conv_case *c = r->c;
     const bool normed = c->q.norm == NF_CONV_WEIGHT_NORM;
     static conv_map a;
-    size_t in = c->in.channels;
+    size_t in = conv_read(c);
     a = *x;
     for (size_t l = 0; l <= c->q.n_hidden; l++) {
         const bool last = l == c->q.n_hidden, exp_scale = last ? c->q.learnt_scale : c->q.norm == NF_CONV_ACTNORM;
         const size_t units = last ? c->out : c->q.hidden[l], out = last || !c->q.gated ? units : 2 * units;
-        conv_formula_layer(r, in, out, conv_side(c, l, c->q.n_hidden + 1), l ? 0 : c->n_ctx, exp_scale,
+        conv_formula_layer(r, in, out, conv_side(c, l, c->q.n_hidden + 1), l ? 0 : r->n_ctx, exp_scale,
                            normed && !exp_scale, &a, z);
         if (!last)
             conv_formula_units(r, units, conv_beta(r), z, &a);
         in = units;
     }
+}
+
+/* The channels that the first layer reads of one sample, x's and those of the context's image; and the reader of the
+   rest. */
+static inline conv_reader conv_begin(const conv_case *c, const double *theta, const double *x, const double *ctx,
+                                     conv_map *in)
+{
+    const size_t height = c->in.height, width = c->in.width, image = c->q.ctx_channels * height * width;
+    for (size_t k = 0; k < conv_read(c); k++)
+        for (size_t i = 0; i < height; i++)
+            for (size_t j = 0; j < width; j++)
+                in->at[k][i * width + j] = k >= c->in.channels ? *ctx++ : conv_chosen(c->q.in_pixels, i, j) ? *x++ : 0;
+    return (conv_reader){c, theta, ctx, c->n_ctx - image};
 }
 
 /* y of one sample; returns how many parameters were read. */
@@ -225,17 +278,14 @@ static inline size_t conv_formula(const conv_case *c, const double *theta, const
 {
     static conv_map in, z;
     const size_t height = c->in.height, width = c->in.width;
-    conv_reader r = {c, theta, ctx};
-    for (size_t k = 0; k < c->in.channels; k++)
-        for (size_t i = 0; i < height; i++)
-            for (size_t j = 0; j < width; j++)
-                in.at[k][i * width + j] = conv_chosen(c->q.in_pixels, i, j) ? *x++ : 0;
+    conv_reader r = conv_begin(c, theta, x, ctx, &in);
     (c->q.n_blocks ? conv_formula_residual : conv_formula_plain)(&r, &in, &z);
-    for (size_t k = 0; k < c->out; k++)
+    const size_t group = c->q.n_per_feature ? c->q.n_per_feature : 1;
+    for (size_t k = 0; k < c->out; k += group)
         for (size_t i = 0; i < height; i++)
             for (size_t j = 0; j < width; j++)
-                if (conv_chosen(c->q.out_pixels, i, j))
-                    *y++ = z.at[k][i * width + j];
+                for (size_t e = 0; e < group && conv_chosen(c->q.out_pixels, i, j); e++)
+                    *y++ = z.at[k + e][i * width + j];
     return (size_t)(r.next - theta);
 }
 

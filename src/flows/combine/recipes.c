@@ -303,7 +303,7 @@ static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *give
     return chain;
 }
 
-const nf_option_table *nfi_recipe_options(size_t i)
+const nf_option_table *nfi_vector_recipe_options(size_t i)
 {
     static const nf_option_table *const all[] = {&nice.options,
                                                  &realnvp.options,

@@ -33,8 +33,8 @@ static const nf_option options_of_all[] = {
     {NF_OPTION(NF_OPTION_SIZE, options, n_levels), .least = 1, .most = 20, .flags = NF_OPTION_DEPENDS,
      .help = "how often height and width are halved"},
     {NF_OPTION(NF_OPTION_SIZE, options, n_steps), .least = 1, .help = "steps of flow of each level"},
-    {NF_OPTION(NF_OPTION_SIZE, options, hidden), .flags = NF_OPTION_DEPENDS, .help = "channels of hidden layers"},
-    {NF_OPTION(NF_OPTION_SIZE, options, n_blocks), .flags = NF_OPTION_DEPENDS, .help = "residual blocks of the nets"},
+    {NF_OPTION(NF_OPTION_SIZE, options, hidden), .least = 1, .help = "channels of hidden layers"},
+    {NF_OPTION(NF_OPTION_SIZE, options, n_blocks), .help = "residual blocks of the nets"},
     {NF_OPTION(NF_OPTION_BOOL, options, additive), .help = "couplings shift and do not scale"},
     {NF_OPTION(NF_OPTION_CHOICE, options, mixing), .choices = &mixing_choices, .help = "of channels, before couplings"},
     {NF_OPTION(NF_OPTION_CHOICE, options, prior), .choices = &prior_choices, .help = "of what is split off"},
@@ -119,10 +119,9 @@ static size_t count(nf_image m)
     return m.channels * m.height * m.width;
 }
 
-/* Coupling k: over a checkerboard, or of channels. Its net gives `each` numbers for a feature, channel by channel. */
-static nf_flow *coupling(const plan *p, nf_image m, bool checkerboard, size_t k)
+nf_flow *nfi_image_coupling(nf_image m, bool checkerboard, size_t k, size_t n_ctx, nf_conv_options net,
+                            const nf_scaled_affine_options *scale)
 {
-    nf_conv_options net = p->net;
     nf_image in = m;
     size_t out = m.channels;
     unsigned char *mask = nfi_calloc(count(m), 1);
@@ -137,10 +136,11 @@ static nf_flow *coupling(const plan *p, nf_image m, bool checkerboard, size_t k)
         in.channels = m.channels - out;
     }
     const size_t n_b = checkerboard ? nf_mask_checkerboard(m, k, mask) : nf_mask_channels(m, k, mask);
-    const size_t each = p->q.additive ? 1 : 2;
-    nf_flow *t = each == 1 ? nf_shift(n_b) : nf_scaled_affine(n_b, p->q.scale), *f = NULL;
+    const size_t each = scale ? 2 : 1;
+    net.n_per_feature = each;
+    nf_flow *t = scale ? nf_scaled_affine(n_b, scale) : nf_shift(n_b), *f = NULL;
     if (t)
-        f = nf_coupling(count(m), mask, t, nf_conv_net(in, each * out, p->q.n_ctx, &net));
+        f = nf_coupling(count(m), mask, t, nf_conv_net(in, each * out, n_ctx, &net));
     nfi_free(mask);
     return f;
 }
@@ -152,7 +152,8 @@ static nf_flow *mixing(const plan *p, nf_image m, size_t level, size_t k)
     uint32_t draw[4];
     nf_philox((const uint32_t[4]){(uint32_t)k, (uint32_t)((uint64_t)k >> 32), (uint32_t)noise.step, 0},
               (const uint32_t[2]){(uint32_t)noise.seed, (uint32_t)(noise.seed >> 32)}, draw);
-    const uint64_t seed = (uint64_t)draw[0] << 31 | draw[1];
+    const uint64_t drawn = (uint64_t)draw[0] << 31 | draw[1];
+    const uint64_t seed = noise.seed == NF_LU_IDENTITY ? NF_LU_IDENTITY : drawn;
     nf_flow *f = p->q.mixing == NF_MIX_LU        ? nf_lu_linear(m.channels, seed)
                  : p->q.mixing == NF_MIX_PERMUTE ? nf_random_permutation(m.channels, seed)
                                                  : nf_reverse(m.channels);
@@ -180,7 +181,8 @@ static nf_flow *layers(const plan *p, nf_image m, size_t level, bool checkerboar
     const bool mixes = p->q.mixing != NF_MIX_NONE;
     list l = new_list(3 * n);
     for (size_t k = 0; k < n && l.whole; k++) {
-        add(&l, coupling(p, m, checkerboard, mixes ? 0 : k));
+        add(&l,
+            nfi_image_coupling(m, checkerboard, mixes ? 0 : k, p->q.n_ctx, p->net, p->q.additive ? NULL : p->q.scale));
         if (l.whole && mixes)
             add(&l, mixing(p, m, level, k));
         if (l.whole)
@@ -195,7 +197,7 @@ static nf_flow *layers(const plan *p, nf_image m, size_t level, bool checkerboar
 static nf_flow *prior_of_rest(const plan *p, nf_image m)
 {
     const nf_image first = {m.channels / 2, m.height, m.width};
-    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true};
+    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true, .n_per_feature = 2};
     unsigned char *mask = nfi_calloc(count(m), 1);
     const size_t n_b = mask ? nf_mask_channels(m, 0, mask) : 0;
     nf_flow *t = n_b ? nf_scaled_affine(n_b, &wide) : NULL, *f = NULL;
@@ -292,11 +294,13 @@ static nf_status check_nets(const plan *p, const options *given)
     return NF_OK;
 }
 
-/* Refuses what the constructors of nets and scales refuse, with a message that begins with the recipe's name. */
-static nf_status check_parts(const plan *p)
+nf_status nfi_check_image_coupling(const char *who, const nf_conv_options *options,
+                                   const nf_scaled_affine_options *scale)
 {
-    nf_net *net = nf_conv_net((nf_image){1, 2, 2}, 1, 0, &p->net);
-    nf_flow *t = net ? nf_scaled_affine(1, p->q.scale) : NULL;
+    nf_conv_options q = *options;
+    q.n_per_feature = 1;
+    nf_net *net = nf_conv_net((nf_image){1, 2, 2}, 1, 0, &q);
+    nf_flow *t = net ? nf_scaled_affine(1, scale) : NULL;
     const bool good = net && t;
     nf_net_free(net);
     nf_flow_free(t);
@@ -304,7 +308,7 @@ static nf_status check_parts(const plan *p)
         return NF_OK;
     char why[200];
     snprintf(why, sizeof why, "%s", nf_error_message());
-    return nf_error(nf_error_status(), "%s: `%s`: %s", p->r->options.function, net ? "scale" : "net", why);
+    return nf_error(nf_error_status(), "%s: `%s`: %s", who, net ? "scale" : "net", why);
 }
 
 static nf_status make_plan(const recipe *r, nf_image image, const options *given, plan *p)
@@ -324,21 +328,26 @@ static nf_status make_plan(const recipe *r, nf_image image, const options *given
         return status;
     p->q.n_levels = p->q.n_levels ? p->q.n_levels : halvings(image, r->most_levels);
     p->q.scale = p->q.scale ? p->q.scale : r->paper.scale;
-    p->hidden[0] = p->hidden[1] = p->q.hidden ? p->q.hidden : r->paper.hidden;
+    p->hidden[0] = p->hidden[1] = p->q.hidden;
     p->net.hidden = p->hidden;
-    p->net.n_blocks = p->q.n_blocks ? p->q.n_blocks : r->paper.n_blocks;
+    p->net.n_blocks = p->q.n_blocks;
     if (given->net)
         p->net = *given->net;
     if (p->q.n_steps > SIZE_MAX / 64 || !nfi_mul(n, 64 * sizeof(size_t), &n))
         return nf_error(NF_EARG, "%s: `n_steps` is %zu, the image %zu x %zu of %zu channels", r->options.function,
                         p->q.n_steps, image.height, image.width, image.channels);
-    return check_parts(p);
+    return nfi_check_image_coupling(r->options.function, &p->net, p->q.scale);
 }
 
 static nf_flow *build(const recipe *r, nf_image image, const options *given)
 {
     plan p;
     return make_plan(r, image, given, &p) == NF_OK ? scale(&p, image, 0) : NULL;
+}
+
+const nf_option_table *nfi_image_recipe_options(size_t i)
+{
+    return i == 0 ? &glow.options : i == 1 ? &real_nvp.options : NULL;
 }
 
 nf_flow *nf_glow(nf_image image, const nf_image_recipe_options *options)
