@@ -27,7 +27,7 @@ static size_t recipe, noise, bits = 8, levels, steps_of_flow, channels, blocks, 
 static size_t batch = 64, steps, epochs, warm_up = 200, validate_every = 200, validation_rows = 1000, test_rows,
               patience, threads;
 static bool labels, additive, recompute, no_logit, resume;
-static double alpha, minutes = 8, rate = 0.005, clip = 100, decay = 0.999, temperature = 0.7;
+static double bound = 2, alpha, minutes = 8, rate = 0.005, clip = 100, decay = 0.999, temperature = 0.7;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DATA", "mnist, fashion, cifar8, a folder of IDX or PNG files, or an npy file of bytes",
@@ -42,6 +42,7 @@ static const cli_option options[] = {
     {"channels", "N", "of the nets' hidden layers; 0: 64, of realnvp 32", .size = &channels, .max = 100000},
     {"blocks", "N", "residual blocks of realnvp's nets; 0: 4", .size = &blocks, .max = 100},
     {"additive", NULL, "couplings shift and do not scale", .flag = &additive},
+    {"bound", "B", "scales of couplings are from exp(-B) to exp(B); 0: the recipe's", .number = &bound, .max = 10},
     {"mixing", "recipe|none|reverse|permute|lu", "of channels before each coupling of glow", .choice = &mixing},
     {"prior", "recipe|standard|learnt", "of the features that are split off", .choice = &prior},
     {"recompute", NULL, "compute again what gradients need: less memory, more time", .flag = &recompute},
@@ -86,12 +87,14 @@ static const char *in_folder(const char *name)
 static nf_dist *new_density(const image_sets *d)
 {
     const bool glow = recipe == 0;
+    const nf_scaled_affine_options bounded = {.scale = NF_SCALE_TANH, .limit = bound};
     const nf_image_recipe_options o = {.n_ctx = d->n_labels,
                                        .n_levels = levels,
                                        .n_steps = steps_of_flow || !glow ? steps_of_flow : 8,
                                        .hidden = channels || !glow ? channels : 64,
                                        .n_blocks = blocks,
                                        .additive = additive,
+                                       .scale = bound > 0 && !additive ? &bounded : NULL,
                                        .mixing = (nf_mixing)mixing,
                                        .prior = (nf_split_prior)prior,
                                        .recompute = recompute ? NF_RECOMPUTE_ALWAYS : NF_RECOMPUTE_NEVER,
