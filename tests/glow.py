@@ -153,7 +153,8 @@ with tempfile.TemporaryDirectory() as tmp:
                        ('levels', ['--levels', 1]), ('steps', ['--steps-of-flow', 1]), ('channels', ['--channels', 5]),
                        ('additive', ['--additive']), ('mixing', ['--mixing', 'permute']), ('prior', ['--prior', 'standard']),
                        ('recompute', ['--recompute']), ('alpha', ['--alpha', 0.01]), ('no-logit', ['--no-logit']),
-                       ('noise', ['--noise', 'variational']), ('bound', ['--bound', 0.5])):
+                       ('noise', ['--noise', 'variational']), ('scale', ['--scale', 'sigmoid']),
+                       ('bins', ['--bins', 0])):
         result, _ = fit(tmp, name, noise, *args, '--steps', 3, '--test-rows', 5)
         sizes[name] = result['parameters'], result['test']
     again, recipe = sizes.pop('recompute'), sizes['recipe']  # the same to rounding, since nothing else is computed

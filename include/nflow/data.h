@@ -151,8 +151,56 @@ typedef struct nf_array {
  * @return as nf_load_idx(); NF_EFORMAT also for a finite double that is too large for the library's precision.
  */
 NF_API NF_CHECKED nf_status nf_load_idx_array(const char *path, size_t max_bytes, nf_array *out);
+/**
+ * Loads an npy file (NumPy's numpy.save), plain or gzip, of bool, integers or floats of 1 to 8 bytes, in either byte
+ * order, in C's or Fortran's order; the array is in C's. Each element becomes the number that it is, true being 1.
+ * Rounding and numbers that are not finite are as in nf_load_idx_array().
+ * @param max_bytes the most bytes that out->data may have, as in nf_load_idx(); 0: 4 GiB
+ * @return as nf_load_idx_array(); NF_EFORMAT also for elements of another type (complex numbers, text, structures).
+ */
+NF_API NF_CHECKED nf_status nf_load_npy(const char *path, size_t max_bytes, nf_array *out);
 /** Releases the array and clears the struct. NULL is allowed. */
 NF_API void nf_array_free(nf_array *a);
+
+/** A table of numbers loaded from a text file; release with nf_table_free. As a data set: nf_data.x, n, dim. */
+typedef struct nf_table {
+    size_t n;      /**< rows */
+    size_t dim;    /**< columns */
+    char **name;   /**< [dim] names of the columns; NULL if the file has none */
+    nf_real *data; /**< [n x dim] */
+} nf_table;
+
+/** Whether the first line of a table has the names of the columns. */
+typedef enum nf_csv_header {
+    NF_CSV_DETECT,  /**< it has them if one of its fields is neither a number nor a missing value */
+    NF_CSV_NAMES,   /**< it has them */
+    NF_CSV_NO_NAMES /**< it has numbers */
+} nf_csv_header;
+
+/** Options of nf_load_csv; zero means the default. */
+typedef struct nf_csv_options {
+    /**
+     * Between fields: ',' say, or ' ' for any number of spaces and tabs. 0: the most frequent one of tab, semicolon and
+     * comma in the first line; spaces if there is none.
+     */
+    char separator;
+    nf_csv_header header; /**< NF_CSV_DETECT */
+    size_t max_bytes;     /**< the most bytes that the numbers may take, as in nf_load_idx(); 0: 4 GiB */
+} nf_csv_options;
+
+/**
+ * Loads a table of numbers from a text file, plain or gzip (RFC 4180): a row a line, fields that may stand in quotes.
+ * Blank lines and spaces around fields do not count. Numbers are written as in C, with a point, whatever the locale is.
+ * All rows need as many fields as the first line. Memory in use is at most four times that of the numbers, and 200 kB.
+ * @param options NULL: the defaults
+ * @return NF_EIO if the file cannot be opened; NF_EFORMAT for text that is no number, a value that is missing (nothing,
+ * NA, NaN, null, None, ?, - or .) or not finite (the message has line, column and name), a line with another number of
+ * fields, no rows, a quote that is not closed, more than max_bytes; NF_EARG, NF_ENOMEM, NF_EUNSUPPORTED (gzip in a
+ * build without zlib).
+ */
+NF_API NF_CHECKED nf_status nf_load_csv(const char *path, const nf_csv_options *options, nf_table *out);
+/** Releases the table and clears the struct. NULL is allowed. */
+NF_API void nf_table_free(nf_table *t);
 
 /**
  * Loads rows of `dim` bits from a file without header, plain or gzip. A row is packed in ceil(dim / 8) bytes, the most

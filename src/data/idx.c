@@ -7,24 +7,20 @@
  */
 #include <nflow/data.h>
 #include "base/memory.h"
+#include "data/elements.h"
 #include "io/stream.h"
-#include <math.h>
 #include <string.h>
 
 enum { MOST_RANK = 255 };
-static const size_t default_max_bytes = (size_t)4 << 30;
-
-static size_t limit_of(size_t max_bytes)
-{
-    return max_bytes == 0 ? default_max_bytes : max_bytes < SIZE_MAX ? max_bytes : SIZE_MAX - 1;
-}
 
 /* The types of IDX elements. `width` is in bytes; 0: there is no such type. */
 static const struct {
     const char *name;
     size_t width;
-} elements[] = {[0x08] = {"unsigned bytes", 1},  [0x09] = {"signed bytes", 1}, [0x0b] = {"16-bit integers", 2},
-                [0x0c] = {"32-bit integers", 4}, [0x0d] = {"floats", 4},       [0x0e] = {"doubles", 8}};
+    nfi_element_kind kind;
+} elements[] = {[0x08] = {"unsigned bytes", 1, NFI_UNSIGNED}, [0x09] = {"signed bytes", 1, NFI_SIGNED},
+                [0x0b] = {"16-bit integers", 2, NFI_SIGNED},  [0x0c] = {"32-bit integers", 4, NFI_SIGNED},
+                [0x0d] = {"floats", 4, NFI_FLOATING},         [0x0e] = {"doubles", 8, NFI_FLOATING}};
 enum { UNSIGNED_BYTES = 0x08, N_TYPES = sizeof elements / sizeof *elements };
 
 /* What the header of an IDX file says. */
@@ -129,7 +125,7 @@ nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out)
     nfi_stream *s = nfi_stream_open("nf_load_idx", path, true);
     if (!s)
         return nf_error_status();
-    nf_status status = read_bytes(s, &(idx_header){.who = "nf_load_idx", .path = path}, limit_of(max_bytes), out);
+    nf_status status = read_bytes(s, &(idx_header){.who = "nf_load_idx", .path = path}, nfi_limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_bytes_free(out);
@@ -138,65 +134,24 @@ nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out)
 
 /* ---- elements as numbers ---- */
 
-static uint64_t big_endian(const unsigned char *bytes, size_t n)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < n; i++)
-        value = value << 8 | bytes[i];
-    return value;
-}
-
-/* The number that an element is. */
-static double decode(const idx_header *h, const unsigned char *element)
-{
-    const uint64_t bits = big_endian(element, h->width);
-    const uint32_t low = (uint32_t)bits;
-    float narrow;
-    double value;
-    switch (h->type) {
-    case UNSIGNED_BYTES:
-        return (double)bits;
-    case 0x0d:
-        memcpy(&narrow, &low, sizeof narrow);
-        return (double)narrow;
-    case 0x0e:
-        memcpy(&value, &bits, sizeof value);
-        return value;
-    default: { /* two's complement */
-        const int64_t half = INT64_C(1) << (8 * h->width - 1);
-        return (double)(((int64_t)bits ^ half) - half);
-    }
-    }
-}
-
-static nf_status decode_all(const idx_header *h, const unsigned char *raw, nf_array *out)
-{
-    out->data = nfi_calloc(h->all, sizeof *out->data);
-    out->extent = nfi_calloc(h->rank, sizeof *out->extent);
-    if (!out->data || !out->extent)
-        return NF_ENOMEM;
-    memcpy(out->extent, h->extent, h->rank * sizeof *out->extent);
-    out->rank = h->rank;
-    out->n = h->extent[0];
-    out->dim = h->dim;
-    for (size_t i = 0; i < h->all; i++) {
-        const double value = decode(h, raw + i * h->width);
-        out->data[i] = (nf_real)value;
-        if (isfinite(value) && !isfinite(out->data[i]))
-            return nf_error(NF_EFORMAT, "%s: %s: number %zu of row %zu is too large for single precision", h->who,
-                            h->path, i % h->dim, i / h->dim);
-    }
-    return NF_OK;
-}
-
 static nf_status read_array(nfi_stream *s, idx_header *h, size_t limit, nf_array *out)
 {
     unsigned char *raw = NULL;
     nf_status status = read_header(s, h);
     if (status == NF_OK)
         status = read_elements(s, h, sizeof(nf_real), limit, &raw);
+    const nfi_raw_array all = {.who = h->who,
+                               .path = h->path,
+                               .element = {.kind = h->type < N_TYPES ? elements[h->type].kind : NFI_UNSIGNED,
+                                           .width = h->width,
+                                           .big_endian = true},
+                               .rank = h->rank,
+                               .n = h->extent[0],
+                               .dim = h->dim,
+                               .all = h->all,
+                               .extent = h->extent};
     if (status == NF_OK)
-        status = decode_all(h, raw, out);
+        status = nfi_decode_array(&all, raw, out);
     nfi_free(raw);
     return status;
 }
@@ -210,7 +165,7 @@ nf_status nf_load_idx_array(const char *path, size_t max_bytes, nf_array *out)
     if (!s)
         return nf_error_status();
     idx_header h = {.who = "nf_load_idx_array", .path = path};
-    nf_status status = read_array(s, &h, limit_of(max_bytes), out);
+    nf_status status = read_array(s, &h, nfi_limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_array_free(out);
@@ -279,7 +234,7 @@ nf_status nf_load_packed_bits(const char *path, size_t dim, size_t max_bytes, nf
     if (!s)
         return nf_error_status();
     out->dim = dim;
-    nf_status status = read_bits(s, path, limit_of(max_bytes), out);
+    nf_status status = read_bits(s, path, nfi_limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_bytes_free(out);
