@@ -49,13 +49,11 @@ void *cli_allocate(size_t n, size_t size)
 
 char *cli_text(const char *format, ...)
 {
-    va_list args, again;
+    char *text;
+    va_list args;
     va_start(args, format);
-    va_copy(again, args);
-    const size_t size = (size_t)vsnprintf(NULL, 0, format, args) + 1;
-    char *text = cli_allocate(size, 1);
-    vsnprintf(text, size, format, again);
-    va_end(again);
+    if (vasprintf(&text, format, args) < 0)
+        cli_fail(1, "out of memory");
     va_end(args);
     return text;
 }
