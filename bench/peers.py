@@ -10,7 +10,7 @@ prints the mean seconds a step. One process a peer, so that each keeps its own s
 
 Workloads: peers_planar.py (kl-2, kl-40, vae), peers_sylvester.py (sylvester), peers_residual.py (residual-train,
 residual-density, roulette-train), peers_ode.py and peers_diffrax.py (those of bench_continuous), peers_flows.py and
-peers_jax.py (the other flows of bench_flows).
+peers_jax.py (the other flows of bench_flows), peers_images.py (those of bench_images).
 """
 import importlib
 import os
@@ -38,11 +38,12 @@ def builder(peer, workload, threads):
     torch.set_num_interop_threads(1)
     torch.manual_seed(1)
     import peers_flows
+    import peers_images
     import peers_ode
     import peers_planar
     import peers_residual
     import peers_sylvester
-    own = (peers_ode, peers_planar, peers_residual, peers_sylvester)
+    own = (peers_images, peers_ode, peers_planar, peers_residual, peers_sylvester)
     return next((peers.build for peers in own if workload in peers.WORKLOADS),
                 peers_flows.build)
 

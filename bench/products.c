@@ -155,9 +155,12 @@ static void report(js_file *j, const shape *s, int product, const double seconds
 typedef struct picture {
     size_t height, width, in, out, side, n;
 } picture;
-/* A residual net on MNIST after one squeeze, Glow's nets there, and on images of 8 x 8 and 16 x 16. */
+/* A residual net on MNIST after one squeeze, Glow's nets there, and on images of 8 x 8 and 16 x 16; the first scale of
+   bench_images. */
 static const picture pictures[] = {{14, 14, 128, 128, 3, 64}, {14, 14, 128, 128, 1, 64}, {14, 14, 2, 128, 3, 64},
-                                   {14, 14, 128, 4, 3, 64},   {8, 8, 64, 64, 3, 64},     {16, 16, 64, 64, 3, 32}};
+                                   {14, 14, 128, 4, 3, 64},   {8, 8, 64, 64, 3, 64},     {16, 16, 64, 64, 3, 32},
+                                   {14, 14, 2, 64, 3, 32},    {14, 14, 64, 64, 1, 32},   {14, 14, 64, 4, 3, 32},
+                                   {8, 8, 6, 64, 3, 32},      {8, 8, 64, 64, 1, 32},     {8, 8, 64, 12, 3, 32}};
 static const char *const convolutions[] = {"W * x", "W^T * g", "g * x"};
 
 typedef struct grids {

@@ -26,9 +26,11 @@ void timing_train(timing *t, nf_model *m, size_t n, size_t dim, const nf_real *x
 {
     const nf_data data = {.n = n, .dim = dim, .x = x};
     nf_objective *loss = cli_made(nf_maximum_likelihood(m, &data, &(nf_likelihood_options){.batch = n}));
+    nf_fit_report report;
     cli_ok(nf_fit(
         loss, &(nf_fit_options){.steps = steps, .rate = 1e-4, .threads = threads, .callback = timing_step, .user = t},
-        NULL));
+        &report));
+    t->bytes = report.bytes;
     nf_objective_free(loss);
 }
 
@@ -44,6 +46,8 @@ void timing_report(timing *t, const char *json_path, const char *workload, size_
     if (t->evaluations > 0)
         printf("%-36s %.1f evaluations of the net a step, of them %.1f for the gradient\n", "", t->evaluations,
                t->recomputed);
+    if (t->bytes)
+        printf("%-36s %.1f MB of workspace\n", "", 1e-6 * (double)t->bytes);
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
     js_text(j, "workload", workload);
@@ -57,6 +61,8 @@ void timing_report(timing *t, const char *json_path, const char *workload, size_
         js_number(j, "evaluations", t->evaluations);
         js_number(j, "recomputed", t->recomputed);
     }
+    if (t->bytes)
+        js_integer(j, "bytes", t->bytes);
     js_end(j);
     js_close(j);
 }

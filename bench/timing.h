@@ -16,6 +16,7 @@ typedef struct timing {
     double block[TIMING_BLOCKS]; /* seconds a step */
     double evaluations;          /* of a differential equation's field, a step; 0: there is none */
     double recomputed;           /* of them, those that the gradient makes */
+    size_t bytes;                /* memory of the workspace; 0: not told */
 } timing;
 
 /* `start` is cli_seconds() at the start of main. */

@@ -238,6 +238,11 @@ Test(conv, products)
         check_one((nf_image){18, 3, 2}, 13, 7, 16, add);
         check_one((nf_image){15, 5, 4}, 21, 5, 16, add);
         check_one((nf_image){3, 7, 7}, 2, 3, 16, add);
+        /* few channels of the result, in parts that end within a pixel */
+        check_one((nf_image){20, 4, 9}, 4, 3, 48, add);
+        check_one((nf_image){2, 4, 9}, 21, 3, 48, add);
+        check_one((nf_image){4, 3, 7}, 18, 5, 80, add);
+        check_one((nf_image){9, 3, 2}, 1, 7, 16, add);
     }
 }
 

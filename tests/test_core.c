@@ -222,7 +222,7 @@ Test(tree, failed_constructors_release_everything)
 Test(tiles, cover_a_batch_with_equal_parts)
 {
     const size_t sizes[] = {1, 2, 15, 16, 17, 63, 64, 65, 100, 128, 500, 512, 1000, 4097, 65536};
-    const size_t costs[] = {0, 2, 1000, 200000};
+    const size_t costs[] = {0, 2, 1000, 10000, 200000, 100000000};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t c = 0; c < sizeof costs / sizeof *costs; c++) {
             nfi_tiling t = nfi_tile_batch(sizes[i], costs[c]);
@@ -238,6 +238,14 @@ Test(tiles, cover_a_batch_with_equal_parts)
         }
     nfi_tiling hundred = nfi_tile_batch(100, 10);
     cr_assert_eq(hundred.n_tiles, 2);
+}
+
+/* A sample of padding costs as much as any other, and images leave few samples to a tile. */
+Test(tiles, of_images_are_narrow_but_hardly_padded)
+{
+    const nfi_tiling images = nfi_tile_batch(64, 10000), large = nfi_tile_batch(64, 100000000);
+    cr_assert(images.n_tiles == 2 && images.ld == 32, "%zu tiles of %zu", images.n_tiles, images.ld);
+    cr_assert(large.n_tiles == 4 && large.ld == 16, "%zu tiles of %zu", large.n_tiles, large.ld);
 }
 
 Test(tiles, packing_round_trips_and_pads)

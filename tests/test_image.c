@@ -152,6 +152,76 @@ Test(image, pixelwise_refuses)
     expect_none(nf_pixelwise(probed, 3), NF_EUNSUPPORTED, "noise");
 }
 
+/* ---- recomputation ---- */
+
+static nf_flow *glow(nf_image image, size_t depth, size_t hidden, nf_recompute recompute)
+{
+    return nf_glow(image, &(nf_image_recipe_options){
+                              .n_levels = 2, .n_steps = depth, .hidden = hidden, .seed = 8, .recompute = recompute});
+}
+
+/* In both directions, up to the rounding errors of the inverses; additive couplings and affine ones. */
+Test(image, gradients_of_recomputed_layers_are_those_of_kept_ones)
+{
+    enum { FEATURES = 64, IMAGES = 19 };
+    nf_real *x = normals(11, IMAGES * FEATURES, 1), *gy = normals(12, IMAGES * FEATURES, 1),
+            *g_log_det = normals(13, IMAGES, 1), *gx[2], *g[2];
+    for (int additive = 0; additive < 2; additive++)
+        for (int d = 0; d < 2; d++) {
+            size_t n = 0;
+            for (int k = 0; k < 2; k++) {
+                const nf_image_recipe_options options = {.n_levels = 2,
+                                                         .n_steps = 3,
+                                                         .hidden = 16,
+                                                         .additive = additive,
+                                                         .recompute = k ? NF_RECOMPUTE_ALWAYS : NF_RECOMPUTE_NEVER};
+                nf_model *m = model_of(nf_glow((nf_image){1, 8, 8}, &options), NULL);
+                n = nf_model_shape(m)->n_params;
+                nf_real *noise = normals(14, n, 0.03);
+                for (size_t i = 0; i < n; i++)
+                    nf_model_theta(m)[i] += noise[i];
+                gx[k] = reals(IMAGES * FEATURES);
+                g[k] = reals(nf_model_gradient_size(m));
+                cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
+                cr_assert_eq(nf_transform_vjp(m, NULL, NULL, d ? NF_FORWARD : NF_INVERSE, IMAGES, x, NULL, gy,
+                                              g_log_det, gx[k], NULL, g[k]),
+                             NF_OK, "%s", nf_error_message());
+                free(noise);
+                nf_model_free(m);
+            }
+            const double of_x = sqrt(dot(IMAGES * FEATURES, gx[0], gx[0])), of_theta = sqrt(dot(n, g[0], g[0]));
+            for (size_t i = 0; i < IMAGES * FEATURES; i++)
+                near((double)gx[1][i], (double)gx[0][i], 10 * tolerance * of_x, "gx", i);
+            for (size_t i = 0; i < n; i++)
+                near((double)g[1][i], (double)g[0][i], 10 * tolerance * of_theta, "g", i);
+            free(gx[0]), free(gx[1]), free(g[0]), free(g[1]);
+        }
+    free(x), free(gy), free(g_log_det);
+}
+
+static size_t saved_by(nf_flow *f)
+{
+    cr_assert_not_null(f, "%s", nf_error_message());
+    const size_t n = nf_flow_shape(f)->n_saved;
+    nf_flow_free(f);
+    return n;
+}
+
+/* Small scales keep what gradients need, and large ones do not; here the first scale has more than NF_RECOMPUTE_FROM
+   numbers, and the second one has not. */
+Test(image, large_scales_recompute_by_default)
+{
+    const nf_image image = {1, 28, 28};
+    size_t saved[2][3];
+    for (size_t k = 0; k < 2; k++)
+        for (nf_recompute r = NF_RECOMPUTE_DEFAULT; r <= NF_RECOMPUTE_ALWAYS; r++)
+            saved[k][r] = saved_by(glow(image, k ? 24 : 8, 64, r));
+    cr_assert_eq(saved[0][NF_RECOMPUTE_DEFAULT], saved[0][NF_RECOMPUTE_NEVER]);
+    cr_assert_gt(saved[1][NF_RECOMPUTE_NEVER], 3 * saved[1][NF_RECOMPUTE_ALWAYS]);
+    cr_assert_gt(saved[1][NF_RECOMPUTE_DEFAULT], saved[1][NF_RECOMPUTE_ALWAYS]);
+    cr_assert_gt(saved[1][NF_RECOMPUTE_NEVER], saved[1][NF_RECOMPUTE_DEFAULT] + NF_RECOMPUTE_FROM);
+}
+
 /* ---- recipes ---- */
 
 /* Moves the first feature of the base, which is at the first pixel of the last scale. Pixels in row or column `far` of

@@ -131,6 +131,48 @@ Test(memory, of_wide_tiles_is_bounded)
     tear_down(&f);
 }
 
+/* ---- the depth ---- */
+
+/* Tapes and scratch of a step of a Glow on 8 x 8 pixels; what a sample takes on the tape, as the tiles' width is chosen
+   by it. Gradients are not among them: they are as long as the parameters. */
+static size_t bytes_of_glow(nf_recompute recompute, size_t depth, size_t *n_saved)
+{
+    enum { IMAGES = 32, PIXELS = 64 };
+    nf_real x[IMAGES * PIXELS];
+    nf_noise_normal(&(nf_noise){.seed = 72}, IMAGES * PIXELS / 16, 16, 16, x);
+    nf_flow *glow =
+        nf_glow((nf_image){1, 8, 8},
+                &(nf_image_recipe_options){.n_levels = 2, .n_steps = depth, .hidden = 32, .recompute = recompute});
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(PIXELS), glow), NULL);
+    cr_assert_not_null(m, "%s", nf_error_message());
+    *n_saved = nf_model_shape(m)->n_saved;
+    nf_real *g = malloc(nf_model_gradient_size(m) * sizeof *g);
+    nf_objective *o = nf_maximum_likelihood(m, &(nf_data){.n = IMAGES, .dim = PIXELS, .x = x},
+                                            &(nf_likelihood_options){.batch = IMAGES});
+    nf_workspace *ws = nf_workspace_new(1);
+    cr_assert(g && o && ws);
+    cr_assert_eq(nf_objective_gradient(o, ws, 1, 0, NULL, g), NF_OK);
+    const size_t bytes = nfi_arena_bytes(&ws->thread[0].tape) + nfi_arena_bytes(&ws->thread[0].scratch);
+    nf_workspace_free(ws);
+    nf_objective_free(o);
+    nf_model_free(m);
+    free(g);
+    return bytes;
+}
+
+Test(memory, of_recomputed_layers_does_not_grow_with_their_number)
+{
+    size_t saved[4];
+    const size_t few = bytes_of_glow(NF_RECOMPUTE_ALWAYS, 2, &saved[0]),
+                 many = bytes_of_glow(NF_RECOMPUTE_ALWAYS, 10, &saved[1]);
+    cr_assert_leq(20 * many, 21 * few, "%zu bytes, or %zu", few, many);
+    cr_assert_eq(saved[0], saved[1]);
+    const size_t kept = bytes_of_glow(NF_RECOMPUTE_NEVER, 2, &saved[2]),
+                 all = bytes_of_glow(NF_RECOMPUTE_NEVER, 10, &saved[3]);
+    cr_assert_geq(all, 2 * kept, "%zu bytes, or %zu", kept, all);
+    cr_assert_geq(saved[3], 4 * saved[2]);
+}
+
 /* ---- allocations ---- */
 
 /* One of each call that takes a workspace. */

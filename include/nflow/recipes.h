@@ -159,10 +159,22 @@ typedef enum nf_split_prior {
 
 /** Whether the layers of a scale are an nf_recomputed_chain(), whose memory does not grow with their number. */
 typedef enum nf_recompute {
-    NF_RECOMPUTE_DEFAULT, /**< as NF_RECOMPUTE_NEVER */
-    NF_RECOMPUTE_NEVER,   /**< what gradients need is kept */
-    NF_RECOMPUTE_ALWAYS   /**< it is computed again: less memory and more time */
+    /**
+     * Each scale's own choice: as NF_RECOMPUTE_ALWAYS if its layers would keep more than NF_RECOMPUTE_FROM numbers for
+     * each sample (Glow with 64 channels on 14 x 14 pixels: from 20 steps on). So much leaves the caches, and computing
+     * it again takes no longer. Otherwise as NF_RECOMPUTE_NEVER.
+     */
+    NF_RECOMPUTE_DEFAULT,
+    NF_RECOMPUTE_NEVER, /**< what gradients need is kept */
+    /**
+     * It is computed again, from what comes out of the layers back to what entered: memory does not grow with their
+     * number. A step takes up to a third longer, and gradients have the rounding errors of the inverses.
+     */
+    NF_RECOMPUTE_ALWAYS
 } nf_recompute;
+
+/** Numbers for each sample from which on NF_RECOMPUTE_DEFAULT computes them again. */
+enum { NF_RECOMPUTE_FROM = 1 << 19 };
 
 /**
  * Options of nf_glow and nf_realnvp_image; zero means the recipe's own value:

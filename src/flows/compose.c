@@ -17,7 +17,7 @@ static nf_status link_flow(const char *type, const char *part, nfi_link_fn *link
         return nf_error(NF_EDIM, "nf_%s: %s %zu reads %zu features of context, but an earlier one reads %zu", type,
                         part, i, s->n_ctx, own->n_ctx);
     own->n_ctx = s->n_ctx ? s->n_ctx : own->n_ctx;
-    own->flags = (own->flags & s->flags & NF_PER_SAMPLE) | NFI_WRITES_GRADIENT;
+    own->flags = (own->flags & ((s->flags & NF_PER_SAMPLE) | NFI_RECOMPUTES)) | NFI_WRITES_GRADIENT;
     return NF_OK;
 }
 

@@ -65,8 +65,9 @@ NFI_INLINE void times(const bool ragged, const size_t R, const size_t V, const b
 {
     const size_t common = ragged ? W->length[first] : W->width, after = first + 2 * R <= W->n_rows ? first + R : first;
     const nf_real *row[ROWS], *volatile next[ROWS]; /* volatile: not in registers, which the loop needs for others */
+    const size_t ldy = ld_of_result(W, ld);
     sums s;
-    load_sums(R, V, Q, add, y + first * ld, ld, &s);
+    load_sums(R, V, Q, add, y + first * ldy, ldy, &s);
     find_rows(R, W, w, first, row);
     EACH(r, R) next[r] = w + row_offset(W, after + r);
     size_t k = 0;
@@ -85,7 +86,7 @@ NFI_INLINE void times(const bool ragged, const size_t R, const size_t V, const b
         add_rows(j, R, V, Q, row, k, x + k * ld, &s);
         STEPS_BELOW(R, COLUMNS_OF_ROWS_FROM)
     }
-    store_sums(R, V, Q, &s, ld, y + first * ld);
+    store_sums(R, V, Q, &s, ldy, y + first * ldy);
 }
 
 /* gx = W^T g for the block of R columns of W from `first` on. Some rows of W end within the block. Step j takes the
@@ -93,9 +94,10 @@ NFI_INLINE void times(const bool ragged, const size_t R, const size_t V, const b
 NFI_INLINE void transposed(const bool ragged, const size_t R, const size_t V, const bool Q, const nfi_matrix *W,
                            const nf_real *w, size_t first, size_t ld, const nf_real *g, bool add, nf_real *gx)
 {
+    const size_t ldx = ld_of_result(W, ld);
     size_t r = ragged ? first_longer(W, first) : 0;
     sums s;
-    load_sums(R, V, Q, add, gx + first * ld, ld, &s);
+    load_sums(R, V, Q, add, gx + first * ldx, ldx, &s);
     if (ragged) {
 #define ROWS_WITH(R, j)                                                      \
     for (; (j) < (R) && r < W->n_rows && W->length[r] == first + (j); r++) { \
@@ -114,7 +116,7 @@ NFI_INLINE void transposed(const bool ragged, const size_t R, const size_t V, co
             add_rows(0, R, V, Q, at, 0, g + tap.shift + r * ld, &s);
         }
     }
-    store_sums(R, V, Q, &s, ld, gx + first * ld);
+    store_sums(R, V, Q, &s, ldx, gx + first * ldx);
 }
 
 /* ---- both: panels of the tile, in each all rows (columns of W^T) block by block ---- */

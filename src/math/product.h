@@ -18,6 +18,7 @@ typedef struct nfi_matrix {
     const size_t *offset, *length; /* [n_rows] or NULL; no offset: dense; no length: all columns */
     const nfi_tap *tap;            /* [n_taps]; NULL: one, at column 0 and not shifted. nfi_outer does not read it */
     size_t n_taps;
+    size_t ld_of_result; /* 0: that of the tile which is multiplied. nfi_outer does not read it */
 } nfi_matrix;
 
 /* y = W x, or y += W x if `add`, for the rows first <= r < last. x [width x ld], y [n_rows x ld]. Columns of y from n

@@ -27,6 +27,11 @@ static inline size_t row_offset(const nfi_matrix *W, size_t r)
     return W->offset ? W->offset[r] : r * W->stride;
 }
 
+static inline size_t ld_of_result(const nfi_matrix *W, size_t ld)
+{
+    return W->ld_of_result ? W->ld_of_result : ld;
+}
+
 static const nfi_tap the_only_tap = {0, 0};
 
 static inline size_t taps_of(const nfi_matrix *W)

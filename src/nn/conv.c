@@ -13,9 +13,10 @@
        gW[o, t, c] = sum over p of gz[o, p] x[c, p + shift_t],
 
    and needs the transpose of x, where shifts are whole rows. It is made one image row at a time, which then serves all
-   taps while it is in cache. If x has so few channels that they do not fill a vector, the taps stand beside one another
-   in the transpose. */
+   taps while it is in cache. If x has so few channels that they do not fill a vector, gz is transposed instead, and
+   multiplies the numbers of x under the kernel, which are copied to stand beside one another: gW^T has more columns. */
 #include "nn/conv.h"
+#include "math/rows.h"
 #include "math/transpose.h"
 #include <string.h>
 
@@ -69,8 +70,9 @@ static nfi_matrix matrix_of(const nfi_conv *c)
     return (nfi_matrix){.n_rows = c->out, .width = c->in, .stride = nfi_conv_fan_in(c)};
 }
 
-static void convolve(const nfi_conv *c, bool transposed, size_t ld, const nf_real *w, const nf_real *x, bool add,
-                     nf_real *z)
+/* By runs: for each of them one product, whose sums over taps and channels stay in registers. */
+static void convolve_runs(const nfi_conv *c, bool transposed, size_t ld, const nf_real *w, const nf_real *x, bool add,
+                          nf_real *z)
 {
     nfi_matrix W = matrix_of(c);
     const size_t plane = c->grid.pixels * ld;
@@ -88,6 +90,69 @@ static void convolve(const nfi_conv *c, bool transposed, size_t ld, const nf_rea
         }
 }
 
+/* ---- few channels of the result ---- */
+
+/* A part of an image row has at most so many numbers, so that what is made of it stays in the first-level cache. */
+enum { PART_WIDEST = 128, PART = 1 << 14 /* with all taps and channels */, FEW = 4 };
+
+static size_t rows_of_part(const nfi_conv *c, bool transposed)
+{
+    return c->side * c->side * (transposed ? c->in : c->out);
+}
+
+/* Adds to z what the numbers from .. to - 1 of image row i of x give to it. `part` has their products with each tap,
+   [channels x taps x (to - from)], or [taps x channels x (to - from)] of W^T. Each number of z gets the pixels of x in
+   their order. */
+static void add_part(const nfi_conv *c, bool transposed, size_t ld, size_t i, size_t from, size_t to,
+                     const nf_real *part, nf_real *z)
+{
+    const size_t half = c->side / 2, width = c->grid.width * ld, taps = c->side * c->side, n = to - from;
+    const size_t channels = transposed ? c->in : c->out;
+    for (size_t t = 0; t < taps; t++) {
+        const size_t down = t / c->side, left = t % c->side * ld, right = half * ld; /* to from + right - left */
+        const size_t first = from + right < left ? left - right - from : 0;
+        const size_t past = to + right > width + left ? to + right - width - left : 0;
+        const size_t tap = transposed ? taps - 1 - t : t;
+        if (i + half < down || i + half - down >= c->grid.height || first + past >= n)
+            continue;
+        const nf_real *of_tap = part + (transposed ? tap * channels : tap) * n + first;
+        nf_real *to_row = z + (i + half - down) * width + (from + first + right - left);
+        for (size_t k = 0; k < channels; k++)
+            nfi_add_scaled(n - first - past, 1, of_tap + (transposed ? k : k * taps) * n,
+                           to_row + k * c->grid.pixels * ld);
+    }
+}
+
+/* By parts of image rows of x, with all taps as rows of one product. In a run, few channels of the result would read
+   each number of x for few sums, and again for each tap. */
+static void convolve_parts(const nfi_conv *c, bool transposed, size_t ld, const nf_real *w, const nf_real *x, bool add,
+                           nf_real *z)
+{
+    const size_t rows = rows_of_part(c, transposed), width = c->grid.width * ld, plane = c->grid.pixels * ld;
+    const size_t room = PART / rows / NFI_LANES * NFI_LANES, widest = room < PART_WIDEST ? room : PART_WIDEST;
+    nfi_matrix W = transposed ? (nfi_matrix){.n_rows = c->out, .width = rows, .stride = rows}
+                              : (nfi_matrix){.n_rows = rows, .width = c->in, .stride = c->in};
+    nf_real part[PART];
+    for (size_t k = 0; !add && k < (transposed ? c->in : c->out); k++)
+        memset(z + k * plane, 0, plane * sizeof *z);
+    for (size_t i = 0; i < c->grid.height; i++)
+        for (size_t from = 0; from < width; from += W.ld_of_result) {
+            W.ld_of_result = width - from < widest ? width - from : widest;
+            (transposed ? nfi_times_transposed : nfi_times)(&W, w, 0, rows, W.ld_of_result, plane, x + i * width + from,
+                                                            false, part);
+            add_part(c, transposed, ld, i, from, from + W.ld_of_result, part, z);
+        }
+}
+
+static void convolve(const nfi_conv *c, bool transposed, size_t ld, const nf_real *w, const nf_real *x, bool add,
+                     nf_real *z)
+{
+    const size_t rows = rows_of_part(c, transposed), channels = transposed ? c->in : c->out;
+    const bool few =
+        c->side > 1 && channels <= FEW && channels < (transposed ? c->out : c->in) && NFI_LANES * rows <= PART;
+    (few ? convolve_parts : convolve_runs)(c, transposed, ld, w, x, add, z);
+}
+
 void nfi_conv_apply(const nfi_conv *c, size_t ld, const nf_real *w, const nf_real *x, bool add, nf_real *z)
 {
     convolve(c, false, ld, w, x, add, z);
@@ -99,6 +164,12 @@ void nfi_conv_transposed(const nfi_conv *c, size_t ld, const nf_real *w, const n
 {
     convolve(c, true, ld, w, gz, false, gx);
     clear_rest(c, c->in, ld, gx);
+}
+
+/* The stride of a transpose of that many rows: an odd number of whole vectors, as in nfi_weight_gradient. */
+static size_t odd_lanes(size_t rows)
+{
+    return ((rows + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES;
 }
 
 /* Adds what image row i of x, transposed in xt [width ld x ldt], gives to the gradient of W. */
@@ -122,44 +193,67 @@ static void outer_of_row(const nfi_conv *c, size_t ld, size_t i, size_t ldt, con
     }
 }
 
-/* For few channels of x: the numbers under the kernel at each pixel of image row i, [width ld x taps and channels],
-   which is a matrix of its own. */
-static void patches_of_row(const nfi_conv *c, size_t ld, size_t i, const nf_real *x, size_t ldt, nf_real *xt)
+/* The numbers under the kernel at each pixel of image row i, patch [taps and channels x width ld]; zeros outside the
+   image. */
+static void patches_of_row(const nfi_conv *c, size_t ld, size_t i, const nf_real *x, nf_real *patch)
 {
-    const size_t half = c->side / 2, width = c->grid.width, plane = c->grid.pixels * ld;
-    memset(xt, 0, width * ld * ldt * sizeof *xt);
+    const size_t half = c->side / 2, width = c->grid.width, n = width * ld, plane = c->grid.pixels * ld;
+    memset(patch, 0, nfi_conv_fan_in(c) * n * sizeof *patch);
     for (size_t a = 0; a < c->side; a++)
         for (size_t b = 0; b < c->side && i + a >= half && i + a - half < c->grid.height; b++) {
             const size_t far = b < half ? half - b : b - half, from = b < half ? 0 : far, to = b < half ? far : 0;
-            if (far < width)
-                nfi_transpose(c->in, (width - far) * ld, x + ((i + a - half) * width + from) * ld, plane,
-                              xt + to * ld * ldt + (a * c->side + b) * c->in, ldt);
+            for (size_t k = 0; far < width && k < c->in; k++)
+                memcpy(patch + ((a * c->side + b) * c->in + k) * n + to * ld,
+                       x + k * plane + ((i + a - half) * width + from) * ld, (width - far) * ld * sizeof *patch);
         }
+}
+
+/* gW^T = the patches of x times the transpose of gz, part by part of each image row, in sums [fan in x ldt]. */
+static nf_status outer_of_patches(const nfi_conv *c, size_t ld, nf_arena *scratch, const nf_real *x, const nf_real *gz,
+                                  nf_real *gw)
+{
+    const size_t n = c->grid.width * ld, fan_in = nfi_conv_fan_in(c), ldt = odd_lanes(c->out);
+    const nfi_matrix sum = {.n_rows = fan_in, .width = c->out, .stride = ldt};
+    nf_real *patch = nf_arena_reals(scratch, fan_in, n), *gzt = nf_arena_reals(scratch, PART_WIDEST, ldt);
+    nf_real *sums = nf_arena_reals(scratch, fan_in, ldt);
+    if (!patch || !gzt || !sums)
+        return NF_ENOMEM;
+    for (size_t i = 0; i < c->grid.height; i++) {
+        patches_of_row(c, ld, i, x, patch);
+        for (size_t from = 0, part; from < n; from += part) {
+            part = n - from < PART_WIDEST ? n - from : PART_WIDEST;
+            nfi_transpose(c->out, part, gz + i * n + from, c->grid.pixels * ld, gzt, ldt);
+            nfi_outer(&sum, part, n, patch + from, ldt, gzt, i + from > 0, sums);
+        }
+    }
+    for (size_t o = 0; o < c->out; o++)
+        for (size_t k = 0; k < fan_in; k++)
+            gw[o * fan_in + k] += sums[k * ldt + o];
+    return NF_OK;
+}
+
+static nf_status outer_of_rows(const nfi_conv *c, size_t ld, nf_arena *scratch, const nf_real *x, const nf_real *gz,
+                               nf_real *gw)
+{
+    const size_t n = c->grid.width * ld, ldt = odd_lanes(c->in);
+    nf_real *xt = nf_arena_reals(scratch, n, ldt);
+    for (size_t i = 0; xt && i < c->grid.height; i++) {
+        nfi_transpose(c->in, n, x + i * n, c->grid.pixels * ld, xt, ldt);
+        outer_of_row(c, ld, i, ldt, xt, gz, gw);
+    }
+    return xt ? NF_OK : NF_ENOMEM;
 }
 
 nf_status nfi_conv_outer(const nfi_conv *c, size_t ld, nf_arena *scratch, const nf_real *x, const nf_real *gz, bool add,
                          nf_real *gw)
 {
     const nf_mark mark = nf_arena_mark(scratch);
-    const bool patches = c->in < NFI_LANES && c->side > 1;
-    const size_t columns = patches ? nfi_conv_fan_in(c) : c->in, n = c->grid.width * ld, plane = c->grid.pixels * ld;
-    const size_t ldt = ((columns + NFI_LANES - 1) / NFI_LANES | 1) * NFI_LANES; /* odd, as in nfi_weight_gradient */
-    const nfi_matrix W = {.n_rows = c->out, .width = columns, .stride = columns};
-    nf_real *xt = nf_arena_reals(scratch, n, ldt);
-    if (!xt)
-        return NF_ENOMEM;
     if (!add)
         memset(gw, 0, c->out * nfi_conv_fan_in(c) * sizeof *gw);
-    for (size_t i = 0; i < c->grid.height; i++)
-        if (patches) {
-            patches_of_row(c, ld, i, x, ldt, xt);
-            nfi_outer(&W, n, plane, gz + i * n, ldt, xt, true, gw);
-        } else {
-            nfi_transpose(c->in, n, x + i * n, plane, xt, ldt);
-            outer_of_row(c, ld, i, ldt, xt, gz, gw);
-        }
+    const bool few = c->in < NFI_LANES && c->in < c->out;
+    const nf_status status = (few ? outer_of_patches : outer_of_rows)(c, ld, scratch, x, gz, gw);
     nf_arena_rewind(scratch, mark);
-    return NF_OK;
+    return status;
 }
 
 /* ---- between features and grids ---- */

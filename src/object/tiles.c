@@ -5,11 +5,13 @@
 #include <stdatomic.h>
 
 enum {
-    WIDTH_MIN = 64, /* least width, except where a sample needs much tape (big images) */
+    WIDTH_MIN = 64, /* least width for most objects */
     WIDTH_MAX = NFI_WIDEST,
-    WIDTH_FLOOR = 8,
+    HEAVY = 8192, /* numbers of a sample on the tape: from there on (images) half that width is work enough, and a
+                     batch of 64 is shared by two threads */
     WIDE_BYTES = 1 << 18, /* up to so much tape wider tiles pay: in light layers calls cost much, in nets little */
-    TAPE_BYTES = 1 << 25, /* above so much tape, tiles get narrower; not sooner, as each reads all weights */
+    TAPE_BYTES = 1 << 24, /* above so much tape, tiles get narrower, so that several threads' tapes find room in the
+                             last cache; not sooner, as short runs make products slow */
     TILES_WANTED = 8      /* enough tiles for the threads of a small machine */
 };
 
@@ -21,7 +23,8 @@ static size_t clamp(size_t x, size_t lo, size_t hi)
 nfi_tiling nfi_tile_batch(size_t n, size_t reals_per_sample)
 {
     size_t bytes = (reals_per_sample ? reals_per_sample : 1) * sizeof(nf_real);
-    size_t least = clamp(TAPE_BYTES / bytes, WIDTH_FLOOR, WIDTH_MIN);
+    size_t enough = reals_per_sample < HEAVY ? WIDTH_MIN : WIDTH_MIN / 2;
+    size_t least = clamp(TAPE_BYTES / bytes / NFI_LANES * NFI_LANES, NFI_LANES, enough); /* padding is work, too */
     size_t most = clamp(WIDE_BYTES / bytes / NFI_LANES * NFI_LANES, least, WIDTH_MAX);
     size_t width = clamp((n + TILES_WANTED - 1) / TILES_WANTED, least, most);
     nfi_tiling t = {.n = n, .n_tiles = (n + width - 1) / width};

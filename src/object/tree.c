@@ -39,7 +39,11 @@ static bool place_child(nf_object *o, size_t i)
     nfi_place *at = &o->place[i];
     at->site = t->n_sites;
     t->flags |= c->flags & NF_STOCHASTIC;
-    if (!nfi_add(t->n_saved, c->n_saved, &t->n_saved) || __builtin_add_overflow(t->n_sites, c->n_sites, &t->n_sites))
+    if (o->own.flags & NFI_RECOMPUTES)
+        t->n_saved = c->n_saved > t->n_saved ? c->n_saved : t->n_saved;
+    else if (!nfi_add(t->n_saved, c->n_saved, &t->n_saved))
+        return false;
+    if (__builtin_add_overflow(t->n_sites, c->n_sites, &t->n_sites))
         return false;
     if (at->detached)
         return true;

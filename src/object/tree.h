@@ -18,6 +18,12 @@ typedef enum nfi_kind { NFI_NET, NFI_FLOW, NFI_DIST, NFI_VAE } nfi_kind;
 /* A flag in nf_shape.flags, beside NF_IMPLICIT_FORWARD or NF_IMPLICIT_INVERSE, for types without a penalty. With a tape
    that direction saves what the other one would at its solution. Otherwise the library runs the other one there. */
 #define NFI_SAVES_EXPLICIT (1u << 30)
+/* A flag in nf_shape.flags. The object's children use the tape one after the other, on the way back: of what they save,
+   the most counts and not the sum. */
+#define NFI_RECOMPUTES (1u << 29)
+/* A flag in nf_shape.flags of a flow. For x and y = f(x), both directions save the same. So the way back can recover x
+   from y and what the flow saves by a single pass of the opposite direction. */
+#define NFI_SAVES_ALIKE (1u << 28)
 /* A flag in nf_objective_type.internal. The objective's `backward` gives g to exactly one vector-Jacobian product, or
    it gives the nf_child_grad() of each of the model's children to exactly one. Only then may g be fresh. */
 #define NFI_HANDS_GRADIENT_ON 1u

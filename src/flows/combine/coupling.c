@@ -147,7 +147,7 @@ static nf_flow *build(const way *w, size_t dim, const unsigned char *mask, nf_fl
                               .dim_out = dim,
                               .n_ctx = n->n_ctx,
                               .n_saved = wanted_rows(w, t),
-                              .flags = NFI_WRITES_GRADIENT};
+                              .flags = NFI_WRITES_GRADIENT | (t->flags & NFI_SAVES_ALIKE)}; /* as the net does */
         return nfi_flow_new_detached(w->type, &own, c, part, 2, w->n_detached);
     }
     nf_flow_free(transform);

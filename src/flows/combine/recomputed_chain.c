@@ -1,6 +1,7 @@
 /* A chain whose pass saves nothing: the way back computes again what enters each flow, by the flow's inverse, and what
    the flow saves, by the flow itself (Gomez et al. 2017, "The reversible residual network"). The memory of a step is
-   that of the largest flow, however many there are; a step takes one inverse and one forward pass of each flow more.
+   that of the largest flow, however many there are; a step takes one inverse and one forward pass of each flow more, or
+   only the inverse of couplings, whose net reads the same numbers in both.
 
    With y_k = f_k(x_k), the way back goes from y_(n-1) = y: x_k' = f_k^-1(y_k), the vector-Jacobian product at x_k', and
    y_(k-1) = x_k'. So rounding errors of the inverses add up along the way, as they do in sampling what was scored. */
@@ -36,18 +37,25 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     return nfi_chain_type.apply(o, d, &untaped, x, y, log_det, &none);
 }
 
-/* Flow k on the way, which gave y: x = what entered it, its pass, and what it saves, on the tape. */
-static nf_status go_back(const nf_object *o, nf_direction d, const nf_pass *p, size_t k, const nf_real *y, nf_real *x,
-                         nf_real *again, nf_pass *c, void **saved)
+/* Flow k on the way, which gave y: x = what entered it, its pass, what it saves, on the tape, and *again, what it gives
+   from x. */
+static nf_status go_back(const nf_object *o, nf_direction d, const nf_pass *p, size_t k, const nf_real *y, buffers *b,
+                         nf_pass *c, void **saved, const nf_real **again)
 {
     const size_t i = nfi_chain_place(o, d, k);
+    const nf_object *f = nf_child(o, i);
+    nf_real *x = b->x[k % 2];
     *c = nf_child_pass(o, i, p);
     c->tape = nfi_saving_arena(p);
     c->penalty = NULL; /* the first pass has added it */
+    *again = y;
+    if (nf_object_shape(f)->flags & NFI_SAVES_ALIKE)
+        return nf_flow_apply(f, nfi_opposite(d), c, y, x, NULL, saved);
     nf_pass untaped = *c;
     untaped.tape = NULL;
-    const nf_status status = nf_flow_apply(nf_child(o, i), nfi_opposite(d), &untaped, y, x, NULL, NULL);
-    return status == NF_OK ? nf_flow_apply(nf_child(o, i), d, c, x, again, NULL, saved) : status;
+    *again = b->again;
+    const nf_status status = nf_flow_apply(f, nfi_opposite(d), &untaped, y, x, NULL, NULL);
+    return status == NF_OK ? nf_flow_apply(f, d, c, x, b->again, NULL, saved) : status;
 }
 
 static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
@@ -63,11 +71,12 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
         const size_t i = nfi_chain_place(o, d, k);
         nf_pass c;
         void *of_flow = NULL;
-        status = go_back(o, d, p, k, y, b.x[k % 2], b.again, &c, &of_flow);
+        const nf_real *again = NULL;
+        status = go_back(o, d, p, k, y, &b, &c, &of_flow, &again);
         if (status == NF_OK) {
             const nf_grad gc = nf_child_grad(o, i, p, g);
             nf_real *to = k ? b.g[k % 2] : gx;
-            status = nf_flow_vjp(nf_child(o, i), d, &c, b.x[k % 2], b.again, of_flow, gy, g_log_det, to, &gc);
+            status = nf_flow_vjp(nf_child(o, i), d, &c, b.x[k % 2], again, of_flow, gy, g_log_det, to, &gc);
             gy = to;
             y = b.x[k % 2];
         }
@@ -119,7 +128,15 @@ const nf_flow_type nfi_recomputed_chain_type = {
     .rebuild = rebuild,
 };
 
+static nf_status link(nf_shape *own, const nf_shape *s, size_t i)
+{
+    own->flags |= NFI_RECOMPUTES;
+    const nf_status status = nfi_chain_link(own, s, i);
+    own->n_saved = 0; /* what enters the flows is computed again */
+    return status;
+}
+
 nf_flow *nf_recomputed_chain(nf_flow *const *f, size_t n)
 {
-    return nfi_flow_of_list(&nfi_recomputed_chain_type, "flow", nfi_chain_link, f, n);
+    return nfi_flow_of_list(&nfi_recomputed_chain_type, "flow", link, f, n);
 }

@@ -2,6 +2,7 @@
 #include "flows/elementwise/affine.h"
 #include "flows/compose.h"
 #include "flows/types.h"
+#include "object/tree.h"
 
 nf_status nfi_affine_apply(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, nf_real *y,
                            double *log_det, void **saved)
@@ -57,6 +58,6 @@ nf_flow *nf_affine(size_t dim)
         nf_error(NF_EARG, "nf_affine: `dim` is %zu", dim);
         return NULL;
     }
-    nf_shape shape = {.dim_in = dim, .dim_out = dim, .n_params = 2 * dim, .flags = NF_PER_SAMPLE};
+    nf_shape shape = {.dim_in = dim, .dim_out = dim, .n_params = 2 * dim, .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_affine_type, &shape, NULL, NULL, 0);
 }

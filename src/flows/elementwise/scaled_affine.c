@@ -5,6 +5,7 @@
 #include "flows/param.h"
 #include "flows/types.h"
 #include "object/options.h"
+#include "object/tree.h"
 #include <float.h>
 
 typedef struct scaled_affine {
@@ -163,7 +164,10 @@ nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options)
                               .lower = (nf_real)(k->lower ? filled.lower : filled.limit),
                               .bias = (nf_real)filled.bias,
                               .floor = (nf_real)filled.floor};
-    const nf_shape shape = {
-        .dim_in = dim, .dim_out = dim, .n_params = 2 * dim, .n_saved = 3 * dim, .flags = NF_PER_SAMPLE};
+    const nf_shape shape = {.dim_in = dim,
+                            .dim_out = dim,
+                            .n_params = 2 * dim,
+                            .n_saved = 3 * dim,
+                            .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_scaled_affine_type, &shape, q, NULL, 0);
 }

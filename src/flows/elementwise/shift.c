@@ -3,6 +3,7 @@
        gx = gy,   gm += gy   (forward),   gm -= gy   (inverse). */
 #include "math/rows.h"
 #include "flows/types.h"
+#include "object/tree.h"
 #include <nflow/elementwise.h>
 #include <string.h>
 
@@ -69,6 +70,6 @@ nf_flow *nf_shift(size_t dim)
         nf_error(NF_EARG, "nf_shift: `dim` is 0");
         return NULL;
     }
-    const nf_shape shape = {.dim_in = dim, .dim_out = dim, .n_params = dim, .flags = NF_PER_SAMPLE};
+    const nf_shape shape = {.dim_in = dim, .dim_out = dim, .n_params = dim, .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_shift_type, &shape, NULL, NULL, 0);
 }

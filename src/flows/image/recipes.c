@@ -166,6 +166,15 @@ static nf_flow *actnorm(nf_image m)
     return f ? nf_pixelwise(f, m.height * m.width) : NULL;
 }
 
+/* Whether the layers of a scale are computed again: as asked for, or by what they would keep for each sample. */
+static bool recomputes_layers(const plan *p, const list *l)
+{
+    size_t kept = 0;
+    for (size_t k = 0; k < l->n && l->whole; k++)
+        kept += nf_flow_shape(l->f[k])->n_saved + nf_flow_shape(l->f[k])->dim_in;
+    return p->q.recompute == NF_RECOMPUTE_ALWAYS || (p->q.recompute != NF_RECOMPUTE_NEVER && kept > NF_RECOMPUTE_FROM);
+}
+
 /* n couplings with what belongs to each of them. */
 static nf_flow *layers(const plan *p, nf_image m, size_t level, bool checkerboard, size_t n)
 {
@@ -179,7 +188,7 @@ static nf_flow *layers(const plan *p, nf_image m, size_t level, bool checkerboar
         if (l.whole)
             add(&l, actnorm(m));
     }
-    return finish(&l, p->q.recompute == NF_RECOMPUTE_ALWAYS ? nf_recomputed_chain : nf_chain);
+    return finish(&l, recomputes_layers(p, &l) ? nf_recomputed_chain : nf_chain);
 }
 
 /* ---- priors ---- */
