@@ -152,7 +152,7 @@ with tempfile.TemporaryDirectory() as tmp:
     for name, args in (('recipe', []), ('realnvp', ['--flow', 'realnvp', '--steps-of-flow', 1, '--blocks', 1]),
                        ('levels', ['--levels', 1]), ('steps', ['--steps-of-flow', 1]), ('channels', ['--channels', 5]),
                        ('additive', ['--additive']), ('mixing', ['--mixing', 'permute']), ('prior', ['--prior', 'standard']),
-                       ('recompute', ['--recompute']), ('alpha', ['--alpha', 0.01]), ('no-logit', ['--no-logit']),
+                       ('recompute', ['--recompute', 'always']), ('alpha', ['--alpha', 0.01]), ('no-logit', ['--no-logit']),
                        ('noise', ['--noise', 'variational']), ('scale', ['--scale', 'sigmoid']),
                        ('bins', ['--bins', 0])):
         result, _ = fit(tmp, name, noise, *args, '--steps', 3, '--test-rows', 5)
