@@ -127,8 +127,9 @@ static void check(void)
     nf_check_report r;
     require(m && nf_check_flow(m, &(nf_check_options){.seed = 1, .theta_scale = 0.5}, &r) == NF_OK);
     for (int d = 0; d < 2; d++)
-        printf("%s: worst errors: round trip %.1e, log-det %.1e, gradients %.1e (x) %.1e (theta)\n",
-               d ? "inverse" : "forward", r.inverse_error[d], r.log_det_error[d], r.x_error[d], r.theta_error[d]);
+        printf("%s: worst errors: round trip %.1e, log-det %.1e, gradients %.1e (x) %.1e (theta) %.1e (penalty)\n",
+               d ? "inverse" : "forward", r.inverse_error[d], r.log_det_error[d], r.x_error[d], r.theta_error[d],
+               r.penalty_error[d]);
     nf_model_free(m);
 }
 

@@ -276,6 +276,8 @@ int main(int argc, char **argv)
     double seconds = cli_seconds() - start;
     printf("test: ELBO %.2f +- %.2f, KL %.2f, NLL %.2f +- %.2f by %zu importance samples; %.1f s in all\n", s.elbo,
            s.elbo_se, s.kl, -s.log_px, s.log_px_se, samples, seconds);
+    if (nf_model_shape(m)->flags & NF_STOCHASTIC)
+        printf("the NLL is too low: log q(z | x) is an estimate, whose noise makes some importance weights large\n");
     write_json(&d, &s, &r, seconds);
     if (plot)
         vae_pictures(plot, m, ws, &d, &c, seed);

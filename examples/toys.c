@@ -7,6 +7,7 @@
  * docs/toys.md says what was learnt.
  */
 #include "common/cli.h"
+#include "common/estimate.h"
 #include "common/output.h"
 #include "common/panels.h"
 #include "common/toy_data.h"
@@ -25,19 +26,23 @@ enum { TEST_SEED = 1000003, INITIAL_ROWS = 1000, DOTS = 400, PANEL = 132, POINTS
 typedef struct family {
     const char *name;
     nf_flow *(*recipe)(size_t dim, const nf_recipe_options *options); /* NULL: made by new_flow below */
-    bool residual, matching;
+    bool residual, matching, turned; /* turned: a recipe's layers take data to the base */
+    nf_parallel parallel;
+    nf_mixing mixing;
     size_t layers, hidden, steps, batch; /* hidden layers of 64 units; of residual blocks of 48 */
     double rate;
     nf_initialisation init;
 } family;
 static const family families[] = {
     {"nice", nf_nice, .layers = 16, .hidden = 2, .steps = 3000, .batch = 500, .rate = 0.002},
-    {"realnvp", nf_realnvp, .layers = 16, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001,
+    {"realnvp", nf_realnvp, .turned = true, .layers = 16, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001,
      .init = NF_INIT_TORCH},
-    {"maf", nf_maf, .layers = 12, .hidden = 2, .steps = 6000, .batch = 500, .rate = 0.001, .init = NF_INIT_TORCH},
-    {"nsf-coupling", nf_nsf_coupling, .layers = 8, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002,
-     .init = NF_INIT_TORCH},
-    {"nsf-autoregressive", nf_nsf_autoregressive, .layers = 6, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002,
+    {"maf", nf_maf, .turned = true, .parallel = NF_PARALLEL_FORWARD, .layers = 12, .hidden = 2, .steps = 6000,
+     .batch = 500, .rate = 0.001, .init = NF_INIT_TORCH},
+    {"nsf-coupling", nf_nsf_coupling, .turned = true, .layers = 8, .hidden = 2, .steps = 5000, .batch = 500,
+     .rate = 0.002, .init = NF_INIT_TORCH},
+    {"nsf-autoregressive", nf_nsf_autoregressive, .turned = true, .parallel = NF_PARALLEL_FORWARD,
+     .mixing = NF_MIX_REVERSE, .layers = 6, .hidden = 2, .steps = 5000, .batch = 500, .rate = 0.002,
      .init = NF_INIT_TORCH},
     {"planar", .layers = 64, .steps = 20000, .batch = 500, .rate = 0.005},
     {"residual", .residual = true, .layers = 20, .hidden = 2, .steps = 5000, .batch = 200, .rate = 0.003},
@@ -50,14 +55,18 @@ static nf_flow *new_flow(const family *f)
 {
     static const size_t width64[] = {64, 64, 64}, width48[] = {48, 48};
     static const nf_continuous_options ode = {.rtol = 1e-4, .atol = 1e-4};
-    if (f->recipe)
-        return f->recipe(2, &(nf_recipe_options){.n_layers = f->layers,
-                                                 .hidden = width64,
-                                                 .n_hidden = f->hidden,
-                                                 .ode = f->recipe == nf_ffjord ? &ode : NULL,
-                                                 .init = f->init,
-                                                 .last_scale = f->init == NF_INIT_TORCH ? 1 : 0,
-                                                 .seed = 1});
+    if (f->recipe) {
+        nf_flow *q = f->recipe(2, &(nf_recipe_options){.n_layers = f->layers,
+                                                       .hidden = width64,
+                                                       .n_hidden = f->hidden,
+                                                       .mixing = f->mixing,
+                                                       .parallel = f->parallel,
+                                                       .ode = f->recipe == nf_ffjord ? &ode : NULL,
+                                                       .init = f->init,
+                                                       .last_scale = f->init == NF_INIT_TORCH ? 1 : 0,
+                                                       .seed = 1});
+        return f->turned ? nf_invert(q) : q;
+    }
     if (f->residual)
         return nf_residual(2, &(nf_residual_options){.n_layers = f->layers, .hidden = width48, .n_hidden = f->hidden});
     if (f->matching) /* this loss is learnt better without FFJORD's gates */

@@ -20,7 +20,7 @@ assert text == results[1].stdout, results
 normal, skewed = (float(x) for x in re.findall(r'KL\(q \|\| p\) = ([-0-9.]+) nats', text))
 assert 0 < skewed < 0.5 * normal < 1, text
 errors = [float(x) for x in re.findall(r'[0-9.]+e[-+][0-9]+', text)]
-assert len(errors) == 8 and max(errors) < 1e-6, text
+assert len(errors) == 10 and max(errors) < 1e-6, text
 
 for args in (0,), ('--help',), (1500, -1), (1500, 1, 1):
     r = run(*args)

@@ -1,39 +1,24 @@
 """Runs examples/energies as a user would: a short fit of everything, the shape of its JSON, thread counts that must not
 matter, and every kind of bad input, each of which must give one clear line and a non-zero exit.
 Usage: energies.py <energies> [thin: without the fits of a thousand steps]"""
-import json
 import math
 import os
-import re
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 
-energies = [*os.environ.get('NFLOW_EMULATOR', '').split(), os.path.abspath(sys.argv[1])]
+from example import Example
+
+energies = Example(sys.argv[1])
 thin = sys.argv[2:] == ['thin']
-
-
-def run(*args):
-    return subprocess.run([*energies, *map(str, args)], capture_output=True, text=True, timeout=250)
 
 
 def results(folder, *args):
     out = os.path.join(folder, 'result.json')
-    r = run(*args, '--json', out)
-    assert r.returncode == 0 and r.stderr == '', f'{args}: exit {r.returncode}\n{r.stdout}{r.stderr}'
-    with open(out, encoding='utf-8') as f:
-        whole = json.load(f)
+    whole, text = energies.results(out, *args)
     assert list(whole) == ['results'], whole
-    return whole['results'], r.stdout
-
-
-def fails(message, *args):
-    r = run(*args)
-    assert r.returncode not in (0, None) and r.returncode > 0, f'{args}: exit {r.returncode}'
-    assert r.stderr.count('\n') == 1 and r.stderr.startswith('energies: '), f'{args}: {r.stderr}'
-    assert re.search(message, r.stderr), f'{args}: "{message}" is not in {r.stderr}'
+    return whole['results'], text
 
 
 quick = ['--steps', 60, '--starts', 2, '--draws', 3000]
@@ -101,22 +86,22 @@ with tempfile.TemporaryDirectory() as tmp:
         rows, _ = results(tmp, '--energy', 'U4', '--flow', 'nsf-autoregressive', '--steps', 2000, '--draws', 20000)
         assert rows[0]['kl'] < 0.1, rows
 
-    fails("--energy must be one of U1.*not 'U5'", '--energy', 'U5')
-    fails("--flow must be one of planar.*not 'spline'", '--flow', 'spline')
-    fails("--flow must be one of .*residual, not 'made'", '--flow', 'made')
-    fails("--hidden must be .*not '8,0'", '--flow', 'iaf', '--hidden', '8,0')
-    fails("--length must be .*not '-3'", '--length', -3)
-    fails("--length must be .*not '2,x'", '--length', '2,x')
-    fails("--length must be .*not '100000'", '--length', 100000)
-    fails("--seeds must be .*not '0'", '--seeds', 0)
-    fails("--steps must be .*not '1e3'", '--steps', '1e3')
-    fails("--rate must be .*not 'nan'", '--rate', 'nan')
-    fails("--draws must be .*not '-1'", '--draws', -1)
-    fails("--threads must be .*not 'two'", '--threads', 'two')
-    fails("--seed must be .*not '-1'", '--seed', -1)
-    fails('--json needs a value', '--json')
-    fails("unknown option '--enrgy'", '--enrgy', 'U1')
+    energies.fails(2, "--energy must be one of U1.*not 'U5'", '--energy', 'U5')
+    energies.fails(2, "--flow must be one of planar.*not 'spline'", '--flow', 'spline')
+    energies.fails(2, "--flow must be one of .*residual, not 'made'", '--flow', 'made')
+    energies.fails(2, "--hidden must be .*not '8,0'", '--flow', 'iaf', '--hidden', '8,0')
+    energies.fails(2, "--length must be .*not '-3'", '--length', -3)
+    energies.fails(2, "--length must be .*not '2,x'", '--length', '2,x')
+    energies.fails(2, "--length must be .*not '100000'", '--length', 100000)
+    energies.fails(2, "--seeds must be .*not '0'", '--seeds', 0)
+    energies.fails(2, "--steps must be .*not '1e3'", '--steps', '1e3')
+    energies.fails(2, "--rate must be .*not 'nan'", '--rate', 'nan')
+    energies.fails(2, "--draws must be .*not '-1'", '--draws', -1)
+    energies.fails(2, "--threads must be .*not 'two'", '--threads', 'two')
+    energies.fails(2, "--seed must be .*not '-1'", '--seed', -1)
+    energies.fails(2, '--json needs a value', '--json')
+    energies.fails(2, "unknown option '--enrgy'", '--enrgy', 'U1')
     for option in '--json', '--plot':
-        fails('cannot write .*No such file or directory', option, os.path.join(tmp, 'nowhere', 'x'))
-        fails('cannot write .*[Dd]irectory', option, tmp)
+        energies.fails(1, 'cannot write .*No such file or directory', option, os.path.join(tmp, 'nowhere', 'x'))
+        energies.fails(1, 'cannot write .*[Dd]irectory', option, tmp)
 print('energies: all checks passed')

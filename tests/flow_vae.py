@@ -10,34 +10,10 @@ import subprocess
 import sys
 import tempfile
 
-emulator = os.environ.get('NFLOW_EMULATOR', '').split()
-flow_vae, plugin_vae = ([*emulator, os.path.abspath(program)] for program in sys.argv[1:3])
+from example import Example
+
 environment = {k: v for k, v in os.environ.items() if k != 'NFLOW_DATA'}
-
-
-def run(program, *args, env=environment):
-    return subprocess.run([*program, *map(str, args)], capture_output=True, text=True, env=env, timeout=250)
-
-
-def succeeds(program, *args, **kwargs):
-    r = run(program, *args, **kwargs)
-    assert r.returncode == 0, f'{args}: exit {r.returncode}\n{r.stdout}{r.stderr}'
-    assert r.stderr == '', r.stderr
-    return r.stdout
-
-
-def json_of(path, *args):
-    """The JSON of a flow_vae that succeeds, and what it printed."""
-    text = succeeds(flow_vae, *args, '--json', path)
-    with open(path, encoding='utf-8') as f:
-        return json.load(f), text
-
-
-def fails(status, message, *args, **kwargs):
-    r = run(flow_vae, *args, **kwargs)
-    assert r.returncode == status, f'{args}: exit {r.returncode}, expected {status}\n{r.stdout}{r.stderr}'
-    assert r.stderr.count('\n') == 1 and r.stderr.startswith('flow_vae: '), f'{args}: {r.stderr}'
-    assert re.search(message, r.stderr), f'{args}: "{message}" is not in {r.stderr}'
+vae, plugin = (Example(program, environment) for program in sys.argv[1:3])
 
 
 def idx(magic, *extents, data=None):
@@ -69,7 +45,7 @@ with tempfile.TemporaryDirectory() as tmp:
     results = []
     for threads in 1, 1, 3:
         out = os.path.join(tmp, 'result.json')
-        text = succeeds(flow_vae, *small, '--data', good, '--threads', threads, '--json', out)
+        text = vae.succeeds(*small, '--data', good, '--threads', threads, '--json', out)
         assert '250 training, 50 validation, 70 test images of 6 x 5, binarisation: static' in text, text
         with open(out) as f:
             results.append(json.load(f))
@@ -82,11 +58,11 @@ with tempfile.TemporaryDirectory() as tmp:
 
     # every posterior and binarisation; pictures and a model file
     for posterior in 'diagonal', 'radial':
-        succeeds(flow_vae, *small, '--data', good, '--posterior', posterior, '--updates', 3)
+        vae.succeeds(*small, '--data', good, '--posterior', posterior, '--updates', 3)
     for how in 'dynamic', 'threshold':
-        assert f'binarisation: {how}' in succeeds(flow_vae, *small, '--data', good, '--binarise', how, '--updates', 3)
-    succeeds(flow_vae, *small, '--data', good, '--length', 0, '--updates', 3)
-    succeeds(flow_vae, *small, '--data', good, '--updates', 5, '--anneal', 3, '--warm-up', 0.5, '--save',
+        assert f'binarisation: {how}' in vae.succeeds(*small, '--data', good, '--binarise', how, '--updates', 3)
+    vae.succeeds(*small, '--data', good, '--length', 0, '--updates', 3)
+    vae.succeeds(*small, '--data', good, '--updates', 5, '--anneal', 3, '--warm-up', 0.5, '--save',
              os.path.join(tmp, 'model.safetensors'))
     assert os.path.getsize(os.path.join(tmp, 'model.safetensors')) > 1000
     try:
@@ -94,14 +70,14 @@ with tempfile.TemporaryDirectory() as tmp:
     except (OSError, subprocess.CalledProcessError):
         pass
     else:
-        succeeds(flow_vae, *small, '--data', good, '--updates', 5, '--plot', os.path.join(tmp, 'picture'))
+        vae.succeeds(*small, '--data', good, '--updates', 5, '--plot', os.path.join(tmp, 'picture'))
         for name in 'curves', 'reconstructions', 'samples':
             with open(os.path.join(tmp, f'picture-{name}.png'), 'rb') as f:
                 assert f.read(4) == b'\x89PNG'
 
     # layers whose parameters the encoder, 12 wide, gives for each image: as many features as the layers have parameters
     def amortised(posterior, *args):
-        rows = [json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', posterior, '--updates', 60,
+        rows = [vae.results(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', posterior, '--updates', 60,
                         '--threads', t, *args) for t in (1, 3)]
         for row, text in rows:
             for key in 'seconds', 'updates_per_second':
@@ -126,7 +102,7 @@ with tempfile.TemporaryDirectory() as tmp:
     for posterior in 'nice', 'realnvp', 'iaf', 'nsf-coupling', 'residual', 'ffjord':
         for context in 0, 5:
             own = [*small, '--data', good, '--posterior', posterior, '--flow-hidden', '7,6', '--context', context]
-            rows = [json_of(os.path.join(tmp, 'own.json'), *own, '--updates', 60, '--threads', t) for t in (1, 3)]
+            rows = [vae.results(os.path.join(tmp, 'own.json'), *own, '--updates', 60, '--threads', t) for t in (1, 3)]
             for row, text in rows:
                 for key in 'seconds', 'updates_per_second':
                     assert row.pop(key) > 0
@@ -143,16 +119,16 @@ with tempfile.TemporaryDirectory() as tmp:
     assert sizes['ffjord', 5] - sizes['ffjord', 0] == encoder + 2 * 2 * (7 + 6 + 3) * 5, sizes
     for posterior in 'nice', 'realnvp', 'nsf-coupling', 'residual':
         assert sizes[posterior, 5] - sizes[posterior, 0] == encoder + 2 * 7 * 5, (posterior, sizes)
-    row, _ = json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', 'iaf', '--length', 0,
+    row, _ = vae.results(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', 'iaf', '--length', 0,
                      '--updates', 3)
     assert (row['length'], row['context']) == (0, 0), row
     # one width: residual nets; longer than the encoder; saved
     saved = os.path.join(tmp, 'nsf.safetensors')
-    row, _ = json_of(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', 'nsf-coupling',
+    row, _ = vae.results(os.path.join(tmp, 'own.json'), *small, '--data', good, '--posterior', 'nsf-coupling',
                      '--flow-hidden', 8, '--length', 5, '--updates', 3, '--save', saved)
     assert os.path.getsize(saved) > 1000
     # loaded, it has the same scores; damaged files and files of other things are refused
-    again, text = json_of(os.path.join(tmp, 'again.json'), *small, '--data', good, '--load', saved)
+    again, text = vae.results(os.path.join(tmp, 'again.json'), *small, '--data', good, '--load', saved)
     assert f'the model in {saved}, 3 latent dimensions' in text and again['posterior'] == 'loaded', (again, text)
     assert all(again[key] == row[key] for key in ('elbo', 'nll', 'kl')), (again, row)
     with open(saved, 'rb') as f:
@@ -164,47 +140,47 @@ with tempfile.TemporaryDirectory() as tmp:
         broken = os.path.join(tmp, f'{name}.safetensors')
         with open(broken, 'wb') as f:
             f.write(content)
-        fails(1, r'nf_load|safetensors', *small, '--data', good, '--load', broken)
-    fails(1, 'nothing.safetensors', *small, '--data', good, '--load', os.path.join(tmp, 'nothing.safetensors'))
+        vae.fails(1, r'nf_load|safetensors', *small, '--data', good, '--load', broken)
+    vae.fails(1, 'nothing.safetensors', *small, '--data', good, '--load', os.path.join(tmp, 'nothing.safetensors'))
     other = folder(tmp, 'other', {train: idx(0x803, 300, 4, 4), test: idx(0x803, 70, 4, 4)})
-    fails(1, 'nf_vae_score: .*16 columns, .*30 features', *small, '--data', other, '--load', saved)
+    vae.fails(1, 'nf_vae_score: .*16 columns, .*30 features', *small, '--data', other, '--load', saved)
 
     # packed bits, found through the environment
     rng = random.Random(2)
     rows = {part: rng.randbytes(98 * n) for part, n in (('train', 90), ('valid', 30), ('test', 20))}
     folder(tmp, 'binarized_mnist', {f'binarized_mnist_{p}.bits.gz': gzip.compress(b) for p, b in rows.items()})
-    text = succeeds(flow_vae, *small, '--updates', 3, env={**environment, 'NFLOW_DATA': tmp})
+    text = vae.succeeds(*small, '--updates', 3, env={**environment, 'NFLOW_DATA': tmp})
     assert '90 training, 30 validation, 20 test images of 28 x 28' in text, text
 
     # bad options
-    fails(2, 'no data')
-    fails(2, '--length must be a whole number from 0 to 1000, not .-1', '--data', good, '--length', -1)
-    fails(2, '--length must be .*not .-2', '--data', good, '--posterior', 'iaf', '--length', -2)
-    fails(2, '--context must be a whole number from 0', '--data', good, '--posterior', 'iaf', '--context', -1)
-    fails(2, '--flow-hidden must be', '--data', good, '--posterior', 'nice', '--flow-hidden', '8,0')
-    fails(2, "--posterior must be one of .*ffjord, not 'maf'", '--data', good, '--posterior', 'maf')
-    fails(2, '--latent', '--data', good, '--latent', 0)
-    fails(1, 'nf_sylvester: `columns` is 4, but `dim` is 3', *small, '--data', good, '--posterior', 'sylvester-orthogonal',
+    vae.fails(2, 'no data')
+    vae.fails(2, '--length must be a whole number from 0 to 1000, not .-1', '--data', good, '--length', -1)
+    vae.fails(2, '--length must be .*not .-2', '--data', good, '--posterior', 'iaf', '--length', -2)
+    vae.fails(2, '--context must be a whole number from 0', '--data', good, '--posterior', 'iaf', '--context', -1)
+    vae.fails(2, '--flow-hidden must be', '--data', good, '--posterior', 'nice', '--flow-hidden', '8,0')
+    vae.fails(2, "--posterior must be one of .*ffjord, not 'maf'", '--data', good, '--posterior', 'maf')
+    vae.fails(2, '--latent', '--data', good, '--latent', 0)
+    vae.fails(1, 'nf_sylvester: `columns` is 4, but `dim` is 3', *small, '--data', good, '--posterior', 'sylvester-orthogonal',
           '--columns', 4)
-    fails(2, '--columns must be', '--data', good, '--columns', -1)
-    fails(2, '--hidden', '--data', good, '--hidden', '400,x')
-    fails(2, '--posterior must be one of diagonal', '--data', good, '--posterior', 'cubic')
-    fails(2, '--rate', '--data', good, '--rate', 'nan')
-    fails(2, '--updates', '--data', good, '--updates', 0)
-    fails(2, '--warm-up must be a number from 0 to 1', '--data', good, '--warm-up', 1.5)
-    fails(2, 'unknown option', '--data', good, '--lenght', 3)
-    fails(2, '--data needs a value', '--data')
-    text = succeeds(flow_vae, '--help')
+    vae.fails(2, '--columns must be', '--data', good, '--columns', -1)
+    vae.fails(2, '--hidden', '--data', good, '--hidden', '400,x')
+    vae.fails(2, '--posterior must be one of diagonal', '--data', good, '--posterior', 'cubic')
+    vae.fails(2, '--rate', '--data', good, '--rate', 'nan')
+    vae.fails(2, '--updates', '--data', good, '--updates', 0)
+    vae.fails(2, '--warm-up must be a number from 0 to 1', '--data', good, '--warm-up', 1.5)
+    vae.fails(2, 'unknown option', '--data', good, '--lenght', 3)
+    vae.fails(2, '--data needs a value', '--data')
+    text = vae.succeeds('--help')
     assert re.search(r'--posterior diagonal\|planar\|.*\|sylvester-triangular\|nice\|.*\|residual', text), text
     assert re.search(r'--context N .*\(64\)', text) and '--flow-hidden N,N' in text, text
 
     # bad places, noticed before any work
     for option in '--json', '--save', '--plot':
-        fails(1, 'cannot write .*nowhere', *small, '--data', good, '--updates', 10**9, option,
+        vae.fails(1, 'cannot write .*nowhere', *small, '--data', good, '--updates', 10**9, option,
               os.path.join(tmp, 'nowhere/x'))
-    fails(1, 'no folder', *small, '--data', os.path.join(tmp, 'nothing'))
-    fails(1, 'holds neither', *small, '--data', folder(tmp, 'empty', {}))
-    fails(1, 'holds no t10k', *small, '--data', folder(tmp, 'half', {train: idx(0x803, 300, 6, 5)}))
+    vae.fails(1, 'no folder', *small, '--data', os.path.join(tmp, 'nothing'))
+    vae.fails(1, 'holds neither', *small, '--data', folder(tmp, 'empty', {}))
+    vae.fails(1, 'holds no t10k', *small, '--data', folder(tmp, 'half', {train: idx(0x803, 300, 6, 5)}))
 
     # bad files
     whole = idx(0x803, 300, 6, 5)
@@ -225,18 +201,17 @@ with tempfile.TemporaryDirectory() as tmp:
     }
     for name, content in bad.items():
         where = folder(tmp, name, {train + ('.gz' if name == 'cutgz' else ''): content, test: idx(0x803, 70, 6, 5)})
-        fails(1, re.escape(name), *small, '--data', where)
+        vae.fails(1, re.escape(name), *small, '--data', where)
     where = folder(tmp, 'bits', {f'binarized_mnist_{p}.bits': b[:-1] for p, b in rows.items()})
-    fails(1, 'binarized_mnist_train.bits', *small, '--data', where)
+    vae.fails(1, 'binarized_mnist_train.bits', *small, '--data', where)
 
-r = subprocess.run([*plugin_vae, '--steps', '0'], capture_output=True, text=True, timeout=60)
-assert r.returncode == 2 and re.fullmatch(r'plugin_vae: --steps must be .*\n', r.stderr), r
+plugin.fails(2, '--steps must be', '--steps', 0)
 # the plug-in's example: a right gradient, and an ELBO that rises
 with tempfile.TemporaryDirectory() as tmp:
     found = []
     for threads in 1, 2:
         out = os.path.join(tmp, f'{threads}.json')
-        text = succeeds(plugin_vae, '--check', '--steps', 800, '--threads', threads, '--json', out)
+        text = plugin.succeeds('--check', '--steps', 800, '--threads', threads, '--json', out)
         elbo = [float(x) for x in re.findall(r'elbo +(-?[0-9.]+)', text)]
         assert len(elbo) == 4 and elbo[-1] > elbo[0] + 5, text
         with open(out, encoding='utf-8') as f:

@@ -206,6 +206,34 @@ Test(checkpoint, saved_by_a_callback)
     }
 }
 
+static int wait_and_save(void *user, const nf_progress *p)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    return save_at(user, p);
+}
+
+/* The time of a checkpoint is that of all steps in it, also if the run that made them never ended. */
+Test(checkpoint, counts_the_time_of_the_run_that_is_under_way)
+{
+    fit_problem p = fit_problem_new();
+    saver s = {.at = 7};
+    nf_fit_options o = everything(&p);
+    o.callback = wait_and_save;
+    o.user = &s;
+    s.f = nf_fitter_new(p.o, &o);
+    cr_assert_eq(nf_fitter_run(s.f, 9, NULL), NF_OK, "%s", nf_error_message());
+    nf_fitter_free(s.f);
+    o = bare(&p);
+    o.steps = NF_NONE;
+    nf_fitter *f = nf_fitter_new(p.o, &o);
+    nf_fit_report r;
+    cr_assert_eq(nf_fitter_load(f, path), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(nf_fitter_run(f, 0, &r), NF_OK, "%s", nf_error_message());
+    cr_assert(r.steps == 7 && r.seconds >= 7 * 0.005, "%d steps, %g s", (int)r.steps, r.seconds);
+    nf_fitter_free(f);
+    fit_problem_free(&p);
+}
+
 static double third(void *user, uint64_t t)
 {
     ++*(int *)user;

@@ -352,6 +352,29 @@ Test(ode_penalty, does_not_choose_steps)
             }
 }
 
+/* nf_check_flow sees the penalty's gradient, in x, context and parameters. */
+Test(ode_penalty, is_checked_with_the_flow)
+{
+    for (int which = 0; which < 4; which++)
+        for (int gradient = NF_THROUGH_STEPS; gradient <= (is_double ? NF_ADJOINT : NF_THROUGH_STEPS); gradient++) {
+            nf_continuous_options o = {.solver = gradient == NF_ADJOINT ? NF_DOPRI5 : NF_RK4,
+                                       .steps = 4,
+                                       .gradient = (nf_ode_gradient)gradient,
+                                       .kinetic = which & 1 ? 0.4 : 0,
+                                       .jacobian = which & 2 ? 0.3 : 0};
+            if (gradient == NF_ADJOINT)
+                o.rtol = o.atol = 1e-10;
+            nf_model *m = nf_model_of_flow(swish_flow(o), &(nf_model_options){.seed = 4});
+            nf_check_report r;
+            cr_assert_eq(nf_check_flow(m, &(nf_check_options){.n = 5, .seed = 1}, &r), NF_OK, "%s", nf_error_message());
+            for (int d = 0; d < 2; d++)
+                cr_assert(which ? r.penalty_error[d] > 0 && r.penalty_error[d] < (is_double ? 1e-7 : 1e-2)
+                                : r.penalty_error[d] == 0,
+                          "%d %d %d: %g", which, gradient, d, r.penalty_error[d]);
+            nf_model_free(m);
+        }
+}
+
 /* J^-T has none. */
 Test(ode_penalty, is_no_part_of_the_jacobian)
 {

@@ -11,6 +11,7 @@
 typedef struct leash {
     double w;
     bool counts; /* into `seen` */
+    double lie;  /* how much too large the penalty's gradient is */
 } leash;
 static leash tight = {.w = 0.3, .counts = true};
 static const leash none = {.w = 0};
@@ -44,7 +45,8 @@ static nf_status leash_vjp(const nf_object *o, nf_direction d, const nf_pass *p,
                            void *saved, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, const nf_grad *g)
 {
     (void)saved;
-    const nf_real w = (nf_real)((const leash *)nf_self(o))->w;
+    const leash *self = nf_self(o);
+    const nf_real w = (nf_real)(self->w * (1 + self->lie));
     const size_t dim = nf_object_shape(o)->dim_in, ld = p->ld;
     for (size_t r = 0; r < dim; r++)
         for (size_t i = r * ld; i < (r + 1) * ld; i++) {
@@ -772,4 +774,44 @@ Test(penalty, that_is_not_finite)
     nf_objective_free(o);
     nf_model_free(m);
     free(x);
+}
+
+/* ---- nf_check_flow ---- */
+
+Test(penalty, is_checked_with_the_flow)
+{
+    const double good = sizeof(nf_real) == sizeof(double) ? 1e-9 : 1e-3;
+    static const leash liar = {.w = 0.3, .lie = 0.01};
+    for (int implicit = 0; implicit < 2; implicit++)
+        for (int which = 0; which < 3; which++) {
+            const leash *self = which == 0 ? &none : which == 1 ? &tight : &liar;
+            nf_model *m = nf_model_of_flow(
+                nf_chain((nf_flow *[]){nf_planar(DIM), new_leash(DIM, self, implicit ? NF_IMPLICIT_INVERSE : 0)}, 2),
+                &(nf_model_options){.seed = 2});
+            nf_check_report r;
+            cr_assert_eq(nf_check_flow(m, &(nf_check_options){.seed = 1, .theta_scale = 0.3}, &r), NF_OK, "%s",
+                         nf_error_message());
+            for (int d = 0; d < 2; d++) {
+                const double error = r.penalty_error[d];
+                cr_assert(which == 0   ? error == 0
+                          : which == 1 ? error > 0 && error < good
+                                       : error > 1e-3,
+                          "leash %d, direction %d: %g", which, d, error);
+                cr_assert(r.x_error[d] < good && r.theta_error[d] < good);
+            }
+            nf_model_free(m);
+        }
+}
+
+/* Where a direction has no gradient, and where it does not exist, the report says so. */
+Test(penalty, is_not_checked_without_a_gradient)
+{
+    static const nf_flow_type no_solve = {
+        .abi = sizeof(nf_flow_type), .part = {.name = "no_solve"}, .apply = leash_apply, .vjp = leash_vjp};
+    const nf_shape own = {.dim_in = DIM, .dim_out = DIM, .n_params = DIM, .flags = NF_PER_SAMPLE | NF_IMPLICIT_INVERSE};
+    nf_model *m = nf_model_of_flow(nf_flow_new(&no_solve, &own, &tight, NULL, 0), NULL);
+    nf_check_report r;
+    cr_assert_eq(nf_check_flow(m, NULL, &r), NF_OK, "%s", nf_error_message());
+    cr_assert(r.penalty_error[0] < 1e-2 && isnan(r.penalty_error[1]));
+    nf_model_free(m);
 }

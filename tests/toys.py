@@ -2,32 +2,24 @@
 thread counts that must not matter, and every kind of bad input, each of which must give one clear line and a non-zero
 exit.
 Usage: toys.py <toys> [thin: fewer and shorter fits]"""
-import json
 import math
 import os
-import re
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 
-toys = [*os.environ.get('NFLOW_EMULATOR', '').split(), os.path.abspath(sys.argv[1])]
+from example import Example
+
+toys = Example(sys.argv[1])
 thin = sys.argv[2:] == ['thin']
 families = ['nice', 'realnvp', 'maf', 'nsf-coupling', 'nsf-autoregressive', 'planar', 'residual', 'ffjord',
             'flow-matching']
 
 
-def run(*args):
-    return subprocess.run([*toys, *map(str, args)], capture_output=True, text=True, timeout=250)
-
-
 def results(folder, *args):
     out = os.path.join(folder, 'result.json')
-    r = run(*args, '--json', out)
-    assert r.returncode == 0 and r.stderr == '', f'{args}: exit {r.returncode}\n{r.stdout}{r.stderr}'
-    with open(out, encoding='utf-8') as f:
-        whole = json.load(f)
+    whole, text = toys.results(out, *args)
     assert list(whole) == ['results'], whole
     for row in whole['results']:
         assert set(row) == {'data', 'flow', 'seed', 'log_likelihood', 'log_likelihood_se', 'entropy', 'kl', 'kl_se',
@@ -36,14 +28,7 @@ def results(folder, *args):
         assert row['kl'] > -4 * row['kl_se'] and row['kl_se'] > 0, row
         # the data's own log-likelihood of the test rows, apart from -entropy by chance alone
         assert abs(row['log_likelihood'] + row['kl'] + row['entropy']) < 5 * row['log_likelihood_se'] + 0.02, row
-    return whole['results'], r.stdout
-
-
-def fails(message, *args):
-    r = run(*args)
-    assert r.returncode > 0, f'{args}: exit {r.returncode}'
-    assert r.stderr.count('\n') == 1 and r.stderr.startswith('toys: '), f'{args}: {r.stderr}'
-    assert re.search(message, r.stderr), f'{args}: "{message}" is not in {r.stderr}'
+    return whole['results'], text
 
 
 with tempfile.TemporaryDirectory() as tmp:
@@ -75,7 +60,7 @@ with tempfile.TemporaryDirectory() as tmp:
         assert math.isclose(rows[4]['entropy'], math.log(32), abs_tol=1e-5), rows
 
     # rows to compare with others': the same that a fit uses, pairs of floats
-    r = run('--save-data', tmp, '--data', 'rings', '--steps', 3, '--batch', 40, '--test-rows', 150)
+    r = toys.run('--save-data', tmp, '--data', 'rings', '--steps', 3, '--batch', 40, '--test-rows', 150)
     assert r.returncode == 0 and r.stdout == '', r
     for what, n in ('train', 120), ('test', 150):
         with open(os.path.join(tmp, f'rings-{what}.f32'), 'rb') as f:
@@ -91,21 +76,21 @@ with tempfile.TemporaryDirectory() as tmp:
             head = f.read(24)
         assert head[:4] == b'\x89PNG' and struct.unpack('>2I', head[16:]) == (264, 132), head
 
-    r = run('--help')
+    r = toys.run('--help')
     assert r.returncode == 0 and all(f in r.stdout for f in families), r.stdout
-    fails("--data must be one of eight-gaussians.*not 'moon'", '--data', 'moon')
-    fails("--flow must be one of nice.*not 'iaf'", '--flow', 'iaf')
-    fails("--steps must be .*not '1e3'", '--steps', '1e3')
-    fails("--batch must be .*not '1000000'", '--batch', 1000000)
-    fails("--rate must be .*not 'nan'", '--rate', 'nan')
-    fails("--seeds must be .*not '0'", '--seeds', 0)
-    fails("--seed must be .*not '-1'", '--seed', -1)
-    fails("--test-rows must be .*not '10'", '--test-rows', 10)
-    fails("--threads must be .*not 'two'", '--threads', 'two')
-    fails('--json needs a value', '--json')
-    fails("unknown option '--layers'", '--layers', 3)
+    toys.fails(2, "--data must be one of eight-gaussians.*not 'moon'", '--data', 'moon')
+    toys.fails(2, "--flow must be one of nice.*not 'iaf'", '--flow', 'iaf')
+    toys.fails(2, "--steps must be .*not '1e3'", '--steps', '1e3')
+    toys.fails(2, "--batch must be .*not '1000000'", '--batch', 1000000)
+    toys.fails(2, "--rate must be .*not 'nan'", '--rate', 'nan')
+    toys.fails(2, "--seeds must be .*not '0'", '--seeds', 0)
+    toys.fails(2, "--seed must be .*not '-1'", '--seed', -1)
+    toys.fails(2, "--test-rows must be .*not '10'", '--test-rows', 10)
+    toys.fails(2, "--threads must be .*not 'two'", '--threads', 'two')
+    toys.fails(2, '--json needs a value', '--json')
+    toys.fails(2, "unknown option '--layers'", '--layers', 3)
     for option in '--json', '--plot':
-        fails('cannot write .*No such file or directory', option, os.path.join(tmp, 'nowhere', 'x'))
-        fails('cannot write .*[Dd]irectory', option, tmp)
-    fails('cannot write .*No such file or directory', '--save-data', os.path.join(tmp, 'nowhere'), '--steps', 1)
+        toys.fails(1, 'cannot write .*No such file or directory', option, os.path.join(tmp, 'nowhere', 'x'))
+        toys.fails(1, 'cannot write .*[Dd]irectory', option, tmp)
+    toys.fails(1, 'cannot write .*No such file or directory', '--save-data', os.path.join(tmp, 'nowhere'), '--steps', 1)
 print('toys: all checks passed')

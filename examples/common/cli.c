@@ -47,6 +47,17 @@ void *cli_allocate(size_t n, size_t size)
     return p;
 }
 
+char *cli_text(const char *format, ...)
+{
+    char *text;
+    va_list args;
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        cli_fail(1, "out of memory");
+    va_end(args);
+    return text;
+}
+
 void cli_writable(const char *path)
 {
     if (!path)

@@ -51,6 +51,8 @@ void cli_ok(nf_status status);
 void *cli_made(void *p);
 /* n zeroed numbers or structs of so many bytes, to be released by free(). Exits 1 if there is no memory. */
 void *cli_allocate(size_t n, size_t size);
+/* The text that printf would print, to be released by free(). */
+char *cli_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Exits 1 unless a file can be written there; to be called before the work that it is to hold. NULL is allowed. */
 void cli_writable(const char *path);
 

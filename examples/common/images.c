@@ -6,8 +6,7 @@
 
 enum { MNIST_SIDE = 28, PATH = 4096 };
 
-/* Whether folder/name or folder/name.gz is there; its path. */
-static bool find(const char *folder, const char *name, char path[PATH])
+bool images_find(const char *folder, const char *name, char path[PATH])
 {
     for (int gz = 0; gz < 2; gz++)
         if (snprintf(path, PATH, "%s/%s%s", folder, name, gz ? ".gz" : "") < PATH && access(path, F_OK) == 0)
@@ -15,9 +14,9 @@ static bool find(const char *folder, const char *name, char path[PATH])
     return false;
 }
 
-static void must_find(const char *folder, const char *name, char path[PATH])
+void images_must_find(const char *folder, const char *name, char path[PATH])
 {
-    if (!find(folder, name, path))
+    if (!images_find(folder, name, path))
         cli_fail(1, "%s holds no %s, plain or .gz", folder, name);
 }
 
@@ -32,7 +31,7 @@ static void read_bits(images *d, const char *folder)
                                         "binarized_mnist_test.bits"};
     char path[PATH];
     for (size_t i = 0; i < 3; i++) {
-        must_find(folder, names[i], path);
+        images_must_find(folder, names[i], path);
         cli_ok(nf_load_packed_bits(path, MNIST_SIDE * MNIST_SIDE, 0, &d->file[i]));
     }
     d->train = whole(&d->file[0]);
@@ -48,7 +47,7 @@ static void read_idx(images *d, const char *folder, nf_binarise how, uint64_t se
     static const char *const words[] = {"none", "static", "dynamic", "threshold"};
     char path[PATH];
     for (size_t i = 0; i < 2; i++) {
-        must_find(folder, names[i], path);
+        images_must_find(folder, names[i], path);
         cli_ok(nf_load_idx(path, 0, &d->file[i]));
     }
     const nf_bytes *train = &d->file[0], *test = &d->file[1];
@@ -78,9 +77,9 @@ void images_read(images *d, const char *folder, nf_binarise how, uint64_t seed)
     *d = (images){0};
     if (access(folder, F_OK) != 0)
         cli_fail(1, "there is no folder %s", folder);
-    if (find(folder, "binarized_mnist_train.bits", path))
+    if (images_find(folder, "binarized_mnist_train.bits", path))
         read_bits(d, folder);
-    else if (find(folder, "train-images-idx3-ubyte", path))
+    else if (images_find(folder, "train-images-idx3-ubyte", path))
         read_idx(d, folder, how, seed);
     else
         cli_fail(1, "%s holds neither train-images-idx3-ubyte nor binarized_mnist_train.bits, plain or .gz", folder);

@@ -3,6 +3,11 @@
 #define EXAMPLES_IMAGES_H
 #include <nflow/nflow.h>
 
+/* Whether folder/name or folder/name.gz is there; its path. */
+bool images_find(const char *folder, const char *name, char path[4096]);
+/* Its path; exits 1 if it is not there. */
+void images_must_find(const char *folder, const char *name, char path[4096]);
+
 /* A folder's images, split in three, ready for the library. */
 typedef struct images {
     nf_data train, valid, test;

@@ -5,14 +5,6 @@
 #define EXAMPLES_TOY_JUDGE_H
 #include <nflow/model.h>
 
-/* A mean over rows and its standard error. */
-typedef struct estimate {
-    double mean, se;
-} estimate;
-
-/* Of n numbers. */
-estimate mean_of(size_t n, const double *x);
-
 /* The integral of the model's density over [-512, 512] x [-512, 512] by the midpoint rule. Squares are small near the
    data and larger further away, where NICE puts some thousandths of two spirals. They are halved until three integrals
    in a row agree to 3e-4, at most from a side of 0.2 to one of 0.01: couplings and autoregressive flows that are

@@ -24,6 +24,11 @@ typedef struct nf_check_report {
     double x_error[2];     /**< relative error of the VJP in x against a central difference along random directions */
     double theta_error[2]; /**< the same for parameters; 0 if there are none */
     double ctx_error[2];   /**< the same for context; 0 if there is none */
+    /**
+     * The same for the penalty alone (nf_pass.penalty, of which the three before know nothing): the largest error of
+     * its gradients in x, parameters and context; 0 if the flow has none at these points.
+     */
+    double penalty_error[2];
     double log_det_min[2]; /**< the smallest log-det seen */
     double log_det_max[2]; /**< the largest */
     /**

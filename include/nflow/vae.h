@@ -159,10 +159,15 @@ NF_API nf_objective *nf_vae_elbo(nf_model *m, const nf_data *data, const nf_vae_
 
 /** Means over the rows of a data set, in nats. */
 typedef struct nf_vae_scores {
-    double elbo;      /**< mean ELBO, estimated with all `samples` draws of each row */
-    double elbo_se;   /**< its standard error over rows */
-    double kl;        /**< mean of log q(z|x) - log p(z) */
-    double log_px;    /**< mean log p(x), estimated by importance sampling with `samples` draws a row */
+    double elbo;    /**< mean ELBO, estimated with all `samples` draws of each row */
+    double elbo_se; /**< its standard error over rows */
+    double kl;      /**< mean of log q(z|x) - log p(z) */
+    /**
+     * Mean log p(x), estimated by importance sampling with `samples` draws a row. With a posterior whose log q is
+     * itself an estimate (NF_STOCHASTIC) it is too large in the mean: the estimate's noise stands in the weights'
+     * exponents.
+     */
+    double log_px;
     double log_px_se; /**< its standard error over rows */
     size_t failed;    /**< rows without a finite score. They are not in the means (NaN if no row has one) */
 } nf_vae_scores;

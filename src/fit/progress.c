@@ -58,8 +58,7 @@ enum { TEXT = 256 };
     X("worst_log_det", now.report.worst_log_det)   \
     X("worst_loss", now.report.worst_loss)         \
     X("worst_share", now.report.worst_share)       \
-    X("validation", now.validation)                \
-    X("seconds", now.report.seconds)
+    X("validation", now.validation)
 /* clang-format on */
 
 /* The default schedule is a constant here, see settle_schedule() in fitter.c. */
@@ -83,6 +82,8 @@ nf_status nfi_progress_write(const nf_fitter *f, struct json_t *to)
         status = nf_write_number(&w, name, f->member);
     INTEGERS(WRITE_INTEGER)
     NUMBERS(WRITE_NUMBER)
+    if (status == NF_OK) /* while a run is under way, its time is not in the report yet */
+        status = nf_write_number(&w, "seconds", f->now.report.seconds + (f->running ? nfi_fit_clock() - f->start : 0));
     if (status != NF_OK)
         return status;
     const nf_stop_reason reason = f->now.report.reason;
@@ -141,6 +142,7 @@ static nf_status read_fields(nf_fitter *f, const json_t *from)
         status = nf_read_number(&r, name, &f->member);
     INTEGERS(READ_INTEGER)
     NUMBERS(READ_NUMBER)
+    READ_NUMBER("seconds", now.report.seconds)
     size_t schedule, reason;
     if (status == NF_OK && (!read_choice(from, "schedule", schedules, COUNT(schedules), &schedule) ||
                             !read_choice(from, "reason", reasons, COUNT(reasons), &reason)))

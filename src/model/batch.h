@@ -22,6 +22,14 @@ nf_status nfi_call_begin(const nf_model *m, const char *who, nf_workspace *ws, n
    nfi_workspace_return. */
 nf_status nfi_for_batch(const nf_model *m, const char *who, nf_workspace *ws, size_t n, nfi_tile_fn *f, void *user);
 
+/* nf_transform and nf_transform_vjp with the penalty of each row, which those do without: penalty [n], written, NaN
+   where a row fails; g_penalty [n], its cotangent. Both may be NULL. */
+nf_status nfi_transform(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                        const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det, double *penalty);
+nf_status nfi_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                            const nf_real *x, const nf_real *ctx, const nf_real *gy, const nf_real *g_log_det,
+                            const nf_real *g_penalty, nf_real *gx, nf_real *g_ctx, nf_real *g_theta);
+
 /* The pass of the whole bound object over one tile. Its samples have the numbers noise->first_sample + first and
    following. If memory is NULL, the pass has no arenas. `gradient` says whether it has a tape. */
 nf_pass nfi_model_pass(const nf_model *m, nfi_thread *memory, const nf_noise *noise, size_t first, size_t n, size_t ld,

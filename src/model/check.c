@@ -13,7 +13,8 @@ static const double default_radius = 1e-2;
 static const double default_radius = 1e-5;
 #endif
 enum { DEFAULT_POINTS = 16 };
-enum { POINTS, CONTEXT, THETA, COTANGENT, COTANGENT_LOG_DET, ALONG_X, ALONG_CTX, ALONG_THETA, N_DRAWS }; /* sites */
+/* The sites of what is drawn. */
+enum { POINTS, CONTEXT, THETA, COTANGENT, COTANGENT_LOG_DET, ALONG_X, ALONG_CTX, ALONG_THETA, COTANGENT_PENALTY };
 
 static nf_real *draw(nfi_check *c, uint32_t site, size_t count, double scale)
 {
@@ -50,12 +51,14 @@ static nf_status make_side(nfi_check *c, const nf_object *flow, nf_direction d, 
     f->g_theta = nf_arena_reals(a, 1, c->n_params + 1);
     f->gy = draw(c, COTANGENT, c->n * f->out, 1);
     f->g_l = draw(c, COTANGENT_LOG_DET, c->n, 1);
-    f->log_det = nf_arena_alloc(a, c->n * sizeof *f->log_det);
+    f->g_penalty = draw(c, COTANGENT_PENALTY, c->n, 1);
+    f->log_det = nf_arena_alloc(a, 2 * c->n * sizeof *f->log_det);
+    f->penalty = f->log_det ? f->log_det + c->n : NULL;
     f->along_x = draw_directions(c, ALONG_X, c->n, f->in);
     f->along_ctx = draw_directions(c, ALONG_CTX, c->n, c->n_ctx);
     f->along_theta = draw_directions(c, ALONG_THETA, 1, c->n_params);
-    return f->y && f->gx && f->g_ctx && f->g_theta && f->gy && f->g_l && f->log_det && f->along_x && f->along_ctx &&
-                   f->along_theta
+    return f->y && f->gx && f->g_ctx && f->g_theta && f->gy && f->g_l && f->g_penalty && f->log_det && f->along_x &&
+                   f->along_ctx && f->along_theta
                ? NF_OK
                : NF_ENOMEM;
 }
@@ -63,7 +66,7 @@ static nf_status make_side(nfi_check *c, const nf_object *flow, nf_direction d, 
 /* Measures one direction. If the flow refuses that direction, its NaNs stay in the report. */
 static nf_status check_direction(nfi_check *c, nfi_side *f, nf_check_report *r, bool count, bool *supported)
 {
-    nf_status status = nf_transform(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, f->y, f->log_det);
+    nf_status status = nfi_transform(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, f->y, f->log_det, f->penalty);
     *supported = status == NF_OK;
     if (status != NF_OK)
         return status == NF_EUNSUPPORTED ? NF_OK : status;
@@ -132,8 +135,8 @@ nf_status nf_check_flow(const nf_model *m, const nf_check_options *options, nf_c
     options = options ? options : &none;
     nf_check_report r = {.untouched = 0};
     for (int d = 0; d < 2; d++)
-        r.inverse_error[d] = r.log_det_error[d] = r.x_error[d] = r.theta_error[d] = r.ctx_error[d] = r.log_det_min[d] =
-            r.log_det_max[d] = NAN;
+        r.inverse_error[d] = r.log_det_error[d] = r.x_error[d] = r.theta_error[d] = r.ctx_error[d] =
+            r.penalty_error[d] = r.log_det_min[d] = r.log_det_max[d] = NAN;
     nfi_check c = {.n = options->n ? options->n : DEFAULT_POINTS,
                    .n_ctx = flow->total.n_ctx,
                    .n_params = m->o->total.n_params,

@@ -21,8 +21,8 @@ typedef struct nfi_check {
 typedef struct nfi_side {
     nf_direction d;
     size_t in, out;
-    nf_real *x, *y, *gy, *g_l, *gx, *g_ctx, *g_theta, *along_x, *along_ctx, *along_theta;
-    double *log_det;
+    nf_real *x, *y, *gy, *g_l, *g_penalty, *gx, *g_ctx, *g_theta, *along_x, *along_ctx, *along_theta;
+    double *log_det, *penalty;
 } nfi_side;
 
 /* The largest error after going to the images and back. *error is left as it is if the flow refuses the other
@@ -30,7 +30,7 @@ typedef struct nfi_side {
 nf_status nfi_check_round_trip(nfi_check *c, const nfi_side *f, double *error);
 /* Compares log-dets with the dense Jacobian. If `count`, also counts the dimensions that are never transformed. */
 nf_status nfi_check_jacobian(nfi_check *c, const nfi_side *f, nf_check_report *r, bool count);
-/* Compares VJPs with central differences. */
+/* Compares VJPs with central differences: those of images and log-dets, and those of penalties if there are any. */
 nf_status nfi_check_gradients(nfi_check *c, const nfi_side *f, nf_check_report *r);
 
 #endif

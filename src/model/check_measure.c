@@ -3,11 +3,11 @@
 
      <dL/d., v> ~ (8 D(h) - D(2 h)) / 12 h,   D(h) = L(. + h v) - L(. - h v),   error |left - right| / (1 + |left|).
 
-   In x and context this is compared point by point, in theta for the sum over all points. Row i of the Jacobian is the
-   VJP of gy = e_i. */
+   In x and context this is compared point by point, in theta for the sum over all points. A penalty (nf_pass.penalty)
+   is compared in the same way, with L = g_penalty penalty. Row i of the Jacobian is the VJP of gy = e_i. */
 #include "model/check.h"
 #include "base/memory.h"
-#include "model/model.h"
+#include "model/batch.h"
 #include "flows/compose.h"
 #include <gsl/gsl_linalg.h>
 #include <math.h>
@@ -129,17 +129,18 @@ nf_status nfi_check_jacobian(nfi_check *c, const nfi_side *f, nf_check_report *r
 
 /* ---- gradients ---- */
 
-/* loss[s] = <gy, y> + g_l log_det at (x, ctx), for each point s. */
+/* loss[s] = <gy, y> + g_l log_det, or g_penalty penalty if there is no g_l, at (x, ctx), for each point s. */
 static nf_status losses(nfi_check *c, const nfi_side *f, const nf_real *x, const nf_real *ctx, double *loss)
 {
     const nf_mark mark = nf_arena_mark(&c->memory);
     nf_real *y = nf_arena_reals(&c->memory, c->n, f->out);
     if (!y)
         return NF_ENOMEM;
-    nf_status status = nf_transform(c->m, c->ws, &c->noise, f->d, c->n, x, ctx, y, loss);
+    nf_status status =
+        nfi_transform(c->m, c->ws, &c->noise, f->d, c->n, x, ctx, y, f->g_l ? loss : NULL, f->g_l ? NULL : loss);
     for (size_t s = 0; s < c->n && status == NF_OK; s++) {
-        loss[s] *= (double)f->g_l[s];
-        for (size_t i = s * f->out; i < (s + 1) * f->out; i++)
+        loss[s] *= (double)(f->g_l ? f->g_l : f->g_penalty)[s];
+        for (size_t i = s * f->out; i < (s + 1) * f->out && f->gy; i++)
             loss[s] += (double)f->gy[i] * (double)y[i];
     }
     nf_arena_rewind(&c->memory, mark);
@@ -218,19 +219,35 @@ static nf_status compare(nfi_check *c, const nfi_side *f, const variable *v, dou
     return status;
 }
 
-nf_status nfi_check_gradients(nfi_check *c, const nfi_side *f, nf_check_report *r)
+/* The errors of one set of cotangents in x, context and theta. */
+static nf_status gradients(nfi_check *c, const nfi_side *f, double *of_x, double *of_ctx, double *of_theta)
 {
     const variable x = {f->x, f->gx, f->along_x, c->n, f->in};
     const variable ctx = {c->ctx, f->g_ctx, f->along_ctx, c->n, c->n_ctx};
     const variable theta = {c->m->theta, f->g_theta, f->along_theta, 1, c->n_params};
     memset(f->g_theta, 0, c->n_params * sizeof *f->g_theta);
-    nf_status status =
-        nf_transform_vjp(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, f->gy, f->g_l, f->gx, f->g_ctx, f->g_theta);
+    nf_status status = nfi_transform_vjp(c->m, c->ws, &c->noise, f->d, c->n, f->x, c->ctx, f->gy, f->g_l, f->g_penalty,
+                                         f->gx, f->g_ctx, f->g_theta);
     if (status == NF_OK)
-        status = compare(c, f, &x, &r->x_error[f->d]);
+        status = compare(c, f, &x, of_x);
     if (status == NF_OK)
-        status = compare(c, f, &ctx, &r->ctx_error[f->d]);
+        status = compare(c, f, &ctx, of_ctx);
+    return status == NF_OK ? compare(c, f, &theta, of_theta) : status;
+}
+
+nf_status nfi_check_gradients(nfi_check *c, const nfi_side *f, nf_check_report *r)
+{
+    nfi_side value = *f, penalty = *f;
+    value.g_penalty = NULL;
+    penalty.gy = penalty.g_l = NULL;
+    nf_status status = gradients(c, &value, &r->x_error[f->d], &r->ctx_error[f->d], &r->theta_error[f->d]);
+    bool none = true;
+    for (size_t s = 0; s < c->n; s++)
+        none = none && f->penalty[s] == 0;
+    double error[3] = {0, 0, 0};
+    if (status == NF_OK && !none)
+        status = gradients(c, &penalty, &error[0], &error[1], &error[2]);
     if (status == NF_OK)
-        status = compare(c, f, &theta, &r->theta_error[f->d]);
+        r->penalty_error[f->d] = worst(error[0], worst(error[1], error[2]));
     return status;
 }

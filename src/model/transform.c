@@ -16,8 +16,8 @@ typedef struct job {
     size_t rows_in, rows_out; /* features of x and of y, which depend on the direction */
     const nf_real *x, *ctx;
     nf_real *y;
-    double *log_det;
-    const nf_real *gy, *g_log_det;
+    double *log_det, *penalty;
+    const nf_real *gy, *g_log_det, *g_penalty;
     nf_real *gx, *g_ctx, *g_theta;
 } job;
 
@@ -63,10 +63,14 @@ static nf_status transform_tile(void *user, size_t first, size_t n, size_t ld, n
 {
     const job *j = user;
     tile t = {.p = pass_of(j, first, n, ld, memory, false)};
+    if (j->penalty && !(t.p.penalty = nfi_zero_doubles(t.p.scratch, ld)))
+        return NF_ENOMEM;
     nf_status status = apply(j, first, &t);
     if (status != NF_OK)
         return status;
     memory->failed += spoil(j, &t, NULL);
+    for (size_t s = 0; s < n && j->penalty; s++)
+        j->penalty[first + s] = isnan(t.log_det[s]) ? NAN : t.p.penalty[s];
     if (j->rows_out)
         nfi_unpack(n, j->rows_out, t.y, ld, j->y + first * j->rows_out, j->rows_out);
     if (j->log_det)
@@ -98,17 +102,23 @@ static nf_status begin(job *j, size_t n)
     return nfi_check_noise(j->who, j->flow, j->noise);
 }
 
-nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
-                       const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det)
+nf_status nfi_transform(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                        const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det, double *penalty)
 {
-    job j = {
-        .who = "nf_transform", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx, .y = y, .log_det = log_det};
+    job j = {.who = "nf_transform", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx, .y = y};
+    j.log_det = log_det, j.penalty = penalty;
     nf_status status = begin(&j, n);
     if (status == NF_OK && !y && j.rows_out)
         status = nf_error(NF_EARG, "nf_transform: `y` is NULL");
     if (status != NF_OK)
         return status;
     return nfi_for_batch(m, j.who, ws, n, transform_tile, &j);
+}
+
+nf_status nf_transform(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                       const nf_real *x, const nf_real *ctx, nf_real *y, double *log_det)
+{
+    return nfi_transform(m, ws, noise, d, n, x, ctx, y, log_det, NULL);
 }
 
 /* ---- gradients ---- */
@@ -154,6 +164,7 @@ static nf_status vjp_tile(void *user, size_t tile_index, size_t first, size_t n,
         return status;
     nf_real *gy = nfi_load_cotangent(&t.p, first, j->rows_out, j->gy, &status);
     nf_real *g_log_det = nfi_load_cotangent(&t.p, first, 1, j->g_log_det, &status);
+    t.p.g_penalty = j->g_penalty ? nfi_load_cotangent(&t.p, first, 1, j->g_penalty, &status) : NULL;
     nf_real *gx = nfi_load_tile(&t.p, first, j->rows_in, NULL, &status);
     nf_real *g_ctx = j->g_ctx && flow->n_ctx ? nfi_load_cotangent(&t.p, first, flow->n_ctx, NULL, &status) : NULL;
     if (status != NF_OK)
@@ -211,12 +222,12 @@ static nf_status sum_tiles(const job *j, nf_workspace *ws, size_t n)
     return status;
 }
 
-nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
-                           const nf_real *x, const nf_real *ctx, const nf_real *gy, const nf_real *g_log_det,
-                           nf_real *gx, nf_real *g_ctx, nf_real *g_theta)
+nf_status nfi_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                            const nf_real *x, const nf_real *ctx, const nf_real *gy, const nf_real *g_log_det,
+                            const nf_real *g_penalty, nf_real *gx, nf_real *g_ctx, nf_real *g_theta)
 {
     job j = {.who = "nf_transform_vjp", .m = m, .noise = noise, .direction = d, .x = x, .ctx = ctx};
-    j.gy = gy, j.g_log_det = g_log_det, j.gx = gx, j.g_ctx = g_ctx, j.g_theta = g_theta;
+    j.gy = gy, j.g_log_det = g_log_det, j.g_penalty = g_penalty, j.gx = gx, j.g_ctx = g_ctx, j.g_theta = g_theta;
     nf_workspace *mine;
     nf_status status = begin(&j, n);
     if (status == NF_OK)
@@ -226,4 +237,11 @@ nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *
     status = sum_tiles(&j, mine, n);
     nfi_workspace_return(ws, mine);
     return status;
+}
+
+nf_status nf_transform_vjp(const nf_model *m, nf_workspace *ws, const nf_noise *noise, nf_direction d, size_t n,
+                           const nf_real *x, const nf_real *ctx, const nf_real *gy, const nf_real *g_log_det,
+                           nf_real *gx, nf_real *g_ctx, nf_real *g_theta)
+{
+    return nfi_transform_vjp(m, ws, noise, d, n, x, ctx, gy, g_log_det, NULL, gx, g_ctx, g_theta);
 }

@@ -1,0 +1,13 @@
+/* A mean over rows and its standard error. */
+#ifndef EXAMPLES_ESTIMATE_H
+#define EXAMPLES_ESTIMATE_H
+#include <stddef.h>
+
+typedef struct estimate {
+    double mean, se;
+} estimate;
+
+/* Of n numbers. */
+estimate mean_of(size_t n, const double *x);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * A learning curve of a fit that may be interrupted: a text file with a line for each validation, "step seconds
+ * training validation", to which a continued fit adds.
+ */
+#ifndef EXAMPLES_LEARNING_CURVE_H
+#define EXAMPLES_LEARNING_CURVE_H
+#include "output.h"
+#include <stddef.h>
+
+typedef struct learning_point {
+    uint64_t step;
+    double seconds, training, validation;
+} learning_point;
+
+typedef struct learning_curve {
+    const char *path;
+    size_t n, room;
+    learning_point *point; /* [n] */
+} learning_curve;
+
+/* The curve up to step `step`, which is what `path` has of it; 0: a new one. Later points leave the file. Exits 1 if it
+   cannot be written. */
+void learning_curve_begin(learning_curve *c, const char *path, uint64_t step);
+/* Adds a point to curve and file. */
+void learning_curve_add(learning_curve *c, learning_point p);
+/* An array of the points in the JSON file. */
+void learning_curve_write(const learning_curve *c, js_file *j, const char *name);
+/* Draws it: `y` by minutes. With less than two points, nothing. */
+void learning_curve_draw(const learning_curve *c, const char *png, const char *y);
+void learning_curve_free(learning_curve *c);
+
+#endif
