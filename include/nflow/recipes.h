@@ -162,7 +162,7 @@ typedef enum nf_recompute {
     /**
      * Each scale's own choice: as NF_RECOMPUTE_ALWAYS if its layers would keep more than NF_RECOMPUTE_FROM numbers for
      * each sample (Glow with 64 channels on 14 x 14 pixels: from 20 steps on). So much leaves the caches, and computing
-     * it again takes no longer. Otherwise as NF_RECOMPUTE_NEVER.
+     * it again takes about as long. Otherwise as NF_RECOMPUTE_NEVER.
      */
     NF_RECOMPUTE_DEFAULT,
     NF_RECOMPUTE_NEVER, /**< what gradients need is kept */
