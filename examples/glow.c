@@ -28,7 +28,7 @@ static size_t recipe, noise, bits = 8, levels, steps_of_flow, channels, blocks, 
 static size_t batch = 64, steps, epochs, warm_up = 200, validate_every = 200, validation_rows = 1000, test_rows,
               patience, threads;
 static bool labels, additive, no_logit, resume;
-static double alpha, minutes = 8, rate = 0.005, clip = 100, decay = 0.999, temperature = 0.7;
+static double alpha, minutes = 8, rate = 0.005, clip = 100, decay = 0.999, temperature = 1;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DATA", "mnist, fashion, cifar8, a folder of IDX or PNG files, or an npy file of bytes",
