@@ -23,11 +23,12 @@
 enum { INITIAL_ROWS = 512, SCORED = 500, ROUND_TRIPS = 1000 };
 
 static const char *data_name, *folder, *json_path;
-static size_t recipe, noise, bits = 8, levels, steps_of_flow, channels, blocks, mixing, prior, scale = 1, bins = 32;
+static size_t recipe, noise, bits = 8, levels, steps_of_flow, channels, blocks, mixing, prior, recompute, scale = 1,
+                             bins = 32;
 static size_t batch = 64, steps, epochs, warm_up = 200, validate_every = 200, validation_rows = 1000, test_rows,
               patience, threads;
-static bool labels, additive, recompute, no_logit, resume;
-static double alpha, minutes = 8, rate = 0.005, clip = 100, decay = 0.999, temperature = 0.7;
+static bool labels, additive, no_logit, resume;
+static double alpha, minutes = 8, rate = 0.005, clip = 100, decay = 0.999, temperature = 1;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"data", "DATA", "mnist, fashion, cifar8, a folder of IDX or PNG files, or an npy file of bytes",
@@ -45,7 +46,7 @@ static const cli_option options[] = {
     {"scale", "sigmoid|tanh", "of couplings: sigmoid(a + 2), or exp(2 tanh(a / 2))", .choice = &scale},
     {"mixing", "recipe|none|reverse|permute|lu", "of channels before each coupling of glow", .choice = &mixing},
     {"prior", "recipe|standard|learnt", "of the features that are split off", .choice = &prior},
-    {"recompute", NULL, "compute again what gradients need: less memory, more time", .flag = &recompute},
+    {"recompute", "recipe|never|always", "compute again what gradients need: less memory", .choice = &recompute},
     {"alpha", "A", "the logit layer is logit(A + (1 - 2 A) v); 0: 1e-6 of one channel, 0.05 of more", .number = &alpha,
      .max = 0.49},
     {"bins", "B", "of the spline of single pixels beside that layer; 0: no spline", .size = &bins, .max = 1000},
@@ -117,7 +118,7 @@ static nf_dist *new_density(const image_sets *d)
                                        .scale = additive ? NULL : &scales[scale],
                                        .mixing = (nf_mixing)mixing,
                                        .prior = (nf_split_prior)prior,
-                                       .recompute = recompute ? NF_RECOMPUTE_ALWAYS : NF_RECOMPUTE_NEVER,
+                                       .recompute = (nf_recompute)recompute,
                                        .seed = seed};
     nf_flow *flow = cli_made(glow ? nf_glow(d->size, &o) : nf_realnvp_image(d->size, &o));
     nf_flow *marginals = new_marginals(d->size);

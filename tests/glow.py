@@ -152,7 +152,7 @@ with tempfile.TemporaryDirectory() as tmp:
     for name, args in (('recipe', []), ('realnvp', ['--flow', 'realnvp', '--steps-of-flow', 1, '--blocks', 1]),
                        ('levels', ['--levels', 1]), ('steps', ['--steps-of-flow', 1]), ('channels', ['--channels', 5]),
                        ('additive', ['--additive']), ('mixing', ['--mixing', 'permute']), ('prior', ['--prior', 'standard']),
-                       ('recompute', ['--recompute']), ('alpha', ['--alpha', 0.01]), ('no-logit', ['--no-logit']),
+                       ('recompute', ['--recompute', 'always']), ('alpha', ['--alpha', 0.01]), ('no-logit', ['--no-logit']),
                        ('noise', ['--noise', 'variational']), ('scale', ['--scale', 'sigmoid']),
                        ('bins', ['--bins', 0])):
         result, _ = fit(tmp, name, noise, *args, '--steps', 3, '--test-rows', 5)
@@ -221,7 +221,7 @@ with tempfile.TemporaryDirectory() as tmp:
     root = folder(tmp, 'root', {})
     mnist = folder(root, 'mnist', {**digits('train', 240, 240), **digits('t10k', 40, 40)})
     glow.env = {**environment, 'NFLOW_DATA': root}
-    result, text = fit(tmp, 'labels', 'mnist', '--labels', '--steps', 150 if thin else 300)
+    result, text = fit(tmp, 'labels', 'mnist', '--labels', '--steps', 150 if thin else 300, '--temperature', 0.7)
     assert '200 training, 40 validation, 40 test images of 4 x 4, 1 channel' in text, text
     for row in table(tmp, 'labels', 'samples', 4, 4):
         assert all(sum(p) / 16 < 110 for p in row[0::2]) and all(sum(p) / 16 > 140 for p in row[1::2]), row

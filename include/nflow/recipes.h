@@ -162,7 +162,7 @@ typedef enum nf_recompute {
     /**
      * Each scale's own choice: as NF_RECOMPUTE_ALWAYS if its layers would keep more than NF_RECOMPUTE_FROM numbers for
      * each sample (Glow with 64 channels on 14 x 14 pixels: from 20 steps on). So much leaves the caches, and computing
-     * it again takes no longer. Otherwise as NF_RECOMPUTE_NEVER.
+     * it again takes about as long. Otherwise as NF_RECOMPUTE_NEVER.
      */
     NF_RECOMPUTE_DEFAULT,
     NF_RECOMPUTE_NEVER, /**< what gradients need is kept */
@@ -179,11 +179,10 @@ enum { NF_RECOMPUTE_FROM = 1 << 19 };
 /**
  * Options of nf_glow and nf_realnvp_image; zero means the recipe's own value:
  *
- * | recipe           | levels | steps | nets                                   | scale              | mixing | prior |
- * |------------------|-------:|------:|----------------------------------------|--------------------|--------|----------|
- * | nf_glow          |   3    |    32 | 3x3, 1x1, 3x3; 512; actnorm            | sigmoid(a + 2)     | LU     | learnt |
- * | nf_realnvp_image |   2    |     3 | 4 residual blocks of 32; weight norm   | exp(2 tanh(a / 2)) | none   | standard
- * |
+ * | recipe           | levels | steps | nets                              | scale              | mixing | prior    |
+ * |------------------|-------:|------:|-----------------------------------|--------------------|--------|----------|
+ * | nf_glow          |   3    |    32 | 3x3, 1x1, 3x3; 512; actnorm       | sigmoid(a + 2)     | LU     | learnt   |
+ * | nf_realnvp_image |   2    |     3 | 4 blocks of 32; weight norm       | exp(2 tanh(a / 2)) | none   | standard |
  *
  * These are the papers' sizes, made for days on graphics processors. On a few cores 8 to 16 steps and 64 channels are a
  * beginning. What `net` and `scale` point to is copied.

@@ -44,8 +44,8 @@ NFI_FLOW_TYPES(NFI_DECLARE)
 /* The options of nf_residual, one of the recipes. */
 extern const nf_option_table nfi_residual_recipe_options;
 
-/* The options of recipe number i (nflow/recipes.h), in no particular order: of vectors, of images, of all. NULL past the
-   end. */
+/* The options of recipe number i (nflow/recipes.h), in no particular order: of vectors, of images, of all. NULL past
+   the end. */
 const nf_option_table *nfi_vector_recipe_options(size_t i);
 const nf_option_table *nfi_image_recipe_options(size_t i);
 const nf_option_table *nfi_recipe_options(size_t i);
