@@ -116,7 +116,7 @@ Test(coupling, inherits_flags)
     const size_t order[] = {1, 0};
     nf_mask_alternating(4, 0, mask);
     nf_flow *f = nf_coupling(4, mask, nf_affine(2), small_net(2, 4, 0, 1));
-    cr_assert_eq(nf_flow_shape(f)->flags, NFI_WRITES_GRADIENT);
+    cr_assert_eq(nf_flow_shape(f)->flags, NFI_WRITES_GRADIENT | NFI_SAVES_ALIKE);
     nf_flow_free(f);
     f = nf_coupling(4, mask, nf_chain((nf_flow *[]){nf_permutation(2, order), nf_affine(2)}, 2), small_net(2, 4, 5, 1));
     cr_assert_eq(nf_flow_shape(f)->flags, NFI_WRITES_GRADIENT);

@@ -102,7 +102,7 @@ Test(linear, affine_starts_as_the_identity)
     cr_assert_arr_eq(x, y, sizeof x);
     for (size_t i = 0; i < N; i++)
         cr_assert_eq(log_det[i], 0.0);
-    cr_assert_eq(nf_model_shape(m)->flags, NF_PER_SAMPLE);
+    cr_assert_eq(nf_model_shape(m)->flags, NF_PER_SAMPLE | NFI_SAVES_ALIKE);
     nf_model_free(m);
 }
 
