@@ -138,6 +138,18 @@ SHAPES = {"maf": (63, 5), "nsf-ar": (21, 5), "nsf-coupling": (21, 10), "realnvp"
 PEERS = {"zuko": Zuko, "nflows": Nflows, "normflows": Normflows}
 
 
+def training_step(flow, loss):
+    """A step of Adam on the flow's parameters, for a loss that is computed anew."""
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, fused=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    return step
+
+
 def build(peer, workload):
     package, _, compiled = peer.partition("-")
     family, _, what = workload.rpartition("-")
@@ -151,11 +163,4 @@ def build(peer, workload):
         call = torch.compile(call)
     if what != "train":
         return torch.inference_mode()(call)
-    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, fused=True)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        call().backward()
-        optimizer.step()
-
-    return step
+    return training_step(flow, call)

@@ -7,6 +7,8 @@ torch.inference_mode (compiled: torch.no_grad, since torch.compile refuses the o
 """
 import torch
 
+from peers_flows import training_step
+
 BATCH, LEVELS, DEPTH, HIDDEN = 64, 2, 8, 64
 IMAGES = {"28": (1, 28, 28), "16": (3, 16, 16)}
 WORKLOADS = {f"glow-{image}-{what}" for image in IMAGES for what in ("train", "sample")}
@@ -39,11 +41,4 @@ def build(peer, workload):
         call = torch.compile(call)
     if what == "sample":
         return (torch.no_grad if compiled else torch.inference_mode)()(call)
-    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, fused=True)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        call().backward()
-        optimizer.step()
-
-    return step
+    return training_step(flow, call)
