@@ -196,15 +196,8 @@ static nf_flow *layers(const plan *p, nf_image m, size_t level, bool checkerboar
 /* The second half of the channels given the first one. */
 static nf_flow *prior_of_rest(const plan *p, nf_image m)
 {
-    const nf_image first = {m.channels / 2, m.height, m.width};
-    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true, .n_per_feature = 2};
-    unsigned char *mask = nfi_calloc(count(m), 1);
-    const size_t n_b = mask ? nf_mask_channels(m, 0, mask) : 0;
-    nf_flow *t = n_b ? nf_scaled_affine(n_b, &wide) : NULL, *f = NULL;
-    if (t)
-        f = nf_coupling(count(m), mask, t, nf_conv_net(first, m.channels, p->q.n_ctx, &net));
-    nfi_free(mask);
-    return f;
+    const nf_conv_options net = {.last_scale = NF_ZERO, .learnt_scale = true};
+    return nfi_image_coupling(m, false, 0, p->q.n_ctx, net, &wide);
 }
 
 /* A mean and a deviation for each channel of the last scale, which the context gives if there is any. */

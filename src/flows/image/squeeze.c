@@ -36,13 +36,19 @@ nf_flow *nf_squeeze(nf_image image)
     return f;
 }
 
+/* The number of features of a mask; 0, with a message, if there is no mask or none of an image. */
+static size_t features_of_mask(const nf_image *image, const char *who, const unsigned char *mask)
+{
+    size_t n;
+    if (!mask)
+        nf_error(NF_EARG, "%s: `mask` is NULL", who);
+    return mask && nfi_count_features(image, who, &n) ? n : 0;
+}
+
 size_t nf_mask_checkerboard(nf_image image, size_t k, unsigned char *mask)
 {
-    size_t n, count = 0;
-    if (!mask)
-        nf_error(NF_EARG, "nf_mask_checkerboard: `mask` is NULL");
-    if (!mask || !nfi_count_features(&image, "nf_mask_checkerboard", &n))
-        return 0;
+    const size_t n = features_of_mask(&image, "nf_mask_checkerboard", mask);
+    size_t count = 0;
     const size_t pixels = image.height * image.width;
     for (size_t i = 0; i < n; i++) {
         const bool odd = nfi_pixel_is_odd(i % pixels, image.width);
@@ -53,12 +59,9 @@ size_t nf_mask_checkerboard(nf_image image, size_t k, unsigned char *mask)
 
 size_t nf_mask_channels(nf_image image, size_t k, unsigned char *mask)
 {
-    size_t n, count = 0;
-    if (!mask)
-        nf_error(NF_EARG, "nf_mask_channels: `mask` is NULL");
-    if (!mask || !nfi_count_features(&image, "nf_mask_channels", &n))
-        return 0;
-    if (image.channels == 1) {
+    const size_t n = features_of_mask(&image, "nf_mask_channels", mask);
+    size_t count = 0;
+    if (n > 0 && image.channels == 1) {
         nf_error(NF_EARG, "nf_mask_channels: an image of one channel, %zu x %zu, has no half of its channels",
                  image.height, image.width);
         return 0;
