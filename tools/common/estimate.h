@@ -1,6 +1,6 @@
 /* A mean over rows and its standard error. */
-#ifndef EXAMPLES_ESTIMATE_H
-#define EXAMPLES_ESTIMATE_H
+#ifndef TOOLS_ESTIMATE_H
+#define TOOLS_ESTIMATE_H
 #include <stddef.h>
 
 typedef struct estimate {

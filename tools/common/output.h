@@ -10,8 +10,8 @@
  *     js_end(j);
  *     js_close(j);
  */
-#ifndef EXAMPLES_OUTPUT_H
-#define EXAMPLES_OUTPUT_H
+#ifndef TOOLS_OUTPUT_H
+#define TOOLS_OUTPUT_H
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

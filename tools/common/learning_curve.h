@@ -2,8 +2,8 @@
  * A learning curve of a fit that may be interrupted: a text file with a line for each validation, "step seconds
  * training validation", to which a continued fit adds.
  */
-#ifndef EXAMPLES_LEARNING_CURVE_H
-#define EXAMPLES_LEARNING_CURVE_H
+#ifndef TOOLS_LEARNING_CURVE_H
+#define TOOLS_LEARNING_CURVE_H
 #include "output.h"
 #include <stddef.h>
 
