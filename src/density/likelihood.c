@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "object/pack.h"
 #include "object/tree.h"
+#include "data/data.h"
 #include "data/minibatch.h"
 #include "density/rows.h"
 #include <math.h>

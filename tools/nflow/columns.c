@@ -1,6 +1,6 @@
 /*
- * One pass over the rows. Mean and sum of squares are updated row by row (Welford 1962), which loses no digits where the
- * mean is large. Columns are compared by a hash of their numbers, 64 bits.
+ * One pass over the rows. Mean and sum of squares are updated row by row (Welford 1962), which loses no digits where
+ * the mean is large. Columns are compared by a hash of their numbers, 64 bits.
  */
 #include "columns.h"
 #include "cli.h"

@@ -6,9 +6,9 @@
 typedef struct column {
     size_t place; /* its number in the table */
     double mean, sd, least, most;
-    bool constant; /* one value in all rows, or values that differ by rounding alone */
-    bool whole;    /* whole numbers in all rows, of which some occur often: a density of real numbers would grow there
-                      without bound */
+    bool constant;  /* one value in all rows, or values that differ by rounding alone */
+    bool whole;     /* whole numbers in all rows, of which some occur often: a density of real numbers would grow there
+                       without bound */
     size_t copy_of; /* which earlier column of the list has the same numbers; its own index if there is none */
 } column;
 

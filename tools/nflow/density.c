@@ -24,7 +24,8 @@ static char **names_of(const density *d)
 static void read_places(density *d)
 {
     const json_t *list = json_object_get(d->note, "places");
-    const size_t n = d->dim + d->n_ctx, file_columns = (size_t)json_integer_value(json_object_get(d->note, "file_columns"));
+    const size_t n = d->dim + d->n_ctx,
+                 file_columns = (size_t)json_integer_value(json_object_get(d->note, "file_columns"));
     d->place = cli_allocate(n, sizeof *d->place);
     d->file_columns = n;
     bool good = json_array_size(list) == n;
@@ -90,19 +91,60 @@ size_t *density_columns(const density *d, const table *t)
     if (t->has_names && by_name(d, t, place))
         return place;
     if (t->columns != d->file_columns && t->columns != n)
-        cli_fail(1, "%s: it has %zu columns, but the model wants %zu (%s%s%s ...), by these names, or in the places of a "
-                    "file of %zu columns",
+        cli_fail(1,
+                 "%s: it has %zu columns, but the model wants %zu (%s%s%s ...), by these names, or in the places of a "
+                 "file of %zu columns",
                  t->path, t->columns, n, d->name[0], n > 1 ? ", " : "", n > 1 ? d->name[1] : "", d->file_columns);
     for (size_t j = 0; j < n; j++)
         place[j] = t->columns == d->file_columns ? d->place[j] : j;
     return place;
 }
 
+/* ---- without units ---- */
+
+/* "TEXT, " of each child but the last one. */
+static char *describe_children(const nf_object *chain)
+{
+    char *all = cli_text("%s", "");
+    for (size_t i = 0; i + 1 < nf_n_children(chain); i++) {
+        char *one = cli_made(nf_describe(nf_child(chain, i))), *more = cli_text("%s%s%s", all, i ? ", " : "", one);
+        nf_text_free(one);
+        free(all);
+        all = more;
+    }
+    return all;
+}
+
+nf_model *density_in_standard_units(const density *d, bool *own_it)
+{
+    const nf_object *whole = nf_model_object(d->m), *chain = nf_child(whole, 1);
+    const size_t n = chain ? nf_n_children(chain) : 0;
+    const bool has_units = strcmp(nf_object_name(whole), "pushforward") == 0 && n > 1 &&
+                           strcmp(nf_object_name(chain), "chain") == 0 && json_object_get(d->note, "deviations") &&
+                           strcmp(nf_object_name(nf_child(chain, n - 1)), "bounds") == 0;
+    *own_it = has_units;
+    if (!has_units)
+        return d->m;
+    char *base = cli_made(nf_describe(nf_child(whole, 0))), *layers = describe_children(chain);
+    char *text =
+        cli_text("{\"kind\": \"dist\", \"type\": \"pushforward\", \"children\": [%s, {\"kind\": \"flow\", \"type\": "
+                 "\"chain\", \"children\": [%s]}]}",
+                 base, layers);
+    nf_object *o = cli_made(nf_rebuild(text, NULL));
+    nf_model *m = cli_made(
+        nf_model_of_object(o, &(nf_model_options){.theta = nf_model_theta(d->m), .state = nf_model_state(d->m)}));
+    nf_text_free(base);
+    free(layers);
+    free(text);
+    return m;
+}
+
 /* ---- scores ---- */
 
 void density_score(const density *d, const rows *r, uint64_t seed, double *log_p)
 {
-    double *x = cli_allocate(BLOCK, d->dim * sizeof *x), *ctx = d->n_ctx ? cli_allocate(BLOCK, d->n_ctx * sizeof *ctx) : NULL;
+    double *x = cli_allocate(BLOCK, d->dim * sizeof *x),
+           *ctx = d->n_ctx ? cli_allocate(BLOCK, d->n_ctx * sizeof *ctx) : NULL;
     for (size_t first = 0; first < r->n; first += BLOCK) {
         const size_t n = r->n - first < BLOCK ? r->n - first : BLOCK;
         rows_block(r, first, n, x, ctx);

@@ -24,9 +24,12 @@ typedef struct density {
 void density_load(density *d, const char *path, size_t threads);
 void density_free(density *d);
 /* Where the model's columns are in a table: by name, if both have names; by place, if the table has as many columns as
-   the data had; else in the model's order, if there are as many as the model's. [dim + n_ctx], released by free(). Exits
-   1 with one line if it cannot be known. */
+   the data had; else in the model's order, if there are as many as the model's. [dim + n_ctx], released by free().
+   Exits 1 with one line if it cannot be known. */
 size_t *density_columns(const density *d, const table *t);
+/* The same model without its last layer, the units of the data: as it was trained. Of a model that `nflow fit` has not
+   made, the model itself, borrowed (own_it false). The parameters are those of d. */
+nf_model *density_in_standard_units(const density *d, bool *own_it);
 /* log p [n] of all rows, in the units of the data. `noise` for models that draw when they score. */
 void density_score(const density *d, const rows *r, uint64_t seed, double *log_p);
 

@@ -15,7 +15,8 @@
 
 static const char *model_path, *flow_file, *format, *column_list, *context_list, *weight_column, *dequantise_list;
 static const char *valid_path, *test_path, *image_text, *json_path;
-static size_t family = FLOW_AUTO, layers, width, depth, blocks, bins, batch, steps, epochs, patience, validate_every, threads;
+static size_t family = FLOW_AUTO, layers, width, depth, blocks, bins, batch, steps, epochs, patience, validate_every,
+              threads;
 static size_t base, precision;
 static double valid_share = 0.1, test_share = 0.1, minutes, rate, clip, average, box;
 static double dropout = NAN, noise = NAN, weight_decay = NAN;
@@ -74,11 +75,11 @@ static const cli_option options[] = {
 typedef struct fit_data {
     table all, valid_table, test_table;
     size_t dim, n_ctx;
-    size_t *place;         /* [dim + n_ctx] */
-    double *shift, *scale; /* [dim + n_ctx] */
-    double *blur;          /* [dim], in standard units; NULL: no column is dequantised */
-    double *weight;        /* [train.n], or NULL */
-    double log_scale;      /* sum of log scale over x */
+    size_t *place;           /* [dim + n_ctx] */
+    double *shift, *scale;   /* [dim + n_ctx] */
+    double *blur;            /* [dim], in standard units; NULL: no column is dequantised */
+    double *weight;          /* [train.n], or NULL */
+    double log_scale;        /* sum of log scale over x */
     rows train, valid, test; /* in standard units */
     nf_image image;
 } fit_data;
@@ -370,15 +371,15 @@ static char *note_text(const fit_data *d, const plan *p, const train_result *r)
         const learning_point *at = &r->curve.point[i];
         json_array_append_new(curve, json_pack("[I, f, f]", (json_int_t)at->step, at->training, at->validation));
     }
-    json_t *note = json_pack("{s:o, s:o, s:o, s:I, s:o, s:s, s:I, s:I, s:f, s:o}", "columns",
-                             strings(&d->all, d->dim, d->place), "context",
-                             strings(&d->all, d->n_ctx, d->place + d->dim), "places", places, "file_columns",
-                             (json_int_t)d->all.columns, "deviations", deviations, "family",
-                             flow_file ? "described" : flow_names[p->sizes.family], "rows", (json_int_t)d->train.n,
-                             "steps", (json_int_t)r->report.steps, "seconds", r->report.seconds, "curve", curve);
+    json_t *note = json_pack(
+        "{s:o, s:o, s:o, s:I, s:o, s:s, s:I, s:I, s:f, s:o}", "columns", strings(&d->all, d->dim, d->place), "context",
+        strings(&d->all, d->n_ctx, d->place + d->dim), "places", places, "file_columns", (json_int_t)d->all.columns,
+        "deviations", deviations, "family", flow_file ? "described" : flow_names[p->sizes.family], "rows",
+        (json_int_t)d->train.n, "steps", (json_int_t)r->report.steps, "seconds", r->report.seconds, "curve", curve);
     if (d->image.channels)
-        json_object_set_new(note, "image", json_pack("[I, I, I]", (json_int_t)d->image.channels,
-                                                     (json_int_t)d->image.height, (json_int_t)d->image.width));
+        json_object_set_new(note, "image",
+                            json_pack("[I, I, I]", (json_int_t)d->image.channels, (json_int_t)d->image.height,
+                                      (json_int_t)d->image.width));
     char *of_jansson = note ? json_dumps(note, JSON_COMPACT) : NULL;
     if (!of_jansson)
         cli_fail(1, "the columns' names are not UTF-8");
@@ -467,7 +468,6 @@ static int fit(size_t n_arguments, char **argument)
                              .valid = &d.valid,
                              .test = &d.test,
                              .weight = d.weight,
-                             .log_scale = d.log_scale,
                              .result = &r,
                              .planned_steps = job.steps,
                              .interrupted = cli_interrupted,
@@ -489,14 +489,17 @@ const cli_command fit_command = {
     .least = 1,
     .most = 1,
     .about = "fits a density to a table of numbers",
-    .text = "DATA is a file of csv, tsv, npy or IDX, plain or gzip, or - for csv from stdin. A row is a sample, a column a\n"
-            "feature. Columns are standardised, and this is part of the model: it scores in the data's own units. A part of\n"
-            "the rows validates, and the parameters that validate best are kept; another part tests.\n\n"
-            "While it runs, MODEL.checkpoint and MODEL.curve are kept beside the model. After Ctrl-C, or if the fit was\n"
-            "killed, the same command with --resume continues it; the result is the same, bit for bit.\n\n"
-            "  nflow fit data.csv -o model\n"
-            "  nflow fit data.npy --flow maf --layers 5 --width 512 --minutes 30 -o model\n"
-            "  nflow fit trial.csv --context-columns dose,age -o response-given-dose",
+    .text =
+        "DATA is a file of csv, tsv, npy or IDX, plain or gzip, or - for csv from stdin. A row is a sample, a column "
+        "a\n"
+        "feature. Columns are standardised, and this is part of the model: it scores in the data's own units. A part "
+        "of\n"
+        "the rows validates, and the parameters that validate best are kept; another part tests.\n\n"
+        "While it runs, MODEL.checkpoint and MODEL.curve are kept beside the model. After Ctrl-C, or if the fit was\n"
+        "killed, the same command with --resume continues it; the result is the same, bit for bit.\n\n"
+        "  nflow fit data.csv -o model\n"
+        "  nflow fit data.npy --flow maf --layers 5 --width 512 --minutes 30 -o model\n"
+        "  nflow fit trial.csv --context-columns dose,age -o response-given-dose",
     .options = options,
     .run = fit,
 };

@@ -7,11 +7,10 @@
 
 enum { MOST_LAYERS = 1000, MOST_DEPTH = 16, LARGE_LU = 128 /* features from which on linear layers cost too much */ };
 
-const char *const flow_names[N_FLOWS] = {"auto",          "nice",         "realnvp",       "made",
-                                         "maf",           "iaf",          "nsf-coupling",  "nsf-autoregressive",
-                                         "planar",        "radial",       "sylvester",     "residual",
-                                         "ffjord",        "flow-matching", "glow",         "realnvp-image",
-                                         "gaussian"};
+const char *const flow_names[N_FLOWS] = {
+    "auto",    "nice",   "realnvp",   "made",     "maf",    "iaf",           "nsf-coupling", "nsf-autoregressive",
+    "planar",  "radial", "sylvester", "residual", "ffjord", "flow-matching", "glow",         "realnvp-image",
+    "gaussian"};
 
 bool flow_is_of_images(flow_family f)
 {
@@ -80,10 +79,9 @@ static nf_flow *residual_flow(const flow_sizes *s)
     size_t hidden[MOST_DEPTH];
     for (size_t i = 0; i < MOST_DEPTH; i++)
         hidden[i] = s->width;
-    return cli_made(nf_residual(s->dim, &(nf_residual_options){.n_ctx = s->n_ctx,
-                                                               .n_layers = s->layers,
-                                                               .hidden = hidden,
-                                                               .n_hidden = s->depth}));
+    return cli_made(nf_residual(
+        s->dim,
+        &(nf_residual_options){.n_ctx = s->n_ctx, .n_layers = s->layers, .hidden = hidden, .n_hidden = s->depth}));
 }
 
 /* Layers whose parameters are shared by all rows, or, with a context, given by a net of it. They take data to the base:
@@ -128,13 +126,19 @@ static nf_flow *new_flow(const flow_sizes *s)
     switch (s->family) {
     case FLOW_PLANAR:
     case FLOW_RADIAL:
-    case FLOW_SYLVESTER: return small_layers(s);
-    case FLOW_RESIDUAL: return residual_flow(s);
-    case FLOW_MATCHING: return matched_flow(s);
+    case FLOW_SYLVESTER:
+        return small_layers(s);
+    case FLOW_RESIDUAL:
+        return residual_flow(s);
+    case FLOW_MATCHING:
+        return matched_flow(s);
     case FLOW_GLOW:
-    case FLOW_REALNVP_IMAGE: return image_flow(s);
-    case FLOW_GAUSSIAN: return gaussian_flow(s);
-    default: return of_recipe(s);
+    case FLOW_REALNVP_IMAGE:
+        return image_flow(s);
+    case FLOW_GAUSSIAN:
+        return gaussian_flow(s);
+    default:
+        return of_recipe(s);
     }
 }
 
@@ -206,31 +210,45 @@ static char *context_units(const flow_sizes *s, const double *shift, const doubl
     return describe(nf_net_object(cli_made(nf_mlp(n_ctx, n_ctx, 0, &(nf_mlp_options){.n_hidden = NF_NONE}))));
 }
 
+/* The children of a pushforward, or the whole distribution as a base and no flow (""). */
+static void take_apart(const char *description, char **base, char **flow)
+{
+    json_t *tree = cli_made(json_loads(description, 0, NULL));
+    const json_t *children = json_object_get(tree, "children");
+    const char *type = json_string_value(json_object_get(tree, "type"));
+    const bool two = type && strcmp(type, "pushforward") == 0;
+    *base = json_dumps(two ? json_array_get(children, 0) : tree, JSON_COMPACT);
+    *flow = two ? json_dumps(json_array_get(children, 1), JSON_COMPACT) : cli_text("%s", "");
+    json_decref(tree);
+    if (!*base || !*flow)
+        cli_fail(1, "out of memory");
+}
+
 char *flow_in_units(const char *description, const flow_sizes *s, const double *shift, const double *scale,
                     double **added, size_t *n_added)
 {
-    char *units = describe(nf_flow_object(cli_made(nf_offset_multiplier(s->dim, shift, scale)))), *all;
+    char *base, *flow, *net = NULL;
+    take_apart(description, &base, &flow);
     *n_added = 0;
     *added = NULL;
-    if (!s->n_ctx) {
-        all = cli_text("{\"kind\": \"dist\", \"type\": \"pushforward\", \"children\": [%s, %s]}", description, units);
-    } else {
-        /* The context's units belong to the flow that reads it, so that one is taken out of the distribution. */
-        json_t *tree = cli_made(json_loads(description, 0, NULL));
-        json_t *children = json_object_get(tree, "children");
-        char *base = json_dumps(json_array_get(children, 0), 0), *flow = json_dumps(json_array_get(children, 1), 0);
-        if (!base || !flow || strcmp(json_string_value(json_object_get(tree, "type")), "pushforward") != 0)
+    if (s->n_ctx) {
+        if (!flow[0])
             cli_fail(1, "with a context the described distribution must be a pushforward");
-        char *net = context_units(s, shift + s->dim, scale + s->dim, added, n_added);
-        all = cli_text("{\"kind\": \"dist\", \"type\": \"pushforward\", \"children\": [%s, {\"kind\": \"flow\", \"type\": "
-                       "\"chain\", \"children\": [{\"kind\": \"flow\", \"type\": \"context_net\", \"children\": [%s, "
-                       "%s]}, %s]}]}",
-                       base, flow, net, units);
-        free(net);
-        free(base);
-        free(flow);
-        json_decref(tree);
+        net = context_units(s, shift + s->dim, scale + s->dim, added, n_added);
     }
+    char *units = describe(nf_flow_object(cli_made(nf_offset_multiplier(s->dim, shift, scale))));
+    char *all =
+        cli_text("{\"kind\": \"dist\", \"type\": \"pushforward\", \"children\": [%s, {\"kind\": \"flow\", \"type\": "
+                 "\"chain\", \"children\": [%s%s%s%s%s%s]}]}",
+                 base, net ? "{\"kind\": \"flow\", \"type\": \"context_net\", \"children\": [" : "", flow,
+                 net ? ", " : "", net ? net : "",
+                 net       ? "]}, "
+                 : flow[0] ? ", "
+                           : "",
+                 units);
+    free(base);
+    free(flow);
+    free(net);
     free(units);
     return all;
 }

@@ -4,8 +4,8 @@
 #include <nflow/nflow.h>
 
 /* "nice|realnvp|...", in the order of the numbers; "auto" comes first. */
-#define FLOW_NAMES                                                                                                     \
-    "auto|nice|realnvp|made|maf|iaf|nsf-coupling|nsf-autoregressive|planar|radial|sylvester|residual|ffjord|"         \
+#define FLOW_NAMES                                                                                            \
+    "auto|nice|realnvp|made|maf|iaf|nsf-coupling|nsf-autoregressive|planar|radial|sylvester|residual|ffjord|" \
     "flow-matching|glow|realnvp-image|gaussian"
 typedef enum flow_family {
     FLOW_AUTO,
@@ -34,7 +34,8 @@ typedef struct flow_sizes {
     flow_family family;
     size_t dim, n_ctx;
     size_t layers; /* of Glow: steps of flow of each scale */
-    size_t width, depth, blocks; /* of nets: units of a hidden layer, hidden layers; or, if blocks > 0, residual blocks */
+    size_t width, depth,
+        blocks; /* of nets: units of a hidden layer, hidden layers; or, if blocks > 0, residual blocks */
     size_t bins;
     double box; /* of splines */
     double dropout;

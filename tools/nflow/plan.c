@@ -24,16 +24,24 @@ static size_t layers_of(flow_family f, size_t n)
 {
     switch (f) {
     case FLOW_PLANAR:
-    case FLOW_RADIAL: return 32;
-    case FLOW_SYLVESTER: return 8;
+    case FLOW_RADIAL:
+        return 32;
+    case FLOW_SYLVESTER:
+        return 8;
     case FLOW_NICE:
-    case FLOW_REALNVP: return 10;
-    case FLOW_RESIDUAL: return 10;
+    case FLOW_REALNVP:
+        return 10;
+    case FLOW_RESIDUAL:
+        return 10;
     case FLOW_MADE:
-    case FLOW_FFJORD: return 1;
-    case FLOW_GLOW: return 8;
-    case FLOW_REALNVP_IMAGE: return 3;
-    default: return n < 2000 ? 3 : 5;
+    case FLOW_FFJORD:
+        return 1;
+    case FLOW_GLOW:
+        return 8;
+    case FLOW_REALNVP_IMAGE:
+        return 3;
+    default:
+        return n < 2000 ? 3 : 5;
     }
 }
 

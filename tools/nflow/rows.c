@@ -27,8 +27,7 @@ void rows_block(const rows *r, size_t first, size_t n, double *x, double *ctx)
 {
     double *record = cli_allocate(r->table->columns, sizeof *record);
     for (size_t i = 0; i < n; i++) {
-        const char *wrong =
-            rows_get(r, first + i, record, x ? x + i * r->dim : NULL, ctx ? ctx + i * r->n_ctx : NULL);
+        const char *wrong = rows_get(r, first + i, record, x ? x + i * r->dim : NULL, ctx ? ctx + i * r->n_ctx : NULL);
         if (wrong)
             cli_fail(1, "%s", wrong);
     }

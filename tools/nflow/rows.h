@@ -2,8 +2,8 @@
  * Rows of a table as a model reads them: some of its columns as x, some as context, in the model's units, which are
  * (value - shift) / scale.
  *
- * A table may be split: of all its rows in a random order, each part has those at some places. The order is computed and
- * takes no memory.
+ * A table may be split: of all its rows in a random order, each part has those at some places. The order is computed
+ * and takes no memory.
  */
 #ifndef NFLOW_TOOL_ROWS_H
 #define NFLOW_TOOL_ROWS_H
@@ -11,12 +11,12 @@
 
 typedef struct rows {
     const table *table;
-    size_t n;           /* rows of this part */
-    size_t first;       /* the place of the first one in the order */
-    bool shuffled;      /* false: the table's order */
-    uint64_t seed;      /* of the random order */
-    size_t dim, n_ctx;  /* features of x and of context */
-    const size_t *place; /* [dim + n_ctx] their columns in the table; borrowed, as are the next two */
+    size_t n;                    /* rows of this part */
+    size_t first;                /* the place of the first one in the order */
+    bool shuffled;               /* false: the table's order */
+    uint64_t seed;               /* of the random order */
+    size_t dim, n_ctx;           /* features of x and of context */
+    const size_t *place;         /* [dim + n_ctx] their columns in the table; borrowed, as are the next two */
     const double *shift, *scale; /* [dim + n_ctx]; NULL: 0 and 1 */
 } rows;
 

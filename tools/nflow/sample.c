@@ -40,8 +40,8 @@ static void read_context(const density *d, double *ctx)
                 strncmp(d->name[d->dim + j], word, (size_t)(equals - word)) != 0))
             j++;
         if (!equals || j == d->n_ctx)
-            cli_fail(2, "--context '%.*s': it wants NAME=VALUE with a context of the model, such as %s", (int)length, word,
-                     d->name[d->dim]);
+            cli_fail(2, "--context '%.*s': it wants NAME=VALUE with a context of the model, such as %s", (int)length,
+                     word, d->name[d->dim]);
         ctx[j] = strtod(equals + 1, &end);
         if (end != word + length || end == equals + 1 || !isfinite(ctx[j]))
             cli_fail(2, "--context '%.*s': the value is no number", (int)length, word);
@@ -65,8 +65,8 @@ static size_t *context_columns(const density *d, const table *t)
         by_name = place[j] < t->columns;
     }
     if (!by_name && t->columns != d->n_ctx)
-        cli_fail(1, "%s: it has %zu columns and not all names of the model's %zu contexts (%s ...)", t->path, t->columns,
-                 d->n_ctx, d->name[d->dim]);
+        cli_fail(1, "%s: it has %zu columns and not all names of the model's %zu contexts (%s ...)", t->path,
+                 t->columns, d->n_ctx, d->name[d->dim]);
     for (size_t j = 0; j < d->n_ctx && !by_name; j++)
         place[j] = j;
     return place;
@@ -101,8 +101,8 @@ static int sample(size_t n_arguments, char **argument)
     if ((context_text || context_path) && !d.n_ctx)
         cli_fail(1, "%s: the model has no context", argument[0]);
     if (d.n_ctx && !context_text == !context_path)
-        cli_fail(2, "the model is conditional on %zu columns (%s ...): give either --context or --context-data", d.n_ctx,
-                 d.name[d.dim]);
+        cli_fail(2, "the model is conditional on %zu columns (%s ...): give either --context or --context-data",
+                 d.n_ctx, d.name[d.dim]);
     double *one = cli_allocate(d.n_ctx + 1, sizeof *one);
     size_t *place = NULL, each = n_draws ? n_draws : context_path ? 1 : 1000, all = each;
     if (context_text)
@@ -148,7 +148,8 @@ const cli_command sample_command = {
     .least = 1,
     .most = 1,
     .about = "draws from a density",
-    .text = "Draws have the columns of the density, under the names that the data had. Draw number i is a function of the seed\n"
+    .text = "Draws have the columns of the density, under the names that the data had. Draw number i is a function of "
+            "the seed\n"
             "and i alone.\n\n"
             "  nflow sample model -n 10000 -o draws.npy\n"
             "  nflow sample response-given-dose -n 100 --context dose=2.5,age=40",

@@ -11,7 +11,8 @@ static const char *output, *format, *json_path;
 static size_t threads;
 static uint64_t seed = 1;
 static const cli_option options[] = {
-    {"output", "FILE", "write a column of log-densities there (.csv or .npy, - for stdout)", .text = &output, .letter = 'o'},
+    {"output", "FILE", "write a column of log-densities there (.csv or .npy, - for stdout)", .text = &output,
+     .letter = 'o'},
     {"format", "csv|npy|idx", "DATA's format, in place of its name's end", .text = &format},
     {"seed", "S", "of models that draw when they score", .seed = &seed},
     {"threads", "N", "0: as many as there are. Results do not depend on it", .size = &threads, .max = 1024},
@@ -24,7 +25,7 @@ static void report(FILE *to, size_t n, const double *log_p, const char *json)
     size_t least = 0, without = 0, finite = 0;
     double *of_finite = cli_allocate(n, sizeof *of_finite);
     for (size_t i = 0; i < n; i++) {
-        without += isnan(log_p[i]);
+        without += isnan(log_p[i]) ? 1 : 0;
         least = log_p[i] < log_p[least] ? i : least;
         if (isfinite(log_p[i]))
             of_finite[finite++] = log_p[i];
@@ -36,7 +37,8 @@ static void report(FILE *to, size_t n, const double *log_p, const char *json)
     fprintf(to, "%zu rows: log-density %.4f +- %.4f nats a row, the least %.4f in row %zu\n", n, e.mean, e.se,
             log_p[least], least + 1);
     if (finite < n)
-        fprintf(to, "%zu rows have density 0 and %zu no result; the mean is without them\n", n - finite - without, without);
+        fprintf(to, "%zu rows have density 0 and %zu no result; the mean is without them\n", n - finite - without,
+                without);
     js_file *j = js_open(json);
     js_begin(j, NULL, '{');
     js_integer(j, "rows", n);
@@ -81,7 +83,8 @@ const cli_command score_command = {
     .least = 2,
     .most = 2,
     .about = "log-densities of the rows of a table",
-    .text = "A row's log-density is in nats, in the data's own units. The model's columns are found in DATA by their names, or,\n"
+    .text = "A row's log-density is in nats, in the data's own units. The model's columns are found in DATA by their "
+            "names, or,\n"
             "where there are none, by their places. Columns that the model does not have are not read.",
     .options = options,
     .run = score,

@@ -38,8 +38,8 @@ static void say_whether_it_still_improved(const fit_outcome *o)
         if ((double)c->point[i].step <= 0.9 * (double)r->steps)
             before = fmax(before, c->point[i].validation);
     }
-    printf("It stopped after %llu steps because %s; the best validation was after %llu.\n", (unsigned long long)r->steps,
-           why, (unsigned long long)r->best_step);
+    printf("It stopped after %llu steps because %s; the best validation was after %llu.\n",
+           (unsigned long long)r->steps, why, (unsigned long long)r->best_step);
     if (isfinite(before) && best - before > 0.01)
         printf("In the last tenth of the steps validation gained %.3f nats: a longer fit would probably be better.\n",
                best - before);
@@ -51,12 +51,13 @@ static void say_whether_it_over_fits(estimate train, estimate valid)
 {
     const double gap = train.mean - valid.mean, se = hypot(train.se, valid.se);
     if (gap > 0.05 && gap > 3 * se)
-        printf("It over-fits: training rows score %.3f nats better than validation rows. More rows, --dropout, --noise or a "
+        printf("It over-fits: training rows score %.3f nats better than validation rows. More rows, --dropout, --noise "
+               "or a "
                "smaller --width help.\n",
                gap);
     else
-        printf("It does not over-fit visibly: training rows score %.3f +- %.3f nats better than validation rows.\n", gap,
-               se);
+        printf("It does not over-fit visibly: training rows score %.3f +- %.3f nats better than validation rows.\n",
+               gap, se);
 }
 
 static void write_estimate(js_file *j, const char *name, estimate e)
@@ -79,7 +80,8 @@ void summarise(const fit_outcome *o)
     say_whether_it_still_improved(o);
     say_whether_it_over_fits(train, valid);
     if (r->warnings & NF_WARN_SKIPPED)
-        printf("%llu steps were left out, since their loss or gradient was not finite.\n", (unsigned long long)r->skipped);
+        printf("%llu steps were left out, since their loss or gradient was not finite.\n",
+               (unsigned long long)r->skipped);
     if (r->warnings & NF_WARN_SCORES)
         printf("One row dominates the mean: row %llu of the validation, with a score of %.4g.\n",
                (unsigned long long)r->worst_row + 1, -r->worst_loss);
@@ -90,10 +92,11 @@ void summarise(const fit_outcome *o)
     js_integer(j, "steps", r->steps);
     js_integer(j, "best_step", r->best_step);
     js_number(j, "seconds", r->seconds);
-    js_text(j, "stopped", o->interrupted                     ? "interrupted"
-                          : r->reason == NF_STOP_PATIENCE    ? "patience"
-                          : o->planned_steps                 ? "steps"
-                                                             : "time");
+    js_text(j, "stopped",
+            o->interrupted                  ? "interrupted"
+            : r->reason == NF_STOP_PATIENCE ? "patience"
+            : o->planned_steps              ? "steps"
+                                            : "time");
     write_estimate(j, "test", test);
     write_estimate(j, "validation", valid);
     write_estimate(j, "train", train);

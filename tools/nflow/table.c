@@ -82,7 +82,9 @@ void table_read(table *t, const char *path, const char *format)
         t->columns = t->text.dim;
         t->x = t->text.data;
         break;
-    case FORMAT_NPY: read_npy(t, file, is_stdin); break;
+    case FORMAT_NPY:
+        read_npy(t, file, is_stdin);
+        break;
     case FORMAT_IDX:
         cli_ok(nf_load_idx_array(file, no_limit, &t->array));
         take_array(t);

@@ -12,7 +12,7 @@ typedef struct table {
     const char *path; /* for messages */
     size_t n, columns;
     bool has_names;
-    char **name; /* [columns]; "x1", "x2", ... if the file has none */
+    char **name;            /* [columns]; "x1", "x2", ... if the file has none */
     size_t rank, extent[8]; /* of an array; rank 0: text, or more indices than these */
     const double *x;        /* [n x columns]; NULL: mapped */
     nf_mapped *mapped;

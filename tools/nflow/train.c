@@ -45,8 +45,8 @@ static nf_model *new_model(const train_job *job)
     if (read_rows((void *)r, n, first, x, ctx))
         cli_fail(1, "%s", nf_error_message());
     nf_object *o = cli_made(nf_rebuild(job->description, NULL));
-    nf_model *m = cli_made(nf_model_of_object(
-        o, &(nf_model_options){.seed = job->seed, .n_init = n, .init_x = x, .init_ctx = ctx}));
+    nf_model *m = cli_made(
+        nf_model_of_object(o, &(nf_model_options){.seed = job->seed, .n_init = n, .init_x = x, .init_ctx = ctx}));
     free(first);
     free(x);
     return m;

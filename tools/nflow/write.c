@@ -22,11 +22,10 @@ static void check(const writer *w)
 /* The header of version 1.0, padded so that numbers begin at a multiple of 64. */
 static void npy_header(const writer *w, size_t n)
 {
-    char *dictionary =
-        cli_text("{'descr': '<f8', 'fortran_order': False, 'shape': (%zu, %zu), }", n, w->columns);
+    char *dictionary = cli_text("{'descr': '<f8', 'fortran_order': False, 'shape': (%zu, %zu), }", n, w->columns);
     const size_t used = 10 + strlen(dictionary) + 1, length = (used + 63) / 64 * 64 - 10;
-    const unsigned char begin[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(length & 255),
-                                     (unsigned char)(length >> 8)};
+    const unsigned char begin[10] = {
+        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(length & 255), (unsigned char)(length >> 8)};
     fwrite(begin, 1, sizeof begin, w->file);
     fprintf(w->file, "%-*s\n", (int)length - 1, dictionary);
     free(dictionary);

@@ -1,5 +1,5 @@
-/* Tables of numbers to files: csv or npy by the end of the name, "-" to stdout as csv. Row by row, so that a table may be
-   larger than memory. */
+/* Tables of numbers to files: csv or npy by the end of the name, "-" to stdout as csv. Row by row, so that a table may
+   be larger than memory. */
 #ifndef NFLOW_TOOL_WRITE_H
 #define NFLOW_TOOL_WRITE_H
 #include <stddef.h>
