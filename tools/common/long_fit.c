@@ -70,7 +70,7 @@ nf_fit_report long_fit(nf_objective *o, const nf_fit_options *fit, const long_fi
     }
     s.seconds = r.seconds;
     s.first = share(&s, r.steps);
-    learning_curve_begin(c, how->curve, r.steps);
+    learning_curve_begin(c, how->curve, r.steps, how->title);
     if (s.first < 1)
         cli_ok(nf_fitter_run(f, (how->steps ? how->steps : forever) - r.steps, &r));
     cli_progress_clear();

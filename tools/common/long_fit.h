@@ -11,6 +11,7 @@ typedef struct long_fit_options {
     const char *what;       /* for the progress bar */
     const char *checkpoint; /* written at each validation and at the end */
     const char *curve;      /* file of the learning curve */
+    const char *title;      /* its first line: what must be the same where a fit is resumed; NULL: nothing */
     bool resume;            /* continue from these files, if they are there; otherwise they must not be */
     uint64_t steps;         /* of the whole fit; 0: the time ends it */
     double minutes;         /* of the whole fit, if `steps` is 0: those before an interruption count, too */

@@ -3,6 +3,6 @@
 #define NFLOW_TOOL_COMMANDS_H
 #include "cli.h"
 
-extern const cli_command fit_command, score_command, sample_command, info_command, check_command;
+extern const cli_command fit_command, score_command, sample_command, info_command, check_command, plot_command;
 
 #endif

@@ -1,5 +1,6 @@
 #include "density.h"
 #include "cli.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +99,35 @@ size_t *density_columns(const density *d, const table *t)
     for (size_t j = 0; j < n; j++)
         place[j] = t->columns == d->file_columns ? d->place[j] : j;
     return place;
+}
+
+/* ---- a context ---- */
+
+void density_context(const density *d, const char *text, double *ctx)
+{
+    bool *given = cli_allocate(d->n_ctx + 1, sizeof *given);
+    for (const char *word = text; word;) {
+        const size_t length = strcspn(word, ",");
+        const char *equals = memchr(word, '=', length);
+        char *end = NULL;
+        size_t j = 0;
+        while (equals && j < d->n_ctx &&
+               (strlen(d->name[d->dim + j]) != (size_t)(equals - word) ||
+                strncmp(d->name[d->dim + j], word, (size_t)(equals - word)) != 0))
+            j++;
+        if (!equals || j == d->n_ctx)
+            cli_fail(2, "--context '%.*s': it wants NAME=VALUE with a context of the model, such as %s", (int)length,
+                     word, d->name[d->dim]);
+        ctx[j] = strtod(equals + 1, &end);
+        if (end != word + length || end == equals + 1 || !isfinite(ctx[j]))
+            cli_fail(2, "--context '%.*s': the value is no number", (int)length, word);
+        given[j] = true;
+        word = word[length] ? word + length + 1 : NULL;
+    }
+    for (size_t j = 0; j < d->n_ctx; j++)
+        if (!given[j])
+            cli_fail(2, "--context has no value of %s", d->name[d->dim + j]);
+    free(given);
 }
 
 /* ---- without units ---- */

@@ -27,6 +27,9 @@ void density_free(density *d);
    the data had; else in the model's order, if there are as many as the model's. [dim + n_ctx], released by free().
    Exits 1 with one line if it cannot be known. */
 size_t *density_columns(const density *d, const table *t);
+/* A context from text, "dose=2.5,age=40", in the model's order: ctx [n_ctx]. Exits 2 with one line if it is not that.
+ */
+void density_context(const density *d, const char *text, double *ctx);
 /* The same model without its last layer, the units of the data: as it was trained. Of a model that `nflow fit` has not
    made, the model itself, borrowed (own_it false). The parameters are those of d. */
 nf_model *density_in_standard_units(const density *d, bool *own_it);

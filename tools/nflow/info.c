@@ -65,10 +65,9 @@ static int info(size_t n_arguments, char **argument)
         if (d.n_ctx)
             print_names("Context: ", d.n_ctx, d.name + d.dim);
         if (family)
-            printf("Fitted to %lld rows in %lld steps and %.0f seconds.\n",
+            printf("Fitted to %lld rows in %lld steps.\n",
                    (long long)json_integer_value(json_object_get(d.note, "rows")),
-                   (long long)json_integer_value(json_object_get(d.note, "steps")),
-                   json_number_value(json_object_get(d.note, "seconds")));
+                   (long long)json_integer_value(json_object_get(d.note, "steps")));
     }
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');

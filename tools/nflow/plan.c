@@ -12,12 +12,12 @@ static double pick_number(double given, double own)
     return isnan(given) ? own : given;
 }
 
-/* Couplings cost less than autoregressive layers where there are many features. */
+/* Autoregressive splines fit better, couplings cost less where there are many features. */
 static flow_family best_family(const flow_sizes *s)
 {
     if (s->image.channels)
         return FLOW_GLOW;
-    return s->dim <= 32 ? FLOW_NSF_AUTOREGRESSIVE : FLOW_NSF_COUPLING;
+    return s->dim <= 64 ? FLOW_NSF_AUTOREGRESSIVE : FLOW_NSF_COUPLING;
 }
 
 static size_t layers_of(flow_family f, size_t n)
@@ -54,7 +54,8 @@ static size_t width_of(flow_family f, size_t n, size_t dim)
     if (f == FLOW_FFJORD || f == FLOW_RESIDUAL)
         return n < 2000 ? 32 : 64;
     const size_t width = n < 1000 ? 16 : n < 5000 ? 32 : n < 20000 ? 64 : n < 200000 ? 128 : 256;
-    return width < dim / 2 ? dim / 2 : width; /* masked nets have a unit of each degree at least */
+    const bool masked = f == FLOW_MADE || f == FLOW_MAF || f == FLOW_IAF || f == FLOW_NSF_AUTOREGRESSIVE;
+    return masked && width < dim ? dim : width; /* masked nets have a unit of each degree at least */
 }
 
 static void complete_sizes(flow_sizes *s, size_t n)

@@ -26,34 +26,6 @@ static const cli_option options[] = {
 
 /* ---- contexts ---- */
 
-/* Of "a=1,b=2.5", in the model's order. */
-static void read_context(const density *d, double *ctx)
-{
-    bool *given = cli_allocate(d->n_ctx + 1, sizeof *given);
-    for (const char *word = context_text; word;) {
-        const size_t length = strcspn(word, ",");
-        const char *equals = memchr(word, '=', length);
-        char *end = NULL;
-        size_t j = 0;
-        while (equals && j < d->n_ctx &&
-               (strlen(d->name[d->dim + j]) != (size_t)(equals - word) ||
-                strncmp(d->name[d->dim + j], word, (size_t)(equals - word)) != 0))
-            j++;
-        if (!equals || j == d->n_ctx)
-            cli_fail(2, "--context '%.*s': it wants NAME=VALUE with a context of the model, such as %s", (int)length,
-                     word, d->name[d->dim]);
-        ctx[j] = strtod(equals + 1, &end);
-        if (end != word + length || end == equals + 1 || !isfinite(ctx[j]))
-            cli_fail(2, "--context '%.*s': the value is no number", (int)length, word);
-        given[j] = true;
-        word = word[length] ? word + length + 1 : NULL;
-    }
-    for (size_t j = 0; j < d->n_ctx; j++)
-        if (!given[j])
-            cli_fail(2, "--context has no value of %s", d->name[d->dim + j]);
-    free(given);
-}
-
 /* Where a table has the contexts: by name, or in the model's order. */
 static size_t *context_columns(const density *d, const table *t)
 {
@@ -106,7 +78,7 @@ static int sample(size_t n_arguments, char **argument)
     double *one = cli_allocate(d.n_ctx + 1, sizeof *one);
     size_t *place = NULL, each = n_draws ? n_draws : context_path ? 1 : 1000, all = each;
     if (context_text)
-        read_context(&d, one);
+        density_context(&d, context_text, one);
     if (context_path) {
         table_read(&t, context_path, format);
         place = context_columns(&d, &t);

@@ -76,9 +76,10 @@ void summarise(const fit_outcome *o)
     const estimate test = score(&d, o->test, SIZE_MAX, o->seed), valid = score(&d, o->valid, MOST_SCORED, o->seed),
                    train = score(&d, o->train, MOST_SCORED, o->seed);
     printf("\n%s: %zu parameters, %.1f seconds.\n", o->family, nf_model_shape(d.m)->n_params, r->seconds);
-    printf("Log-likelihood of a test row: %.4f +- %.4f nats.\n", test.mean, test.se);
+    printf("Log-likelihood of a %s row: %.4f +- %.4f nats.\n", o->held_back ? "test" : "training", test.mean, test.se);
     say_whether_it_still_improved(o);
-    say_whether_it_over_fits(train, valid);
+    if (o->held_back)
+        say_whether_it_over_fits(train, valid);
     if (r->warnings & NF_WARN_SKIPPED)
         printf("%llu steps were left out, since their loss or gradient was not finite.\n",
                (unsigned long long)r->skipped);

@@ -9,8 +9,8 @@ typedef struct fit_outcome {
     const rows *train, *valid, *test; /* columns and places; scored in the data's own units */
     const double *weight;             /* of the training rows, or NULL */
     const train_result *result;
-    uint64_t planned_steps; /* 0: the time ended the fit */
-    bool interrupted;
+    uint64_t planned_steps;      /* 0: the time ended the fit */
+    bool interrupted, held_back; /* see fit_data.h */
     size_t threads;
     uint64_t seed;
 } fit_outcome;

@@ -91,6 +91,7 @@ void train(const train_job *job, train_result *r)
     const long_fit_options how = {.what = "fit",
                                   .checkpoint = job->checkpoint,
                                   .curve = job->curve,
+                                  .title = job->title,
                                   .resume = job->resume,
                                   .steps = job->steps,
                                   .minutes = job->minutes,

@@ -21,7 +21,7 @@ typedef struct train_job {
     const double *blur; /* [dim], widths of uniform noise that is added to rows; NULL: none */
     uint64_t seed;
     size_t threads;
-    const char *checkpoint, *curve; /* files, see long_fit.h */
+    const char *checkpoint, *curve, *title; /* see long_fit.h */
     bool resume;
     double offset; /* log-likelihoods are shown as -loss + offset */
 } train_job;
