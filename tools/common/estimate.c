@@ -11,3 +11,16 @@ estimate mean_of(size_t n, const double *x)
         squares += (x[i] - mean) * (x[i] - mean);
     return (estimate){mean, sqrt(squares / ((double)n - 1) / (double)n)};
 }
+
+estimate weighted_mean_of(size_t n, const double *x, const double *w)
+{
+    double sum = 0, weights = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += w[i] > 0 ? w[i] * x[i] : 0;
+        weights += w[i];
+    }
+    const double mean = sum / weights;
+    for (size_t i = 0; i < n; i++)
+        squares += w[i] > 0 ? w[i] * w[i] * (x[i] - mean) * (x[i] - mean) : 0;
+    return (estimate){mean, sqrt(squares) / weights};
+}

@@ -99,27 +99,28 @@ static void split(fit_data *d)
     }
 }
 
-static void read_weights(fit_data *d)
+/* The weights [r->n] of a part; NULL if rows have none. */
+static double *read_weights(const fit_data *d, const rows *r)
 {
-    const fit_request *q = d->request;
-    if (!q->weights)
-        return;
-    const size_t place = table_column(&d->all, q->weights);
-    double *record = cli_allocate(d->all.columns, sizeof *record), sum = 0;
-    d->weight = cli_allocate(d->train.n, sizeof *d->weight);
-    for (size_t i = 0; i < d->train.n; i++) {
-        const char *wrong = table_row(&d->all, rows_number(&d->train, i), record);
+    const char *name = d->request->weights;
+    if (!name)
+        return NULL;
+    const size_t place = table_column(&d->all, name);
+    double *record = cli_allocate(d->all.columns, sizeof *record), *weight = cli_allocate(r->n, sizeof *weight),
+           sum = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const char *wrong = table_row(r->table, rows_number(r, i), record);
         if (wrong)
             cli_fail(1, "%s", wrong);
-        d->weight[i] = record[place];
+        weight[i] = record[place];
         sum += record[place];
         if (record[place] < 0)
-            cli_fail(1, "%s: row %zu: the weight %s is %g", d->all.path, rows_number(&d->train, i) + 1, q->weights,
-                     record[place]);
+            cli_fail(1, "%s: row %zu: the weight %s is %g", r->table->path, rows_number(r, i) + 1, name, record[place]);
     }
     if (sum <= 0)
-        cli_fail(1, "%s: all weights %s are 0", d->all.path, q->weights);
+        cli_fail(1, "%s: the weights %s of %zu rows are all 0", r->table->path, name, r->n);
     free(record);
+    return weight;
 }
 
 /* Exits 1 if any number of these rows is not finite: better now than at the end of the fit. */
@@ -238,13 +239,14 @@ void fit_data_read(fit_data *d, const fit_request *q)
     find_units(d, c);
     find_blur(d);
     free(c);
-    rows *parts[] = {&d->train, &d->valid, &d->test};
-    for (size_t k = 0; k < 3; k++) {
+    rows *parts[N_PARTS] = {&d->train, &d->valid, &d->test};
+    for (size_t k = 0; k < N_PARTS; k++) {
         parts[k]->dim = d->dim;
         parts[k]->shift = d->shift;
         parts[k]->scale = d->scale;
     }
-    read_weights(d);
+    for (size_t k = 0; k < N_PARTS; k++)
+        d->weight[k] = read_weights(d, parts[k]);
     if (d->held_back)
         printf("%zu rows: %zu to train, %zu to validate, %zu to test; ", d->all.n, d->train.n, d->valid.n, d->test.n);
     else
@@ -262,7 +264,8 @@ void fit_data_free(fit_data *d)
     free(d->shift);
     free(d->scale);
     free(d->blur);
-    free(d->weight);
+    for (size_t k = 0; k < N_PARTS; k++)
+        free(d->weight[k]);
     table_free(&d->all);
     table_free(&d->valid_table);
     table_free(&d->test_table);

@@ -17,6 +17,8 @@ typedef struct fit_request {
     uint64_t seed;
 } fit_request;
 
+enum { N_PARTS = 3 };
+
 typedef struct fit_data {
     const fit_request *request;
     table all, valid_table, test_table;
@@ -24,7 +26,7 @@ typedef struct fit_data {
     size_t *place;           /* [dim + n_ctx] */
     double *shift, *scale;   /* [dim + n_ctx] */
     double *blur;            /* [dim], in standard units; NULL: no column is dequantised */
-    double *weight;          /* [train.n], or NULL */
+    double *weight[N_PARTS]; /* of train, valid and test, [n] each; NULL: rows have none */
     double log_scale;        /* sum of log scale over x */
     rows train, valid, test; /* in standard units */
     bool held_back;          /* false: too few rows, so that validation and test have the training rows */

@@ -52,7 +52,7 @@ static nf_flow *of_recipe(const flow_sizes *s)
                            .hidden = hidden,
                            .n_hidden = s->blocks ? 1 : s->depth,
                            .n_blocks = s->blocks,
-                           .dropout = s->dropout,
+                           .dropout = s->family == FLOW_FFJORD ? 0 : s->dropout, /* its net has none */
                            .seed = s->seed};
     if (recipes[s->family].splines) {
         o.spline = &spline;

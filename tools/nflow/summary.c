@@ -10,7 +10,7 @@
 enum { MOST_SCORED = 20000 /* training rows that are scored for comparison */ };
 
 /* Log-likelihoods per row, in the data's units. */
-static estimate score(const density *d, const rows *part, size_t most, uint64_t seed)
+static estimate score(const density *d, const rows *part, const double *weight, size_t most, uint64_t seed)
 {
     rows raw = *part;
     raw.shift = raw.scale = NULL;
@@ -18,7 +18,7 @@ static estimate score(const density *d, const rows *part, size_t most, uint64_t 
         raw.n = most;
     double *log_p = cli_allocate(raw.n, sizeof *log_p);
     density_score(d, &raw, seed, log_p);
-    const estimate e = mean_of(raw.n, log_p);
+    const estimate e = weight ? weighted_mean_of(raw.n, log_p, weight) : mean_of(raw.n, log_p);
     free(log_p);
     return raw.n > 1 ? e : (estimate){e.mean, NAN};
 }
@@ -73,8 +73,9 @@ void summarise(const fit_outcome *o)
     density d;
     density_load(&d, o->model_path, o->threads);
     const nf_fit_report *r = &o->result->report;
-    const estimate test = score(&d, o->test, SIZE_MAX, o->seed), valid = score(&d, o->valid, MOST_SCORED, o->seed),
-                   train = score(&d, o->train, MOST_SCORED, o->seed);
+    const estimate test = score(&d, o->test, o->weight[2], SIZE_MAX, o->seed),
+                   valid = score(&d, o->valid, o->weight[1], MOST_SCORED, o->seed),
+                   train = score(&d, o->train, o->weight[0], MOST_SCORED, o->seed);
     printf("\n%s: %zu parameters, %.1f seconds.\n", o->family, nf_model_shape(d.m)->n_params, r->seconds);
     printf("Log-likelihood of a %s row: %.4f +- %.4f nats.\n", o->held_back ? "test" : "training", test.mean, test.se);
     say_whether_it_still_improved(o);

@@ -7,7 +7,7 @@ typedef struct fit_outcome {
     const char *model_path, *json_path; /* json_path NULL: no JSON */
     const char *family;
     const rows *train, *valid, *test; /* columns and places; scored in the data's own units */
-    const double *weight;             /* of the training rows, or NULL */
+    const double *weight[3];          /* of these rows, or NULL */
     const train_result *result;
     uint64_t planned_steps;      /* 0: the time ended the fit */
     bool interrupted, held_back; /* see fit_data.h */

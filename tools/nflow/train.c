@@ -75,7 +75,8 @@ static double *copy(size_t n, const nf_real *from)
 void train(const train_job *job, train_result *r)
 {
     nf_source source, valid_source;
-    const nf_data data = data_of(job->data, &source, job->weight), valid = data_of(job->valid, &valid_source, NULL);
+    const nf_data data = data_of(job->data, &source, job->weight),
+                  valid = data_of(job->valid, &valid_source, job->valid_weight);
     nf_model *m = new_model(job);
     nf_objective *loss = objective_of(job, m, &data, job->batch, true);
     nf_objective *validation = objective_of(job, m, &valid, valid.n, false);

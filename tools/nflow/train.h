@@ -8,11 +8,11 @@
 #include "rows.h"
 
 typedef struct train_job {
-    const char *description;  /* of the distribution, see nf_rebuild() */
-    const rows *data, *valid; /* in the model's units */
-    const double *weight;     /* [data->n], or NULL */
-    bool matching;            /* by flow matching, in place of maximum likelihood */
-    size_t n_start;           /* rows from which layers that begin from data begin */
+    const char *description;             /* of the distribution, see nf_rebuild() */
+    const rows *data, *valid;            /* in the model's units */
+    const double *weight, *valid_weight; /* of their rows, or NULL */
+    bool matching;                       /* by flow matching, in place of maximum likelihood */
+    size_t n_start;                      /* rows from which layers that begin from data begin */
     size_t batch;
     uint64_t steps; /* 0: the time ends the fit */
     double minutes;
