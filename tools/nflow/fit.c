@@ -97,10 +97,10 @@ static plan make_plan(const fit_data *d)
               .noise = noise};
     if (epochs) {
         plan sized = p;
-        plan_complete(&sized, d->train.n);
+        plan_complete(&sized, d->train.n, d->valid.n);
         p.steps = epochs * ((d->train.n + sized.batch - 1) / sized.batch);
     }
-    plan_complete(&p, d->train.n);
+    plan_complete(&p, d->train.n, d->valid.n);
     return p;
 }
 
