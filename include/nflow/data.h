@@ -199,7 +199,9 @@ NF_API size_t nf_mapped_columns(const nf_mapped *m);
 /**
  * Reads `count` rows: row rows[i], counted from 0, to x[i x columns]. Row numbers come in any order, and one number may
  * come twice. Each element becomes the number that it is. Numbers that are not finite stay what they are, so that the
- * caller may look for missing values. Any number of threads may call this at once. Nothing is allocated.
+ * caller may look for missing values. Any number of threads may call this at once. Nothing is allocated. Of a file that
+ * is not in memory, the rows of one call are read from disk at once, so calls should ask for many: some hundreds of
+ * rows in random order, or some hundred thousand bytes of rows that follow each other.
  * @param rows [count]; NULL if count is 0
  * @param x    [count x columns], written; NULL if count is 0
  * @return NF_EARG (NULL, a row that there is not); NF_EFORMAT if a finite double is too large for the library in float:
