@@ -62,6 +62,12 @@ size_t fuzz_pack(const uint8_t *data, size_t size, uint8_t *out, size_t room, fu
    bytes, and returns its new size; about half of the results are packed. */
 size_t fuzz_packed(uint8_t *data, size_t size, size_t max_size, fuzz_random *r,
                    size_t (*change)(uint8_t *file, size_t size, size_t room, fuzz_random *r));
+/* The mutator of a target whose whole input is such a file. */
+#define FUZZ_PACKED_MUTATOR(change)                                                            \
+    size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) \
+    {                                                                                          \
+        return fuzz_packed(data, size, max_size, &(fuzz_random){seed}, change);                \
+    }
 
 /* ---- safetensors (container.c) ---- */
 

@@ -63,7 +63,4 @@ static size_t change(uint8_t *file, size_t n, size_t room, fuzz_random *r)
     return head + n;
 }
 
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
-{
-    return fuzz_packed(data, size, max_size, &(fuzz_random){seed}, change);
-}
+FUZZ_PACKED_MUTATOR(change)

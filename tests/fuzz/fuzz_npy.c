@@ -65,7 +65,4 @@ static size_t change(uint8_t *file, size_t n, size_t room, fuzz_random *r)
     return fuzz_below(r, 4) || all > 4096 ? all : LLVMFuzzerMutate(file, all, 4096);
 }
 
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
-{
-    return fuzz_packed(data, size, max_size, &(fuzz_random){seed}, change);
-}
+FUZZ_PACKED_MUTATOR(change)
