@@ -103,6 +103,28 @@ Test(em, one_component_is_the_closed_form)
     free(x);
 }
 
+/* With S the covariance in units of the columns' deviations and C = S + b I, tr C^-1 S = D - b tr C^-1: the mean square
+   of the whitened rows, which is in the log-likelihood, and the penalty are one number. More features than a panel of
+   sums or a tile has. */
+Test(em, the_penalty_is_that_of_the_covariance)
+{
+    enum { N = 400, D = 150 };
+    nf_real *x = normals(9, N * D, 1);
+    for (size_t i = 0; i < N * D; i++)
+        x[i] += i % D ? NF_R(0.7) * x[i - 1] : 0;
+    const double b = 0.1;
+    nf_model *m = mixture_of(D, 1);
+    const nf_em_report r = fit(m, &(nf_data){.n = N, .dim = D, .x = x}, &(nf_em_options){.regularisation = b});
+    double constant = D * 0.5 * log(2 * M_PI);
+    for (size_t d = 0; d < D; d++)
+        constant += (double)nf_model_theta(m)[1 + D + d];
+    const double square = -2 * (r.log_likelihood + constant);
+    cr_assert(square < 0.8 * D, "%g", square);
+    near(r.penalty, (D - square) / 2, 1e5 * rounding, "penalty", 0);
+    nf_model_free(m);
+    free(x);
+}
+
 /* ---- a step never lowers what is maximised ---- */
 
 Test(em, the_penalised_likelihood_never_falls)
@@ -200,6 +222,31 @@ Test(em, finds_a_known_mixture)
     cr_assert(mean > -17. / (2 * N) - 4 * error, "%g +- %g", mean, error);
     cr_assert(r.log_likelihood > mean_score(truth, N, x, NULL), "the truth is likelier than the fit");
     free(p), free(x), free(fresh);
+    nf_model_free(truth);
+    nf_model_free(m);
+}
+
+/* Thirty small clusters on a lattice, of unequal weights: centres drawn without regard to distance would miss some. */
+Test(em, finds_every_cluster)
+{
+    enum { SIDE = 6, K = 5 * SIDE, N = 6000, D = 2 };
+    nf_model *truth = mixture_of(D, K), *m = mixture_of(D, K);
+    nf_real *theta = nf_model_theta(truth), *x = reals(N * D);
+    for (size_t k = 0; k < K; k++) {
+        theta[k] = (nf_real)(k % 4) * NF_R(0.5);
+        theta[K + k * D] = (nf_real)(k % SIDE);
+        theta[K + k * D + 1] = (nf_real)(k / SIDE);
+        for (size_t d = 0; d < D; d++)
+            theta[K + (K + k) * D + d] = NF_R(-2.9);
+    }
+    cr_assert_eq(nf_model_update(truth, NF_EVAL), NF_OK);
+    cr_assert_eq(nf_sample(truth, NULL, &(nf_noise){.seed = 51}, N, NULL, x, NULL), NF_OK);
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        const nf_em_report r = fit(m, &(nf_data){.n = N, .dim = D, .x = x}, &(nf_em_options){.seed = seed});
+        cr_assert(r.log_likelihood > mean_score(truth, N, x, NULL), "seed %d: %g", (int)seed, r.log_likelihood);
+        cr_assert(r.reseeded == 0 && r.smallest_weight > 0.008, "%g", r.smallest_weight);
+    }
+    free(x);
     nf_model_free(truth);
     nf_model_free(m);
 }

@@ -88,11 +88,11 @@ typedef struct nf_em_options {
     size_t iterations; /**< the most iterations; 200 */
     /**
      * The fit has converged when an iteration raises the penalised mean log-likelihood (see there) by no more than
-     * this, in nats a row, from 0 to 1000; 1e-4. NF_ZERO: by nothing.
+     * this, in nats a row, from 0 to 1000; 1e-5. NF_ZERO: by nothing.
      */
     double tolerance;
     double regularisation; /**< b of nf_fit_mixture(), from 1e-12 to 1; 1e-6 */
-    size_t restarts;       /**< runs of k-means, the best of which starts the fit; 4 */
+    size_t restarts;       /**< runs of k-means, the best of which starts the fit; 10 */
     uint64_t seed;         /**< of the start, and of components that begin anew */
     size_t threads;        /**< 0: as many as OpenMP would use; see nf_workspace_new(). Results do not depend on it */
 } nf_em_options;

@@ -27,7 +27,7 @@
 static const double DEAD = 0.1; /* rows */
 enum { MOST_RESEEDS = 5 /* per component, on average */ };
 
-static const nf_em_options defaults = {.iterations = 200, .tolerance = 1e-4, .regularisation = 1e-6, .restarts = 4};
+static const nf_em_options defaults = {.iterations = 200, .tolerance = 1e-5, .regularisation = 1e-6, .restarts = 10};
 static const nf_option options_of_fit[] = {
     {NF_OPTION(NF_OPTION_SIZE, nf_em_options, iterations), .least = 1, .help = "the most iterations"},
     {NF_OPTION(NF_OPTION_REAL, nf_em_options, tolerance), .most = 1e3, .help = "least gain of an iteration"},
@@ -157,7 +157,7 @@ static nf_status iterate(step *s, nf_em_report *report)
     double before = -INFINITY, last = 0;
     size_t reseeded = 0;
     nf_status status = nfi_em_moments(em);
-    status = status ? status : nfi_em_cluster(em, s->options.seed, s->options.restarts);
+    status = status ? status : nfi_em_cluster(em, s->options.seed, em->K > 1 ? s->options.restarts : 1);
     if (status)
         return status;
     for (size_t i = 0; i < em->K * em->dim; i++)
