@@ -2,6 +2,7 @@
    are nf_mixture, draws have the mixture's mean and covariance, far and collapsed inputs, refusals. The conformance
    rows have the gradients. */
 #include "expect.h"
+#include "model/batch.h"
 #include "numbers.h"
 #include <nflow/nflow.h>
 
@@ -120,8 +121,7 @@ Test(gaussian_mixture, draws_have_its_moments)
     nf_model_free(m);
 }
 
-/* Huge and tiny inputs have a finite score or -infinity, and only NaN has none; gradients are finite up to where they
-   overflow. */
+/* Huge and tiny inputs have a finite score or -infinity; gradients are finite up to where they overflow. */
 Test(gaussian_mixture, far_inputs)
 {
     enum { D = 3, K = 2 };
@@ -143,13 +143,27 @@ Test(gaussian_mixture, far_inputs)
                 cr_assert(all_finite(D, gx), "at %g", sizes[i]);
             }
         }
-    for (int d = 0; d < D; d++) {
-        nf_real x[2 * D] = {NF_R(0.1), NF_R(0.2), NF_R(0.3), NF_R(0.4), NF_R(0.5), NF_R(0.6)};
-        double p[2];
-        x[d] = (nf_real)NAN;
-        cr_assert_eq(nf_log_prob(m, NULL, NULL, 2, x, NULL, p), NF_OK);
-        cr_assert(isnan(p[0]) && isfinite(p[1]), "%g, %g", p[0], p[1]);
+    nf_model_free(m);
+}
+
+/* NaN is not far away: a layer that has no result for a sample gives it. */
+Test(gaussian_mixture, not_a_number)
+{
+    enum { D = 3, LD = 16 };
+    nf_model *m = model_of(nf_gaussian_mixture(D, 2), 0.5);
+    nfi_thread memory = {.tape = {.n_chunks = 0}};
+    for (size_t d = 0; d < D; d++) {
+        const nf_pass p = nfi_model_pass(m, &memory, &(nf_noise){.seed = 5}, 0, LD, LD, NF_EVAL, false);
+        nf_real x[D * LD];
+        double log_q[LD] = {0};
+        void *saved = NULL;
+        draw(7, D * LD, 1, x);
+        x[d * LD + 3] = (nf_real)NAN;
+        cr_assert_eq(nf_dist_score(nf_model_object(m), &p, x, log_q, &saved), NF_OK);
+        for (size_t s = 0; s < LD; s++)
+            cr_assert_eq(isnan(log_q[s]) != 0, s == 3, "%zu: %g", s, log_q[s]);
     }
+    nfi_arena_clear(&memory.scratch);
     nf_model_free(m);
 }
 

@@ -105,25 +105,23 @@ static nf_status sum_tile(void *user, size_t tile, size_t n, size_t ld, nfi_thre
     (void)n, (void)ld, (void)memory;
     const nfi_em *em = user;
     const size_t first = tile * NFI_EM_WIDTH;
-    /* the block is not standardised yet: it is relative to the first row, so that constant columns are zeros */
     nfi_em_sums(em->dim, NFI_EM_WIDTH, em->w + first, em->y + first * em->dim, em->slot + tile * 2 * em->dim);
     return NF_OK;
 }
 
-/* The first row with a weight is subtracted first: the sums of a constant column are then exactly 0. */
+/* Until mean and scale are known, they are the first row with a weight and 1: so the sums of a constant column are
+   exactly 0. */
 nf_status nfi_em_moments(nfi_em *em)
 {
     const size_t dim = em->dim;
     double *sum = nfi_zero_doubles(&em->ws->shared, 3 * dim), *from = sum ? sum + 2 * dim : NULL;
     if (!sum)
         return NF_ENOMEM;
-    nf_status status = NF_OK;
-    size_t anchor = 0;
-    while (em->weight && !(em->weight[anchor] > 0))
-        anchor++;
     em->n_rows = 1;
-    em->row[0] = anchor;
-    status = nfi_em_read(em);
+    em->row[0] = 0;
+    while (em->weight && !(em->weight[em->row[0]] > 0))
+        em->row[0]++;
+    nf_status status = nfi_em_read(em);
     for (size_t d = 0; d < dim && status == NF_OK; d++)
         em->mean[d] = from[d] = (double)em->y[d * NFI_EM_WIDTH];
     for (size_t at = 0; at < em->n && status == NF_OK; at += em->n_rows) {

@@ -180,25 +180,6 @@ static nf_status add_gradient(const record *r, const nf_pass *p, const nf_real *
     return status;
 }
 
-/* Adds the gradient in m_c and L_c of <g, m_c + L_c eps>; g and eps [dim x ld]. */
-static void add_gradient_of_place(const record *r, const nf_pass *p, const nf_real *g, const nf_real *eps,
-                                  nf_real *g_theta)
-{
-    const nfi_mixture *q = &r->q;
-    nf_real *g_m = g_theta + (q->m - p->theta), *g_s = g_theta + (q->s - p->theta);
-    nf_real *g_l = q->l ? g_theta + (q->l - p->theta) : NULL;
-    for (size_t d = 0; d < q->dim; d++)
-        for (size_t i = 0; i < p->n; i++) {
-            const size_t at = place_of(q, r->from[i] * q->dim + d, i);
-            const size_t row = r->from[i] * nfi_below(q->dim) + nfi_below(d);
-            const nf_real gd = g[d * q->ld + i];
-            g_m[at] += gd;
-            g_s[at] += gd * (nf_real)(exp((double)q->s[at]) * (double)eps[d * q->ld + i]);
-            for (size_t j = 0; g_l && j < d; j++)
-                g_l[place_of(q, row + j, i)] += gd * eps[j * q->ld + i];
-        }
-}
-
 /* The whole cotangent of x is gx plus what comes through log q. It gives the gradient in the mean and the scales of
    the component that the sample came from. The cotangent of the sample's log weight goes to that component's log
    w. */
@@ -220,7 +201,7 @@ static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real 
     if (status == NF_OK && g->theta) {
         nf_real *eps = all + q->dim * q->ld;
         nf_noise_normal(&p->noise, q->dim, p->n, q->ld, eps);
-        add_gradient_of_place(r, p, all, eps, g->theta);
+        nfi_mixture_place_vjp(*q, p->n, r->from, all, eps, g->theta);
     }
     nf_arena_rewind(p->scratch, mark);
     return status;

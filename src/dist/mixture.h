@@ -22,6 +22,9 @@ static inline size_t nfi_below(size_t dim)
 NFI_KERNEL void nfi_mixture_weights(nfi_mixture q);
 /* x [dim x ld] = m_c + L_c x with the component c = from[s] of each sample; x holds normal noise before. */
 NFI_KERNEL void nfi_mixture_place(nfi_mixture q, const uint32_t *from, nf_real *x);
+/* Adds the gradient in m_c and L_c of <g, m_c + L_c eps> for n samples; g and eps [dim x ld]. */
+NFI_KERNEL void nfi_mixture_place_vjp(nfi_mixture q, size_t n, const uint32_t *from, const nf_real *g,
+                                      const nf_real *eps, nf_real *g_theta);
 /* l [K x ld] = log(w_k N(x; m_k, diag exp(2 s_k))), x [dim x ld]. A term that overflows is set to the most negative
    number, so that the difference of two such terms is not NaN. */
 NFI_KERNEL void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l);
