@@ -1,7 +1,10 @@
 /**
  * @file data.h
- * Data sets (arrays in memory, or rows on request), their minibatches, and reading of IDX files (plain or gzip) and
- * packed bits. Files are not trusted: every size is checked.
+ * Data sets (arrays in memory, or rows on request), their minibatches, and reading of files: IDX, npy, tables as text
+ * and packed bits, plain or gzip, and npy files that stay on disk.
+ *
+ * Files are not trusted: every size is checked, and memory is taken for what a file holds, not for what its header
+ * promises.
  */
 #ifndef NFLOW_DATA_H
 #define NFLOW_DATA_H
@@ -161,6 +164,56 @@ NF_API NF_CHECKED nf_status nf_load_idx_array(const char *path, size_t max_bytes
 NF_API NF_CHECKED nf_status nf_load_npy(const char *path, size_t max_bytes, nf_array *out);
 /** Releases the array and clears the struct. NULL is allowed. */
 NF_API void nf_array_free(nf_array *a);
+
+/**
+ * The rows of an npy file that stays on disk, for data that are larger than memory. The file is mapped (mmap): the
+ * system reads the parts that are used, keeps them while there is room, and drops them when memory is short. The
+ * mapping takes addresses for the whole file, but no memory of the process's own. A limit on addresses (RLIMIT_AS) must
+ * have room for the file; limits on data (RLIMIT_DATA) and control groups need not.
+ *
+ *     nf_mapped *m = nf_map_npy("train.npy");
+ *     nf_data data = {.n = nf_mapped_rows(m), .dim = nf_mapped_columns(m), .source = nf_mapped_source(m)};
+ *
+ * While a file is mapped, nobody may change it. Numbers that change are seen or not, and where the file has been cut,
+ * the system ends the process with SIGBUS. A program that replaces the file should write another one and rename it:
+ * the mapping then stays that of the old file.
+ */
+typedef struct nf_mapped nf_mapped;
+
+/**
+ * Maps an npy file of the types of elements and the orders that nf_load_npy() reads. It must be a regular file and not
+ * gzip. The header is read and checked, and the file must have exactly the bytes that the header promises; the numbers
+ * are not looked at. Rows and columns are as in nf_array: the first index counts the rows, the others together the
+ * columns. Files in C's order are the fast ones: a row stands in one place. In Fortran's order each number of a row is
+ * in another part of the file, so that rows in random order are slow if the file does not fit in memory.
+ * @return release by nf_mapped_free(). NULL on NF_EARG (NULL), NF_EIO if the file cannot be opened or mapped,
+ * NF_EFORMAT as nf_load_npy(), NF_EUNSUPPORTED (gzip data, a pipe), NF_ENOMEM (no memory, or no addresses for the
+ * file).
+ */
+NF_API nf_mapped *nf_map_npy(const char *path);
+/** The number of rows. 0 if m is NULL. */
+NF_API size_t nf_mapped_rows(const nf_mapped *m);
+/** The number of columns. 0 if m is NULL. */
+NF_API size_t nf_mapped_columns(const nf_mapped *m);
+/**
+ * Reads `count` rows: row rows[i], counted from 0, to x[i x columns]. Row numbers come in any order, and one number may
+ * come twice. Each element becomes the number that it is. Numbers that are not finite stay what they are, so that the
+ * caller may look for missing values. Any number of threads may call this at once. Nothing is allocated.
+ * @param rows [count]; NULL if count is 0
+ * @param x    [count x columns], written; NULL if count is 0
+ * @return NF_EARG (NULL, a row that there is not); NF_EFORMAT if a finite double is too large for the library in float:
+ * the message has its row and column, and x has been written.
+ */
+NF_API NF_CHECKED nf_status nf_mapped_read(const nf_mapped *m, size_t count, const size_t *rows, nf_real *x);
+/**
+ * The file as a source of data: all columns as x, no context. nf_data.dim must be the number of columns, and nf_data.n
+ * at most the number of rows. It is thread-safe. Beside the errors of nf_mapped_read(), a number that is not finite is
+ * NF_EFORMAT, and the message has its row and column; so a computation ends there.
+ * @return owned by m, and valid as long as m; NULL if m is NULL
+ */
+NF_API const nf_source *nf_mapped_source(const nf_mapped *m);
+/** Ends the mapping. Sources must not be used any more. NULL is allowed. */
+NF_API void nf_mapped_free(nf_mapped *m);
 
 /** A table of numbers loaded from a text file; release with nf_table_free. As a data set: nf_data.x, n, dim. */
 typedef struct nf_table {

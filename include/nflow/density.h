@@ -12,6 +12,18 @@ NF_BEGIN_DECLS
 /** Options of nf_maximum_likelihood. */
 typedef struct nf_likelihood_options {
     size_t batch; /**< rows a step, shuffled anew each epoch; 0: 100; data->n or more: all rows, in order */
+    /**
+     * In training, a normal with this deviation is added to each number of each row, a new one in each step. It keeps
+     * a density of few rows from growing narrow peaks on them. 0: nothing is added.
+     */
+    double noise;
+    /**
+     * [dim] In training, feature j of each row moves by a uniform number from -blur[j] / 2 to blur[j] / 2, a new one in
+     * each step. For features that were rounded to multiples of blur[j]: without it their density would grow without
+     * bound at these values. By Jensen's inequality the log-density's mean over the width, plus log blur[j], is a lower
+     * bound of the rounded value's log-probability. 0: that feature stays. NULL: all stay. Copied.
+     */
+    const double *blur;
 } nf_likelihood_options;
 
 /**
@@ -22,7 +34,8 @@ typedef struct nf_likelihood_options {
  * shuffled anew each epoch, from the seed. If an epoch does not divide into batches, the rest of its rows are the first
  * rows of the batch that continues with the next epoch (see nf_minibatches). `model` and what `data` points to are
  * borrowed. A source that fails ends the step, see nf_source.
- * @return NULL on NF_EARG (NULL, a model of no distribution, data that nf_minibatches_new() refuses), NF_EDIM (data or
+ * @return NULL on NF_EARG (NULL, a model of no distribution, options that are negative or not finite, data that
+ * nf_minibatches_new() refuses), NF_EDIM (data or
  * context whose number of columns is not the model's), NF_ENOMEM.
  */
 NF_API nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options);

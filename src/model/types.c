@@ -4,12 +4,6 @@
 #include <nflow/vae.h>
 #include <string.h>
 
-const char *nfi_kind_name(nfi_kind kind)
-{
-    static const char *const name[] = {[NFI_NET] = "net", [NFI_FLOW] = "flow", [NFI_DIST] = "dist", [NFI_VAE] = "vae"};
-    return name[kind];
-}
-
 static const nf_net_type *const nets[] = {
     &nfi_mlp_type,        &nfi_gated_mlp_type,  &nfi_maxout_mlp_type, &nfi_residual_mlp_type,
     &nfi_masked_net_type, &nfi_squash_mlp_type, &nfi_lipschitz_type,  &nfi_conv_net_type,
