@@ -125,7 +125,66 @@ Test(em, the_penalty_is_that_of_the_covariance)
     free(x);
 }
 
-/* ---- a step never lowers what is maximised ---- */
+/* ---- a step ---- */
+
+/* The parameters after two iterations are those that the formulas make of the parameters after one. */
+Test(em, a_step_is_that_of_the_formulas)
+{
+    enum { N = 311, D = 2, K = 3 };
+    nf_real *x = normals(13, N * D, 1);
+    for (size_t i = 0; i < N; i++) {
+        x[i * D] = 3 * x[i * D] + NF_R(7);
+        x[i * D + 1] += NF_R(0.1) * x[i * D] * x[i * D];
+    }
+    const double b = 0.02;
+    const nf_data data = {.n = N, .dim = D, .x = x};
+    nf_model *m[2] = {mixture_of(D, K), mixture_of(D, K)};
+    for (size_t k = 0; k < 2; k++) {
+        const nf_em_options options = {.iterations = k + 1, .tolerance = NF_ZERO, .regularisation = b};
+        cr_assert_eq(fit(m[k], &data, &options).iterations, k + 1);
+    }
+    const nf_real *theta = nf_model_theta(m[0]), *next = nf_model_theta(m[1]);
+    double r[N][K], moment[2][D] = {{0}}, count[K] = {0}, mean[K][D] = {{0}}, all = 0;
+    for (size_t i = 0; i < N; i++) {
+        double sum = 0;
+        for (size_t k = 0; k < K; k++) {
+            const double a = covariance(theta, K, D, k, 0, 0), c = covariance(theta, K, D, k, 0, 1),
+                         e = covariance(theta, K, D, k, 1, 1), det = a * e - c * c;
+            const double u = (double)(x[i * D] - theta[K + k * D]), v = (double)(x[i * D + 1] - theta[K + k * D + 1]);
+            r[i][k] = exp((double)theta[k] - 0.5 * (e * u * u - 2 * c * u * v + a * v * v) / det) / sqrt(det);
+            sum += r[i][k];
+        }
+        for (size_t k = 0; k < K; k++) {
+            r[i][k] /= sum;
+            count[k] += r[i][k];
+        }
+        for (size_t d = 0; d < D; d++) {
+            moment[0][d] += (double)x[i * D + d] / N;
+            moment[1][d] += (double)x[i * D + d] * (double)x[i * D + d] / N;
+        }
+    }
+    for (size_t k = 0; k < K; k++)
+        all += exp((double)next[k]);
+    for (size_t k = 0; k < K; k++) {
+        near(exp((double)next[k]) / all, count[k] / N, 1000 * rounding, "weight", k);
+        for (size_t i = 0; i < N; i++)
+            for (size_t d = 0; d < D; d++)
+                mean[k][d] += r[i][k] * (double)x[i * D + d] / count[k];
+        for (size_t d = 0; d < D; d++) {
+            near((double)next[K + k * D + d], mean[k][d], 1000 * rounding, "mean", k);
+            for (size_t e = 0; e <= d; e++) {
+                double c = 0;
+                for (size_t i = 0; i < N; i++)
+                    c += r[i][k] * ((double)x[i * D + d] - mean[k][d]) * ((double)x[i * D + e] - mean[k][e]);
+                c += d == e ? b * N / K * (moment[1][d] - moment[0][d] * moment[0][d]) : 0;
+                near(covariance(next, K, D, k, d, e), c / count[k], 2000 * rounding, "covariance", k);
+            }
+        }
+    }
+    nf_model_free(m[0]);
+    nf_model_free(m[1]);
+    free(x);
+}
 
 Test(em, the_penalised_likelihood_never_falls)
 {
