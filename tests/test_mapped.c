@@ -15,7 +15,7 @@ static char path[128];
 
 static void setup(void)
 {
-    snprintf(path, sizeof path, "%s/data.npy", temp_folder());
+    snprintf(path, sizeof path, "%s/rows.npy", temp_folder());
 }
 
 TestSuite(mapped, .init = setup, .fini = temp_teardown);
@@ -157,7 +157,7 @@ Test(mapped, numbers_that_are_not_finite)
         cr_assert_eq(nf_mapped_read(m, 2, rows, x), NF_OK);
         cr_assert(k ? x[COLUMNS + 4] == (nf_real)bad[k] : isnan(x[COLUMNS + 4]));
         cr_assert(s->thread_safe && s->read(s->user, 1, rows, x, NULL) == 0);
-        expect((nf_status)s->read(s->user, 2, rows, x, NULL), NF_EFORMAT, "data.npy: number 4 of row 2 is ");
+        expect((nf_status)s->read(s->user, 2, rows, x, NULL), NF_EFORMAT, "rows.npy: number 4 of row 2 is ");
         expect((nf_status)s->read(s->user, 1, rows, x, x), NF_EARG, "gives no context");
         nf_mapped_free(m);
     }
@@ -168,7 +168,7 @@ Test(mapped, numbers_that_are_not_finite)
     write_table(numbers);
     nf_mapped *m = map();
     if (sizeof(nf_real) == sizeof(float))
-        expect(nf_mapped_read(m, 2, rows, x), NF_EFORMAT, "data.npy: number 5 of row 2 is too large");
+        expect(nf_mapped_read(m, 2, rows, x), NF_EFORMAT, "rows.npy: number 5 of row 2 is too large");
     else
         cr_assert(nf_mapped_read(m, 2, rows, x) == NF_OK && x[COLUMNS + 5] == (nf_real)1e300);
     nf_mapped_free(m);
@@ -182,14 +182,14 @@ Test(mapped, what_is_refused)
     size_t n;
     unsigned char *file = file_read(path, &n);
     file_write(path, file, n - 1);
-    expect_none(nf_map_npy(path), NF_EFORMAT, "data.npy: 239 bytes of data, the header promises 5 x 6");
+    expect_none(nf_map_npy(path), NF_EFORMAT, "rows.npy: 239 bytes of data, the header promises 5 x 6");
     file = realloc(file, n + 1);
     file_write(path, file, n + 1);
-    expect_none(nf_map_npy(path), NF_EFORMAT, "data.npy: 241 bytes of data, the header promises 5 x 6");
+    expect_none(nf_map_npy(path), NF_EFORMAT, "rows.npy: 241 bytes of data, the header promises 5 x 6");
     gzFile f = gzopen(path, "wb");
     cr_assert(gzwrite(f, file, (unsigned)n) == (int)n && gzclose(f) == Z_OK);
     free(file);
-    expect_none(nf_map_npy(path), NF_EUNSUPPORTED, "data.npy is gzip data, which cannot be mapped");
+    expect_none(nf_map_npy(path), NF_EUNSUPPORTED, "rows.npy is gzip data, which cannot be mapped");
     write_array("<c8", false, "(2,)", 16, "0123456789abcdef");
     expect_none(nf_map_npy(path), NF_EFORMAT, "elements of type '<c8'");
     remove(path);

@@ -4,7 +4,9 @@
  * and packed bits, plain or gzip, and npy files that stay on disk.
  *
  * Files are not trusted: every size is checked, and memory is taken for what a file holds, not for what its header
- * promises.
+ * promises. A function nf_load_...() holds at once at most 16 bytes for each byte of the file (unpacked, if it is gzip)
+ * and 4 MiB more. A gzip file can unpack to a thousand times its size, so `max_bytes` is a limit as well: at most 6
+ * times as much and 4 MiB more are held. These functions read pipes, too: "/dev/stdin" is the standard input.
  */
 #ifndef NFLOW_DATA_H
 #define NFLOW_DATA_H
@@ -125,9 +127,8 @@ typedef struct nf_bytes {
  * Loads an IDX file of unsigned bytes (LeCun's MNIST format, magic 0x000008rr), plain or gzip. A gzip file may have
  * several members, which are joined, and zeros behind each of them, which are skipped. nf_load_idx_array() reads the
  * other element types.
- * @param max_bytes the most bytes that out->data may have; 0: 4 GiB. A small gzip file can hold very many bytes, so
- * give a limit for files from outside. A larger size is refused before memory is taken for it, and memory grows with
- * what the file holds, not with what its header promises. While it grows, up to three times as much is in use.
+ * @param max_bytes the most bytes that out->data may have; 0: 4 GiB. Give a limit for files from outside. A larger size
+ * is refused before memory is taken for it.
  * @return NF_EIO if the file cannot be opened (the message has its name), NF_EFORMAT (wrong magic, no rows, impossible
  * sizes, more than max_bytes, truncated, bytes left over), NF_ENOMEM, NF_EUNSUPPORTED (gzip in a build without zlib).
  */
@@ -198,7 +199,9 @@ NF_API size_t nf_mapped_columns(const nf_mapped *m);
 /**
  * Reads `count` rows: row rows[i], counted from 0, to x[i x columns]. Row numbers come in any order, and one number may
  * come twice. Each element becomes the number that it is. Numbers that are not finite stay what they are, so that the
- * caller may look for missing values. Any number of threads may call this at once. Nothing is allocated.
+ * caller may look for missing values. Any number of threads may call this at once. Nothing is allocated. Of a file that
+ * is not in memory, the rows of one call are read from disk at once, so calls should ask for many: some hundreds of
+ * rows in random order, or some hundred thousand bytes of rows that follow each other.
  * @param rows [count]; NULL if count is 0
  * @param x    [count x columns], written; NULL if count is 0
  * @return NF_EARG (NULL, a row that there is not); NF_EFORMAT if a finite double is too large for the library in float:
@@ -238,7 +241,8 @@ typedef struct nf_csv_options {
      */
     char separator;
     nf_csv_header header; /**< NF_CSV_DETECT */
-    size_t max_bytes;     /**< the most bytes that the numbers may take, as in nf_load_idx(); 0: 4 GiB */
+    /** The most bytes that the numbers may take; the names may take as many and 65536 more. 0: 4 GiB. */
+    size_t max_bytes;
 } nf_csv_options;
 
 /**

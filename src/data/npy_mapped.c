@@ -35,7 +35,7 @@ static nf_status map(nf_mapped *m, nfi_stream *s)
 {
     nf_status status = nfi_read_npy_header(s, &m->array);
     if (status == NF_OK)
-        status = nfi_stream_map(s, &m->file);
+        status = nfi_stream_map(s, !m->array.fortran, &m->file);
     const nfi_raw_array *a = &m->array;
     const size_t bytes = a->all * a->element.width;
     if (status == NF_OK && m->file.left != bytes)
@@ -77,19 +77,28 @@ size_t nf_mapped_columns(const nf_mapped *m)
     return m ? m->array.dim : 0;
 }
 
+/* Has all rows of a call read from disk at once, where their pages are not in memory: one after the other, each would
+   wait for the disk. Rows that follow each other are one piece. */
+static void expect_rows(const nf_mapped *m, size_t count, const size_t *rows)
+{
+    const size_t row_bytes = m->array.dim * m->array.element.width;
+    for (size_t i = 0, end; i < count; i = end) {
+        for (end = i + 1; end < count && rows[end] == rows[end - 1] + 1;)
+            end++;
+        nfi_mapping_ahead(m->file.data + rows[i] * row_bytes, (end - i) * row_bytes);
+    }
+}
+
 nf_status nf_mapped_read(const nf_mapped *m, size_t count, const size_t *rows, nf_real *x)
 {
     if (!m || ((!rows || !x) && count > 0))
         return nf_error(NF_EARG, "nf_mapped_read: %s is NULL", !m ? "m" : !rows ? "rows" : "x");
     const nfi_raw_array *a = &m->array;
-    bool in_order = count > 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         if (rows[i] >= a->n)
             return nf_error(NF_EARG, "nf_mapped_read: row %zu of %s, which has %zu rows", rows[i], a->path, a->n);
-        in_order = in_order && rows[i] == rows[0] + i;
-    }
-    if (in_order && !a->fortran)
-        nfi_mapping_ahead(m->file.data + rows[0] * a->dim * a->element.width, count * a->dim * a->element.width);
+    if (!a->fortran)
+        expect_rows(m, count, rows);
     return nfi_decode_rows(a, m->file.data, count, rows, x);
 }
 

@@ -17,7 +17,7 @@
 #include <zlib.h>
 #endif
 
-enum { BUFFER_BYTES = 1 << 16, FIRST_CAPACITY = 1 << 16, MAGIC_BYTES = 3, SOME_PAGES = 4 };
+enum { BUFFER_BYTES = 1 << 16, FIRST_CAPACITY = 1 << 16, MAGIC_BYTES = 3 };
 
 struct nfi_stream {
     const char *who, *path;
@@ -254,7 +254,7 @@ nf_status nfi_stream_expect_end(nfi_stream *s)
 
 /* ---- mapping ---- */
 
-nf_status nfi_stream_map(const nfi_stream *s, nfi_mapping *out)
+nf_status nfi_stream_map(const nfi_stream *s, bool scattered, nfi_mapping *out)
 {
     uint64_t next, size;
     *out = (nfi_mapping){0};
@@ -265,7 +265,8 @@ nf_status nfi_stream_map(const nfi_stream *s, nfi_mapping *out)
     if (start == MAP_FAILED)
         return nf_error(errno == ENOMEM ? NF_ENOMEM : NF_EIO, "%s: cannot map the %llu bytes of %s: %s", s->who,
                         (unsigned long long)size, s->path, strerror(errno));
-    (void)posix_madvise(start, (size_t)size, POSIX_MADV_RANDOM); /* only a wish, as is the one below */
+    if (scattered)
+        (void)posix_madvise(start, (size_t)size, POSIX_MADV_RANDOM); /* only a wish, as is the one below */
     *out = (nfi_mapping){.start = start,
                          .length = (size_t)size,
                          .data = (const unsigned char *)start + next,
@@ -283,6 +284,5 @@ void nfi_stream_unmap(nfi_mapping *m)
 void nfi_mapping_ahead(const unsigned char *data, size_t bytes)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (uintptr_t)data % page;
-    if (bytes > SOME_PAGES * page)
-        (void)posix_madvise((void *)(uintptr_t)(data - before), bytes + before, POSIX_MADV_WILLNEED);
+    (void)posix_madvise((void *)(uintptr_t)(data - before), bytes + before, POSIX_MADV_WILLNEED);
 }

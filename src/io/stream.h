@@ -30,11 +30,12 @@ typedef struct nfi_mapping {
     size_t left;
 } nfi_mapping;
 
-/* Maps the file, which stays so when the stream is closed. Its pages are expected in any order. NF_EUNSUPPORTED if the
-   file is gzip data, a pipe or a device; NF_ENOMEM if there are no addresses for it; NF_EIO. */
-nf_status nfi_stream_map(const nfi_stream *s, nfi_mapping *out);
+/* Maps the file, which stays so when the stream is closed. `scattered`: its pages will be read in no order, and the
+   system should read no more than it is told to by nfi_mapping_ahead. NF_EUNSUPPORTED if the file is gzip data, a pipe
+   or a device; NF_ENOMEM if there are no addresses for it; NF_EIO. */
+nf_status nfi_stream_map(const nfi_stream *s, bool scattered, nfi_mapping *out);
 void nfi_stream_unmap(nfi_mapping *m);
-/* Asks the system to read so many bytes of a mapping now, if they are more than some pages. */
+/* Asks the system to begin to read these bytes of a mapping, so that several parts are read at once. */
 void nfi_mapping_ahead(const unsigned char *data, size_t bytes);
 
 #endif

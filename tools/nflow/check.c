@@ -50,7 +50,7 @@ static nf_model *new_model(void)
         cli_fail(2, "--flow %s needs --image CxHxW", flow_names[family]);
     if (!p.sizes.dim)
         cli_fail(2, "--dim D is missing");
-    plan_complete(&p, 1000);
+    plan_complete(&p, 1000, 100);
     char *text = flow_description(&p.sizes);
     nf_model *m = cli_made(nf_model_of_object(cli_made(nf_rebuild(text, NULL)), &(nf_model_options){.seed = seed}));
     free(text);

@@ -75,7 +75,15 @@ static void complete_sizes(flow_sizes *s, size_t n)
     s->dropout = pick_number(s->dropout, n < 100000 ? 0.1 : 0);
 }
 
-void plan_complete(plan *p, size_t n)
+/* Once an epoch, 40 times a fit at least, but never so often that validation, which costs a third of a step for each of
+   its rows, takes more than a tenth of the time. */
+static uint64_t validation_interval(const plan *p, double epoch, size_t n_valid)
+{
+    const double often = fmin(fmax(epoch, 50), (double)p->steps / 40), cheap = 3.3 * (double)n_valid / (double)p->batch;
+    return (uint64_t)fmin(fmax(fmax(often, cheap), 1), (double)p->steps);
+}
+
+void plan_complete(plan *p, size_t n, size_t n_valid)
 {
     complete_sizes(&p->sizes, n);
     p->batch = pick(p->batch, n < 2000 ? 64 : n < 20000 ? 128 : 256);
@@ -86,7 +94,7 @@ void plan_complete(plan *p, size_t n)
         p->steps = (uint64_t)fmin(fmax(epoch * 100, 2000), 20000);
     p->warm_up = p->steps / 50 < 200 ? p->steps / 50 : 200;
     if (!p->validate_every)
-        p->validate_every = (uint64_t)fmin(fmax(epoch, 50), fmax((double)p->steps / 40, 1));
+        p->validate_every = validation_interval(p, epoch, n_valid);
     p->rate = p->rate > 0 ? p->rate : p->sizes.family == FLOW_PLANAR || p->sizes.family == FLOW_RADIAL ? 0.005 : 0.001;
     p->clip = p->clip > 0 ? p->clip : 5 * sqrt((double)p->sizes.dim);
     p->average = p->average > 0 ? p->average : 0.99;

@@ -11,7 +11,7 @@ typedef struct plan {
 } plan;
 
 /* Fills in what is 0 (NAN for dropout, noise and weight decay) of a plan whose family (FLOW_AUTO: any), dim, n_ctx and
-   image are given. n: rows of training. */
-void plan_complete(plan *p, size_t n);
+   image are given. n, n_valid: rows of training and of validation. */
+void plan_complete(plan *p, size_t n, size_t n_valid);
 
 #endif
