@@ -28,8 +28,8 @@ typedef struct nfi_import {
     nf_flow **flow;
     size_t n_flows, room;   /* flows so far, from the base to the data */
     nfi_numbers theta;      /* of the flows */
-    nf_dist *base;          /* NULL: not made yet */
-    nfi_numbers base_theta; /* of the base */
+    nf_flow *base;          /* from the standard normal to the base; NULL: it is that */
+    nfi_numbers base_theta; /* of this flow */
 } nfi_import;
 
 /* ---- tensors (state_dict.c) ---- */

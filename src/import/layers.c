@@ -1,5 +1,5 @@
 /* The model in the making: flows from the base to the data, and the numbers of all of them one after the other, which
-   is the theta of a chain; the base, whose numbers come first in the theta of a pushforward. */
+   is the theta of a chain. A base that is not the standard normal is one with an affine flow in front of the others. */
 #include "import/import.h"
 #include <math.h>
 #include <string.h>
@@ -97,11 +97,11 @@ void nfi_import_normal(nfi_import *im, size_t dim, const double *mean, const dou
     bool standard = true;
     for (size_t i = 0; i < dim; i++)
         standard = standard && fabs(mean[i]) <= 0 && fabs(log_scale[i]) <= 0;
-    if (!standard) {
-        nfi_import_put(im, &im->base_theta, dim, mean);
-        nfi_import_put(im, &im->base_theta, dim, log_scale);
-    }
-    im->base = standard ? nf_normal(dim) : nf_diagonal_normal(dim);
+    if (standard)
+        return;
+    nfi_import_put(im, &im->base_theta, dim, mean);
+    nfi_import_put(im, &im->base_theta, dim, log_scale);
+    im->base = nf_affine(dim);
     if (!im->base)
         constructor_failed(im, "the base");
 }
@@ -112,7 +112,7 @@ void nfi_import_conditional_normal(nfi_import *im, size_t dim, size_t n_ctx, con
         return;
     nfi_import_put(im, &im->base_theta, 2 * dim * n_ctx, w);
     nfi_import_put(im, &im->base_theta, 2 * dim, b);
-    im->base = nf_conditional_normal(dim, nf_mlp(n_ctx, 2 * dim, 0, NULL));
+    im->base = nf_amortized(nf_affine(dim), nf_mlp(n_ctx, 2 * dim, 0, NULL));
     if (!im->base)
         constructor_failed(im, "the base");
 }
@@ -136,17 +136,22 @@ static void fill(nfi_import *im, nf_model *m)
         constructor_failed(im, "the model");
 }
 
+/* All flows in a chain, with that of the base in front. */
+static nf_flow *chain(nfi_import *im)
+{
+    nf_flow *f[2] = {im->base, im->n_flows == 1 ? im->flow[0] : nf_chain(im->flow, im->n_flows)};
+    im->n_flows = 0;
+    im->base = NULL;
+    return f[0] ? nf_chain(f, 2) : f[1];
+}
+
 nf_model *nfi_import_finish(nfi_import *im)
 {
     if (im->status == NF_OK && im->n_flows == 0)
         nfi_import_fail(im, NF_EFORMAT, "there is no flow");
     if (im->status != NF_OK)
         return NULL;
-    nf_flow *chain = im->n_flows == 1 ? im->flow[0] : nf_chain(im->flow, im->n_flows);
-    im->n_flows = 0;
-    nf_dist *d = nf_pushforward(im->base, chain);
-    im->base = NULL;
-    nf_model *m = d ? nf_model_of_dist(d, NULL) : NULL;
+    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(im->dim), chain(im)), NULL);
     if (!m)
         constructor_failed(im, "the whole");
     else
@@ -162,7 +167,7 @@ void nfi_import_end(nfi_import *im)
 {
     for (size_t i = 0; i < im->n_flows; i++)
         nf_flow_free(im->flow[i]);
-    nf_dist_free(im->base);
+    nf_flow_free(im->base);
     nfi_container_free(&im->file);
     nfi_arena_clear(&im->memory);
 }

@@ -168,7 +168,8 @@ static void coupling(nfi_import *im, bool from_data, const char *prefix)
     if (!passes || !l || !mask)
         return;
     for (size_t i = 0; i < dim; i++) {
-        mask[i] = fabs(passes[i]) > 0 ? 0 : 1;
+        const bool passed = fabs(passes[i]) > 0;
+        mask[i] = !passed;
         n_passed += !mask[i];
     }
     const nfi_univariate u =
