@@ -1,7 +1,7 @@
 /* The couplings of nflows, and of normflows by the same code (github.com/bayesiains/nsf):
 
        identity_features [n_a], transform_features [n_b]
-       transform_net.initial_layer. ...           ResidualNet; or _input_layer., _hidden_layers.K., _output_layer.: MLP
+       transform_net.initial_layer. ...           ResidualNet
        unconditional_transform.unnormalized_{widths, heights [n_a x K], derivatives [n_a x K - 1]}
 
    From data to the base, features b are transformed by what the net makes of features a, and then features a by a
@@ -12,8 +12,7 @@
 /* The net with its last layer in the library's order. */
 static nf_net *net_of(nfi_import *im, const char *net, size_t in, size_t n_out, nfi_univariate *u, const char *prefix)
 {
-    const bool plain = nfi_import_has_any(im, net, "_output_layer.");
-    nfi_linear *last = nfi_take_linear(im, NFI_ANY, NFI_ANY, net, plain ? "_output_layer." : "final_layer.");
+    const nfi_linear *last = nfi_take_linear(im, NFI_ANY, NFI_ANY, net, "final_layer.");
     if (!last)
         return NULL;
     if (last->out % n_out || last->out == 0)
@@ -23,26 +22,11 @@ static nf_net *net_of(nfi_import *im, const char *net, size_t in, size_t n_out, 
     u->blocked = u->kind == NFI_AFFINE;
     u->affine = (nf_scaled_affine_options){.scale = NF_SCALE_SIGMOID, .bias = 2, .floor = 1e-3};
     if (u->kind == NFI_SPLINE) {
-        nfi_import_durkan(im, u, plain ? 0 : last->in);
+        nfi_import_durkan(im, u, last->in);
         nfi_import_spline_asked(im, prefix, u->n);
     } else
         nfi_import_is(im, prefix, NF_IMPORT_REALNVP, NF_IMPORT_REALNVP);
-    nfi_linear *arranged = im->status == NF_OK ? nfi_arranged(im, u, last) : NULL;
-    if (!plain)
-        return nfi_import_residual_net(im, net, in, arranged);
-    const char *list = nfi_name(im, "%s_hidden_layers.", net);
-    const size_t n = 2 + (nfi_import_has_any(im, list, "") ? nfi_import_list(im, list, "weight", 1) : 0);
-    nfi_linear **l = nfi_import_memory(im, n, sizeof *l);
-    if (!l)
-        return NULL;
-    l[0] = nfi_take_linear(im, in, NFI_ANY, net, "_input_layer.");
-    for (size_t k = 1; k + 1 < n && l[k - 1]; k++)
-        l[k] = nfi_take_linear(im, l[k - 1]->out, NFI_ANY, list, nfi_name(im, "%zu.", k - 1));
-    l[n - 1] = arranged;
-    if (im->status == NF_OK && l[n - 2]->out != arranged->in)
-        return nfi_import_fail(im, NF_EFORMAT, "tensor '%sweight' has %zu columns, expected %zu", last->name,
-                               arranged->in, l[n - 2]->out);
-    return im->status == NF_OK ? nfi_import_mlp(im, n, l, in) : NULL;
+    return im->status == NF_OK ? nfi_import_residual_net(im, net, in, nfi_arranged(im, u, last)) : NULL;
 }
 
 /* The spline of the features that pass. */

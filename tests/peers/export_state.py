@@ -211,6 +211,27 @@ def nflows_nsf(dim, n_ctx):
     return nflows_of(randomise(nflows_from(dim, layers), 2))
 
 
+def nflows_diagonal(dim, n_ctx):
+    """A base with parameters."""
+    from nflows.distributions.normal import DiagonalNormal
+    from nflows.nn.nets import ResidualNet
+    from nflows.transforms import AffineCouplingTransform
+    t = AffineCouplingTransform([1, 0, 1, 0, 0][:dim], lambda i, o: ResidualNet(i, o, 7, num_blocks=2))
+    flow, log_prob, _ = nflows_of(randomise(nflows_from(dim, [t], DiagonalNormal([dim])), last=["_std", "final_layer"]))
+    base = flow._distribution
+    return flow, log_prob, lambda z, c: flow._transform.inverse(base.mean_ + torch.exp(base.log_std_) * z)[0]
+
+
+def nflows_unit(dim, n_ctx):
+    """Splines on the unit interval, whose slopes at the ends are free."""
+    from nflows.nn.nets import ResidualNet
+    from nflows.transforms import PiecewiseRationalQuadraticCouplingTransform
+    layers = [PiecewiseRationalQuadraticCouplingTransform([(i + k) % 2 for i in range(dim)],
+                                                          lambda i, o: ResidualNet(i, o, 6, num_blocks=1), num_bins=3)
+              for k in range(2)]
+    return nflows_of(randomise(nflows_from(dim, layers), 2))
+
+
 def normflows_of(flow, n_ctx):
     flow.eval()
     base = flow.q0
@@ -237,6 +258,34 @@ def normflows_realnvp(dim, n_ctx):
         net = normflows.nets.MLP([(dim + 1) // 2, 8, 8, 2 * (dim // 2)])
         flows += [normflows.flows.AffineCouplingBlock(net), normflows.flows.Permute(dim, mode="swap")]
     return normflows_from(dim, flows, last=["net.4"])
+
+
+def normflows_halves(dim, n_ctx, scale_map):
+    """The other half of the features, scales in the form of Glow, and layers the other way round."""
+    import normflows
+
+    def net(n):
+        return normflows.nets.MLP([dim // 2, 7, n * ((dim + 1) // 2)])
+
+    block, made = normflows.flows.AffineCouplingBlock, normflows.flows.MaskedAffineAutoregressive(dim, 8, num_blocks=1)
+    flows = [block(net(2), scale_map=scale_map, split_mode="channel_inv"), normflows.flows.Permute(dim),
+             block(net(1), scale=False, split_mode="channel_inv"), normflows.flows.Planar((dim,)),
+             normflows.flows.base.Reverse(made)]
+    flow, log_prob, sample = normflows_from(dim, flows, last=["net.2", "final_layer"])
+    if scale_map == "sigmoid":  # its planar layers have no inverse: at forward(z)
+        return flow, None, sample
+    flow.flows = torch.nn.ModuleList([f for f in flows if not isinstance(f, normflows.flows.Planar)])
+    return flow, log_prob, sample
+
+
+def normflows_nice(dim, n_ctx):
+    import normflows
+    flows = []
+    for k in range(2):
+        b = torch.tensor([float((i + k) % 2) for i in range(dim)])
+        net = normflows.nets.MLP([dim, 6, 5, dim], dropout=0.1)
+        flows += [normflows.flows.MaskedAffineFlow(b, net) if k else normflows.flows.MaskedAffineFlow(b, None, net)]
+    return normflows_from(dim, flows, last=["net.5"])
 
 
 def normflows_masked(dim, n_ctx):
@@ -348,6 +397,15 @@ def normflows_glow(image, n_classes, glow_base):
     return flow, lambda x, c: flow.log_prob(x.reshape(len(x), *image), c), sample
 
 
+def density_of_draws(flow, z):
+    total = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1) - flow.q0.log_scale.sum()
+    z = flow.q0.loc + torch.exp(flow.q0.log_scale) * z
+    for f in flow.flows:
+        z, log_det = f(z)
+        total = total - log_det
+    return total
+
+
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 FLOWS = [  # name, dim, n_ctx, whether the context is a class, builder
@@ -369,7 +427,12 @@ FLOWS = [  # name, dim, n_ctx, whether the context is a class, builder
     ("nflows-iaf", 4, 0, nflows_iaf),
     ("nflows-nsf_coupling", 4, 2, nflows_nsf_coupling),
     ("nflows-nsf", 3, 2, nflows_nsf),
+    ("nflows-diagonal", 5, 0, nflows_diagonal),
+    ("nflows-unit", 4, 0, nflows_unit),
     ("normflows-realnvp", 5, 0, normflows_realnvp),
+    ("normflows-sigmoid", 5, 0, lambda d, c: normflows_halves(d, c, "sigmoid")),
+    ("normflows-sigmoid_inv", 5, 0, lambda d, c: normflows_halves(d, c, "sigmoid_inv")),
+    ("normflows-nice", 4, 0, normflows_nice),
     ("normflows-masked", 4, 0, normflows_masked),
     ("normflows-maf", 4, 0, normflows_maf),
     ("normflows-maf_context", 4, 2, normflows_maf),
@@ -393,12 +456,18 @@ def write(name, dim, n_ctx, build):
     else:
         ctx, z_ctx = (grid(random.standard_normal((POINTS, n_ctx)), 1024) if n_ctx else None for _ in range(2))
 
+    if name.endswith("unit"):
+        x, z = (np.abs(np.sin(a)) for a in (x, z))
+
     def tensor(a):
         return None if a is None else torch.from_numpy(a)
 
     with torch.no_grad():
         y = array(sample(tensor(z), tensor(z_ctx)))
-        lp = array(log_prob(tensor(x), tensor(ctx)))
+        if log_prob:
+            lp = array(log_prob(tensor(x), tensor(ctx)))
+        else:
+            x, lp = y, array(density_of_draws(flow, tensor(z)))
     assert np.isfinite(lp).all() and np.isfinite(y).all()
     state = {key: (t.float() if t.is_floating_point() else t).contiguous() for key, t in flow.state_dict().items()}
     save_file(state, FOLDER / f"{name}.safetensors")
