@@ -44,7 +44,7 @@ static const struct file {
     {"normflows-glow", 10, {.height = 8, .width = 4}},
     {"normflows-glow_classes", 10, {.family = NF_IMPORT_GLOW}},
 };
-enum { N_FILES = sizeof files / sizeof *files, PATH = 160 };
+enum { N_FILES = sizeof files / sizeof *files, PATH = 160, STRIDE = NFLOW_THIN ? 101 : 7 };
 
 static const char *path_of(char *path, const struct file *f, const char *ending)
 {
@@ -244,6 +244,91 @@ Test(import, messages_have_names_and_shapes, .init = begin, .fini = temp_teardow
             }
 }
 
+/* Every mask of an autoregressive net, with a connection from the last feature in the order. */
+Test(import, masks_are_autoregressive, .init = begin, .fini = temp_teardown)
+{
+    size_t n_masks = 0;
+    for (size_t k = 0; k < N_FILES; k++) {
+        state s = state_of(&files[k]);
+        json_t *value;
+        const char *name;
+        json_object_foreach(s.header, name, value)
+        {
+            const json_t *places = json_object_get(value, "data_offsets");
+            const size_t from = (size_t)json_integer_value(json_array_get(places, 0)),
+                         to = (size_t)json_integer_value(json_array_get(places, 1)), length = strlen(name);
+            if (length < 5 || strcmp(name + length - 5, ".mask") != 0 ||
+                json_array_size(json_object_get(value, "shape")) != 2)
+                continue;
+            const bool single = strcmp(json_string_value(json_object_get(value, "dtype")), "F32") == 0;
+            const float one = 1;
+            unsigned char *mask = s.bytes + (s.data - s.bytes) + from, *kept = malloc(to - from);
+            memcpy(kept, mask, to - from);
+            memset(mask, 1, to - from);
+            for (size_t i = 0; single && i < to - from; i += sizeof one)
+                memcpy(mask + i, &one, sizeof one);
+            if (memcmp(mask, kept, to - from) != 0) {
+                state_write(&s);
+                expect_refused(&files[k], "mask");
+                n_masks++;
+            }
+            memcpy(mask, kept, to - from);
+            free(kept);
+        }
+        state_free(&s);
+    }
+    cr_assert_gt(n_masks, 20);
+}
+
+/* All units of 60 have the degree 1 of 59: divided evenly, a layer would need 3482, and a matrix 12 million numbers. */
+Test(import, memory_is_bounded_by_the_file, .init = begin, .fini = temp_teardown)
+{
+    enum { D = 60, H = 60, LAYERS = 3 };
+    unsigned char *data = calloc(200000, 1);
+    size_t n = 0;
+    state s = {json_object(), data, 0, data};
+    const float one = 1;
+    const struct file f = {.name = "of units of one degree"};
+#define ADD(name, dtype, width, ...)                                                                               \
+    do {                                                                                                           \
+        const size_t shape[] = {__VA_ARGS__}, rank = sizeof shape / sizeof *shape;                                 \
+        const size_t bytes = (width)*shape[0] * (rank > 1 ? shape[rank - 1] : 1);                                  \
+        json_t *entry = json_pack("{s:s, s:[], s:[I, I]}", "dtype", dtype, "shape", "data_offsets", (json_int_t)n, \
+                                  (json_int_t)(n + bytes));                                                        \
+        for (size_t i = 0; i < rank; i++)                                                                          \
+            json_array_append_new(json_object_get(entry, "shape"), json_integer((json_int_t)shape[i]));            \
+        json_object_set_new(s.header, name, entry);                                                                \
+        n += bytes;                                                                                                \
+    } while (0)
+    ADD("base.loc", "F32", 4, D);
+    for (size_t i = 0; i < D; i++)
+        memcpy(data + n + 4 * i, &one, sizeof one);
+    ADD("base.scale", "F32", 4, D);
+    for (size_t i = 0; i < D; i++)
+        data[n + i] = (unsigned char)i;
+    ADD("transform.order", "U8", 1, D);
+    for (size_t l = 0; l < LAYERS; l++) {
+        const size_t out = l + 1 < LAYERS ? H : 2 * D, in = l ? H : D;
+        char name[64];
+        for (size_t k = 0; k < out; k++)
+            for (size_t j = 0; j < in; j++)
+                data[n + k * in + j] = l == 0 ? j == 0 : l + 1 < LAYERS || k >= 2;
+        snprintf(name, sizeof name, "transform.hyper.%zu.mask", 2 * l);
+        ADD(name, "BOOL", 1, out, in);
+        snprintf(name, sizeof name, "transform.hyper.%zu.weight", 2 * l);
+        ADD(name, "F32", 4, out, in);
+        snprintf(name, sizeof name, "transform.hyper.%zu.bias", 2 * l);
+        ADD(name, "F32", 4, out);
+    }
+    cr_assert_leq(n, 200000);
+    s.n_data = n;
+    state_write(&s);
+    alloc_peak();
+    expect_refused(&f, "evenly divided degrees");
+    cr_assert_lt(alloc_peak(), 100 * n, "%zu bytes for a file of %zu", alloc_peak(), n);
+    state_free(&s);
+}
+
 /* Whatever a file has, it is refused or gives a model whose size the file's bounds. */
 static void import_anything(const struct file *f, size_t n_bytes)
 {
@@ -287,7 +372,7 @@ Test(import, changed_bytes, .init = begin, .fini = temp_teardown)
         file_write(changed_path(), bytes, n);
         FILE *file = fopen(changed_path(), "r+b");
         cr_assert_not_null(file);
-        for (size_t i = k % 7; i < n; i += 7) {
+        for (size_t i = k % STRIDE; i < n; i += STRIDE) {
             put_byte(file, i, bytes[i] ^ 1 << i % 8);
             import_anything(&files[k], n);
             put_byte(file, i, bytes[i]);

@@ -82,6 +82,26 @@ static nfi_linear *columns_of(nfi_import *im, const nfi_linear *l, const unsigne
     return out;
 }
 
+/* Fails if a feature of the first pass reads, through any units, a feature; masks say what reads what. */
+static void check_first_pass(nfi_import *im, const unsigned char *mask, size_t per_feature, size_t n,
+                             nfi_linear *const *l)
+{
+    bool *reads = NULL; /* of each unit: whether it reads a feature */
+    for (size_t i = 0; i < n; i++) {
+        bool *next = nfi_import_memory(im, l[i]->out, sizeof *next);
+        for (size_t k = 0; next && k < l[i]->out; k++)
+            for (size_t j = 0; j < l[i]->in; j++)
+                if ((reads ? reads[j] : j < im->dim) && (!l[i]->mask || fabs(l[i]->mask[k * l[i]->in + j]) > 0))
+                    next[k] = true;
+        reads = next;
+    }
+    for (size_t k = 0; reads && k < im->dim * per_feature; k++)
+        if (mask[k / per_feature] && reads[k])
+            nfi_import_fail(im, NF_EFORMAT,
+                            "tensor '%smask' is not autoregressive: row %zu, of the first pass, reads a feature",
+                            l[n - 1]->name, k);
+}
+
 /* One of the two couplings of a layer of two passes: of the features of that pass. */
 static void one_pass(nfi_import *im, bool from_data, const size_t *pass, size_t which, const nfi_univariate *u,
                      size_t n, nfi_linear *const *l, const char *prefix)
@@ -96,11 +116,12 @@ static void one_pass(nfi_import *im, bool from_data, const size_t *pass, size_t 
         n_passed += !mask[i];
     }
     nfi_linear *last = nfi_arranged(im, u, rows_of(im, l[n - 1], u->n, mask, true));
-    if (which == 0 && l[0]->in == im->dim) {
-        for (size_t i = 0; last && i < last->out * last->in; i++)
-            if (fabs(last->w[i]) > 0)
-                nfi_import_fail(im, NF_EFORMAT, "tensor '%smask': features of the first pass depend on others",
-                                last->name);
+    if (which == 0)
+        check_first_pass(im, mask, u->n, n, l);
+    bool constant = which == 0;
+    for (size_t i = 0; last && i < last->out * last->in; i++)
+        constant = constant && fabs(last->w[i]) <= 0;
+    if (constant) {
         nfi_import_constant(im, from_data, mask, u, last, prefix);
         return;
     }
