@@ -21,9 +21,9 @@ NF_BEGIN_DECLS
 /** The package that a state dict is from. */
 typedef enum nf_import_package {
     NF_IMPORT_PACKAGE_DEFAULT, /**< the one that has such names of tensors */
-    NF_IMPORT_ZUKO,            /**< zuko: the flow's tensors begin with `transform.` and `base.` */
-    NF_IMPORT_NFLOWS,          /**< nflows: they begin with `_transform.` */
-    NF_IMPORT_NORMFLOWS        /**< normflows: they begin with `flows.` and `q0.` */
+    NF_IMPORT_ZUKO,            /**< zuko: the flow's tensors begin with "transform." and "base." */
+    NF_IMPORT_NFLOWS,          /**< nflows: they begin with "_transform." */
+    NF_IMPORT_NORMFLOWS        /**< normflows: they begin with "flows." and "q0." */
 } nf_import_package;
 
 /**

@@ -76,6 +76,13 @@ void nfi_import_dim(nfi_import *im, size_t dim, const char *prefix);
 /* Adds a flow, whose numbers have been put; consumes it. from_data: it maps data to the base, so it is inverted. NULL:
    its constructor has failed, and said why. */
 void nfi_import_add(nfi_import *im, bool from_data, nf_flow *flow, const char *prefix);
+/* How a package nests its layers: by lists, prefix + list + K + dot, and by inverses, prefix + inverse. */
+typedef struct nfi_nesting {
+    const char *list, *inverse;
+    void (*layer)(nfi_import *im, bool from_data, const char *prefix);
+} nfi_nesting;
+/* Reads a layer and what is nested in it, from the base to the data. from_data: it maps data to the base. */
+void nfi_import_nested(nfi_import *im, const nfi_nesting *q, bool from_data, const char *prefix, size_t depth);
 /* Fails unless the family is one of those, or was not asked for. */
 bool nfi_import_is(nfi_import *im, const char *prefix, nf_import_family family, nf_import_family other);
 /* The base: a diagonal normal, or (all numbers 0) the standard normal. mean, log_scale [dim]. */
@@ -129,11 +136,11 @@ nf_net *nfi_import_residual_net(nfi_import *im, const char *prefix, size_t in, c
 
 /* ---- transforms of one feature (univariate.c) ---- */
 
-typedef enum nfi_kind { NFI_SHIFT, NFI_AFFINE, NFI_SPLINE } nfi_kind;
+typedef enum nfi_univariate_kind { NFI_SHIFT, NFI_AFFINE, NFI_SPLINE } nfi_univariate_kind;
 
 /* A transform, and where a net of a package has its numbers. */
 typedef struct nfi_univariate {
-    nfi_kind kind;
+    nfi_univariate_kind kind;
     size_t n;     /* numbers for a feature */
     bool swapped; /* of an affine one: the scale's comes before the shift */
     bool blocked; /* all shifts come before all scales; else the numbers of a feature are together */
@@ -167,18 +174,18 @@ unsigned char *nfi_import_mask(nfi_import *im, size_t n, const size_t *features)
 
 /* ---- masked nets (masked.c) ---- */
 
-typedef struct nfi_masked {
+typedef struct nfi_masked_source {
     const size_t *rank; /* [dim] of each feature in the order */
     size_t n_ctx;       /* columns of context, behind those of x in the first layer */
     size_t n_layers;    /* first, ..., last; between them, if there are blocks, two a block */
     nfi_linear *const *layer;
     size_t n_blocks;
     nfi_linear *const *gate; /* [n_blocks]; NULL: no context */
-} nfi_masked;
+} nfi_masked_source;
 
 /* Adds the autoregressive flow; puts the net's numbers. `net` (with the numbers n, which are put after) gives the
    context that the masked net reads; NULL: the context itself. */
-void nfi_import_autoregressive(nfi_import *im, bool from_data, const nfi_univariate *u, const nfi_masked *q,
+void nfi_import_autoregressive(nfi_import *im, bool from_data, const nfi_univariate *u, const nfi_masked_source *q,
                                const nfi_linear *context, nf_activation of_context, const char *prefix);
 
 /* ---- packages ---- */

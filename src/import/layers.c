@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { MOST_NESTED = 16 }; /* lists and inverses inside of one another */
+
 void nfi_import_put(nfi_import *im, nfi_numbers *to, size_t n, const double *from)
 {
     if (im->status != NF_OK)
@@ -72,6 +74,23 @@ void nfi_import_add(nfi_import *im, bool from_data, nf_flow *flow, const char *p
         return;
     }
     im->flow[im->n_flows++] = turned;
+}
+
+void nfi_import_nested(nfi_import *im, const nfi_nesting *q, bool from_data, const char *prefix, size_t depth)
+{
+    const char *list = nfi_name(im, "%s%s", prefix, q->list);
+    if (depth > MOST_NESTED)
+        nfi_import_fail(im, NF_EFORMAT, "'%s...': layers nest too deeply", prefix);
+    if (im->status != NF_OK)
+        return;
+    if (nfi_import_has_any(im, list, "")) {
+        const size_t n = nfi_import_list(im, list, "", 1);
+        for (size_t i = 0; i < n; i++)
+            nfi_import_nested(im, q, from_data, nfi_name(im, "%s%zu.", list, from_data ? n - 1 - i : i), depth + 1);
+    } else if (nfi_import_has_any(im, prefix, q->inverse))
+        nfi_import_nested(im, q, !from_data, nfi_name(im, "%s%s", prefix, q->inverse), depth + 1);
+    else
+        q->layer(im, from_data, prefix);
 }
 
 bool nfi_import_is(nfi_import *im, const char *prefix, nf_import_family family, nf_import_family other)

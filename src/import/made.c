@@ -231,11 +231,11 @@ void nfi_import_made(nfi_import *im, bool from_data, bool nflows, const char *pr
     if (im->status != NF_OK)
         return;
     const nf_activation f = im->options.activation;
-    const nfi_masked q = {.rank = rank,
-                          .n_ctx = m.n_ctx,
-                          .n_layers = m.n_layers,
-                          .layer = m.layer,
-                          .n_blocks = m.residual ? m.n_blocks : 0,
-                          .gate = reads && m.residual ? m.gate : NULL};
+    const nfi_masked_source q = {.rank = rank,
+                                 .n_ctx = m.n_ctx,
+                                 .n_layers = m.n_layers,
+                                 .layer = m.layer,
+                                 .n_blocks = m.residual ? m.n_blocks : 0,
+                                 .gate = reads && m.residual ? m.gate : NULL};
     nfi_import_autoregressive(im, from_data, &u, &q, m.context, f ? f : NF_RELU, prefix);
 }

@@ -116,7 +116,7 @@ static void put_gate(nfi_import *im, const nfi_linear *gate, const side *rows)
 }
 
 /* The inputs: features in their order, then the context, whose degree is 0. */
-static side inputs_of(nfi_import *im, const nfi_masked *q)
+static side inputs_of(nfi_import *im, const nfi_masked_source *q)
 {
     const size_t n = im->dim + q->n_ctx;
     side s = {n, nfi_import_memory(im, n, sizeof(size_t)), nfi_import_memory(im, n, sizeof(size_t))};
@@ -129,7 +129,7 @@ static side inputs_of(nfi_import *im, const nfi_masked *q)
 }
 
 /* The outputs: in the order, those of a feature together. An output of rank r sees units of degrees up to r. */
-static side outputs_of(nfi_import *im, const nfi_masked *q, size_t per_feature)
+static side outputs_of(nfi_import *im, const nfi_masked_source *q, size_t per_feature)
 {
     const size_t n = im->dim * per_feature;
     side s = {n, nfi_import_memory(im, n, sizeof(size_t)), nfi_import_memory(im, n, sizeof(size_t))};
@@ -142,7 +142,7 @@ static side outputs_of(nfi_import *im, const nfi_masked *q, size_t per_feature)
 }
 
 /* Degrees of the inputs in the packages' own order. */
-static size_t *degrees_of_inputs(nfi_import *im, const nfi_masked *q)
+static size_t *degrees_of_inputs(nfi_import *im, const nfi_masked_source *q)
 {
     size_t *degree = nfi_import_memory(im, im->dim + q->n_ctx, sizeof *degree);
     for (size_t j = 0; degree && j < im->dim; j++)
@@ -151,7 +151,7 @@ static size_t *degrees_of_inputs(nfi_import *im, const nfi_masked *q)
 }
 
 /* A net without blocks: each hidden layer has its own slots. */
-static void put_plain(nfi_import *im, const nfi_masked *q, size_t least, side outputs, size_t *hidden)
+static void put_plain(nfi_import *im, const nfi_masked_source *q, size_t least, side outputs, size_t *hidden)
 {
     side below = inputs_of(im, q);
     const size_t *degree = degrees_of_inputs(im, q);
@@ -168,7 +168,7 @@ static void put_plain(nfi_import *im, const nfi_masked *q, size_t least, side ou
 }
 
 /* A residual net: all layers are equally wide, and the stream keeps its degrees. */
-static void put_residual(nfi_import *im, const nfi_masked *q, size_t least, side outputs, size_t *hidden)
+static void put_residual(nfi_import *im, const nfi_masked_source *q, size_t least, side outputs, size_t *hidden)
 {
     const size_t n_units = q->layer[0]->out;
     const size_t *stream = degrees_of(im, q->layer[0], degrees_of_inputs(im, q), least);
@@ -197,7 +197,7 @@ static void put_residual(nfi_import *im, const nfi_masked *q, size_t least, side
     put_masked(im, q->layer[q->n_layers - 1], &outputs, &of_stream);
 }
 
-void nfi_import_autoregressive(nfi_import *im, bool from_data, const nfi_univariate *u, const nfi_masked *q,
+void nfi_import_autoregressive(nfi_import *im, bool from_data, const nfi_univariate *u, const nfi_masked_source *q,
                                const nfi_linear *context, nf_activation of_context, const char *prefix)
 {
     const size_t least = q->n_ctx || im->dim == 1 ? 0 : 1;
@@ -208,7 +208,7 @@ void nfi_import_autoregressive(nfi_import *im, bool from_data, const nfi_univari
         return;
     memcpy(layer, q->layer, q->n_layers * sizeof(nfi_linear *));
     layer[q->n_layers - 1] = nfi_arranged(im, u, layer[q->n_layers - 1]);
-    nfi_masked arranged = *q;
+    nfi_masked_source arranged = *q;
     arranged.layer = layer;
     for (size_t i = 0; i < im->dim; i++)
         order[q->rank[i]] = i;

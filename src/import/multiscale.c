@@ -123,7 +123,8 @@ static void glow_base(nfi_import *im, nf_image m, const char *prefix, double *me
     }
 }
 
-static void read_base(nfi_import *im, nf_image m, const char *prefix, double *mean, double *log_scale, size_t n_classes)
+static void read_base_of(nfi_import *im, nf_image m, const char *prefix, double *mean, double *log_scale,
+                         size_t n_classes)
 {
     size_t plain[4] = {1, m.channels, m.height, m.width}, classes[4] = {m.channels, m.height, m.width, n_classes};
     if (nfi_import_has(im, prefix, "loc_logs")) {
@@ -247,8 +248,8 @@ void nfi_read_multiscale(nfi_import *im)
     for (size_t i = 0; i < n && numbers && im->status == NF_OK; i++) {
         const nf_image m = l[i].image, own = {i ? m.channels / 2 : m.channels, m.height, m.width};
         const char *prefix = nfi_name(im, "flows.%zu.", i);
-        read_base(im, own, nfi_name(im, "q0.%zu.", i), numbers + at * columns, numbers + (dim + at) * columns,
-                  n_classes);
+        read_base_of(im, own, nfi_name(im, "q0.%zu.", i), numbers + at * columns, numbers + (dim + at) * columns,
+                     n_classes);
         if (i && im->status == NF_OK)
             merge(im, l[i].n_own);
         at += l[i].n_own;

@@ -53,7 +53,7 @@ static void pointwise_affine(nfi_import *im, bool from_data, const char *prefix)
     nfi_import_affine(im, from_data, n, 1, given[0], given[1], prefix);
 }
 
-static void read_layer(nfi_import *im, bool from_data, const char *prefix)
+static void nflows_layer(nfi_import *im, bool from_data, const char *prefix)
 {
     size_t n = NFI_ANY, square[2] = {NFI_ANY, NFI_ANY};
     const char *net = nfi_name(im, "%sautoregressive_net.", prefix);
@@ -85,24 +85,7 @@ static void read_layer(nfi_import *im, bool from_data, const char *prefix)
         nfi_import_fail(im, NF_EUNSUPPORTED, "'%s...' is no layer of nflows that the library knows", prefix);
 }
 
-static void read_transform(nfi_import *im, bool from_data, const char *prefix, size_t depth)
-{
-    if (depth > 16)
-        nfi_import_fail(im, NF_EFORMAT, "'%s...': transforms nest too deeply", prefix);
-    if (im->status != NF_OK)
-        return;
-    if (nfi_import_has_any(im, prefix, "_transforms.")) {
-        const char *list = nfi_name(im, "%s_transforms.", prefix);
-        const size_t n = nfi_import_list(im, list, "", 1);
-        for (size_t i = 0; i < n; i++)
-            read_transform(im, from_data, nfi_name(im, "%s%zu.", list, from_data ? n - 1 - i : i), depth + 1);
-    } else if (nfi_import_has_any(im, prefix, "_transform."))
-        read_transform(im, !from_data, nfi_name(im, "%s_transform.", prefix), depth + 1);
-    else
-        read_layer(im, from_data, prefix);
-}
-
-static void read_base(nfi_import *im)
+static void distribution(nfi_import *im)
 {
     size_t row[2] = {1, im->dim};
     nfi_import_skip(im, "_distribution.", "_log_z");
@@ -124,7 +107,7 @@ static void read_base(nfi_import *im)
 
 void nfi_read_nflows(nfi_import *im)
 {
-    read_transform(im, true, "_transform.", 0);
+    nfi_import_nested(im, &(nfi_nesting){"_transforms.", "_transform.", nflows_layer}, true, "_transform.", 0);
     if (im->status == NF_OK)
-        read_base(im);
+        distribution(im);
 }

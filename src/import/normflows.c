@@ -186,22 +186,11 @@ static void planar(nfi_import *im, bool from_data, const char *prefix)
     nfi_import_add(im, from_data, nf_planar(im->dim), prefix);
 }
 
-/* from_data is here whether the layer is reversed: as it stands it goes from the base to the data. */
-static void read_flow(nfi_import *im, bool reversed, const char *prefix, size_t depth)
+/* As it stands a layer goes from the base to the data; `reversed`, the other way round. */
+static void normflows_layer(nfi_import *im, bool reversed, const char *prefix)
 {
     const char *net = nfi_name(im, "%sautoregressive_net.", prefix), *spline = nfi_name(im, "%smprqat.", prefix);
-    const char *list = nfi_name(im, "%s_flows.", prefix);
-    if (depth > 16)
-        nfi_import_fail(im, NF_EFORMAT, "'%s...': flows nest too deeply", prefix);
-    if (im->status != NF_OK)
-        return;
-    if (nfi_import_has_any(im, list, "")) {
-        const size_t n = nfi_import_list(im, list, "", 1);
-        for (size_t i = 0; i < n; i++)
-            read_flow(im, reversed, nfi_name(im, "%s%zu.", list, reversed ? n - 1 - i : i), depth + 1);
-    } else if (nfi_import_has_any(im, prefix, "flow."))
-        read_flow(im, !reversed, nfi_name(im, "%sflow.", prefix), depth + 1);
-    else if (nfi_import_has_any(im, net, ""))
+    if (nfi_import_has_any(im, net, ""))
         nfi_import_made(im, reversed, false, net, NF_IMPORT_MAF, NF_IMPORT_IAF);
     else if (nfi_import_has_any(im, spline, ""))
         nfi_import_made(im, !reversed, false, nfi_name(im, "%sautoregressive_net.", spline), NF_IMPORT_NSF,
@@ -278,7 +267,7 @@ void nfi_read_normflows(nfi_import *im)
         const char *prefix = nfi_name(im, "flows.%zu.", i);
         if (next < n && index[next] == i) {
             next++;
-            read_flow(im, false, prefix, 0);
+            nfi_import_nested(im, &(nfi_nesting){"_flows.", "flow.", normflows_layer}, false, prefix, 0);
         } else
             swap(im, false, prefix);
     }

@@ -175,7 +175,7 @@ static void autoregressive(nfi_import *im, bool from_data, const char *prefix)
         one_pass(im, from_data, which, from_data, &u, n_layers, l, prefix);
         return;
     }
-    const nfi_masked q = {.rank = rank, .n_ctx = l[0]->in - dim, .n_layers = n_layers, .layer = l};
+    const nfi_masked_source q = {.rank = rank, .n_ctx = l[0]->in - dim, .n_layers = n_layers, .layer = l};
     if (im->status == NF_OK)
         nfi_import_autoregressive(im, from_data, &u, &q, NULL, NF_IDENTITY, prefix);
 }
@@ -240,20 +240,9 @@ static void elementwise(nfi_import *im, bool from_data, const char *prefix)
     nfi_import_constant(im, from_data, mask, &u, nfi_arranged(im, &u, all), prefix);
 }
 
-static void read_transform(nfi_import *im, bool from_data, const char *prefix, size_t depth)
+static void zuko_layer(nfi_import *im, bool from_data, const char *prefix)
 {
-    if (depth > 16)
-        nfi_import_fail(im, NF_EFORMAT, "'%s...': transforms nest too deeply", prefix);
-    if (im->status != NF_OK)
-        return;
-    if (nfi_import_has_any(im, prefix, "transforms.")) {
-        const char *list = nfi_name(im, "%stransforms.", prefix);
-        const size_t n = nfi_import_list(im, list, "", 1);
-        for (size_t i = 0; i < n; i++)
-            read_transform(im, from_data, nfi_name(im, "%s%zu.", list, from_data ? n - 1 - i : i), depth + 1);
-    } else if (nfi_import_has_any(im, prefix, "transform."))
-        read_transform(im, !from_data, nfi_name(im, "%stransform.", prefix), depth + 1);
-    else if (nfi_import_has(im, prefix, "order"))
+    if (nfi_import_has(im, prefix, "order"))
         autoregressive(im, from_data, prefix);
     else if (nfi_import_has(im, prefix, "mask"))
         coupling(im, from_data, prefix);
@@ -278,5 +267,5 @@ void nfi_read_zuko(nfi_import *im)
         return;
     nfi_import_dim(im, dim, "base.");
     nfi_import_normal(im, dim, mean, scale);
-    read_transform(im, true, "transform.", 0);
+    nfi_import_nested(im, &(nfi_nesting){"transforms.", "transform.", zuko_layer}, true, "transform.", 0);
 }
