@@ -179,6 +179,31 @@ Test(import, misses_no_tensor, .init = begin, .fini = temp_teardown)
     }
 }
 
+/* The tensor with rows and columns exchanged, or with twice as many numbers of half the length. */
+static void other_extents(state *s, const struct file *f, json_t *entry)
+{
+    json_t *shape = json_object_get(entry, "shape"), *first = json_incref(json_array_get(shape, 0));
+    json_t *second = json_incref(json_array_get(shape, 1));
+    const bool single = strcmp(json_string_value(json_object_get(entry, "dtype")), "F32") == 0;
+    if (json_array_size(shape) >= 2 && !json_equal(first, second)) {
+        json_array_set(shape, 0, second);
+        json_array_set(shape, 1, first);
+        state_write(s);
+        expect_refused(f, "");
+        json_array_set(shape, 0, first);
+        json_array_set(shape, 1, second);
+    } else if (json_array_size(shape) == 1 && single) {
+        json_array_set_new(shape, 0, json_integer(2 * json_integer_value(first)));
+        json_object_set_new(entry, "dtype", json_string("F16"));
+        state_write(s);
+        expect_refused(f, "");
+        json_array_set(shape, 0, first);
+        json_object_set_new(entry, "dtype", json_string("F32"));
+    }
+    json_decref(first);
+    json_decref(second);
+}
+
 Test(import, checks_every_shape, .init = begin, .fini = temp_teardown)
 {
     for (size_t k = 0; k < N_FILES; k++) {
@@ -194,6 +219,7 @@ Test(import, checks_every_shape, .init = begin, .fini = temp_teardown)
             state_write(&s);
             expect_refused(&files[k], "tensor");
             json_array_remove(shape, 0);
+            other_extents(&s, &files[k], value);
         }
         json_decref(names);
         state_free(&s);
