@@ -103,6 +103,14 @@ def zuko_single(dim, n_ctx):
     return zuko_of(randomise(zuko.flows.NSF(dim, n_ctx, bins=6, transforms=2, hidden_features=(8,)), 2))
 
 
+def zuko_passes(dim, n_ctx):
+    """More passes than two, fewer than features: some features do not see one another."""
+    import zuko
+    torch.manual_seed(11)
+    return zuko_of(randomise(zuko.flows.MAF(dim, n_ctx, transforms=2, randperm=True, passes=3, hidden_features=(7, 6)),
+                             last=["hyper.4"]))
+
+
 def nflows_of(flow):
     flow.eval()
     return flow, lambda x, c: flow.log_prob(x, c), lambda z, c: flow._transform.inverse(z, c)[0]
@@ -158,6 +166,12 @@ def nflows_maf_residual(dim, n_ctx):
         return flow._transform.inverse(mean + torch.exp(log_scale) * z, c)[0]
 
     return flow, log_prob, sample
+
+
+def nflows_single(dim, n_ctx):
+    from nflows.transforms import MaskedAffineAutoregressiveTransform
+    layers = [MaskedAffineAutoregressiveTransform(dim, 6, n_ctx, num_blocks=1) for _ in range(2)]
+    return nflows_of(randomise(nflows_from(dim, layers), last=["final_layer"]))
 
 
 def nflows_iaf(dim, n_ctx):
@@ -417,6 +431,7 @@ FLOWS = [  # name, dim, n_ctx, whether the context is a class, builder
     ("zuko-nsf_coupling", 5, 0, zuko_nsf_coupling),
     ("zuko-nsf_coupling_context", 4, 2, zuko_nsf_coupling),
     ("zuko-realnvp", 5, 2, zuko_realnvp),
+    ("zuko-passes", 5, 2, zuko_passes),
     ("zuko-single", 1, 0, zuko_single),
     ("zuko-single_context", 1, 2, zuko_single),
     ("nflows-realnvp", 5, 0, nflows_realnvp),
@@ -424,6 +439,7 @@ FLOWS = [  # name, dim, n_ctx, whether the context is a class, builder
     ("nflows-maf", 5, 0, nflows_maf),
     ("nflows-maf_context", 4, 3, nflows_maf_context),
     ("nflows-maf_residual", 3, 2, nflows_maf_residual),
+    ("nflows-single", 1, 2, nflows_single),
     ("nflows-iaf", 4, 0, nflows_iaf),
     ("nflows-nsf_coupling", 4, 2, nflows_nsf_coupling),
     ("nflows-nsf", 3, 2, nflows_nsf),
