@@ -38,6 +38,7 @@ static const struct file {
     {"normflows-sigmoid_inv", 1, {.scale = NF_IMPORT_SCALE_SIGMOID_INV, .split = NF_IMPORT_SPLIT_CHANNEL_INV}},
     {"normflows-nice", 1, {0}},
     {"normflows-masked", 1, {.activation = NF_LEAKY_RELU}},
+    {"normflows-mixture", 1, {.family = NF_IMPORT_IAF}},
     {"normflows-maf", 1, {.family = NF_IMPORT_MAF}},
     {"normflows-maf_context", 1, {0}},
     {"normflows-nsf_coupling", 10, {0}},

@@ -29,7 +29,8 @@ typedef struct nfi_import {
     size_t n_flows, room;   /* flows so far, from the base to the data */
     nfi_numbers theta;      /* of the flows */
     nf_flow *base;          /* from the standard normal to the base; NULL: it is that */
-    nfi_numbers base_theta; /* of this flow */
+    size_t n_modes;         /* the base is a mixture of so many normals; 0: it is not */
+    nfi_numbers base_theta; /* of this flow or mixture */
 } nfi_import;
 
 /* ---- tensors (state_dict.c) ---- */

@@ -170,7 +170,8 @@ nf_model *nfi_import_finish(nfi_import *im)
         nfi_import_fail(im, NF_EFORMAT, "there is no flow");
     if (im->status != NF_OK)
         return NULL;
-    nf_model *m = nf_model_of_dist(nf_pushforward(nf_normal(im->dim), chain(im)), NULL);
+    nf_dist *base = im->n_modes ? nf_mixture(im->dim, im->n_modes) : nf_normal(im->dim);
+    nf_model *m = nf_model_of_dist(nf_pushforward(base, chain(im)), NULL);
     if (!m)
         constructor_failed(im, "the whole");
     else

@@ -13,7 +13,8 @@
                   w, u, b                             Planar
                   flow., _flows.K.                    Reverse, Composite
        q0.        loc, log_scale [1 x D]              DiagGaussian
-                  loc [D x classes], log_scale        ClassCondDiagGaussian */
+                  loc [D x classes], log_scale        ClassCondDiagGaussian
+                  weight_scores [1 x K], loc [1 x K x D], log_scale      GaussianMixture */
 #include "import/import.h"
 #include <nflow/residual.h>
 #include <math.h>
@@ -221,8 +222,28 @@ static void normflows_layer(nfi_import *im, bool reversed, const char *prefix)
         nfi_import_fail(im, NF_EUNSUPPORTED, "'%s...' is no layer of normflows that the library knows", prefix);
 }
 
+static void mixture(nfi_import *im)
+{
+    size_t all[3] = {1, NFI_ANY, NFI_ANY};
+    const double *loc = nfi_import_take(im, "q0.", "loc", 3, all), *s = nfi_import_take(im, "q0.", "log_scale", 3, all);
+    const double *logits = nfi_import_take(im, "q0.", "weight_scores", 2, all);
+    if (im->status != NF_OK)
+        return;
+    if (all[1] == 0)
+        nfi_import_fail(im, NF_EFORMAT, "tensor 'q0.loc' is of no mode");
+    nfi_import_dim(im, all[2], "q0.");
+    nfi_import_put(im, &im->base_theta, all[1], logits);
+    nfi_import_put(im, &im->base_theta, all[1] * all[2], loc);
+    nfi_import_put(im, &im->base_theta, all[1] * all[2], s);
+    im->n_modes = all[1];
+}
+
 static void read_base(nfi_import *im)
 {
+    if (nfi_import_has(im, "q0.", "weight_scores")) {
+        mixture(im);
+        return;
+    }
     size_t row[2] = {NFI_ANY, NFI_ANY};
     const double *loc = nfi_import_take(im, "q0.", "loc", 2, row), *s = nfi_import_take(im, "q0.", "log_scale", 2, row);
     if (!loc || !s)

@@ -302,6 +302,14 @@ def normflows_nice(dim, n_ctx):
     return normflows_from(dim, flows, last=["net.5"])
 
 
+def normflows_mixture(dim, n_ctx):
+    import normflows
+    flows = [normflows.flows.MaskedAffineAutoregressive(dim, 6, num_blocks=1)]
+    flow = normflows.NormalizingFlow(normflows.distributions.GaussianMixture(3, dim), flows)
+    randomise(flow, last=["final_layer", "log_scale"]).eval()
+    return flow, lambda x, c: flow.log_prob(x), None
+
+
 def normflows_masked(dim, n_ctx):
     """The real NVP of the package's README."""
     import normflows
@@ -450,6 +458,7 @@ FLOWS = [  # name, dim, n_ctx, whether the context is a class, builder
     ("normflows-sigmoid_inv", 5, 0, lambda d, c: normflows_halves(d, c, "sigmoid_inv")),
     ("normflows-nice", 4, 0, normflows_nice),
     ("normflows-masked", 4, 0, normflows_masked),
+    ("normflows-mixture", 3, 0, normflows_mixture),
     ("normflows-maf", 4, 0, normflows_maf),
     ("normflows-maf_context", 4, 2, normflows_maf),
     ("normflows-nsf_coupling", 4, 2, normflows_nsf_coupling),
@@ -479,7 +488,7 @@ def write(name, dim, n_ctx, build):
         return None if a is None else torch.from_numpy(a)
 
     with torch.no_grad():
-        y = array(sample(tensor(z), tensor(z_ctx)))
+        y = array(sample(tensor(z), tensor(z_ctx))) if sample else np.zeros(0)
         if log_prob:
             lp = array(log_prob(tensor(x), tensor(ctx)))
         else:
@@ -487,8 +496,9 @@ def write(name, dim, n_ctx, build):
     assert np.isfinite(lp).all() and np.isfinite(y).all()
     state = {key: (t.float() if t.is_floating_point() else t).contiguous() for key, t in flow.state_dict().items()}
     save_file(state, FOLDER / f"{name}.safetensors")
-    fields = [("dim", str(dim)), ("n_ctx", str(n_ctx)), ("x", numbers(x)), ("log_prob", numbers(lp)), ("z", numbers(z)),
-              ("sample", numbers(y))]
+    fields = [("dim", str(dim)), ("n_ctx", str(n_ctx)), ("x", numbers(x)), ("log_prob", numbers(lp))]
+    if sample:
+        fields += [("z", numbers(z)), ("sample", numbers(y))]
     if n_ctx:
         fields += [("ctx", numbers(ctx)), ("z_ctx", numbers(z_ctx))]
     text = "{" + ",\n ".join(f'"{key}": {value}' for key, value in fields) + "}\n"
@@ -496,7 +506,7 @@ def write(name, dim, n_ctx, build):
     (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
     size = (FOLDER / f"{name}.safetensors").stat().st_size
     print(f"{name:30} {size:6} and {len(text):6} bytes   log p {lp.min():9.2f} to {lp.max():7.2f}, "
-          f"samples to {np.abs(y).max():.1f}")
+          f"samples to {np.abs(y).max(initial=0):.1f}")
 
 
 def main():
