@@ -5,11 +5,11 @@
  * For every energy, length and seed it prints KL(q || p) = E_q[log q - log p~] + log Z, with log Z by quadrature and a
  * million draws from q, and draws the densities as the paper's figure 3 does. docs/energies.md says what was learnt.
  */
-#include "common/cli.h"
+#include "cli.h"
 #include "common/energy_judge.h"
 #include "common/energy_picture.h"
 #include "common/energy_targets.h"
-#include "common/output.h"
+#include "output.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

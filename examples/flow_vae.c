@@ -7,9 +7,9 @@
  * Sylvester flows (van den Berg et al. 2018) or of reflections (Tomczak & Welling 2016), or it is the context h of
  * flows that have nets of their own, the same for all images (Kingma et al. 2016, section 3).
  */
-#include "common/cli.h"
+#include "cli.h"
 #include "common/images.h"
-#include "common/output.h"
+#include "output.h"
 #include "common/vae_pictures.h"
 #include <math.h>
 #include <stdio.h>

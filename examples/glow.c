@@ -7,13 +7,13 @@
  * Fitted by maximum likelihood of the dequantised numbers (Theis, van den Oord & Bethge 2016). Afterwards it prints
  * bits per dimension of the whole test set, and draws samples, interpolations and reconstructions.
  */
-#include "common/cli.h"
-#include "common/estimate.h"
+#include "cli.h"
+#include "estimate.h"
 #include "common/image_flow.h"
 #include "common/image_flow_pictures.h"
 #include "common/image_sets.h"
-#include "common/long_fit.h"
-#include "common/output.h"
+#include "long_fit.h"
+#include "output.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -166,7 +166,8 @@ static nf_fit_report train(nf_model *m, const image_sets *d, learning_curve *c)
                                   .steps = steps ? steps : (epochs * d->train.n + batch - 1) / batch,
                                   .minutes = minutes,
                                   .warm_up = warm_up,
-                                  .dim = d->train.dim};
+                                  .factor = nf_bits_per_dimension(-1, d->train.dim),
+                                  .figure = "bits/dim"};
     const nf_fit_report r = long_fit(o, &fit, &how, c);
     nf_objective_free(o);
     nf_objective_free(valid);

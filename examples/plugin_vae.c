@@ -11,8 +11,8 @@
  * layer that all pictures share, whose parameters live in this program's own vector. (posterior_operator.c is shorter:
  * the plug-in as an operator to copy.)
  */
-#include "common/cli.h"
-#include "common/output.h"
+#include "cli.h"
+#include "output.h"
 #include <math.h>
 #include <nflow/nflow.h>
 #include <stdio.h>

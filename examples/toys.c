@@ -6,9 +6,9 @@
  * density q from the data's own p, and the integral of q, which has to be 1; and it draws the densities with samples.
  * docs/toys.md says what was learnt.
  */
-#include "common/cli.h"
-#include "common/estimate.h"
-#include "common/output.h"
+#include "cli.h"
+#include "estimate.h"
+#include "output.h"
 #include "common/panels.h"
 #include "common/toy_data.h"
 #include "common/toy_judge.h"

@@ -31,5 +31,5 @@ class Example:
         """It must end with this status and one line on stderr, in which the pattern `message` is found."""
         r = self.run(*args, env=env)
         assert r.returncode == status, f'{args}: exit {r.returncode}, expected {status}\n{r.stdout}{r.stderr}'
-        assert r.stderr.count('\n') == 1 and r.stderr.startswith(f'{self.name}: '), f'{args}: {r.stderr}'
+        assert re.match(rf'{self.name}( \w+)?: [^\n]*\n\Z', r.stderr), f'{args}: {r.stderr}'
         assert re.search(message, r.stderr), f'{args}: "{message}" is not in {r.stderr}'

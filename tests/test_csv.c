@@ -1,4 +1,4 @@
-/* Tables of numbers as text: separators, quotes, names, line ends, what is refused and where, damaged files. */
+/* Tables of numbers as text: separators, quotes, names, line ends, what is refused and where. */
 #include "fail_alloc.h"
 #include "support/expect.h"
 #include "temp_files.h"
@@ -135,25 +135,6 @@ Test(csv, bad_files_are_refused)
     expect(nf_load_csv(path, NULL, NULL), NF_EARG, "out is NULL");
     remove(path);
     expect(nf_load_csv(path, NULL, &t), NF_EIO, path);
-}
-
-/* Every truncation and every change of a byte: a table, or a clean error. */
-Test(csv, damaged_files)
-{
-    static const char text[] = "a,\"b \"\"c\"\n1,2.5\n\n\"3\" ,-4e1\r\n5,6";
-    const size_t n = sizeof text - 1;
-    char changed[sizeof text];
-    for (size_t k = 0; k <= n; k++)
-        for (int bit = 0; bit < 9; bit++) { /* bit 8: cut there */
-            nf_table t;
-            memcpy(changed, text, n);
-            if (bit < 8 && k < n)
-                changed[k] = (char)(changed[k] ^ (char)(1 << bit));
-            file_write(path, changed, bit < 8 ? n : k);
-            const nf_status status = nf_load_csv(path, NULL, &t);
-            cr_assert(status == NF_OK || status == NF_EFORMAT, "byte %zu, bit %d: %s", k, bit, nf_status_text(status));
-            nf_table_free(&t);
-        }
 }
 
 Test(csv, failing_allocations)

@@ -1,8 +1,9 @@
 /* Descriptions as public text: what they say, what may be left out of one that is written by hand, what an absurd one
    comes to. Files around them are test_model_file.c's; the conformance suite rebuilds every layer. */
 #include "conformance/dist_rows.h"
+#include "damage.h"
 #include "expect.h"
-#include "fail_alloc.h"
+#include "support/json_memory.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <nflow/nflow.h>
@@ -454,6 +455,41 @@ Test(description, too_deep)
     for (int i = 0; i < 65; i++)
         at += sprintf(at, "]}");
     refused(text, "more than 64 objects inside one another");
+}
+
+/* ---- damaged ones ---- */
+
+static nf_status read_description(const char *file)
+{
+    size_t n;
+    char *text = (char *)file_read(file, &n);
+    text[n] = 0;
+    nf_object *o = nf_rebuild(text, NULL);
+    free(text);
+    nf_object_free(o);
+    return o ? NF_OK : nf_error_status();
+}
+
+/* Every kind of object, cut or changed at each byte: another object or an error. */
+Test(description, damaged_anywhere)
+{
+    static const damage_reader rebuild = {"nf_rebuild", read_description, true, 100, 1 << 16};
+    char path[128];
+    snprintf(path, sizeof path, "%s/text", temp_folder());
+    json_memory_count();
+    for (size_t k = 0; k < N_KINDS; k++) {
+        nf_object *o = object_of_kind(k);
+        char *indented = nf_describe(o);
+        json_t *json = json_loads(indented, 0, NULL);
+        char *text = json_dumps(json, JSON_COMPACT);
+        const size_t n = strlen(text);
+        cr_assert_gt(damage_everywhere(&rebuild, path, text, n, NFLOW_THIN ? 85 : 17), n);
+        json_decref(json);
+        free(text);
+        nf_text_free(indented);
+        nf_object_free(o);
+    }
+    temp_teardown();
 }
 
 /* ---- arguments, memory ---- */

@@ -137,6 +137,29 @@ Test(fit, plain_descent_by_hand)
     nf_model_free(m);
 }
 
+/* Decoupled decay w: theta' = (1 - rate w) theta - rate (theta - foot) goes to foot / (1 + w), whatever the rate does.
+ */
+Test(fit, weight_decay_by_hand)
+{
+    script s = {0};
+    nf_model *m = four_numbers();
+    nf_objective *o = nf_objective_new(&scripted, m, DRAWS, &s);
+    diary d = {.m = m};
+    const double w = 0.6;
+    nf_fit_options options = {
+        .steps = 30, .optimizer = nf_sgd(), .rate = 0.2, .weight_decay = w, .callback = note, .user = &d};
+    options.schedule = (nf_schedule){.kind = NF_STAIRS, .from = 1, .to = 0.5, .steps = 10};
+    cr_assert_eq(nf_fit(o, &options, NULL), NF_OK, "%s", nf_error_message());
+    double left = 1; /* share of the way that is left */
+    for (int t = 1; t <= 30; t++) {
+        left *= 1 - 0.2 * pow(0.5, (t - 1) / 10) * (1 + w);
+        for (size_t i = 0; i < P; i++)
+            cr_assert_float_eq(d.theta[t][i], foot[i] / (1 + w) * (1 - left), 10 * rounding, "step %d", t);
+    }
+    nf_objective_free(o);
+    nf_model_free(m);
+}
+
 Test(fit, every_optimizer_reaches_the_foot)
 {
     const nf_optimizer_type *const rules[] = {NULL, nf_sgd(), nf_momentum(), nf_rmsprop(), nf_adam(), nf_adamax()};
@@ -525,11 +548,13 @@ Test(fit, arguments)
     nf_objective *o = nf_objective_new(&scripted, m, DRAWS, &s);
     nf_optimizer_type broken = *nf_adam();
     broken.abi = 1;
-    const nf_fit_options wrong[] = {{.rate = -0.1},    {.rate = NAN},      {.rate = INFINITY},
-                                    {.clip_norm = -1}, {.clip_norm = NAN}, {.optimizer = &broken}};
-    const char *words[] = {"rate", "rate", "rate", "clip_norm", "clip_norm", "optimizer"};
+    const nf_fit_options wrong[] = {{.rate = -0.1},       {.rate = NAN},         {.rate = INFINITY},
+                                    {.clip_norm = -1},    {.clip_norm = NAN},    {.optimizer = &broken},
+                                    {.weight_decay = -1}, {.weight_decay = NAN}, {.weight_decay = INFINITY}};
+    const char *words[] = {"rate",      "rate",         "rate",         "clip_norm",   "clip_norm",
+                           "optimizer", "weight_decay", "weight_decay", "weight_decay"};
     expect(nf_fit(NULL, NULL, NULL), NF_EARG, "nf_fit: `o`");
-    for (size_t k = 0; k < 6; k++)
+    for (size_t k = 0; k < 9; k++)
         expect(nf_fit(o, &wrong[k], NULL), NF_EARG, words[k]);
     broken = *nf_adam();
     broken.update = NULL;

@@ -449,3 +449,81 @@ Test(likelihood, weights_repeat_rows)
     expect(nf_error_status(), NF_EARG, "data->weight is -1 in row 7");
     nf_model_free(m);
 }
+
+/* ---- noise ---- */
+
+static int keep_loss(void *user, const nf_progress *p)
+{
+    *(double *)user = p->last->loss;
+    return 0;
+}
+
+/* The loss of one step over all rows; `validation`: of an evaluation instead. */
+static double loss_of(const nf_data *data, const nf_likelihood_options *options, uint64_t step, size_t threads,
+                      bool validation)
+{
+    double loss = NAN;
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(data->dim), NULL);
+    nf_objective *o = nf_maximum_likelihood(m, data, options);
+    nf_fit_report r;
+    const nf_fit_options fit = {.steps = validation ? NF_NONE : 1,
+                                .first_step = step,
+                                .seed = 3,
+                                .threads = threads,
+                                .optimizer = nf_sgd(),
+                                .rate = 1e-20,
+                                .validation = validation ? o : NULL,
+                                .callback = keep_loss,
+                                .user = &loss};
+    cr_assert_eq(nf_fit(o, &fit, &r), NF_OK, "%s", nf_error_message());
+    nf_objective_free(o);
+    nf_model_free(m);
+    return validation ? r.best : loss;
+}
+
+/* Of a standard normal, noise with variance v adds v / 2 a feature to the mean loss, whatever the row: s^2 / 2 of
+   normal noise, w^2 / 24 of uniform noise of width w. */
+Test(likelihood, noise_by_hand)
+{
+    enum { N = 40000, DIM = 3 };
+    static nf_real x[N * DIM];
+    for (size_t i = 0; i < N; i++) {
+        x[i * DIM] = 1;
+        x[i * DIM + 1] = -2;
+        x[i * DIM + 2] = NF_R(0.5);
+    }
+    const nf_data data = {.n = N, .dim = DIM, .x = x};
+    const double still = 0.5 * (1 + 4 + 0.25) + 0.5 * DIM * log(2 * acos(-1)), width[DIM] = {0, 3, 1}, s = 0.4;
+    const double sum_of_squares = 1 + 4 + 0.25;
+    nf_likelihood_options normal = {.batch = N, .noise = s}, uniform = {.batch = N, .blur = width};
+    /* Var of (x + e)^2 / 2 is x^2 v + Var(e^2) / 4, with Var(e^2) = 2 v^2 of a normal and 4/5 v^2 of a uniform */
+    const double v1 = s * s, sd1 = sqrt((sum_of_squares * v1 + DIM * 0.5 * v1 * v1) / N);
+    cr_assert_float_eq(loss_of(&data, &normal, 0, 2, false), still + 0.5 * DIM * v1, 4 * sd1);
+    const double v2[DIM] = {0, 9.0 / 12, 1.0 / 12};
+    double var2 = 0;
+    for (size_t j = 0; j < DIM; j++)
+        var2 += (double)x[j] * (double)x[j] * v2[j] + 0.2 * v2[j] * v2[j];
+    cr_assert_float_eq(loss_of(&data, &uniform, 0, 2, false), still + 0.5 * (v2[1] + v2[2]), 4 * sqrt(var2 / N));
+    /* another step has other noise; threads do not matter; evaluations have none */
+    cr_assert_neq(loss_of(&data, &normal, 1, 2, false), loss_of(&data, &normal, 0, 2, false));
+    cr_assert_eq(loss_of(&data, &normal, 1, 1, false), loss_of(&data, &normal, 1, 2, false));
+    cr_assert_float_eq(loss_of(&data, &normal, 0, 2, true), still, 1e-6);
+    cr_assert_float_eq(loss_of(&data, &uniform, 0, 2, true), still, 1e-6);
+}
+
+Test(likelihood, noise_out_of_range)
+{
+    nf_real x[4] = {1, 2, 3, 4};
+    const nf_data data = {.n = 2, .dim = 2, .x = x};
+    const double negative[2] = {1, -1}, not_finite[2] = {INFINITY, 0};
+    const nf_likelihood_options wrong[] = {{.noise = -1}, {.noise = NAN}, {.blur = negative}, {.blur = not_finite}};
+    const char *words[] = {"`options->noise` is -1", "`options->noise`", "`options->blur[1]` is -1",
+                           "`options->blur[0]`"};
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(2), NULL);
+    for (size_t k = 0; k < 4; k++) {
+        cr_assert_null(nf_maximum_likelihood(m, &data, &wrong[k]));
+        cr_assert_eq(nf_error_status(), NF_EARG);
+        cr_assert_not_null(strstr(nf_error_message(), words[k]), "%s", nf_error_message());
+    }
+    nf_model_free(m);
+}

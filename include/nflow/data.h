@@ -1,7 +1,12 @@
 /**
  * @file data.h
- * Data sets (arrays in memory, or rows on request), their minibatches, and reading of IDX files (plain or gzip) and
- * packed bits. Files are not trusted: every size is checked.
+ * Data sets (arrays in memory, or rows on request), their minibatches, and reading of files: IDX, npy, tables as text
+ * and packed bits, plain or gzip, and npy files that stay on disk.
+ *
+ * Files are not trusted: every size is checked, and memory is taken for what a file holds, not for what its header
+ * promises. A function nf_load_...() holds at once at most 16 bytes for each byte of the file (unpacked, if it is gzip)
+ * and 4 MiB more. A gzip file can unpack to a thousand times its size, so `max_bytes` is a limit as well: at most 6
+ * times as much and 4 MiB more are held. These functions read pipes, too: "/dev/stdin" is the standard input.
  */
 #ifndef NFLOW_DATA_H
 #define NFLOW_DATA_H
@@ -122,9 +127,8 @@ typedef struct nf_bytes {
  * Loads an IDX file of unsigned bytes (LeCun's MNIST format, magic 0x000008rr), plain or gzip. A gzip file may have
  * several members, which are joined, and zeros behind each of them, which are skipped. nf_load_idx_array() reads the
  * other element types.
- * @param max_bytes the most bytes that out->data may have; 0: 4 GiB. A small gzip file can hold very many bytes, so
- * give a limit for files from outside. A larger size is refused before memory is taken for it, and memory grows with
- * what the file holds, not with what its header promises. While it grows, up to three times as much is in use.
+ * @param max_bytes the most bytes that out->data may have; 0: 4 GiB. Give a limit for files from outside. A larger size
+ * is refused before memory is taken for it.
  * @return NF_EIO if the file cannot be opened (the message has its name), NF_EFORMAT (wrong magic, no rows, impossible
  * sizes, more than max_bytes, truncated, bytes left over), NF_ENOMEM, NF_EUNSUPPORTED (gzip in a build without zlib).
  */
@@ -162,6 +166,58 @@ NF_API NF_CHECKED nf_status nf_load_npy(const char *path, size_t max_bytes, nf_a
 /** Releases the array and clears the struct. NULL is allowed. */
 NF_API void nf_array_free(nf_array *a);
 
+/**
+ * The rows of an npy file that stays on disk, for data that are larger than memory. The file is mapped (mmap): the
+ * system reads the parts that are used, keeps them while there is room, and drops them when memory is short. The
+ * mapping takes addresses for the whole file, but no memory of the process's own. A limit on addresses (RLIMIT_AS) must
+ * have room for the file; limits on data (RLIMIT_DATA) and control groups need not.
+ *
+ *     nf_mapped *m = nf_map_npy("train.npy");
+ *     nf_data data = {.n = nf_mapped_rows(m), .dim = nf_mapped_columns(m), .source = nf_mapped_source(m)};
+ *
+ * While a file is mapped, nobody may change it. Numbers that change are seen or not, and where the file has been cut,
+ * the system ends the process with SIGBUS. A program that replaces the file should write another one and rename it:
+ * the mapping then stays that of the old file.
+ */
+typedef struct nf_mapped nf_mapped;
+
+/**
+ * Maps an npy file of the types of elements and the orders that nf_load_npy() reads. It must be a regular file and not
+ * gzip. The header is read and checked, and the file must have exactly the bytes that the header promises; the numbers
+ * are not looked at. Rows and columns are as in nf_array: the first index counts the rows, the others together the
+ * columns. Files in C's order are the fast ones: a row stands in one place. In Fortran's order each number of a row is
+ * in another part of the file, so that rows in random order are slow if the file does not fit in memory.
+ * @return release by nf_mapped_free(). NULL on NF_EARG (NULL), NF_EIO if the file cannot be opened or mapped,
+ * NF_EFORMAT as nf_load_npy(), NF_EUNSUPPORTED (gzip data, a pipe), NF_ENOMEM (no memory, or no addresses for the
+ * file).
+ */
+NF_API nf_mapped *nf_map_npy(const char *path);
+/** The number of rows. 0 if m is NULL. */
+NF_API size_t nf_mapped_rows(const nf_mapped *m);
+/** The number of columns. 0 if m is NULL. */
+NF_API size_t nf_mapped_columns(const nf_mapped *m);
+/**
+ * Reads `count` rows: row rows[i], counted from 0, to x[i x columns]. Row numbers come in any order, and one number may
+ * come twice. Each element becomes the number that it is. Numbers that are not finite stay what they are, so that the
+ * caller may look for missing values. Any number of threads may call this at once. Nothing is allocated. Of a file that
+ * is not in memory, the rows of one call are read from disk at once, so calls should ask for many: some hundreds of
+ * rows in random order, or some hundred thousand bytes of rows that follow each other.
+ * @param rows [count]; NULL if count is 0
+ * @param x    [count x columns], written; NULL if count is 0
+ * @return NF_EARG (NULL, a row that there is not); NF_EFORMAT if a finite double is too large for the library in float:
+ * the message has its row and column, and x has been written.
+ */
+NF_API NF_CHECKED nf_status nf_mapped_read(const nf_mapped *m, size_t count, const size_t *rows, nf_real *x);
+/**
+ * The file as a source of data: all columns as x, no context. nf_data.dim must be the number of columns, and nf_data.n
+ * at most the number of rows. It is thread-safe. Beside the errors of nf_mapped_read(), a number that is not finite is
+ * NF_EFORMAT, and the message has its row and column; so a computation ends there.
+ * @return owned by m, and valid as long as m; NULL if m is NULL
+ */
+NF_API const nf_source *nf_mapped_source(const nf_mapped *m);
+/** Ends the mapping. Sources must not be used any more. NULL is allowed. */
+NF_API void nf_mapped_free(nf_mapped *m);
+
 /** A table of numbers loaded from a text file; release with nf_table_free. As a data set: nf_data.x, n, dim. */
 typedef struct nf_table {
     size_t n;      /**< rows */
@@ -185,7 +241,8 @@ typedef struct nf_csv_options {
      */
     char separator;
     nf_csv_header header; /**< NF_CSV_DETECT */
-    size_t max_bytes;     /**< the most bytes that the numbers may take, as in nf_load_idx(); 0: 4 GiB */
+    /** The most bytes that the numbers may take; the names may take as many and 65536 more. 0: 4 GiB. */
+    size_t max_bytes;
 } nf_csv_options;
 
 /**

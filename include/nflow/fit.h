@@ -83,6 +83,11 @@ typedef struct nf_fit_options {
     nf_optimizer_options coefficients;  /**< of the optimizer */
     double rate;                        /**< learning rate, 0: 0.001 */
     nf_schedule schedule; /**< a factor of rate, not negative. NF_LINEAR and NF_COSINE may leave out `steps` */
+    /**
+     * Decoupled weight decay (Loshchilov & Hutter 2019): each step that moves the parameters first multiplies them by
+     * 1 - rate x schedule x weight_decay. All parameters of the model shrink alike. Not negative; 0: none.
+     */
+    double weight_decay;
     double clip_norm;     /**< a gradient whose norm is larger is scaled to this norm; 0: never */
     size_t max_bad_steps; /**< so many bad steps in a row end the fit; 0: 100 */
     double max_failed;    /**< share of a step's samples that may fail, in (0, 1]; with more the step is bad. 0: 3/4;
@@ -184,11 +189,12 @@ NF_API NF_CHECKED nf_status nf_fitter_save(const nf_fitter *f, const char *path)
 /**
  * Goes back (or forward) to a checkpoint. The file gives the parameters and state, the optimizer's numbers and
  * coefficients, the best parameters, the moving average and all counts. Of the options it gives first_step, seed, rate,
- * schedule, clip_norm, max_bad_steps, max_failed, validate_every, patience and average. The caller's options remain for
- * steps (of the whole fit, including those of the checkpoint), threads, validation, callback, checkpoint,
- * checkpoint_every and ranks. The objective with its data and batch is also the caller's. If the checkpoint's schedule
- * is of kind NF_CUSTOM, the fitter's options must have one too, whose function is then called. After loading, the model
- * has the best parameters (with validation) or those of the checkpoint, averaged ones if there are any.
+ * schedule, clip_norm, weight_decay, max_bad_steps, max_failed, validate_every, patience and average. The caller's
+ * options remain for steps (of the whole fit, including those of the checkpoint), threads, validation, callback,
+ * checkpoint, checkpoint_every and ranks. The objective with its data and batch is also the caller's. If the
+ * checkpoint's schedule is of kind NF_CUSTOM, the fitter's options must have one too, whose function is then called.
+ * After loading, the model has the best parameters (with validation) or those of the checkpoint, averaged ones if there
+ * are any.
  * @return NF_EARG (a checkpoint of another model, optimizer or precision, or one with a custom schedule if the fitter
  * has none; the message says what differs), NF_EFORMAT (any damage: a checksum covers the whole file), NF_EIO,
  * NF_ENOMEM; NF_EUNSUPPORTED in a build without Jansson. After an error the fitter and the model are as they were.

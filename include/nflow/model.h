@@ -236,7 +236,8 @@ NF_API char *nf_describe(const nf_object *o);
  * out. The object is of the kind that the description says, so nf_model_of_object() binds it. Two objects of equal
  * descriptions have equal initial parameters for equal seeds.
  *
- * Only the structure is built. Its memory grows with the text and with the numbers of features and of units of masked
+ * Only the structure is built. While the text is read, at most 100 bytes are in use for each of its characters. The
+ * structure's memory grows with the text and with the numbers of features and of units of masked
  * nets, both of which are bounded. No file confirms how many parameters a text asks for. More than 2^36 are refused.
  * For fewer, nf_object_shape() tells how many there are before a model, and memory for them, is made.
  * @param types users' own types, or NULL
@@ -296,9 +297,10 @@ NF_API NF_CHECKED nf_status nf_save(const nf_model *m, const char *path);
 /**
  * Rebuilds a model of any kind from a file. A file of the other precision is converted, and so are tensors of F16 and
  * BF16 (exactly), into which other programs may have changed those that nf_save() wrote. Every size is checked, and the
- * header and the architecture before the numbers are read. Of a safetensors file that another program has written, the
- * message says what it is. Files from before format version 1 have numbers where
- * choices now have names, and are refused.
+ * header and the architecture before the numbers are read. While it is read, at most 100 bytes are in use for each byte
+ * of the file, and 1 MiB and the structure's memory (see nf_rebuild()) more. Of a safetensors file that another program
+ * has written, the message says what it is. Files from before format version 1 have numbers where choices now have
+ * names, and are refused.
  * @param types users' own types, or NULL
  * @return NULL on NF_EIO, NF_EFORMAT, NF_ENOMEM, NF_EUNSUPPORTED.
  */

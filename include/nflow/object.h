@@ -201,6 +201,8 @@ typedef struct nf_part {
 NF_API const void *nf_self(const nf_object *o);
 /** The shape of the whole subtree. All zeros if `o` is NULL. Valid as long as the object lives. */
 NF_API const nf_shape *nf_object_shape(const nf_object *o);
+/** "net", "flow", "dist" or "vae"; "" if `o` is NULL. */
+NF_API const char *nf_object_kind(const nf_object *o);
 /** The type's name; "" if `o` is NULL. */
 NF_API const char *nf_object_name(const nf_object *o);
 /** The number of children. */

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { LONGEST_FIELD = 4096, BLOCK = 1 << 16, MOST_COLUMNS = 1 << 20, SHOWN = 40 };
+enum { LONGEST_FIELD = 4096, BLOCK = 1 << 16, MOST_COLUMNS = 1 << 20, SHOWN = 40, NAMES_FREE = 1 << 16 };
 
 /* An array that grows. */
 typedef struct growing {
@@ -142,7 +142,10 @@ static nf_status end_field(reader *r)
 {
     const char *field = trim(r);
     nf_status status = NF_OK;
-    if (r->records == 0)
+    if (r->records == 0 && r->first.bytes > NAMES_FREE && r->first.bytes - NAMES_FREE > r->limit)
+        status = nf_error(NF_EFORMAT, "%s: %s: line %zu: more text than max_bytes, %zu, and 65536 have room for",
+                          r->who, r->path, r->first_line, r->limit);
+    else if (r->records == 0)
         status = append(&r->first, field, strlen(field) + 1);
     else if (r->column < r->dim)
         status = add_number(r, field);

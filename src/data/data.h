@@ -5,7 +5,14 @@
 #include <pthread.h>
 
 /* Sites for the noise of data and of objectives over data, far from the sites of trees. */
-enum { NFI_SHUFFLE_SITE = 0x7ffffff0, NFI_STATIC_SITE, NFI_DYNAMIC_SITE, NFI_TIME_SITE };
+enum {
+    NFI_SHUFFLE_SITE = 0x7ffffff0,
+    NFI_STATIC_SITE,
+    NFI_DYNAMIC_SITE,
+    NFI_TIME_SITE,
+    NFI_JITTER_SITE,
+    NFI_BLUR_SITE
+};
 
 /* A data set that is open for reading. It holds its own address, so it must not be moved. */
 typedef struct nfi_data {

@@ -39,7 +39,8 @@ static double floating(const nfi_element *e, uint64_t bits)
     return e->width == 4 ? (double)narrow : value;
 }
 
-double nfi_element_value(const nfi_element *e, const unsigned char *bytes)
+/* The number that an element is; 64-bit integers are rounded to the nearest double. */
+static double value_of(const nfi_element *e, const unsigned char *bytes)
 {
     const uint64_t bits = bits_of(e, bytes);
     if (e->kind == NFI_FLOATING)
@@ -48,46 +49,142 @@ double nfi_element_value(const nfi_element *e, const unsigned char *bytes)
     return bits < half || half == 0 ? (double)bits : -(double)((half - (bits - half)));
 }
 
-bool nfi_raw_array_count(nfi_raw_array *a)
+/* ---- sizes ---- */
+
+static nf_status impossible(const nfi_raw_array *a)
 {
-    a->n = a->rank ? a->extent[0] : 1;
-    a->dim = 1;
-    for (size_t i = 1; i < a->rank; i++)
-        if (!nfi_mul(a->dim, a->extent[i], &a->dim))
-            return false;
-    return nfi_mul(a->n, a->dim, &a->all);
+    return nf_error(NF_EFORMAT, "%s: %s: the header's %zu extents have an impossible product", a->who, a->path,
+                    a->rank);
 }
 
-/* Where number i, the last index running fastest, stands where the first one runs fastest. */
-static size_t fortran_place(const nfi_raw_array *a, size_t i)
+nf_status nfi_count_array(nfi_raw_array *a)
+{
+    size_t bytes;
+    a->n = a->rank ? a->extent[0] : 1;
+    a->dim = 1;
+    for (size_t i = 0; i < a->rank; i++)
+        if (a->extent[i] == 0)
+            return nf_error(NF_EFORMAT, "%s: %s: %s (extent %zu of %zu is 0)", a->who, a->path,
+                            i ? "rows are empty" : "there are no rows", i + 1, a->rank);
+    for (size_t i = 1; i < a->rank; i++)
+        if (!nfi_mul(a->dim, a->extent[i], &a->dim))
+            return impossible(a);
+    return nfi_mul(a->n, a->dim, &a->all) && nfi_mul(a->all, a->element.width, &bytes) ? NF_OK : impossible(a);
+}
+
+/* ---- numbers ---- */
+
+/* n elements that follow each other. */
+static void decode_run(const nfi_element *e, size_t n, const unsigned char *raw, nf_real *out)
+{
+    const bool native = e->big_endian == (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__);
+    if (native && e->kind == NFI_FLOATING && e->width == sizeof(double))
+        for (size_t i = 0; i < n; i++) {
+            double value;
+            memcpy(&value, raw + i * sizeof value, sizeof value); /* it need not be aligned */
+            out[i] = (nf_real)value;
+        }
+    else if (native && e->kind == NFI_FLOATING && e->width == sizeof(float))
+        for (size_t i = 0; i < n; i++) {
+            float value;
+            memcpy(&value, raw + i * sizeof value, sizeof value);
+            out[i] = (nf_real)value;
+        }
+    else
+        for (size_t i = 0; i < n; i++)
+            out[i] = (nf_real)value_of(e, raw + i * e->width);
+}
+
+/* Where element `column` of row 0 stands if the first index runs fastest; that of row r stands r elements further. */
+static size_t fortran_place(const nfi_raw_array *a, size_t column)
 {
     size_t place = 0;
-    for (size_t k = a->rank, stride = a->all; k-- > 0;) {
+    for (size_t k = a->rank, stride = a->all; k-- > 1;) {
         stride /= a->extent[k];
-        place += i % a->extent[k] * stride;
-        i /= a->extent[k];
+        place += column % a->extent[k] * stride;
+        column /= a->extent[k];
     }
     return place;
 }
 
-nf_status nfi_decode_array(const nfi_raw_array *a, const unsigned char *raw, nf_array *out)
+/* Where element `column` of row `row` stands. */
+static const unsigned char *element_at(const nfi_raw_array *a, const unsigned char *raw, size_t row, size_t column)
 {
-    out->data = nfi_calloc(a->all, sizeof *out->data);
-    out->extent = nfi_calloc(a->rank ? a->rank : 1, sizeof *out->extent);
-    if (!out->data || !out->extent)
-        return NF_ENOMEM;
-    if (a->rank)
-        memcpy(out->extent, a->extent, a->rank * sizeof *out->extent);
-    out->rank = a->rank;
-    out->n = a->n;
-    out->dim = a->dim;
-    for (size_t i = 0; i < a->all; i++) {
-        const size_t place = a->fortran ? fortran_place(a, i) : i;
-        const double value = nfi_element_value(&a->element, raw + place * a->element.width);
-        out->data[i] = (nf_real)value;
-        if (isfinite(value) && !isfinite(out->data[i]))
-            return nf_error(NF_EFORMAT, "%s: %s: number %zu of row %zu is too large for single precision", a->who,
-                            a->path, i % a->dim, i / a->dim);
-    }
+    return raw + (a->fortran ? fortran_place(a, column) + row : row * a->dim + column) * a->element.width;
+}
+
+/* Whether a finite element has become infinite, which then is the error. Only in the library in float can one. */
+static nf_status check_range(const nfi_raw_array *a, const unsigned char *raw, size_t count, const size_t *rows,
+                             const nf_real *out)
+{
+    for (size_t i = 0; sizeof(nf_real) < sizeof(double) && i < count * a->dim; i++)
+        if (isinf(out[i])) {
+            const size_t row = rows ? rows[i / a->dim] : i / a->dim, column = i % a->dim;
+            if (isfinite(value_of(&a->element, element_at(a, raw, row, column))))
+                return nf_error(NF_EFORMAT, "%s: %s: number %zu of row %zu is too large for single precision", a->who,
+                                a->path, column, row);
+        }
     return NF_OK;
+}
+
+nf_status nfi_decode_rows(const nfi_raw_array *a, const unsigned char *raw, size_t count, const size_t *rows,
+                          nf_real *out)
+{
+    const nfi_element *e = &a->element;
+    if (!a->fortran && !rows)
+        decode_run(e, count * a->dim, raw, out);
+    else if (!a->fortran)
+        for (size_t i = 0; i < count; i++)
+            decode_run(e, a->dim, element_at(a, raw, rows[i], 0), out + i * a->dim);
+    else
+        for (size_t c = 0; c < a->dim; c++) {
+            const unsigned char *column = element_at(a, raw, 0, c);
+            for (size_t i = 0; i < count; i++)
+                out[i * a->dim + c] = (nf_real)value_of(e, column + (rows ? rows[i] : i) * e->width);
+        }
+    return check_range(a, raw, count, rows, out);
+}
+
+/* ---- arrays ---- */
+
+nf_status nfi_read_elements(nfi_stream *s, const nfi_raw_array *a, size_t wide, size_t limit, unsigned char **raw)
+{
+    const size_t bytes = a->all * a->element.width;
+    size_t got;
+    if (a->all > limit / wide)
+        return nf_error(NF_EFORMAT,
+                        "%s: %s: the header promises %zu numbers of %zu bytes, more than max_bytes, %zu, has room for",
+                        a->who, a->path, a->all, wide, limit);
+    nf_status status = nfi_stream_read_all(s, bytes, raw, &got);
+    if (status == NF_OK && got < bytes)
+        status = nf_error(NF_EFORMAT, "%s: %s: %zu bytes of data, the header promises %zu x %zu elements of %zu",
+                          a->who, a->path, got, a->n, a->dim, a->element.width);
+    return status == NF_OK ? nfi_stream_expect_end(s) : status;
+}
+
+nf_status nfi_read_array(nfi_stream *s, const nfi_raw_array *a, size_t limit, nf_array *out)
+{
+    unsigned char *raw = NULL;
+    nf_status status = nfi_read_elements(s, a, sizeof(nf_real), limit, &raw);
+    if (status == NF_OK) {
+        *out = (nf_array){.n = a->n,
+                          .dim = a->dim,
+                          .rank = a->rank,
+                          .extent = nfi_calloc(a->rank, sizeof *out->extent),
+                          .data = nfi_calloc(a->all, sizeof *out->data)};
+        status = out->extent && out->data ? nfi_decode_rows(a, raw, a->n, NULL, out->data) : NF_ENOMEM;
+        if (status == NF_OK)
+            memcpy(out->extent, a->extent, a->rank * sizeof *out->extent);
+    }
+    nfi_free(raw);
+    return status;
+}
+
+void nf_array_free(nf_array *a)
+{
+    if (!a)
+        return;
+    nfi_free(a->extent);
+    nfi_free(a->data);
+    *a = (nf_array){0};
 }

@@ -11,8 +11,6 @@
 #include "io/stream.h"
 #include <string.h>
 
-enum { MOST_RANK = 255 };
-
 /* The types of IDX elements. `width` is in bytes; 0: there is no such type. */
 static const struct {
     const char *name;
@@ -23,17 +21,8 @@ static const struct {
                 [0x0d] = {"floats", 4, NFI_FLOATING},         [0x0e] = {"doubles", 8, NFI_FLOATING}};
 enum { UNSIGNED_BYTES = 0x08, N_TYPES = sizeof elements / sizeof *elements };
 
-/* What the header of an IDX file says. */
-typedef struct idx_header {
-    const char *who, *path; /* for messages */
-    unsigned char type;
-    size_t width;          /* of an element, in bytes */
-    size_t rank, dim, all; /* dim: the product of all extents but the first; all: of all extents */
-    size_t extent[MOST_RANK];
-} idx_header;
-
-/* Reads a magic number whose type has a width. */
-static nf_status read_magic(nfi_stream *s, idx_header *h)
+/* Reads a magic number: the type of the elements, which is returned in *type, and the rank. */
+static nf_status read_magic(nfi_stream *s, nfi_raw_array *a, unsigned char *type)
 {
     unsigned char magic[4];
     size_t got;
@@ -41,80 +30,54 @@ static nf_status read_magic(nfi_stream *s, idx_header *h)
     if (status != NF_OK)
         return status;
     if (got < sizeof magic)
-        return nf_error(NF_EFORMAT, "%s: %s: %zu bytes are too few for an IDX file", h->who, h->path, got);
-    h->type = magic[2];
-    h->rank = magic[3];
-    h->width = h->type < N_TYPES ? elements[h->type].width : 0;
-    if (magic[0] != 0 || magic[1] != 0 || h->width == 0 || h->rank == 0)
+        return nf_error(NF_EFORMAT, "%s: %s: %zu bytes are too few for an IDX file", a->who, a->path, got);
+    *type = magic[2];
+    a->rank = magic[3];
+    if (magic[0] != 0 || magic[1] != 0 || *type >= N_TYPES || elements[*type].width == 0 || a->rank == 0)
         return nf_error(NF_EFORMAT,
                         "%s: %s: magic number %02x%02x%02x%02x, not 0000ttrr (type 08, 09, 0b, 0c, 0d or 0e, and "
                         "rank 1 or more)",
-                        h->who, h->path, magic[0], magic[1], magic[2], magic[3]);
+                        a->who, a->path, magic[0], magic[1], magic[2], magic[3]);
+    a->element = (nfi_element){.kind = elements[*type].kind, .width = elements[*type].width, .big_endian = true};
     return NF_OK;
 }
 
-/* Reads the magic number and the extents, and checks their product. */
-static nf_status read_header(nfi_stream *s, idx_header *h)
+/* Reads the magic number and the extents. */
+static nf_status read_header(nfi_stream *s, nfi_raw_array *a, unsigned char *type)
 {
-    unsigned char raw[4 * MOST_RANK];
+    unsigned char raw[4 * NFI_MOST_RANK];
     size_t got;
-    nf_status status = read_magic(s, h);
+    nf_status status = read_magic(s, a, type);
     if (status == NF_OK)
-        status = nfi_stream_read(s, raw, 4 * h->rank, &got);
+        status = nfi_stream_read(s, raw, 4 * a->rank, &got);
     if (status != NF_OK)
         return status;
-    if (got < 4 * h->rank)
-        return nf_error(NF_EFORMAT, "%s: %s: the header is cut: rank %zu, but %zu bytes of extents", h->who, h->path,
-                        h->rank, got);
-    h->dim = 1;
-    bool possible = true;
-    for (size_t i = 0; i < h->rank; i++) {
+    if (got < 4 * a->rank)
+        return nf_error(NF_EFORMAT, "%s: %s: the header is cut: rank %zu, but %zu bytes of extents", a->who, a->path,
+                        a->rank, got);
+    for (size_t i = 0; i < a->rank; i++) {
         const unsigned char *b = raw + 4 * i;
-        h->extent[i] = (size_t)b[0] << 24 | (size_t)b[1] << 16 | (size_t)b[2] << 8 | b[3];
-        if (h->extent[i] == 0)
-            return nf_error(NF_EFORMAT, "%s: %s: %s (extent %zu of %zu is 0)", h->who, h->path,
-                            i ? "rows are empty" : "there are no rows", i + 1, h->rank);
-        possible = possible && (i == 0 || nfi_mul(h->dim, h->extent[i], &h->dim));
+        a->extent[i] = (size_t)b[0] << 24 | (size_t)b[1] << 16 | (size_t)b[2] << 8 | b[3];
     }
-    if (!possible || !nfi_mul(h->extent[0], h->dim, &h->all))
-        return nf_error(NF_EFORMAT, "%s: %s: the header's %zu extents have an impossible product", h->who, h->path,
-                        h->rank);
-    return NF_OK;
+    return nfi_count_array(a);
 }
 
-/* Reads all elements as they are in the file, to *raw [all x width], and checks that the file ends there. They become
-   `wide` bytes each in memory, of which there may be `limit`. */
-static nf_status read_elements(nfi_stream *s, const idx_header *h, size_t wide, size_t limit, unsigned char **raw)
+static nf_status read_bytes(nfi_stream *s, nfi_raw_array *a, size_t limit, nf_bytes *out)
 {
-    size_t total, bytes, got;
-    if (!nfi_mul(h->all, h->width, &total) || !nfi_mul(h->all, wide, &bytes))
-        return nf_error(NF_EFORMAT, "%s: %s: the header's %zu extents have an impossible product", h->who, h->path,
-                        h->rank);
-    if (bytes > limit)
-        return nf_error(NF_EFORMAT, "%s: %s: the header promises %zu bytes, more than max_bytes, %zu", h->who, h->path,
-                        bytes, limit);
-    nf_status status = nfi_stream_read_all(s, total, raw, &got);
-    if (status == NF_OK && got < total)
-        status = nf_error(NF_EFORMAT, "%s: %s: %zu bytes of data, the header promises %zu x %zu %s", h->who, h->path,
-                          got, h->extent[0], h->dim, elements[h->type].name);
-    return status == NF_OK ? nfi_stream_expect_end(s) : status;
-}
-
-static nf_status read_bytes(nfi_stream *s, idx_header *h, size_t limit, nf_bytes *out)
-{
-    nf_status status = read_header(s, h);
+    unsigned char type;
+    nf_status status = read_header(s, a, &type);
     if (status != NF_OK)
         return status;
-    if (h->type != UNSIGNED_BYTES)
+    if (type != UNSIGNED_BYTES)
         return nf_error(NF_EFORMAT, "%s: %s: the elements are %s, not unsigned bytes; nf_load_idx_array() reads them",
-                        h->who, h->path, elements[h->type].name);
-    out->n = h->extent[0];
-    out->dim = h->dim;
-    if (h->rank >= 3) {
-        out->height = h->extent[1];
-        out->width = h->extent[2];
+                        a->who, a->path, elements[type].name);
+    out->n = a->n;
+    out->dim = a->dim;
+    if (a->rank >= 3) {
+        out->height = a->extent[1];
+        out->width = a->extent[2];
     }
-    return read_elements(s, h, 1, limit, &out->data);
+    return nfi_read_elements(s, a, 1, limit, &out->data);
 }
 
 nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out)
@@ -125,34 +88,11 @@ nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out)
     nfi_stream *s = nfi_stream_open("nf_load_idx", path, true);
     if (!s)
         return nf_error_status();
-    nf_status status = read_bytes(s, &(idx_header){.who = "nf_load_idx", .path = path}, nfi_limit_of(max_bytes), out);
+    nf_status status =
+        read_bytes(s, &(nfi_raw_array){.who = "nf_load_idx", .path = path}, nfi_limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_bytes_free(out);
-    return status;
-}
-
-/* ---- elements as numbers ---- */
-
-static nf_status read_array(nfi_stream *s, idx_header *h, size_t limit, nf_array *out)
-{
-    unsigned char *raw = NULL;
-    nf_status status = read_header(s, h);
-    if (status == NF_OK)
-        status = read_elements(s, h, sizeof(nf_real), limit, &raw);
-    const nfi_raw_array all = {.who = h->who,
-                               .path = h->path,
-                               .element = {.kind = h->type < N_TYPES ? elements[h->type].kind : NFI_UNSIGNED,
-                                           .width = h->width,
-                                           .big_endian = true},
-                               .rank = h->rank,
-                               .n = h->extent[0],
-                               .dim = h->dim,
-                               .all = h->all,
-                               .extent = h->extent};
-    if (status == NF_OK)
-        status = nfi_decode_array(&all, raw, out);
-    nfi_free(raw);
     return status;
 }
 
@@ -164,21 +104,15 @@ nf_status nf_load_idx_array(const char *path, size_t max_bytes, nf_array *out)
     nfi_stream *s = nfi_stream_open("nf_load_idx_array", path, true);
     if (!s)
         return nf_error_status();
-    idx_header h = {.who = "nf_load_idx_array", .path = path};
-    nf_status status = read_array(s, &h, nfi_limit_of(max_bytes), out);
+    nfi_raw_array a = {.who = "nf_load_idx_array", .path = path};
+    unsigned char type;
+    nf_status status = read_header(s, &a, &type);
+    if (status == NF_OK)
+        status = nfi_read_array(s, &a, nfi_limit_of(max_bytes), out);
     nfi_stream_close(s);
     if (status != NF_OK)
         nf_array_free(out);
     return status;
-}
-
-void nf_array_free(nf_array *a)
-{
-    if (!a)
-        return;
-    nfi_free(a->extent);
-    nfi_free(a->data);
-    *a = (nf_array){0};
 }
 
 /* ---- packed bits ---- */

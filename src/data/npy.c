@@ -6,23 +6,21 @@
    Read are bool, integers and floats of 1 to 8 bytes, of either byte order, in C's or Fortran's order. */
 #include "base/memory.h"
 #include "data/elements.h"
-#include "io/stream.h"
 #include <ctype.h>
 #include <string.h>
 
-enum { MOST_RANK = 64 /* NumPy's own limit */, LONGEST_HEADER = 1 << 16, PREFIX = 8 };
+enum { LONGEST_HEADER = 1 << 16, PREFIX = 8 };
 
 /* The header's text, up to `end`, and what it says. */
 typedef struct header {
     const char *at, *end;
-    nfi_raw_array array;
-    size_t extent[MOST_RANK];
+    nfi_raw_array *array;
     bool has_descr, has_order, has_shape;
 } header;
 
 static nf_status wrong(const header *h, const char *what)
 {
-    return nf_error(NF_EFORMAT, "%s: %s: %s", h->array.who, h->array.path, what);
+    return nf_error(NF_EFORMAT, "%s: %s: %s", h->array->who, h->array->path, what);
 }
 
 static void skip_space(header *h)
@@ -89,20 +87,20 @@ static nf_status read_descr(header *h)
     if (!ordered || !one_digit || !(integer || real || boolean))
         return nf_error(NF_EFORMAT,
                         "%s: %s: elements of type '%s', but only bool, integers and floats up to 8 bytes are read",
-                        h->array.who, h->array.path, text);
-    h->array.element = (nfi_element){.kind = real          ? NFI_FLOATING
-                                             : kind == 'i' ? NFI_SIGNED
-                                                           : NFI_UNSIGNED,
-                                     .width = width,
-                                     .big_endian = order == '>'};
+                        h->array->who, h->array->path, text);
+    h->array->element = (nfi_element){.kind = real          ? NFI_FLOATING
+                                              : kind == 'i' ? NFI_SIGNED
+                                                            : NFI_UNSIGNED,
+                                      .width = width,
+                                      .big_endian = order == '>'};
     h->has_descr = true;
     return NF_OK;
 }
 
 static nf_status read_order(header *h)
 {
-    h->array.fortran = take_word(h, "True");
-    if (!h->array.fortran && !take_word(h, "False"))
+    h->array->fortran = take_word(h, "True");
+    if (!h->array->fortran && !take_word(h, "False"))
         return wrong(h, "'fortran_order' is neither True nor False");
     h->has_order = true;
     return NF_OK;
@@ -116,13 +114,13 @@ static nf_status read_shape(header *h)
     if (!take(h, '('))
         return wrong(h, "'shape' is no tuple");
     while (!take(h, ')')) {
-        if (rank == MOST_RANK)
-            return wrong(h, "more than 64 extents");
-        if (!comma || !take_number(h, &h->extent[rank++]))
+        if (rank == NFI_MOST_RANK)
+            return wrong(h, "more than 255 extents");
+        if (!comma || !take_number(h, &h->array->extent[rank++]))
             return wrong(h, "'shape' is no tuple of numbers");
         comma = take(h, ',');
     }
-    h->array.rank = rank;
+    h->array->rank = rank;
     h->has_shape = true;
     return NF_OK;
 }
@@ -162,7 +160,7 @@ static nf_status read_prefix(nfi_stream *s, const header *h, size_t *length)
     if (got < sizeof bytes || memcmp(bytes, "\x93NUMPY", 6) != 0)
         return wrong(h, "not an npy file (it does not begin with \\x93NUMPY)");
     if (bytes[6] < 1 || bytes[6] > 3)
-        return nf_error(NF_EFORMAT, "%s: %s: npy version %u.%u, but 1 to 3 are read", h->array.who, h->array.path,
+        return nf_error(NF_EFORMAT, "%s: %s: npy version %u.%u, but 1 to 3 are read", h->array->who, h->array->path,
                         bytes[6], bytes[7]);
     got_length = bytes[6] == 1 ? 2 : 4;
     status = nfi_stream_read(s, more, got_length, &got);
@@ -184,37 +182,14 @@ static nf_status read_header(nfi_stream *s, header *h, char *text)
     h->end = text + got;
     if (status == NF_OK)
         status = read_dictionary(h);
-    h->array.extent = h->extent;
-    for (size_t i = 0; status == NF_OK && i < h->array.rank; i++)
-        if (h->extent[i] == 0)
-            status = wrong(h, i ? "rows are empty" : "there are no rows");
-    if (status == NF_OK && !nfi_raw_array_count(&h->array))
-        status = wrong(h, "the extents have an impossible product");
-    return status;
+    return status == NF_OK ? nfi_count_array(h->array) : status;
 }
 
-static nf_status read_array(nfi_stream *s, header *h, size_t limit, char *text, nf_array *out)
+nf_status nfi_read_npy_header(nfi_stream *s, nfi_raw_array *a)
 {
-    unsigned char *raw = NULL;
-    size_t bytes, in_memory, got;
-    nf_status status = read_header(s, h, text);
-    if (status != NF_OK)
-        return status;
-    const nfi_raw_array *a = &h->array;
-    if (!nfi_mul(a->all, a->element.width, &bytes) || !nfi_mul(a->all, sizeof(nf_real), &in_memory))
-        return wrong(h, "the extents have an impossible product");
-    if (in_memory > limit)
-        return nf_error(NF_EFORMAT, "%s: %s: the header promises %zu bytes, more than max_bytes, %zu", a->who, a->path,
-                        in_memory, limit);
-    status = nfi_stream_read_all(s, bytes, &raw, &got);
-    if (status == NF_OK && got < bytes)
-        status = nf_error(NF_EFORMAT, "%s: %s: %zu bytes of data, the header promises %zu x %zu elements of %zu",
-                          a->who, a->path, got, a->n, a->dim, a->element.width);
-    if (status == NF_OK)
-        status = nfi_stream_expect_end(s);
-    if (status == NF_OK)
-        status = nfi_decode_array(a, raw, out);
-    nfi_free(raw);
+    char *text = nfi_calloc(LONGEST_HEADER, 1);
+    nf_status status = text ? read_header(s, &(header){.array = a}, text) : NF_ENOMEM;
+    nfi_free(text);
     return status;
 }
 
@@ -224,14 +199,13 @@ nf_status nf_load_npy(const char *path, size_t max_bytes, nf_array *out)
         return nf_error(NF_EARG, "nf_load_npy: %s is NULL", out ? "path" : "out");
     *out = (nf_array){0};
     nfi_stream *s = nfi_stream_open("nf_load_npy", path, true);
-    char *text = s ? nfi_calloc(LONGEST_HEADER, 1) : NULL;
-    header h = {.array = {.who = "nf_load_npy", .path = path}};
-    nf_status status = !s     ? nf_error_status()
-                       : text ? read_array(s, &h, nfi_limit_of(max_bytes), text, out)
-                              : NF_ENOMEM;
-    nfi_free(text);
-    if (s)
-        nfi_stream_close(s);
+    if (!s)
+        return nf_error_status();
+    nfi_raw_array a = {.who = "nf_load_npy", .path = path};
+    nf_status status = nfi_read_npy_header(s, &a);
+    if (status == NF_OK)
+        status = nfi_read_array(s, &a, nfi_limit_of(max_bytes), out);
+    nfi_stream_close(s);
     if (status != NF_OK)
         nf_array_free(out);
     return status;

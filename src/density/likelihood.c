@@ -5,11 +5,13 @@
  *
  *     -sum_i w_i log q(x_i) / (b w),   whose mean over batches is -sum_i w_i log q(x_i) / sum_i w_i over all rows.
  *
- * In training the flow's penalty of row i (nf_pass.penalty), R_i, joins -log q(x_i).
+ * In training rows may be moved by noise, x + noise eps + blur (u - 1/2) with normal eps and uniform u of their own in
+ * each step (likelihood_options), and the flow's penalty of row i (nf_pass.penalty), R_i, joins -log q(x_i).
  */
 #include "base/memory.h"
 #include "object/pack.h"
 #include "object/tree.h"
+#include "data/data.h"
 #include "data/minibatch.h"
 #include "density/rows.h"
 #include <math.h>
@@ -22,6 +24,7 @@ typedef struct likelihood {
     size_t dim, n_ctx;
     const double *weight; /* [rows], or NULL */
     double mean_weight;
+    nf_real noise, *blur; /* deviation of normal noise; widths of uniform noise [dim], or NULL */
 } likelihood;
 
 static double weight_of(const likelihood *l, size_t sample)
@@ -33,6 +36,32 @@ static nf_status begin(void *self, const nf_step *step)
 {
     likelihood *l = self;
     return nf_minibatches_begin(l->rows, step->seed, step->step);
+}
+
+/* Adds noise to x [dim x ld]. */
+static nf_status move_rows(const likelihood *l, const nf_pass *p, nf_real *x)
+{
+    if (p->mode != NF_TRAIN || (l->noise <= 0 && !l->blur))
+        return NF_OK;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *eps = nf_arena_reals(p->scratch, l->dim, p->ld);
+    nf_noise noise = p->noise;
+    if (!eps)
+        return NF_ENOMEM;
+    if (l->noise > 0) {
+        noise.site = NFI_JITTER_SITE;
+        nf_noise_normal(&noise, l->dim, p->n, p->ld, eps);
+        for (size_t i = 0; i < l->dim * p->ld; i++)
+            x[i] += l->noise * eps[i];
+    }
+    if (l->blur) {
+        noise.site = NFI_BLUR_SITE;
+        nf_noise_uniform(&noise, l->dim, p->n, p->ld, eps);
+        for (size_t i = 0; i < l->dim * p->ld; i++)
+            x[i] += l->blur[i / p->ld] * (eps[i] - NF_R(0.5));
+    }
+    nf_arena_rewind(p->scratch, mark);
+    return NF_OK;
 }
 
 static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_sums *sums, const nf_grad *g)
@@ -51,6 +80,8 @@ static nf_status score(const likelihood *l, const nf_pass *p, size_t first, nf_s
     double *log_det = pass.log_det_total = log_p + ld, *penalty = log_p + 2 * ld, *loss = log_p + 3 * ld;
     pass.penalty = p->mode == NF_TRAIN ? penalty : NULL;
     nf_status st = nf_minibatches_tile(l->rows, p, first, x, ctx);
+    if (!st)
+        st = move_rows(l, p, x);
     if (!st)
         st = nf_dist_score(l->dist, &pass, x, log_p, &saved);
     if (st)
@@ -101,6 +132,7 @@ static void destroy(void *self)
 {
     likelihood *l = self;
     nf_minibatches_free(l->rows);
+    nfi_free(l->blur);
     nfi_free(l);
 }
 
@@ -113,6 +145,24 @@ static const nf_objective_type likelihood_type = {.name = "maximum likelihood",
                                                   .means = means,
                                                   .internal = NFI_HANDS_GRADIENT_ON};
 
+/* Checks the noise and takes it over. */
+static nf_status take_noise(likelihood *l, const nf_likelihood_options *options, const char *who)
+{
+    const double *blur = options->blur;
+    if (!(options->noise >= 0) || !isfinite(options->noise))
+        return nf_error(NF_EARG, "%s: `options->noise` is %g, but is a deviation", who, options->noise);
+    l->noise = (nf_real)options->noise;
+    l->blur = blur ? nfi_calloc(l->dim, sizeof *l->blur) : NULL;
+    if (blur && !l->blur)
+        return NF_ENOMEM;
+    for (size_t j = 0; blur && j < l->dim; j++) {
+        if (!(blur[j] >= 0) || !isfinite(blur[j]))
+            return nf_error(NF_EARG, "%s: `options->blur[%zu]` is %g, but is a width", who, j, blur[j]);
+        l->blur[j] = (nf_real)blur[j];
+    }
+    return NF_OK;
+}
+
 nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const nf_likelihood_options *options)
 {
     const char *who = "nf_maximum_likelihood";
@@ -124,7 +174,7 @@ nf_objective *nf_maximum_likelihood(nf_model *model, const nf_data *data, const 
     l->rows = nfi_minibatches_new(data, options && options->batch ? options->batch : 100, who);
     l->weight = l->rows ? data->weight : NULL;
     l->mean_weight = l->rows ? nfi_mean_weight(data, who) : -1;
-    if (l->mean_weight < 0) {
+    if (l->mean_weight < 0 || (options && take_noise(l, options, who) != NF_OK)) {
         destroy(l);
         return NULL;
     }

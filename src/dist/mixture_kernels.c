@@ -110,6 +110,48 @@ void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
     NFI_BY_STRIDE(terms, q.stride, q, x, l);
 }
 
+NFI_INLINE void place(size_t stride, nfi_mixture q, const uint32_t *restrict from, nf_real *x)
+{
+    const size_t ld = nfi_lanes(q.ld), columns = nfi_param_columns(stride, ld), below = nfi_below(q.dim);
+    for (size_t d = q.dim; d-- > 0;) {
+        nf_real *restrict xd = x + d * ld;
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++) {
+            const size_t at = (from[i] * q.dim + d) * columns + (stride ? i : 0);
+            xd[i] = (nf_real)((double)q.m[at] + nfi_exp_d((double)q.s[at]) * (double)xd[i]);
+        }
+        for (size_t j = 0; q.l && j < d; j++) {
+            NFI_SIMD
+            for (size_t i = 0; i < ld; i++)
+                xd[i] += q.l[(from[i] * below + nfi_below(d) + j) * columns + (stride ? i : 0)] * x[j * ld + i];
+        }
+    }
+}
+
+void nfi_mixture_place(nfi_mixture q, const uint32_t *from, nf_real *x)
+{
+    NFI_BY_STRIDE(place, q.stride, q, from, x);
+}
+
+/* One sample after the other, as several may have one component. */
+void nfi_mixture_place_vjp(nfi_mixture q, size_t n, const uint32_t *from, const nf_real *g, const nf_real *eps,
+                           nf_real *g_theta)
+{
+    const size_t columns = nfi_param_columns(q.stride, q.ld), below = nfi_below(q.dim);
+    nf_real *g_m = g_theta + (q.m - q.logits), *g_s = g_theta + (q.s - q.logits);
+    nf_real *g_l = q.l ? g_theta + (q.l - q.logits) : NULL;
+    for (size_t d = 0; d < q.dim; d++)
+        for (size_t i = 0; i < n; i++) {
+            const size_t own = q.stride ? i : 0, at = (from[i] * q.dim + d) * columns + own;
+            const size_t row = from[i] * below + nfi_below(d);
+            const nf_real gd = g[d * q.ld + i];
+            g_m[at] += gd;
+            g_s[at] += gd * (nf_real)(nfi_exp_d((double)q.s[at]) * (double)eps[d * q.ld + i]);
+            for (size_t j = 0; g_l && j < d; j++)
+                g_l[(row + j) * columns + own] += gd * eps[j * q.ld + i];
+        }
+}
+
 void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
 {
     size_t ld = nfi_lanes(q.ld);

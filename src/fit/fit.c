@@ -46,6 +46,9 @@ void nfi_fit_update(void *fitter, const nfi_gradient *gradient, size_t thread, s
     for (size_t k = 0; k < f->options.optimizer->n_slots; k++)
         slot[k] = f->a.slot[k] + first;
     const uint64_t t = f->now.moves + 1;
+    const nf_real keep = (nf_real)(1 - f->rate * f->options.weight_decay);
+    for (size_t i = 0; keep < 1 && i < count; i++)
+        f->m->theta[first + i] *= keep;
     if (count)
         f->options.optimizer->update(&f->rule, f->rate, t, count, g, slot, f->m->theta + first);
     if (count && f->a.average)

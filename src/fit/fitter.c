@@ -128,6 +128,8 @@ nf_status nfi_fit_check(const nf_fit_options *options, const char *who)
         return nf_error(NF_EARG, "%s: `options->max_failed` is %g, not in [0, 1]", who, options->max_failed);
     if (!(options->clip_norm >= 0))
         return nf_error(NF_EARG, "%s: `options->clip_norm` is %g", who, options->clip_norm);
+    if (!(options->weight_decay >= 0) || !isfinite(options->weight_decay))
+        return nf_error(NF_EARG, "%s: `options->weight_decay` is %g", who, options->weight_decay);
     if (nfi_check_schedule(who, "options->schedule", &options->schedule) != NF_OK)
         return nf_error_status();
     if (options->schedule.from < 0 || options->schedule.to < 0)

@@ -43,6 +43,7 @@ enum { TEXT = 256 };
     X("schedule_from", options.schedule.from)      \
     X("schedule_to", options.schedule.to)          \
     X("clip_norm", options.clip_norm)              \
+    X("weight_decay", options.weight_decay)        \
     X("max_failed", options.max_failed)            \
     X("average", options.average)                  \
     X("loss", now.report.loss)                     \

@@ -10,18 +10,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef NFI_ZLIB
 #include <zlib.h>
 #endif
 
-enum { BUFFER_BYTES = 1 << 16, FIRST_CAPACITY = 1 << 16 };
+enum { BUFFER_BYTES = 1 << 16, FIRST_CAPACITY = 1 << 16, MAGIC_BYTES = 3 };
 
 struct nfi_stream {
     const char *who, *path;
     int fd;
-    bool gzip, at_end;
+    bool gzip, ended;  /* ended: there is nothing behind what is in the buffer */
     size_t begin, end; /* the unread part of the buffer */
     unsigned char buffer[BUFFER_BYTES];
 #ifdef NFI_ZLIB
@@ -31,21 +32,32 @@ struct nfi_stream {
 #endif
 };
 
-/* Refills an empty buffer: afterwards begin < end, unless the file has ended. */
-static nf_status fill(nfi_stream *s)
+static bool at_end(const nfi_stream *s)
 {
-    if (s->begin < s->end || s->at_end)
-        return NF_OK;
+    return s->ended && s->begin == s->end;
+}
+
+/* Reads what there is to the end of the buffer, at least a byte, unless the file has ended. */
+static nf_status read_more(nfi_stream *s)
+{
     ssize_t got;
     do
-        got = read(s->fd, s->buffer, sizeof s->buffer);
+        got = read(s->fd, s->buffer + s->end, sizeof s->buffer - s->end);
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return nf_error(NF_EIO, "%s: cannot read %s: %s", s->who, s->path, strerror(errno));
-    s->begin = 0;
-    s->end = (size_t)got;
-    s->at_end = got == 0;
+    s->end += (size_t)got;
+    s->ended = got == 0;
     return NF_OK;
+}
+
+/* Refills an empty buffer: afterwards begin < end, unless the file has ended. */
+static nf_status fill(nfi_stream *s)
+{
+    if (s->begin < s->end || s->ended)
+        return NF_OK;
+    s->begin = s->end = 0;
+    return read_more(s);
 }
 
 static nf_status read_plain(nfi_stream *s, unsigned char *out, size_t n, size_t *got)
@@ -55,7 +67,7 @@ static nf_status read_plain(nfi_stream *s, unsigned char *out, size_t n, size_t 
         nf_status status = fill(s);
         if (status != NF_OK)
             return status;
-        if (s->at_end)
+        if (at_end(s))
             break;
         size_t part = n - *got < s->end - s->begin ? n - *got : s->end - s->begin;
         memcpy(out + *got, s->buffer + s->begin, part);
@@ -96,17 +108,17 @@ static nf_status read_gzip(nfi_stream *s, unsigned char *out, size_t n, size_t *
         nf_status status = fill(s);
         if (status != NF_OK)
             return status;
-        if (s->member_done && !s->at_end && s->buffer[s->begin] == 0) {
+        if (s->member_done && !at_end(s) && s->buffer[s->begin] == 0) {
             s->begin++;
             continue;
         }
         if (s->member_done) {
-            if (s->at_end)
+            if (at_end(s))
                 break;
             inflateReset(&s->z);
             s->member_done = false;
         }
-        if (s->at_end)
+        if (at_end(s))
             return nf_error(NF_EFORMAT, "%s: %s: the gzip data end early, after %llu unpacked bytes", s->who, s->path,
                             (unsigned long long)s->unpacked);
         size_t room = n - *got < BUFFER_BYTES ? n - *got : BUFFER_BYTES;
@@ -143,8 +155,10 @@ nfi_stream *nfi_stream_open(const char *who, const char *path, bool gzip)
         nfi_free(s);
         return NULL;
     }
-    nf_status status = fill(s);
-    if (status == NF_OK && gzip && s->end >= 3 && memcmp(s->buffer, "\x1f\x8b\x08", 3) == 0) {
+    nf_status status = NF_OK;
+    while (status == NF_OK && s->end < MAGIC_BYTES && !s->ended) /* a pipe may give them one by one */
+        status = read_more(s);
+    if (status == NF_OK && gzip && s->end >= MAGIC_BYTES && memcmp(s->buffer, "\x1f\x8b\x08", MAGIC_BYTES) == 0) {
 #ifdef NFI_ZLIB
         status = start_gzip(s);
 #else
@@ -170,13 +184,24 @@ void nfi_stream_close(nfi_stream *s)
     nfi_free(s);
 }
 
-bool nfi_stream_left(const nfi_stream *s, uint64_t *left)
+/* The size of a regular file that is not unpacked, and which byte of it is the next to be read. */
+static bool place(const nfi_stream *s, uint64_t *next, uint64_t *size)
 {
     struct stat file;
     const off_t at = lseek(s->fd, 0, SEEK_CUR);
     if (s->gzip || fstat(s->fd, &file) != 0 || !S_ISREG(file.st_mode) || at < 0)
         return false;
-    *left = (file.st_size > at ? (uint64_t)(file.st_size - at) : 0) + (s->end - s->begin);
+    *next = (uint64_t)at - (s->end - s->begin);
+    *size = (uint64_t)(file.st_size > at ? file.st_size : at);
+    return true;
+}
+
+bool nfi_stream_left(const nfi_stream *s, uint64_t *left)
+{
+    uint64_t next, size;
+    if (!place(s, &next, &size))
+        return false;
+    *left = size - next;
     return true;
 }
 
@@ -225,4 +250,39 @@ nf_status nfi_stream_expect_end(nfi_stream *s)
     if (status == NF_OK && got)
         status = nf_error(NF_EFORMAT, "%s: %s: bytes are left over behind the data", s->who, s->path);
     return status;
+}
+
+/* ---- mapping ---- */
+
+nf_status nfi_stream_map(const nfi_stream *s, bool scattered, nfi_mapping *out)
+{
+    uint64_t next, size;
+    *out = (nfi_mapping){0};
+    if (!place(s, &next, &size))
+        return nf_error(NF_EUNSUPPORTED, "%s: %s is %s, which cannot be mapped", s->who, s->path,
+                        s->gzip ? "gzip data" : "no regular file");
+    void *start = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, s->fd, 0);
+    if (start == MAP_FAILED)
+        return nf_error(errno == ENOMEM ? NF_ENOMEM : NF_EIO, "%s: cannot map the %llu bytes of %s: %s", s->who,
+                        (unsigned long long)size, s->path, strerror(errno));
+    if (scattered)
+        (void)posix_madvise(start, (size_t)size, POSIX_MADV_RANDOM); /* only a wish, as is the one below */
+    *out = (nfi_mapping){.start = start,
+                         .length = (size_t)size,
+                         .data = (const unsigned char *)start + next,
+                         .left = (size_t)(size - next)};
+    return NF_OK;
+}
+
+void nfi_stream_unmap(nfi_mapping *m)
+{
+    if (m->start)
+        munmap(m->start, m->length);
+    *m = (nfi_mapping){0};
+}
+
+void nfi_mapping_ahead(const unsigned char *data, size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (uintptr_t)data % page;
+    (void)posix_madvise((void *)(uintptr_t)(data - before), bytes + before, POSIX_MADV_WILLNEED);
 }

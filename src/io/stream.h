@@ -22,4 +22,20 @@ nf_status nfi_stream_read_all(nfi_stream *s, size_t limit, unsigned char **data,
 /* NF_EFORMAT if there is another byte. */
 nf_status nfi_stream_expect_end(nfi_stream *s);
 
+/* A file that is mapped for reading. */
+typedef struct nfi_mapping {
+    void *start;               /* of the whole file; NULL: nothing is mapped */
+    size_t length;             /* of the whole file */
+    const unsigned char *data; /* what the stream had not read, [left] */
+    size_t left;
+} nfi_mapping;
+
+/* Maps the file, which stays so when the stream is closed. `scattered`: its pages will be read in no order, and the
+   system should read no more than it is told to by nfi_mapping_ahead. NF_EUNSUPPORTED if the file is gzip data, a pipe
+   or a device; NF_ENOMEM if there are no addresses for it; NF_EIO. */
+nf_status nfi_stream_map(const nfi_stream *s, bool scattered, nfi_mapping *out);
+void nfi_stream_unmap(nfi_mapping *m);
+/* Asks the system to begin to read these bytes of a mapping, so that several parts are read at once. */
+void nfi_mapping_ahead(const unsigned char *data, size_t bytes);
+
 #endif

@@ -69,7 +69,7 @@ static json_t *describe(const nf_object *o, size_t depth, const char *who)
         return NULL;
     }
     json_t *node = json_object();
-    int bad = json_object_set_new(node, "kind", json_string(nfi_kind_name(o->kind)));
+    int bad = json_object_set_new(node, "kind", json_string(nf_object_kind(o)));
     bad |= json_object_set_new(node, "type", json_string(o->part->name));
     bad |= json_object_set_new(node, "dim_in", json_integer((json_int_t)s->dim_in));
     bad |= json_object_set_new(node, "dim_out", json_integer((json_int_t)s->dim_out));
@@ -182,10 +182,10 @@ static bool differs(const nfi_rows_read *said, size_t is)
 static nf_status check_rebuilt(const nf_object *o, const nf_reader *r, rebuilding *b, const place *at)
 {
     const nf_shape *s = &o->total;
-    if (strcmp(nfi_kind_name(o->kind), r->kind) != 0 || strcmp(o->part->name, r->type) != 0 ||
+    if (strcmp(nf_object_kind(o), r->kind) != 0 || strcmp(o->part->name, r->type) != 0 ||
         o->n_children != r->n_children)
         return fail(NF_EFORMAT, b, at, "the %s '%s' with %zu children was rebuilt as %s '%s' with %zu", r->kind,
-                    r->type, r->n_children, nfi_kind_name(o->kind), o->part->name, o->n_children);
+                    r->type, r->n_children, nf_object_kind(o), o->part->name, o->n_children);
     if (differs(&r->dim_in, s->dim_in) || differs(&r->dim_out, s->dim_out) || differs(&r->n_ctx, s->n_ctx))
         return fail(
             NF_EFORMAT, b, at,

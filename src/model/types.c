@@ -4,12 +4,6 @@
 #include <nflow/vae.h>
 #include <string.h>
 
-const char *nfi_kind_name(nfi_kind kind)
-{
-    static const char *const name[] = {[NFI_NET] = "net", [NFI_FLOW] = "flow", [NFI_DIST] = "dist", [NFI_VAE] = "vae"};
-    return name[kind];
-}
-
 static const nf_net_type *const nets[] = {
     &nfi_mlp_type,        &nfi_gated_mlp_type,  &nfi_maxout_mlp_type, &nfi_residual_mlp_type,
     &nfi_masked_net_type, &nfi_squash_mlp_type, &nfi_lipschitz_type,  &nfi_conv_net_type,
@@ -20,8 +14,9 @@ static const nf_flow_type *const flows[] = {NFI_CONSTRAINT_TYPES,
 #undef NFI_ROW
 };
 static const nf_dist_type *const dists[] = {
-    &nfi_normal_type,      &nfi_student_t_type,      &nfi_logistic_type, &nfi_uniform_type,     &nfi_mixture_type,
-    &nfi_pushforward_type, &nfi_amortized_dist_type, &nfi_joint_type,    &nfi_dequantised_type,
+    &nfi_normal_type,  &nfi_student_t_type,        &nfi_logistic_type,    &nfi_uniform_type,
+    &nfi_mixture_type, &nfi_gaussian_mixture_type, &nfi_pushforward_type, &nfi_amortized_dist_type,
+    &nfi_joint_type,   &nfi_dequantised_type,
 };
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))

@@ -10,8 +10,6 @@
 
 nf_vae *nfi_vae_rebuild(nf_reader *r);
 
-/* The name of a kind in model files: "net", "flow", "dist", "vae". */
-const char *nfi_kind_name(nfi_kind kind);
 /* The name and the kind of the library's type number i, in no particular order, but the VAE is the last. NULL past the
    end. */
 const char *nfi_type_name(size_t i, nfi_kind *kind);

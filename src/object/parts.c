@@ -96,7 +96,6 @@ static void give_back(size_t n, nf_object *const *part)
 /* The message for part i, of which the caller owns no reference, or fewer than it has given. */
 static void say_not_owned(const char *who, size_t i, nf_object *const *part, const char *const *name)
 {
-    static const char *const nouns[] = {[NFI_NET] = "net", [NFI_FLOW] = "flow", [NFI_DIST] = "dist", [NFI_VAE] = "vae"};
     char here[64], there[64];
     size_t j = 0;
     while (j < i && part[j] != part[i])
@@ -105,12 +104,12 @@ static void say_not_owned(const char *who, size_t i, nf_object *const *part, con
         nf_error(NF_EARG,
                  "%s: %s is the same object as %s, and no reference was taken for it; nf_%s_ref() takes one for each "
                  "further use",
-                 who, label(i, name, here), label(j, name, there), nouns[part[i]->kind]);
+                 who, label(i, name, here), label(j, name, there), nf_object_kind(part[i]));
     else
         nf_error(NF_EARG,
                  "%s: %s, a %s, belongs to a larger object or a model already, and no reference was taken for it; "
                  "nf_%s_ref() takes one for each further use",
-                 who, label(i, name, here), part[i]->part->name, nouns[part[i]->kind]);
+                 who, label(i, name, here), part[i]->part->name, nf_object_kind(part[i]));
 }
 
 bool nfi_parts_take(const char *who, size_t n, nf_object *const *part, const char *const *name)

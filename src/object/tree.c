@@ -16,6 +16,17 @@ const nf_shape *nf_object_shape(const nf_object *o)
     return o ? &o->total : &none;
 }
 
+const char *nfi_kind_name(nfi_kind kind)
+{
+    static const char *const name[] = {[NFI_NET] = "net", [NFI_FLOW] = "flow", [NFI_DIST] = "dist", [NFI_VAE] = "vae"};
+    return name[kind];
+}
+
+const char *nf_object_kind(const nf_object *o)
+{
+    return o ? nfi_kind_name(o->kind) : "";
+}
+
 const char *nf_object_name(const nf_object *o)
 {
     return o ? o->part->name : "";

@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 
 typedef enum nfi_kind { NFI_NET, NFI_FLOW, NFI_DIST, NFI_VAE } nfi_kind;
+/* "net", "flow", "dist" or "vae", as in model files. */
+const char *nfi_kind_name(nfi_kind kind);
 
 /* A bit of nf_grad.internal. The numbers of g->theta are fresh: nothing has been written to them yet, and they may have
    any values. */

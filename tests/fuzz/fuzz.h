@@ -55,10 +55,22 @@ void fuzz_describes_itself(const nf_object *o, const nf_types *types);
 
 /* ---- gzip (gzip.c) ---- */
 
+enum { FUZZ_UNPACKED = 1 << 22 }; /* of what mutators pack, the most bytes */
+
 /* Unpacks gzip data, at most `room` bytes, and returns how many there are; 0 if the data are none. */
 size_t fuzz_unpack(const uint8_t *data, size_t size, uint8_t *out, size_t room);
 /* Packs bytes to some members with some padding; returns the size, 0 if `room` is too small. */
 size_t fuzz_pack(const uint8_t *data, size_t size, uint8_t *out, size_t room, fuzz_random *r);
+/* A mutator for inputs that may be gzip data: `change` mutates what is unpacked, of which there is room for `room`
+   bytes, and returns its new size; about half of the results are packed. */
+size_t fuzz_packed(uint8_t *data, size_t size, size_t max_size, fuzz_random *r,
+                   size_t (*change)(uint8_t *file, size_t size, size_t room, fuzz_random *r));
+/* The mutator of a target whose whole input is such a file. */
+#define FUZZ_PACKED_MUTATOR(change)                                                            \
+    size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) \
+    {                                                                                          \
+        return fuzz_packed(data, size, max_size, &(fuzz_random){seed}, change);                \
+    }
 
 /* ---- safetensors (container.c) ---- */
 

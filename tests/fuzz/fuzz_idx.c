@@ -2,7 +2,7 @@
    than the limit, which a packed file can exceed a thousandfold. */
 #include "fuzz.h"
 
-enum { LIMIT = 1 << 16, ROOM = 1 << 22 };
+enum { LIMIT = 1 << 16 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -46,31 +46,21 @@ static size_t make_header(uint8_t *file, size_t n, fuzz_random *r)
     return 4 + 4 * rank + n;
 }
 
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
+/* Changes the elements, and makes a header for as many as there are then. */
+static size_t change(uint8_t *file, size_t n, size_t room, fuzz_random *r)
 {
-    static uint8_t file[ROOM + 64];
-    fuzz_random r = {seed};
-    if (fuzz_below(&r, 4) == 0)
-        return LLVMFuzzerMutate(data, size, max_size);
-    size_t n = fuzz_unpack(data, size, file, ROOM);
-    if (n == 0)
-        memcpy(file, data, n = size);
     const size_t rank = n > 4 ? file[3] % 5 : 0, begin = 4 + 4 * rank < n ? 4 + 4 * rank : 0;
-    n -= begin;
+    n = n - begin < room - 64 ? n - begin : room - 64;
     memmove(file + 64, file + begin, n);
     if (n < 512)
         n = LLVMFuzzerMutate(file + 64, n, 512);
-    if (fuzz_below(&r, 64) == 0) { /* a bomb */
-        n = LIMIT + fuzz_below(&r, ROOM - 2 * LIMIT);
+    if (fuzz_below(r, 64) == 0) { /* a bomb */
+        n = LIMIT + fuzz_below(r, room - 2 * LIMIT);
         memset(file + 64, 0, n);
     }
-    const size_t head = make_header(file, n, &r) - n;
+    const size_t head = make_header(file, n, r) - n;
     memmove(file + head, file + 64, n);
-    n += head;
-    const bool plain = n <= max_size && fuzz_below(&r, 2);
-    if (plain)
-        memcpy(data, file, n);
-    else
-        n = fuzz_pack(file, n, data, max_size, &r);
-    return n ? n : LLVMFuzzerMutate(data, size, max_size);
+    return head + n;
 }
+
+FUZZ_PACKED_MUTATOR(change)

@@ -44,3 +44,21 @@ size_t fuzz_pack(const uint8_t *data, size_t size, uint8_t *out, size_t room, fu
     }
     return at;
 }
+
+size_t fuzz_packed(uint8_t *data, size_t size, size_t max_size, fuzz_random *r,
+                   size_t (*change)(uint8_t *file, size_t size, size_t room, fuzz_random *r))
+{
+    static uint8_t file[FUZZ_UNPACKED];
+    if (fuzz_below(r, 4) == 0)
+        return LLVMFuzzerMutate(data, size, max_size);
+    size_t n = fuzz_unpack(data, size, file, sizeof file);
+    if (n == 0)
+        memcpy(file, data, n = size);
+    n = change(file, n, sizeof file, r);
+    const bool plain = n <= max_size && fuzz_below(r, 2);
+    if (plain)
+        memcpy(data, file, n);
+    else
+        n = fuzz_pack(file, n, data, max_size, r);
+    return n ? n : LLVMFuzzerMutate(data, size, max_size);
+}

@@ -1,6 +1,6 @@
 /* A mean over rows and its standard error. */
-#ifndef EXAMPLES_ESTIMATE_H
-#define EXAMPLES_ESTIMATE_H
+#ifndef TOOLS_ESTIMATE_H
+#define TOOLS_ESTIMATE_H
 #include <stddef.h>
 
 typedef struct estimate {
@@ -9,5 +9,7 @@ typedef struct estimate {
 
 /* Of n numbers. */
 estimate mean_of(size_t n, const double *x);
+/* Of n numbers with weights w [n], not all 0. */
+estimate weighted_mean_of(size_t n, const double *x, const double *w);
 
 #endif

@@ -114,13 +114,26 @@ void js_close(js_file *j)
 
 /* ---- gnuplot ---- */
 
-FILE *plot_open(const char *png, int width, int height)
+/* The name in gnuplot's single quotes, inside which a quote is doubled. */
+static void put_name(FILE *plot, const char *name)
 {
+    fputs("set output '", plot);
+    for (; *name; name++)
+        fputs(*name == '\'' ? "''" : (char[]){*name, 0}, plot);
+    fputs("'\n", plot);
+}
+
+FILE *plot_open(const char *picture, int width, int height)
+{
+    const size_t length = strlen(picture);
+    const bool svg = length > 4 && strcmp(picture + length - 4, ".svg") == 0;
     signal(SIGPIPE, SIG_IGN); /* a gnuplot that is not there is reported by plot_close */
     FILE *plot = popen("gnuplot", "w");
     if (!plot)
         cli_fail(1, "cannot start gnuplot: %s", strerror(errno));
-    fprintf(plot, "set terminal pngcairo size %d,%d font 'sans,10'\nset output '%s'\n", width, height, png);
+    fprintf(plot, "set terminal %s size %d,%d font 'sans,10' background 'white'\n", svg ? "svg" : "pngcairo", width,
+            height);
+    put_name(plot, picture);
     return plot;
 }
 

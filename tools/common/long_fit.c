@@ -24,14 +24,18 @@ static double rate_factor(void *user, uint64_t step)
     return rise * 0.5 * (1 + cos(3.14159265358979 * fmin(share(s, step), 1)));
 }
 
+static double figure(const state *s, double loss)
+{
+    return s->how->factor * loss + s->how->offset;
+}
+
 /* Adds a point unless the curve is that long. */
 static void add_point(const state *s, uint64_t step, double seconds, double loss, double validation)
 {
     const learning_curve *c = s->curve;
     if (step <= (c->n ? c->point[c->n - 1].step : 0))
         return;
-    learning_curve_add(s->curve, (learning_point){step, seconds, nf_bits_per_dimension(-loss, s->how->dim),
-                                                  nf_bits_per_dimension(-validation, s->how->dim)});
+    learning_curve_add(s->curve, (learning_point){step, seconds, figure(s, loss), figure(s, validation)});
 }
 
 static int on_step(void *user, const nf_progress *p)
@@ -39,9 +43,8 @@ static int on_step(void *user, const nf_progress *p)
     state *s = user;
     s->seconds = p->seconds;
     const double done = share(s, p->step);
-    cli_progress(s->how->what, done - s->first, 1 - s->first, "step %llu: %.3f bits/dim, validation %.3f",
-                 (unsigned long long)p->step, nf_bits_per_dimension(-p->loss, s->how->dim),
-                 nf_bits_per_dimension(-p->validation, s->how->dim));
+    cli_progress(s->how->what, done - s->first, 1 - s->first, "step %llu: %.3f %s, validation %.3f",
+                 (unsigned long long)p->step, figure(s, p->loss), s->how->figure, figure(s, p->validation));
     add_point(s, (p->step - 1) / s->every * s->every, p->seconds, p->loss, p->validation);
     return cli_interrupted || done >= 1;
 }
@@ -67,7 +70,7 @@ nf_fit_report long_fit(nf_objective *o, const nf_fit_options *fit, const long_fi
     }
     s.seconds = r.seconds;
     s.first = share(&s, r.steps);
-    learning_curve_begin(c, how->curve, r.steps);
+    learning_curve_begin(c, how->curve, r.steps, how->title);
     if (s.first < 1)
         cli_ok(nf_fitter_run(f, (how->steps ? how->steps : forever) - r.steps, &r));
     cli_progress_clear();

@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "cli_pages.h"
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -8,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *program = "example";
+static const char *program = "example"; /* its name, in a command the two words */
 volatile sig_atomic_t cli_interrupted;
 static bool line_drawn;
 
@@ -25,19 +26,6 @@ void cli_fail(int status, const char *format, ...)
     va_end(args);
     fflush(NULL);
     _Exit(status); /* without a search for leaks: what was in use just now was not lost */
-}
-
-void cli_ok(nf_status status)
-{
-    if (status != NF_OK)
-        cli_fail(1, "%s", nf_error_message());
-}
-
-void *cli_made(void *p)
-{
-    if (!p)
-        cli_fail(1, "%s", nf_error_message());
-    return p;
 }
 
 void *cli_allocate(size_t n, size_t size)
@@ -163,71 +151,175 @@ static void set(const cli_option *o, const char *text)
         *o->text = text;
 }
 
-static void print_default(const cli_option *o)
+void cli_show_default(const cli_option *o, FILE *file)
 {
     if (o->size)
-        printf(" (%zu)", *o->size);
+        fprintf(file, " (%zu)", *o->size);
     else if (o->seed)
-        printf(" (%llu)", (unsigned long long)*o->seed);
+        fprintf(file, " (%llu)", (unsigned long long)*o->seed);
     else if (o->number)
-        printf(" (%g)", *o->number);
+        fprintf(file, " (%g)", *o->number);
     else if (o->choice) {
         const char *word = o->values;
         for (size_t i = 0; i < *o->choice; i++)
             word += strcspn(word, "|") + 1;
-        printf(" (%.*s)", (int)strcspn(word, "|"), word);
+        fprintf(file, " (%.*s)", (int)strcspn(word, "|"), word);
     } else if (o->sizes && o->sizes->n) {
         for (size_t i = 0; i < o->sizes->n; i++)
-            printf("%s%zu", i ? "," : " (", o->sizes->value[i]);
-        printf(")");
+            fprintf(file, "%s%zu", i ? "," : " (", o->sizes->value[i]);
+        fprintf(file, ")");
     } else if (o->text && *o->text)
-        printf(" (%s)", *o->text);
+        fprintf(file, " (%s)", *o->text);
 }
 
-static _Noreturn void help(const char *about, const cli_option *options)
+static void print_option(const cli_option *o)
 {
-    printf("%s\n\nUsage: %s [options]\n\n", about, program);
-    for (const cli_option *o = options; o->name; o++) {
-        int width = printf("  --%s %s", o->name, o->values ? o->values : "");
-        if (width >= 32)
-            width = printf("\n") - 1;
-        printf("%*s%s", 32 - width, "", o->help);
-        print_default(o);
-        printf("\n");
-    }
+    int width = o->letter ? printf("  -%c, --%s", o->letter, o->name) : printf("  --%s", o->name);
+    width += printf(" %s", o->values ? o->values : "");
+    if (width >= 32)
+        width = printf("\n") - 1;
+    printf("%*s%s", 32 - width, "", o->help);
+    cli_show_default(o, stdout);
+    printf("\n");
+}
+
+static void print_help(const cli_command *c)
+{
+    printf("%s\n\nUsage: %s [options]%s%s\n\n", c->about, program, c->arguments ? " " : "",
+           c->arguments ? c->arguments : "");
+    if (c->text)
+        printf("%s\n\n", c->text);
+    for (const cli_option *o = c->options; o->name; o++)
+        print_option(o);
     printf("  %-30s%s\n", "--help", "this text");
-    exit(0);
 }
 
-void cli_parse(int argc, char **argv, const char *about, const cli_option *options)
+/* The option of an argument that begins with '-'. *value is what stands behind '=', or NULL. */
+static const cli_option *find_option(const char *arg, const cli_option *options, const char **value)
 {
-    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
-    if (argc > 0)
-        program = slash ? slash + 1 : argv[0];
-    for (int i = 1; i < argc; i++) {
-        const char *arg = argv[i];
-        if (strcmp(arg, "--help") == 0)
-            help(about, options);
-        const char *name = strncmp(arg, "--", 2) == 0 ? arg + 2 : "";
-        const char *equals = strchr(name, '=');
-        size_t length = equals ? (size_t)(equals - name) : strlen(name);
-        const cli_option *o = options;
-        while (o->name && (strlen(o->name) != length || strncmp(o->name, name, length) != 0))
-            o++;
-        if (!o->name)
-            cli_fail(2, "unknown option '%s'; --help lists them", arg);
+    const bool is_long = arg[1] == '-';
+    const char *name = arg + (is_long ? 2 : 1), *equals = strchr(name, '=');
+    const size_t length = equals ? (size_t)(equals - name) : strlen(name);
+    *value = equals ? equals + 1 : NULL;
+    for (const cli_option *o = options; o->name; o++)
+        if (is_long ? strlen(o->name) == length && strncmp(o->name, name, length) == 0
+                    : length == 1 && o->letter && o->letter == *name)
+            return o;
+    cli_fail(2, "unknown option '%s'; --help lists them", arg);
+}
+
+/* Reads options; the other arguments move to the front of argv, *n of them. "-" alone is no option, and behind "--"
+   there are none. */
+static void parse(int argc, char **argv, const cli_command *c, size_t *n)
+{
+    bool options_end = false;
+    *n = 0;
+    for (int i = 0; i < argc; i++) {
+        char *arg = argv[i];
+        if (options_end || arg[0] != '-' || arg[1] == 0) {
+            if (*n == c->most)
+                cli_fail(2, c->most ? "too many arguments: '%s'; usage: %s [options] %s" : "unknown argument '%s'", arg,
+                         program, c->arguments);
+            argv[(*n)++] = arg;
+            continue;
+        }
+        if (strcmp(arg, "--") == 0) {
+            options_end = true;
+            continue;
+        }
+        if (strcmp(arg, "--help") == 0) {
+            print_help(c);
+            exit(0);
+        }
+        const char *value;
+        const cli_option *o = find_option(arg, c->options, &value);
         if (o->flag) {
-            if (equals)
+            if (value)
                 cli_fail(2, "--%s takes no value", o->name);
             *o->flag = true;
-        } else if (equals) {
-            set(o, equals + 1);
+        } else if (value) {
+            set(o, value);
         } else if (i + 1 < argc) {
             set(o, argv[++i]);
         } else {
             cli_fail(2, "--%s needs a value: %s", o->name, o->values);
         }
     }
+    if (*n < c->least)
+        cli_fail(2, "an argument is missing; usage: %s [options] %s", program, c->arguments);
+}
+
+static void name_program(int argc, char **argv)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    if (argc > 0)
+        program = slash ? slash + 1 : argv[0];
+}
+
+void cli_parse(int argc, char **argv, const char *about, const cli_option *options)
+{
+    size_t n;
+    name_program(argc, argv);
+    parse(argc - 1, argv + 1, &(cli_command){.about = about, .options = options}, &n);
+}
+
+/* ---- commands ---- */
+
+static const cli_command *find_command(const cli_command *const *commands, const char *name)
+{
+    for (; *commands; commands++)
+        if (strcmp((*commands)->name, name) == 0)
+            return *commands;
+    cli_fail(2, "unknown command '%s'; --help lists them", name);
+}
+
+static int general_help(const char *about, const char *text, const cli_command *const *commands)
+{
+    printf("%s\n\nUsage: %s COMMAND [options] [arguments]\n\n", about, program);
+    for (; *commands; commands++)
+        printf("  %-10s%s\n", (*commands)->name, (*commands)->about);
+    printf("  %-10s%s\n\n%s\n", "help", "what a command does: help COMMAND, or COMMAND --help", text);
+    return 0;
+}
+
+/* "program command", for messages and help; kept until the program ends. */
+static void enter(const cli_command *c)
+{
+    program = cli_text("%s %s", program, c->name);
+}
+
+static int run_help(int n, char **arg, const char *about, const char *text, const cli_command *const *commands)
+{
+    if (n == 1 && strcmp(arg[0], "--bash") == 0)
+        return cli_print_completion(program, commands);
+    if (n == 1 && strcmp(arg[0], "--man") == 0)
+        return cli_print_program_manual(program, about, text, commands);
+    if (n == 2 && strcmp(arg[0], "--man") == 0)
+        return cli_print_manual(program, find_command(commands, arg[1]));
+    if (n != 1)
+        return general_help(about, text, commands);
+    const cli_command *c = find_command(commands, arg[0]);
+    enter(c);
+    print_help(c);
+    return 0;
+}
+
+int cli_run(int argc, char **argv, const char *about, const char *text, const cli_command *const *commands)
+{
+    name_program(argc, argv);
+    if (argc < 2)
+        cli_fail(2, "a command is missing; --help lists them");
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("%s %s\n", program, nf_version());
+        return 0;
+    }
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0)
+        return run_help(argc - 2, argv + 2, about, text, commands);
+    const cli_command *c = find_command(commands, argv[1]);
+    size_t n;
+    enter(c);
+    parse(argc - 2, argv + 2, c, &n);
+    return c->run(n, argv + 2);
 }
 
 /* ---- Ctrl-C ---- */

@@ -10,8 +10,8 @@
  *     js_end(j);
  *     js_close(j);
  */
-#ifndef EXAMPLES_OUTPUT_H
-#define EXAMPLES_OUTPUT_H
+#ifndef TOOLS_OUTPUT_H
+#define TOOLS_OUTPUT_H
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,8 +29,9 @@ void js_text(js_file *j, const char *name, const char *value);
 /* Exits 1 if anything could not be written. */
 void js_close(js_file *j);
 
-/* A gnuplot that draws to a PNG file of so many pixels: write its script to the stream. Exits 1 if there is none. */
-FILE *plot_open(const char *png, int width, int height);
+/* A gnuplot that draws to a PNG file of so many pixels, or to an SVG file if its name ends so: write its script to the
+   stream. Exits 1 if there is none. */
+FILE *plot_open(const char *picture, int width, int height);
 /* Waits for gnuplot; exits 1 if it failed. */
 void plot_close(FILE *plot);
 

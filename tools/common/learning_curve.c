@@ -2,6 +2,7 @@
 #include "cli.h"
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@ static void keep(learning_curve *c, learning_point p)
 static void put(const learning_curve *c, size_t first, const char *mode)
 {
     FILE *file = fopen(c->path, mode);
+    if (file && c->title && *mode == 'w')
+        fprintf(file, "# %s\n", c->title);
     for (size_t i = first; file && i < c->n; i++) {
         const learning_point *p = &c->point[i];
         fprintf(file, "%" PRIu64 " %.3f %.17g %.17g\n", p->step, p->seconds, p->training, p->validation);
@@ -28,11 +31,24 @@ static void put(const learning_curve *c, size_t first, const char *mode)
         cli_fail(1, "cannot write %s: %s", c->path, strerror(errno));
 }
 
-void learning_curve_begin(learning_curve *c, const char *path, uint64_t step)
+/* The first line must be the title. */
+static void check_title(FILE *file, const char *path, const char *title)
 {
-    *c = (learning_curve){.path = path};
+    char line[1024] = "";
+    if (!fgets(line, sizeof line, file))
+        return;
+    line[strcspn(line, "\n")] = 0;
+    if (strncmp(line, "# ", 2) != 0 || strcmp(line + 2, title) != 0)
+        cli_fail(1, "%s is of another fit (%s, not %s)", path, line + (line[0] == '#' ? 2 : 0), title);
+}
+
+void learning_curve_begin(learning_curve *c, const char *path, uint64_t step, const char *title)
+{
+    *c = (learning_curve){.path = path, .title = title};
     FILE *file = step ? fopen(path, "r") : NULL;
     learning_point p;
+    if (file && title)
+        check_title(file, path, title);
     while (file && fscanf(file, "%" SCNu64 " %lf %lf %lf", &p.step, &p.seconds, &p.training, &p.validation) == 4)
         if (p.step <= step)
             keep(c, p);
@@ -66,20 +82,25 @@ void learning_curve_draw(const learning_curve *c, const char *png, const char *y
     if (c->n < 2)
         return;
     FILE *p = plot_open(png, 720, 420);
-    /* The first points are far above the others: the picture begins after an eighth of them. */
-    double least = c->point[c->n - 1].validation, most = c->point[c->n / 8].validation;
-    for (size_t i = 0; i < c->n; i++)
-        least = c->point[i].validation < least ? c->point[i].validation : least;
+    /* The first points are far from the others: the picture's heights are those after an eighth of them. */
+    double least = INFINITY, most = -INFINITY;
+    for (size_t i = c->n / 8; i < c->n; i++) {
+        least = fmin(least, c->point[i].validation);
+        most = fmax(most, c->point[i].validation);
+    }
     if (most > least)
         fprintf(p, "set yrange [%g:%g]\n", least - 0.05 * (most - least), most + 0.05 * (most - least));
+    const bool timed = c->point[c->n - 1].seconds > 0;
     fprintf(p,
-            "set xlabel 'minutes of training'\nset ylabel '%s'\nset key top right\nset grid\n"
+            "set xlabel '%s'\nset ylabel '%s'\nset key %s right\nset grid\n"
             "plot '-' using 1:2 with lines lw 2 title 'training, running mean', "
             "'-' using 1:3 with linespoints lw 2 pt 7 ps 0.4 title 'validation'\n",
-            y);
+            timed ? "minutes of training" : "steps of training", y,
+            c->point[c->n - 1].validation > c->point[0].validation ? "bottom" : "top");
     for (int twice = 0; twice < 2; twice++) {
         for (size_t i = 0; i < c->n; i++)
-            fprintf(p, "%g %g %g\n", c->point[i].seconds / 60, c->point[i].training, c->point[i].validation);
+            fprintf(p, "%g %g %g\n", timed ? c->point[i].seconds / 60 : (double)c->point[i].step, c->point[i].training,
+                    c->point[i].validation);
         fputs("e\n", p);
     }
     plot_close(p);

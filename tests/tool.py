@@ -1,0 +1,349 @@
+"""The command line tool, run as a user would run it: good data, bad data, interruptions."""
+import gzip
+import json
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import example
+import png
+
+THIN = len(sys.argv) > 2  # sanitizers, or emulated
+tool = example.Example(sys.argv[1])
+tool.name = 'nflow'
+folder = tempfile.mkdtemp()
+os.chdir(folder)
+random.seed(7)
+
+
+def test(function):
+    """Runs it at once."""
+    function()
+    return function
+
+
+def write_csv(path, names, rows):
+    text = ','.join(names) + '\n' if names else ''
+    text += '\n'.join(','.join(repr(v) if isinstance(v, float) else str(v) for v in r) for r in rows) + '\n'
+    with (gzip.open if path.endswith('.gz') else open)(path, 'wt') as f:
+        f.write(text)
+
+
+def write_npy(path, rows, code='<f8'):
+    header = f"{{'descr': '{code}', 'fortran_order': False, 'shape': ({len(rows)}, {len(rows[0])}), }}"
+    header += ' ' * (-(10 + len(header) + 1) % 64) + '\n'
+    kind = {'<f8': 'd', '<f4': 'f', '|u1': 'B', '<i4': 'i'}[code]
+    data = b''.join(struct.pack(f'<{len(r)}{kind}', *r) for r in rows)
+    with (gzip.open if path.endswith('.gz') else open)(path, 'wb') as f:
+        f.write(b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header.encode() + data)
+
+
+def read_csv(path):
+    with open(path, encoding='utf-8') as f:
+        lines = f.read().splitlines()
+    return lines[0].split(','), [[float(v) for v in line.split(',')] for line in lines[1:]]
+
+
+def read_npy(path):
+    with open(path, 'rb') as f:
+        data = f.read()
+    length = struct.unpack('<H', data[8:10])[0]
+    assert data[:8] == b'\x93NUMPY\x01\x00' and (10 + length) % 64 == 0
+    n, dim = map(int, re.search(rb"'shape': \((\d+), (\d+)\)", data[10:10 + length]).groups())
+    values = struct.unpack(f'<{n * dim}d', data[10 + length:])
+    return [list(values[i * dim:(i + 1) * dim]) for i in range(n)]
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def deviation(values):
+    m = mean(values)
+    return math.sqrt(sum((v - m) ** 2 for v in values) / len(values))
+
+
+def banana(n):
+    """a ~ N(3, 2^2), b = (a - 3)^2 / 2 + N(0, 0.5^2), in units far from 1; c is 7 throughout; d is 2 b."""
+    rows = []
+    for _ in range(n):
+        z = random.gauss(0, 1)
+        b = 2 * z * z + 0.5 * random.gauss(0, 1)
+        rows.append([3 + 2 * z, 1e6 + 100 * b, 7, 1e6 + 100 * b])
+    return rows
+
+
+STEPS = 60 if THIN else 400
+data = banana(600)
+write_csv('data.csv', 'abcd', data)
+QUICK = ['--steps', STEPS, '--threads', '2', '--width', '16', '--layers', '2']
+
+
+@test
+def fit_score_sample():
+    r, text = tool.results('fit.json', 'fit', 'data.csv', '-o', 'model', *QUICK)
+    assert 'Column c is 7 in all rows: left out' in text and 'Column d equals column b: left out' in text, text
+    assert '600 rows: 480 to train, 60 to validate, 60 to test; 2 columns.' in text, text
+    # the exact entropy of the law above: normal a, normal b given a
+    entropy = math.log(2 * 50) + math.log(2 * math.pi * math.e)
+    assert abs(r['test']['mean'] + entropy) < (1.5 if THIN else 0.3) + 4 * r['test']['se'], (r, entropy)
+    assert r['steps'] == STEPS and r['stopped'] == 'steps' and len(r['curve']) > 2
+    assert not os.path.exists('model.checkpoint') and not os.path.exists('model.curve')
+    # scores: by name whatever the order and other columns; the file's mean is the printed one
+    write_csv('mixed.csv', 'xba', [[0, row[1], row[0]] for row in data])
+    for name, source in (('s1.csv', 'data.csv'), ('s2.csv', 'mixed.csv')):
+        s, _ = tool.results('score.json', 'score', 'model', source, '-o', name)
+        assert s['rows'] == 600 and s['no_result'] == 0
+        header, scores = read_csv(name)
+        assert header == ['log_density'] and abs(mean([v[0] for v in scores]) - s['mean']) < 1e-7
+    assert read_csv('s1.csv') == read_csv('s2.csv')
+    # without names: by place, as in the file of the fit or as in the model
+    write_npy('four.npy', data)
+    write_npy('two.npy', [row[:2] for row in data])
+    for source in ('four.npy', 'two.npy'):
+        tool.succeeds('score', 'model', source, '-o', 's3.npy')
+        assert [v[0] for v in read_npy('s3.npy')] == [v[0] for v in read_csv('s1.csv')[1]]
+    # draws have the data's units, whatever the number of threads and of draws
+    tool.succeeds('sample', 'model', '-n', 5000, '-o', 'x.npy', '--threads', 1)
+    tool.succeeds('sample', 'model', '-n', 300, '-o', 'x.csv', '--threads', 2, '--log-density')
+    header, draws = read_csv('x.csv')
+    assert header == ['a', 'b', 'log_density']
+    many = read_npy('x.npy')
+    assert [d[:2] for d in draws] == many[:300]
+    a = [d[0] for d in many]
+    assert abs(mean(a) - 3) < (2 if THIN else 0.5) and abs(deviation(a) - 2) < (1 if THIN else 0.4), (mean(a), deviation(a))
+    tool.succeeds('score', 'model', 'x.csv', '-o', 's4.csv')
+    assert all(abs(s[0] - d[2]) < 1e-6 for s, d in zip(read_csv('s4.csv')[1], draws))
+
+
+@test
+def formats_and_stdin():
+    """csv, tsv, npy of several types, gzip and stdin give the same model, bit for bit."""
+    rows = [[i % 7 - 3 + 0.5 * random.randrange(3), random.randrange(-8, 8) + 0.25] for i in range(200)]
+    write_csv('f.csv', '', rows)
+    write_csv('f.csv.gz', '', rows)
+    with open('f.tsv', 'w', encoding='utf-8') as f:
+        f.write('\n'.join('\t'.join(map(str, r)) for r in rows))
+    write_npy('f.npy', rows)
+    write_npy('f4.npy', rows, '<f4')
+    write_npy('f.npy.gz', rows)
+    models = []
+    for k, name in enumerate(('f.csv', 'f.csv.gz', 'f.tsv', 'f.npy', 'f4.npy', 'f.npy.gz')):
+        tool.succeeds('fit', name, '-o', f'm{k}', '--steps', 20)
+        models.append(open(f'm{k}', 'rb').read())
+    r = subprocess.run([*tool.command, 'fit', '-', '-o', 'm9', '--steps', '20'], stdin=open('f.csv', 'rb'),
+                       capture_output=True, check=True)
+    models.append(open('m9', 'rb').read())
+    assert all(m == models[0] for m in models), [m == models[0] for m in models]
+    shown = tool.succeeds('sample', 'm0', '-n', 3)
+    assert shown.splitlines()[0] == 'x1,x2' and len(shown.splitlines()) == 4
+    r = subprocess.run([*tool.command, 'score', 'm0', '-', '--format', 'npy', '-o', '-'], stdin=open('f.npy', 'rb'),
+                       capture_output=True, check=True)
+    assert r.stdout.startswith(b'log_density\n') and r.stdout.count(b'\n') == 201 and r.stderr.startswith(b'200 rows: ')
+
+
+@test
+def killed_and_resumed():
+    """A fit that is killed at random moments and resumed leaves the same file as one that is left alone."""
+    more = ['--steps', 15 * STEPS, '--validate-every', STEPS // 4, '--width', '16', '--layers', '2']
+    tool.succeeds('fit', 'data.csv', '-o', 'whole', *more)
+    for k in range(3 if THIN else 6):
+        p = subprocess.Popen([*tool.command, 'fit', 'data.csv', '-o', 'parts', *map(str, more), *(['--resume'] if k else [])],
+                             stdout=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.02, 0.3) * (4 if THIN else 1))
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+    if os.path.exists('parts.checkpoint'):
+        tool.fails(1, 'parts.checkpoint is of an earlier run: give --resume', 'fit', 'data.csv', '-o', 'parts', *more)
+        tool.fails(1, 'parts.curve is of another fit', 'fit', 'data.csv', '-o', 'parts', *more, '--resume', '--batch', 7)
+    tool.succeeds('fit', 'data.csv', '-o', 'parts', *more, '--resume')
+    assert open('parts', 'rb').read() == open('whole', 'rb').read()
+
+
+@test
+def interrupted():
+    """Ctrl-C keeps the best so far, and the fit can go on."""
+    more = ['--steps', 1000000, '--validate-every', 50, '--width', '16', '--layers', '2']
+    p = subprocess.Popen([*tool.command, 'fit', 'data.csv', '-o', 'stopped', *map(str, more)], stdout=subprocess.PIPE, text=True)
+    while not os.path.exists('stopped.checkpoint'):
+        time.sleep(0.02)
+    p.send_signal(signal.SIGINT)
+    text = p.communicate()[0]
+    assert p.returncode == 0 and 'because it was interrupted' in text, text
+    tool.succeeds('score', 'stopped', 'data.csv')
+    assert os.path.exists('stopped.checkpoint') and os.path.exists('stopped.curve')
+
+
+@test
+def contexts():
+    """y = 3 s + N(0, 0.1^2) given s, in units far from 1: draws follow the context."""
+    rows = [[s, 1000 + 30 * s + random.gauss(0, 1)] for s in (random.uniform(-1, 1) for _ in range(800))]
+    write_csv('c.csv', ['s', 'y'], rows)
+    tool.succeeds('fit', 'c.csv', '-o', 'cond', '--context-columns', 's', '--steps', 2 * STEPS, '--width', 16)
+    for s in (-0.8, 0.8):
+        tool.succeeds('sample', 'cond', '-n', 400, '--context', f's={s}', '-o', 'y.csv')
+        header, y = read_csv('y.csv')
+        assert header == ['y'] and abs(mean([v[0] for v in y]) - 1000 - 30 * s) < (8 if THIN else 1.5), (s, y[:3])
+    write_csv('s.csv', ['s'], [[-0.5], [0.5]])
+    tool.succeeds('sample', 'cond', '--context-data', 's.csv', '-n', 50, '-o', 'y.csv')
+    y = [v[0] for v in read_csv('y.csv')[1]]
+    assert len(y) == 100 and mean(y[50:]) > mean(y[:50]) + 5
+    tool.fails(2, 'conditional on 1 columns .s ', 'sample', 'cond')
+    tool.fails(2, "it wants NAME=VALUE with a context of the model, such as s", 'sample', 'cond', '--context', 'q=1')
+    tool.fails(2, 'the value is no number', 'sample', 'cond', '--context', 's=x')
+    tool.fails(1, 'column s has two roles', 'fit', 'c.csv', '-o', 'm', '--context-columns', 's', '--columns', '1-2')
+
+
+@test
+def weights_and_whole_numbers():
+    """A row of weight 3 counts as three rows; whole numbers are found, and spread on request."""
+    rows = [[random.gauss(0, 1) + 4 * (w > 0), w] for w in (random.choice([0, 1]) for _ in range(400))]
+    write_csv('w.csv', ['x', 'w'], rows)
+    tool.succeeds('fit', 'w.csv', '-o', 'weighted', '--weights', 'w', '--steps', STEPS, '--test-fraction', 0)
+    tool.succeeds('sample', 'weighted', '-n', 1000, '-o', 'x.csv')
+    assert mean([v[0] for v in read_csv('x.csv')[1]]) > (2 if THIN else 3)
+    write_csv('negative.csv', ['x', 'w'], [[i * 0.5, -1] for i in range(20)])
+    tool.fails(1, 'the weight w is -1', 'fit', 'negative.csv', '-o', 'm', '--weights', 'w')
+    rows = [[random.randrange(6), random.gauss(0, 1)] for _ in range(500)]
+    write_csv('k.csv', ['k', 'x'], rows)
+    text = tool.succeeds('fit', 'k.csv', '-o', 'm', '--steps', 20)
+    assert '1 column has whole numbers alone (k)' in text, text
+    text = tool.succeeds('fit', 'k.csv', '-o', 'm', '--steps', 2 * STEPS, '--dequantise', 'k')
+    assert 'whole numbers' not in text
+    tool.succeeds('sample', 'm', '-n', 2000, '-o', 'x.csv')
+    k = [v[0] for v in read_csv('x.csv')[1]]
+    inside = sum(-0.6 < v < 5.6 for v in k) / len(k)
+    assert inside > (0.8 if THIN else 0.97), inside
+
+
+@test
+def few_rows_and_odd_tables():
+    def fits(name, *args):
+        return tool.succeeds('fit', name, '-o', 'm', '--steps', 20, *args)
+    write_csv('two.csv', '', [[0.5, 1.5], [1.5, 2.25]])
+    assert 'too few to hold some back' in fits('two.csv')
+    write_csv('one.csv', '', [[0.5, 1.5]])
+    tool.fails(1, 'all columns are constant or equal: there is no density to fit', 'fit', 'one.csv', '-o', 'm')
+    write_csv('same.csv', '', [[1, 2]] * 30)
+    tool.fails(1, 'all columns are constant or equal', 'fit', 'same.csv', '-o', 'm')
+    write_csv('column.csv', '', [[random.gauss(0, 1)] for _ in range(100)])
+    fits('column.csv')
+    write_npy('wide.npy', [[random.gauss(0, 1) for _ in range(300 if THIN else 2000)] for _ in range(20)])
+    fits('wide.npy', '--steps', 2)
+    write_npy('nan.npy', [[random.gauss(0, 1), math.nan if i == 7 else 0.5 * i] for i in range(20)])
+    tool.fails(1, r'nan.npy: row 8, column 2: -?nan is not finite', 'fit', 'nan.npy', '-o', 'm')
+    write_csv('gap.csv', ['p', 'q'], [[1, 2], [3, ''], [4, 5]])
+    tool.fails(1, r'gap.csv: line 3, column 2 \(q\): the value is missing', 'fit', 'gap.csv', '-o', 'm')
+    write_csv('words.csv', ['p', 'q'], [[1, 2], [3, 'x'], [4, 5]])
+    tool.fails(1, r"words.csv: line 3, column 2 \(q\): 'x' is no number", 'fit', 'words.csv', '-o', 'm')
+
+
+@test
+def all_families():
+    families = re.search(r'--flow (auto\S+)', tool.succeeds('fit', '--help')).group(1).split('|')
+    vectors = [f for f in families if f not in ('auto', 'glow', 'realnvp-image')]
+    assert len(vectors) == 14
+    for name in vectors[::4] if THIN else vectors:
+        for dim in (1, 6) if THIN else (1, 2, 6, 21):
+            r, text = tool.results('check.json', 'check', '--flow', name, '--dim', dim)
+            assert r['verdict'] == 'passed' and text.endswith('passed\n'), (name, dim, text)
+        tool.succeeds('fit', 'data.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2)
+        tool.succeeds('check', 'm', '--points', 4)
+        tool.succeeds('fit', 'c.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2, '--context-columns', 's')
+        tool.succeeds('sample', 'm', '-n', 2, '--context', 's=0.5')
+    for name in ('glow', 'realnvp-image'):
+        tool.succeeds('check', '--flow', name, '--image', '1x4x4', '--layers', 2, '--width', 8, '--points', 3)
+        write_npy('images.npy', [[random.randrange(256) for _ in range(16)] for _ in range(40)], '|u1')
+        tool.succeeds('fit', 'images.npy', '-o', 'm', '--flow', name, '--image', '1x4x4', '--dequantise', 'all', '--steps', 4,
+                      '--width', 8, '--layers', 2)
+    tool.fails(2, '--flow glow needs --image', 'check', '--flow', 'glow', '--dim', 4)
+    tool.fails(1, '16 columns are no images of 1x3x3', 'fit', 'images.npy', '-o', 'm', '--flow', 'glow', '--image', '1x3x3')
+
+
+@test
+def descriptions():
+    """A flow that a file describes; what info prints is such a file."""
+    with open('flow.json', 'w', encoding='utf-8') as f:
+        json.dump({'kind': 'flow', 'type': 'chain', 'children': [
+            {'kind': 'flow', 'type': 'planar', 'dim_in': 2, 'dim_out': 2}, {'kind': 'flow', 'type': 'full_affine', 'dim_in': 2, 'dim_out': 2}]}, f)
+    tool.succeeds('fit', 'data.csv', '-o', 'described', '--flow-file', 'flow.json', '--steps', 20)
+    assert 'planar' in tool.succeeds('info', 'described', '--tree')
+    with open('again.json', 'w', encoding='utf-8') as f:
+        f.write(tool.succeeds('info', 'described', '--description'))
+    tool.succeeds('fit', 'data.csv', '-o', 'm', '--flow-file', 'again.json', '--steps', 20)
+    tool.fails(1, 'flow.json: .*the base has dimension 1, but the flow starts from 2', 'fit', 'column.csv', '-o', 'm', '--flow-file',
+               'flow.json')
+    with open('bad.json', 'w', encoding='utf-8') as f:
+        f.write('{"kind": "flow", "type": "plenar", "dim_in": 2}')
+    tool.fails(1, 'bad.json: .*plenar', 'fit', 'data.csv', '-o', 'm', '--flow-file', 'bad.json')
+
+
+@test
+def pictures():
+    if not shutil.which('gnuplot'):
+        print('tool: no gnuplot, no pictures')
+        return
+    tool.succeeds('plot', 'model', 'data.csv', '-o', 'surface.png')
+    tool.succeeds('plot', 'model', 'data.csv', '-o', 'pairs.png', '--pairs')
+    tool.succeeds('plot', 'model', '--curve', '-o', 'curve.png')
+    tool.succeeds('plot', 'cond', '-o', 'line.svg', '--context', 's=0.5')
+    for name in ('surface.png', 'pairs.png', 'curve.png'):
+        with open(name, 'rb') as f:
+            width, height, channels, pixels = png.decode(f.read())
+        colours = {pixels[i:i + channels] for i in range(0, len(pixels), channels)}
+        assert width >= 300 and height >= 300 and len(colours) > 20, (name, width, height, len(colours))
+    with open('line.svg', encoding='utf-8') as f:
+        assert f.read().count('<path') > 3
+
+
+@test
+def mistakes():
+    fails = tool.fails
+    fails(2, 'a command is missing')
+    fails(2, "unknown command 'fitt'", 'fitt')
+    fails(2, 'an argument is missing; usage: nflow fit', 'fit')
+    fails(2, '-o MODEL is missing', 'fit', 'data.csv')
+    fails(2, "unknown option '--stepz'", 'fit', 'data.csv', '--stepz', 3)
+    fails(2, '--steps must be a whole number', 'fit', 'data.csv', '--steps', 'x')
+    fails(2, '--flow must be one of', 'fit', 'data.csv', '--flow', 'x')
+    fails(1, 'missing.csv', 'fit', 'missing.csv', '-o', 'm')
+    fails(1, 'cannot write nowhere/m', 'fit', 'data.csv', '-o', 'nowhere/m')
+    fails(1, 'what format is it', 'fit', 'model', '-o', 'm')
+    fails(1, "no column 'z'", 'fit', 'data.csv', '-o', 'm', '--columns', 'a,z')
+    fails(1, "comes twice in 'a,1'", 'fit', 'data.csv', '-o', 'm', '--columns', 'a,1')
+    fails(1, 'data.csv', 'score', 'data.csv', 'data.csv')
+    fails(1, 'it has 1 columns, but the model wants 2', 'score', 'model', 'column.csv')
+    fails(2, 'the name of a table ends in .csv or .npy', 'sample', 'model', '-o', 'x.xls')
+    fails(1, 'the model has no context', 'sample', 'model', '--context', 'a=1')
+    fails(2, 'give a MODEL, or --flow NAME', 'check')
+    fails(2, 'too many arguments', 'info', 'model', 'model')
+
+
+@test
+def help_and_manual():
+    assert 'nflow fit data.csv -o model' in tool.succeeds('--help')
+    for command in ('fit', 'score', 'sample', 'info', 'check', 'plot'):
+        text = tool.succeeds(command, '--help')
+        assert text == tool.succeeds('help', command) and f'Usage: nflow {command}' in text
+        page = tool.succeeds('help', '--man', command)
+        assert page.startswith(f'.TH "nflow-{command}" 1') and '.SH OPTIONS' in page
+    assert '.SH COMMANDS' in tool.succeeds('help', '--man')
+    script = tool.succeeds('help', '--bash')
+    script += 'COMP_WORDS=(nflow fit --fl); COMP_CWORD=2; _nflow; echo "${COMPREPLY[@]}"\n'
+    script += 'COMP_WORDS=(nflow fit --flow ma); COMP_CWORD=3; _nflow; echo "${COMPREPLY[@]}"\n'
+    script += 'COMP_WORDS=(nflow sc); COMP_CWORD=1; _nflow; echo "${COMPREPLY[@]}"\n'
+    r = subprocess.run(['bash'], input=script, capture_output=True, text=True, check=True)
+    assert r.stdout.splitlines() == ['--flow --flow-file --flow-matching', 'made maf', 'score'] or \
+        r.stdout.splitlines() == ['--flow --flow-file --flow-matching', 'maf', 'score'], r.stdout
+
+
+shutil.rmtree(folder)
+print('tool: all passed')
