@@ -413,7 +413,7 @@ Test(import, changed_bytes, .init = begin, .fini = temp_teardown)
 
 Test(import, allocations_fail)
 {
-    static void (*const fail[])(size_t) = {fail_alloc_after, fail_arena_once};
+    static void (*const fail[])(size_t) = {fail_alloc_after, fail_alloc_once};
     char path[PATH];
     for (size_t k = 0; k < N_FILES; k += 3)
         for (size_t way = 0; way < 2; way++)

@@ -1,7 +1,7 @@
 /* A model in the making, from a state dict of another package.
 
    Whatever fails sets `status`, of which the first failure counts; functions that find it set do nothing and return
-   NULL, so that their callers need not ask after each step. All temporary numbers are in one arena. Matrices are
+   NULL, so that their callers need not ask after each step. All temporary numbers are released at the end. Matrices are
    row-major, [out x in], as in PyTorch. `prefix` is the beginning of some names of tensors, with its last dot. */
 #ifndef NFI_IMPORT_H
 #define NFI_IMPORT_H
@@ -21,7 +21,7 @@ typedef struct nfi_numbers {
 typedef struct nfi_import {
     nfi_container file;
     nf_import_options options; /* settled */
-    nf_arena memory;
+    struct nfi_block *memory;  /* temporary numbers, the last ones first */
     nf_status status;
     size_t most; /* numbers that the model may have */
     size_t dim;  /* features of x; 0: not known yet */
@@ -39,8 +39,9 @@ typedef struct nfi_import {
 
 /* Sets the status and a message that begins with the function and the file. Returns NULL. */
 void *nfi_import_fail(nfi_import *im, nf_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* n zeroed objects; NULL on failure. */
+/* n zeroed objects, which belong to the import; NULL on failure. */
 void *nfi_import_memory(nfi_import *im, size_t n, size_t size);
+void nfi_import_free_memory(nfi_import *im);
 /* A name, composed as by printf. Never NULL: "" on failure. */
 const char *nfi_name(nfi_import *im, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The tensor prefix + last, which is not taken by that; NULL: there is none. */

@@ -189,5 +189,5 @@ void nfi_import_end(nfi_import *im)
         nf_flow_free(im->flow[i]);
     nf_flow_free(im->base);
     nfi_container_free(&im->file);
-    nfi_arena_clear(&im->memory);
+    nfi_import_free_memory(im);
 }

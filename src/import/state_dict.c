@@ -22,18 +22,36 @@ void *nfi_import_fail(nfi_import *im, nf_status status, const char *format, ...)
     return NULL;
 }
 
+/* A block of temporary numbers, which begin BLOCK bytes behind it. Each is by itself, and not in an arena, so that
+   sanitizers see what is read behind its end. */
+typedef struct nfi_block {
+    struct nfi_block *before;
+} nfi_block;
+enum { BLOCK = 64 };
+
 void *nfi_import_memory(nfi_import *im, size_t n, size_t size)
 {
     size_t bytes;
     if (im->status != NF_OK)
         return NULL;
-    void *p = nfi_mul(n, size, &bytes) ? nf_arena_alloc(&im->memory, bytes + 1) : NULL;
+    nfi_block *p = nfi_mul(n, size, &bytes) && nfi_add(bytes, BLOCK, &bytes) ? nfi_calloc(bytes, 1) : NULL;
     if (!p) {
         im->status =
             nf_error(NF_ENOMEM, "nf_import: %s: no memory for %zu objects of %zu bytes", im->file.path, n, size);
         return NULL;
     }
-    return memset(p, 0, bytes);
+    p->before = im->memory;
+    im->memory = p;
+    return (unsigned char *)p + BLOCK;
+}
+
+void nfi_import_free_memory(nfi_import *im)
+{
+    while (im->memory) {
+        nfi_block *before = im->memory->before;
+        nfi_free(im->memory);
+        im->memory = before;
+    }
 }
 
 const char *nfi_name(nfi_import *im, const char *format, ...)
