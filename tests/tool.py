@@ -20,6 +20,7 @@ import png
 THIN = len(sys.argv) > 2  # sanitizers, or emulated
 tool = example.Example(sys.argv[1])
 tool.name = 'nflow'
+peers = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'peers', 'import')
 folder = tempfile.mkdtemp()
 os.chdir(folder)
 random.seed(7)
@@ -193,7 +194,7 @@ def contexts():
     """y = 30 (s - 500) + N(0, 1) given s, both in units far from 1: draws follow the context."""
     rows = [[s, 1000 + 30 * (s - 500) + random.gauss(0, 1)] for s in (random.uniform(499, 501) for _ in range(800))]
     write_csv('c.csv', ['s', 'y'], rows)
-    tool.succeeds('fit', 'c.csv', '-o', 'cond', '--context-columns', 's', '--steps', 2 * STEPS, '--width', 16)
+    tool.succeeds('fit', 'c.csv', '-o', 'cond', '--context-columns', 's', '--steps', 2 * STEPS, '--width', 16, '--no-baselines')
     for s in (499.2, 500.8):
         tool.succeeds('sample', 'cond', '-n', 400, '--context', f's={s}', '-o', 'y.csv')
         header, y = read_csv('y.csv')
@@ -249,7 +250,7 @@ def names():
 @test
 def few_rows_and_odd_tables():
     def fits(name, *args):
-        return tool.succeeds('fit', name, '-o', 'm', '--steps', 20, *args)
+        return tool.succeeds('fit', name, '-o', 'm', '--steps', 20, '--width', 16, *args)
     write_csv('two.csv', '', [[0.5, 1.5], [1.5, 2.25]])
     assert 'too few to hold some back' in fits('two.csv')
     write_csv('one.csv', '', [[0.5, 1.5]])
@@ -275,11 +276,12 @@ def all_families():
     assert len(vectors) == 14
     for name in vectors[::4] if THIN else vectors:
         for dim in (1, 6) if THIN else (1, 2, 6, 21):
-            r, text = tool.results('check.json', 'check', '--flow', name, '--dim', dim)
+            r, text = tool.results('check.json', 'check', '--flow', name, '--dim', dim, '--points', 4)
             assert r['verdict'] == 'passed' and text.endswith('passed\n'), (name, dim, text)
-        tool.succeeds('fit', 'data.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2)
+        tool.succeeds('fit', 'data.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2, '--width', 16, '--no-baselines')
         tool.succeeds('check', 'm', '--points', 4)
-        tool.succeeds('fit', 'c.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2, '--context-columns', 's')
+        tool.succeeds('fit', 'c.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2, '--width', 16,
+                      '--no-baselines', '--context-columns', 's')
         tool.succeeds('sample', 'm', '-n', 2, '--context', 's=500.5')
     for name in ('glow', 'realnvp-image'):
         tool.succeeds('check', '--flow', name, '--image', '1x4x4', '--layers', 2, '--width', 8, '--points', 3)
@@ -306,6 +308,22 @@ def descriptions():
     with open('bad.json', 'w', encoding='utf-8') as f:
         f.write('{"kind": "flow", "type": "plenar", "dim_in": 2}')
     tool.fails(1, 'bad.json: .*plenar', 'fit', 'data.csv', '-o', 'm', '--flow-file', 'bad.json')
+
+
+@test
+def imports():
+    """A model from Python scores as it does there."""
+    folder = os.path.join(peers, 'zuko-maf')
+    with open(folder + '.json', encoding='utf-8') as f:
+        there = json.load(f)
+    tool.succeeds('import', folder + '.safetensors', '--package', 'zuko', '--flow', 'maf', '-o', 'imported')
+    write_npy('points.npy', there['x'])
+    tool.succeeds('score', 'imported', 'points.npy', '-o', 'p.npy')
+    assert all(abs(a[0] - b) < 1e-9 * (1 + abs(b)) for a, b in zip(read_npy('p.npy'), there['log_prob']))
+    tool.succeeds('check', 'imported', '--points', 4)
+    tool.fails(1, 'zuko-maf.safetensors: ', 'import', folder + '.safetensors', '--flow', 'nsf', '-o', 'm')
+    tool.fails(1, 'data.csv', 'import', 'data.csv', '-o', 'm')
+    tool.fails(2, '-o MODEL is missing', 'import', folder + '.safetensors')
 
 
 @test
@@ -352,7 +370,7 @@ def mistakes():
 @test
 def help_and_manual():
     assert 'nflow fit data.csv -o model' in tool.succeeds('--help')
-    for command in ('fit', 'score', 'sample', 'info', 'check', 'plot'):
+    for command in ('fit', 'score', 'sample', 'info', 'check', 'plot', 'import'):
         text = tool.succeeds(command, '--help')
         assert text == tool.succeeds('help', command) and f'Usage: nflow {command}' in text
         page = tool.succeeds('help', '--man', command)
