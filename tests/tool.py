@@ -299,7 +299,7 @@ def all_families():
     assert len(vectors) == 14
     for name in vectors[::4] if THIN else vectors:
         for dim in (1, 6) if THIN else (1, 2, 6, 21):
-            r, text = tool.results('check.json', 'check', '--flow', name, '--dim', dim, '--points', 4)
+            r, text = tool.results('check.json', 'check', '--flow', name, '--dim', dim, '--points', 4, '--width', 24)
             assert r['verdict'] == 'passed' and text.endswith('passed\n'), (name, dim, text)
         tool.succeeds('fit', 'data.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2, '--width', 16, '--no-baselines')
         tool.succeeds('check', 'm', '--points', 4)
