@@ -1,16 +1,17 @@
-/* Expectation-maximisation for mixtures of normals with full covariances (Dempster, Laird & Rubin 1977). With rows y_i
-   of weights w_i, responsibilities r_ik = w_k N(y_i; m_k, C_k) / q(y_i) and n_k = sum_i w_i r_ik, a step takes
+/* Expectation-maximisation for mixtures of normals with full covariances (Dempster, Laird & Rubin 1977). Of K
+   components with shares p_k, and n rows y_i of weights w_i, mean 1, a step takes r_ik = p_k N(y_i; m_k, C_k) / q(y_i)
+   and from them, with n_k = sum_i w_i r_ik,
 
-       w_k = n_k / n,   m_k = sum_i w_i r_ik y_i / n_k,   C_k = (sum_i w_i r_ik (y_i - m_k)(y_i - m_k)^T + b n / K I) /
-   n_k
+       p_k = n_k / n,   m_k = sum_i w_i r_ik y_i / n_k,
+       C_k = (sum_i w_i r_ik (y_i - m_k)(y_i - m_k)^T + b n / K I) / n_k
 
    in units in which each column has mean 0 and variance 1. The last term keeps every C_k positive definite, the more so
-   the fewer rows it has. It makes each step the exact maximum of the step's bound of the penalised mean log-likelihood
+   the fewer rows it has. With it, each step is the exact maximum of a lower bound of the penalised mean log-likelihood
 
        (1/n) sum_i w_i log q(y_i) - b / (2 K) sum_k tr C_k^-1
 
-   (Ciuperca, Ridolfi & Idier 2003), which is bounded and therefore never falls, unlike the likelihood of C_k + b I.
-   With one component, C is the data's covariance plus b times the variances.
+   (Ciuperca, Ridolfi & Idier 2003), so that this number never falls, and it is bounded. (If b I were added to every
+   C_k, there would be no such number.) With one component, C is the data's covariance plus b times the variances.
 
    A component of less than DEAD rows begins anew: it becomes half of the largest one, at a draw from it. */
 #include "base/memory.h"

@@ -1,5 +1,6 @@
 /* The loops of expectation-maximisation: see em.h. Sums that stay are double in both precisions. */
 #include "density/em.h"
+#include "math/double_sums.h"
 #include <math.h>
 
 void nfi_em_standardise(size_t dim, size_t ld, const double *mean, const double *scale, nf_real *restrict x)
@@ -13,27 +14,20 @@ void nfi_em_standardise(size_t dim, size_t ld, const double *mean, const double 
     }
 }
 
-enum { SUMS = 8 }; /* eight partial sums over samples, sample i in lane i % SUMS, the same for every instruction set */
-
-NFI_INLINE double sum_of(const double lanes[SUMS])
-{
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
 void nfi_em_sums(size_t dim, size_t ld, const double *restrict w, const nf_real *restrict x, double *sum)
 {
     for (size_t d = 0; d < dim; d++) {
-        double first[SUMS] = {0}, second[SUMS] = {0};
-        for (size_t i = 0; i < ld; i += SUMS) {
+        double first[NFI_DOUBLE_SUMS] = {0}, second[NFI_DOUBLE_SUMS] = {0};
+        for (size_t i = 0; i < ld; i += NFI_DOUBLE_SUMS) {
             NFI_SIMD
-            for (size_t j = 0; j < SUMS; j++) {
+            for (size_t j = 0; j < NFI_DOUBLE_SUMS; j++) {
                 const double xd = (double)x[d * ld + i + j];
                 first[j] += w[i + j] * xd;
                 second[j] += w[i + j] * xd * xd;
             }
         }
-        sum[d] = sum_of(first);
-        sum[dim + d] = sum_of(second);
+        sum[d] = nfi_double_sum(first);
+        sum[dim + d] = nfi_double_sum(second);
     }
 }
 
@@ -70,13 +64,13 @@ void nfi_em_add(size_t n, const nf_real *restrict a, double *restrict sum)
 
 double nfi_em_square(size_t n, const nf_real *restrict a)
 {
-    double lanes[SUMS] = {0};
-    for (size_t i = 0; i < n; i += SUMS) {
+    double lanes[NFI_DOUBLE_SUMS] = {0};
+    for (size_t i = 0; i < n; i += NFI_DOUBLE_SUMS) {
         NFI_SIMD
-        for (size_t j = 0; j < SUMS; j++)
+        for (size_t j = 0; j < NFI_DOUBLE_SUMS; j++)
             lanes[j] += (double)a[i + j] * (double)a[i + j];
     }
-    return sum_of(lanes);
+    return nfi_double_sum(lanes);
 }
 
 void nfi_em_nearer(size_t dim, size_t ld, const nf_real *restrict y, const double *centre, uint32_t k,
@@ -102,14 +96,14 @@ void nfi_em_nearer(size_t dim, size_t ld, const nf_real *restrict y, const doubl
 /* The sum of a_i b_i. */
 NFI_INLINE double dot(size_t n, const double *restrict a, const double *restrict b)
 {
-    const size_t whole = n - n % SUMS;
-    double lanes[SUMS] = {0};
-    for (size_t i = 0; i < whole; i += SUMS) {
+    const size_t whole = n - n % NFI_DOUBLE_SUMS;
+    double lanes[NFI_DOUBLE_SUMS] = {0};
+    for (size_t i = 0; i < whole; i += NFI_DOUBLE_SUMS) {
         NFI_SIMD
-        for (size_t j = 0; j < SUMS; j++)
+        for (size_t j = 0; j < NFI_DOUBLE_SUMS; j++)
             lanes[j] += a[i + j] * b[i + j];
     }
-    double sum = sum_of(lanes);
+    double sum = nfi_double_sum(lanes);
     for (size_t i = whole; i < n; i++)
         sum += a[i] * b[i];
     return sum;

@@ -7,17 +7,14 @@
 #include <math.h>
 #include <string.h>
 
-static size_t clamp(size_t x, size_t least, size_t most)
-{
-    return x < least ? least : x > most ? most : x;
-}
-
 /* A block has about 2^20 numbers, so that threads rarely wait for each other, and rows enough to begin from. */
 nf_status nfi_em_begin(nfi_em *em)
 {
     enum { NUMBERS = 1 << 20, LEAST = 512, MOST = 1 << 14, ROWS_A_COMPONENT = 4 };
-    const size_t least = em->K > MOST ? em->K : clamp(ROWS_A_COMPONENT * em->K, LEAST, MOST);
-    const size_t rows = clamp(NUMBERS / (em->dim + em->K), least, least > MOST ? least : MOST);
+    size_t rows = NUMBERS / (em->dim + em->K);
+    rows = rows > LEAST ? rows : LEAST;
+    rows = rows > ROWS_A_COMPONENT * em->K ? rows : ROWS_A_COMPONENT * em->K;
+    rows = rows < MOST ? rows : em->K < MOST ? MOST : em->K;
     const size_t tiles = ((rows < em->n ? rows : em->n) + NFI_EM_WIDTH - 1) / NFI_EM_WIDTH;
     const size_t ld = tiles * NFI_EM_WIDTH, dim = em->dim, K = em->K;
     nf_arena *memory = &em->ws->shared;

@@ -10,6 +10,7 @@
    samples. A component without responsibility has no gradient, even where z is infinite. All is computed in double,
    also in the float build: far from a narrow component z^2 is too large for a float, though r is 0 there. */
 #include "dist/mixture.h"
+#include "math/double_sums.h"
 #include "math/vec.h"
 #include "flows/param.h"
 #include "dist/types.h"
@@ -179,41 +180,34 @@ void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, 
     }
 }
 
-enum { SUMS = 8 }; /* eight partial sums over samples, sample i in lane i % SUMS, the same for every instruction set */
-
-NFI_INLINE double sum_of(const double lanes[SUMS])
-{
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
 /* Gradients in the parameters of component k, feature d, all [1]: sums over samples, g_log times r is g. */
 NFI_INLINE void shared_gradient(size_t ld, double all, double m, double root, const nf_real *restrict x,
                                 const nf_real *restrict r, const nf_real *restrict g_log, nf_real *g_m, nf_real *g_s)
 {
-    double lanes_m[SUMS] = {0}, lanes_s[SUMS] = {0};
-    for (size_t i = 0; i < ld; i += SUMS) {
+    double lanes_m[NFI_DOUBLE_SUMS] = {0}, lanes_s[NFI_DOUBLE_SUMS] = {0};
+    for (size_t i = 0; i < ld; i += NFI_DOUBLE_SUMS) {
         NFI_SIMD
-        for (size_t j = 0; j < SUMS; j++) {
+        for (size_t j = 0; j < NFI_DOUBLE_SUMS; j++) {
             const double z = r[i + j] > 0 ? ((double)x[i + j] - m) * root * root : 0;
             const double u = (double)g_log[i + j] * (double)r[i + j] * z;
             lanes_m[j] += u;
             lanes_s[j] += u * z;
         }
     }
-    *g_m += (nf_real)(sum_of(lanes_m) * root * root);
-    *g_s += (nf_real)(sum_of(lanes_s) - all);
+    *g_m += (nf_real)(nfi_double_sum(lanes_m) * root * root);
+    *g_s += (nf_real)(nfi_double_sum(lanes_s) - all);
 }
 
 /* The sum of <g_log, r>. */
 NFI_INLINE double sum_of_products(size_t ld, const nf_real *restrict g_log, const nf_real *restrict r)
 {
-    double lanes[SUMS] = {0};
-    for (size_t i = 0; i < ld; i += SUMS) {
+    double lanes[NFI_DOUBLE_SUMS] = {0};
+    for (size_t i = 0; i < ld; i += NFI_DOUBLE_SUMS) {
         NFI_SIMD
-        for (size_t j = 0; j < SUMS; j++)
+        for (size_t j = 0; j < NFI_DOUBLE_SUMS; j++)
             lanes[j] += (double)g_log[i + j] * (double)r[i + j];
     }
-    return sum_of(lanes);
+    return nfi_double_sum(lanes);
 }
 
 NFI_INLINE void gradient(size_t stride, nfi_mixture q, const nf_real *restrict x, const nf_real *restrict r,

@@ -51,9 +51,7 @@ static nf_model *fit_mixture(const baseline_data *d, size_t components)
     const nf_source source = {.read = read_source, .user = &joint, .thread_safe = true};
     const nf_data data = {.n = joint.n, .dim = joint.dim, .source = &source, .weight = d->weight[0]};
     nf_model *m = new_mixture(joint.dim, components);
-    cli_ok(nf_fit_mixture(
-        m, &data, &(nf_em_options){.iterations = 100, .tolerance = 1e-4, .seed = d->seed, .threads = d->threads},
-        NULL));
+    cli_ok(nf_fit_mixture(m, &data, &(nf_em_options){.iterations = 100, .seed = d->seed, .threads = d->threads}, NULL));
     free(place);
     return m;
 }
