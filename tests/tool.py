@@ -245,9 +245,9 @@ def weights_and_whole_numbers():
     tool.fails(1, 'the weight w is -1', 'fit', 'negative.csv', '-o', 'm', '--weights', 'w')
     rows = [[random.randrange(6), random.gauss(0, 1)] for _ in range(500)]
     write_csv('k.csv', ['k', 'x'], rows)
-    text = tool.succeeds('fit', 'k.csv', '-o', 'm', '--steps', 20)
+    text = tool.succeeds('fit', 'k.csv', '-o', 'm', '--steps', 20, '--width', 16)
     assert '1 column has whole numbers alone (k)' in text, text
-    text = tool.succeeds('fit', 'k.csv', '-o', 'm', '--steps', 2 * STEPS, '--dequantise', 'k')
+    text = tool.succeeds('fit', 'k.csv', '-o', 'm', '--steps', 2 * STEPS, '--dequantise', 'k', '--width', 32, '--no-baselines')
     assert 'whole numbers' not in text
     tool.succeeds('sample', 'm', '-n', 2000, '-o', 'x.csv')
     k = [v[0] for v in read_csv('x.csv')[1]]
