@@ -130,6 +130,21 @@ static nf_status mixture(void)
     return distribution(nf_mixture(3, 2));
 }
 
+static nf_status gaussian_mixture(void)
+{
+    return distribution(nf_gaussian_mixture(3, 2));
+}
+
+static nf_status fit_mixture(void)
+{
+    const nf_real x[] = {1, 2, 3, 5, 4, 8, 5, 1, 3, 3, 7, 1};
+    nf_model *m = nf_model_of_dist(nf_gaussian_mixture(2, 2), NULL);
+    const nf_data data = {.n = 6, .dim = 2, .x = x};
+    nf_status status = m ? nf_fit_mixture(m, &data, &(nf_em_options){.threads = 1}, NULL) : failed_constructor();
+    nf_model_free(m);
+    return status;
+}
+
 /* Draws of it, and a fit. */
 static nf_status conditional_mixture(void)
 {
@@ -513,6 +528,8 @@ EACH(fit_serial)
 EACH(fitter)
 EACH(student_t)
 EACH(mixture)
+EACH(gaussian_mixture)
+EACH(fit_mixture)
 EACH(conditional_mixture)
 EACH(full_normal)
 EACH(logistic)

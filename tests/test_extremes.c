@@ -82,22 +82,24 @@ static nf_flow *autoregressive(nf_flow *transform, size_t n_ctx, nf_direction pa
 
 /* DO(name, transform, overflows forward, inverse): softplus grows as its argument, which is already 1e30 after a step
    of an autoregressive flow and 1e60 after two. */
-#define TRANSFORMS(DO)                                                                  \
-    DO(shift, nf_shift(dim), false, false)                                              \
-    DO(affine, nf_affine(dim), true, true)                                              \
-    DO(exp, SCALED(NF_SCALE_EXP, .bias = 0), true, true)                                \
-    DO(tanh, SCALED(NF_SCALE_TANH, .bias = 0), false, false)                            \
-    DO(clamp, SCALED(NF_SCALE_CLAMP, .bias = 0), false, false)                          \
-    DO(softsign, SCALED(NF_SCALE_SOFTSIGN, .bias = 0), false, false)                    \
-    DO(atan, SCALED(NF_SCALE_ATAN, .bias = 0), false, false)                            \
-    DO(asymmetric, SCALED(NF_SCALE_ASYMMETRIC, .bias = 0), false, false)                \
-    DO(sigmoid, SCALED(NF_SCALE_SIGMOID, .bias = 0), false, true)                       \
-    DO(gated, SCALED(NF_SCALE_SIGMOID, .bias = 2, .gated = true), false, true)          \
-    DO(sigmoid_floor, SCALED(NF_SCALE_SIGMOID, .bias = 2, .floor = 1e-3), false, false) \
-    DO(softplus, SCALED(NF_SCALE_SOFTPLUS, .bias = 0), !is_double, true)                \
-    DO(softplus_floor, SCALED(NF_SCALE_SOFTPLUS, .floor = 1e-3), !is_double, false)     \
-    DO(spline, nf_spline(dim, NULL), false, false)                                      \
-    DO(circular, nf_spline(dim, &(nf_spline_options){.circular = true}), false, false)  \
+#define TRANSFORMS(DO)                                                                              \
+    DO(shift, nf_shift(dim), false, false)                                                          \
+    DO(affine, nf_affine(dim), true, true)                                                          \
+    DO(exp, SCALED(NF_SCALE_EXP, .bias = 0), true, true)                                            \
+    DO(tanh, SCALED(NF_SCALE_TANH, .bias = 0), false, false)                                        \
+    DO(clamp, SCALED(NF_SCALE_CLAMP, .bias = 0), false, false)                                      \
+    DO(softsign, SCALED(NF_SCALE_SOFTSIGN, .bias = 0), false, false)                                \
+    DO(atan, SCALED(NF_SCALE_ATAN, .bias = 0), false, false)                                        \
+    DO(asymmetric, SCALED(NF_SCALE_ASYMMETRIC, .bias = 0), false, false)                            \
+    DO(sigmoid, SCALED(NF_SCALE_SIGMOID, .bias = 0), false, true)                                   \
+    DO(gated, SCALED(NF_SCALE_SIGMOID, .bias = 2, .gated = true), false, true)                      \
+    DO(sigmoid_floor, SCALED(NF_SCALE_SIGMOID, .bias = 2, .floor = 1e-3), false, false)             \
+    DO(softplus, SCALED(NF_SCALE_SOFTPLUS, .bias = 0), !is_double, true)                            \
+    DO(softplus_floor, SCALED(NF_SCALE_SOFTPLUS, .floor = 1e-3), !is_double, false)                 \
+    DO(inverse_sigmoid, SCALED(NF_SCALE_INVERSE_SIGMOID, .bias = 2), true, false)                   \
+    DO(clipped, nf_spline(dim, &(nf_spline_options){.form = NF_SPLINE_SOFT_CLIPPED}), false, false) \
+    DO(spline, nf_spline(dim, NULL), false, false)                                                  \
+    DO(circular, nf_spline(dim, &(nf_spline_options){.circular = true}), false, false)              \
     DO(free_ends, nf_spline(dim, &(nf_spline_options){.free_ends = true}), false, false)
 #define BUILDERS(name, transform, forward, inverse) CONDITIONED(name, transform)
 TRANSFORMS(BUILDERS)

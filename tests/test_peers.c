@@ -12,14 +12,7 @@ Test(peers, are_read_by_jansson)
     cr_skip_test("peers: this build has no Jansson to read tests/peers/*.json with");
 }
 #else
-#include <jansson.h>
-
-/* Of the number, or of 1 if that is larger; times a file's slack. */
-#ifdef NF_SINGLE
-static const double tolerance = 1e-5;
-#else
-static const double tolerance = 2e-12;
-#endif
+#include "peer_file.h"
 
 enum { MOST = 64 }; /* layers, dimensions, hidden layers of a file */
 
@@ -33,11 +26,6 @@ static const char *text_of(const json_t *o, const char *name)
 {
     const char *text = json_string_value(json_object_get(o, name));
     return text ? text : "";
-}
-
-static size_t size_of(const json_t *o, const char *name)
-{
-    return (size_t)json_integer_value(json_object_get(o, name));
 }
 
 static double number_of(const json_t *o, const char *name)
@@ -228,82 +216,28 @@ static nf_dist *dist_of(const json_t *file, turned turn)
     return d;
 }
 
-/* ---- numbers ---- */
-
-/* A list, or a list of lists, row after row; NULL if there is none. */
-static double *numbers_of(const json_t *file, const char *name, size_t *n)
-{
-    const json_t *list = json_object_get(file, name);
-    const size_t rows = json_array_size(list), width = json_array_size(json_array_get(list, 0));
-    *n = width ? rows * width : rows;
-    if (*n == 0)
-        return NULL;
-    double *a = malloc(*n * sizeof *a);
-    cr_assert_not_null(a);
-    for (size_t i = 0; i < *n; i++) {
-        const json_t *x = width ? json_array_get(json_array_get(list, i / width), i % width) : json_array_get(list, i);
-        cr_assert(json_is_number(x), "%s: item %zu is not a number", name, i);
-        a[i] = json_number_value(x);
-    }
-    return a;
-}
-
-static nf_real *reals_of(const json_t *file, const char *name, size_t *n)
-{
-    double *a = numbers_of(file, name, n);
-    nf_real *r = a ? malloc(*n * sizeof *r) : NULL;
-    for (size_t i = 0; r && i < *n; i++)
-        r[i] = (nf_real)a[i];
-    free(a);
-    return r;
-}
-
-static void check_near(const char *peer, double slack, const char *what, size_t i, double ours, double theirs)
-{
-    cr_assert(fabs(ours - theirs) <= slack * tolerance * fmax(1, fabs(theirs)), "%s: %s %zu is %.12g, theirs %.12g",
-              peer, what, i, ours, theirs);
-}
-
 /* ---- the comparison ---- */
 
 static void compare(const char *peer, double slack, const json_t *file, turned turn)
 {
-    const size_t dim = size_of(file, "dim");
-    size_t n_theta, n_x, n_z, n, n_ctx, n_y;
-    nf_real *theta = reals_of(file, "theta", &n_theta), *x = reals_of(file, "x", &n_x), *z = reals_of(file, "z", &n_z),
-            *ctx = reals_of(file, "ctx", &n_ctx), *z_ctx = reals_of(file, "z_ctx", &n_ctx);
-    double *theirs_p = numbers_of(file, "log_prob", &n), *theirs_y = numbers_of(file, "sample", &n_y);
+    size_t n_theta;
+    nf_real *theta = reals_of(file, "theta", &n_theta);
     nf_dist *d = dist_of(file, turn);
-    cr_assert(n > 0 && n_x == n * dim && n_z == n * dim && n_y == n * dim);
-    cr_assert_eq(n_ctx, n * nf_dist_shape(d)->n_ctx, "%s: context of %zu numbers for %zu rows", peer, n_ctx, n);
     cr_assert_eq(n_theta, nf_dist_shape(d)->n_params, "%s: %zu parameters, ours has %zu", peer, n_theta,
                  nf_dist_shape(d)->n_params);
-
     nf_real *state = calloc(nf_dist_shape(d)->n_state + 1, sizeof *state);
     nf_model *m = nf_model_of_dist(d, &(nf_model_options){.theta = theta, .state = state});
-    nf_real *y = malloc(n * dim * sizeof *y);
-    double *p = malloc(n * sizeof *p);
-    cr_assert(m && y && p);
-    cr_assert_eq(nf_log_prob(m, NULL, NULL, n, x, ctx, p), NF_OK, "%s: %s", peer, nf_error_message());
-    cr_assert_eq(nf_transform(m, NULL, NULL, NF_FORWARD, n, z, z_ctx, y, NULL), NF_OK, "%s: %s", peer,
-                 nf_error_message());
-    for (size_t i = 0; i < n; i++)
-        check_near(peer, slack, "log-density", i, p[i], theirs_p[i]);
-    for (size_t i = 0; i < n * dim; i++)
-        check_near(peer, slack, "sample's number", i, (double)y[i], theirs_y[i]);
-
+    cr_assert_not_null(m, "%s: %s", peer, nf_error_message());
+    compare_with_peer(peer, slack, file, m);
     nf_model_free(m);
-    free(theta), free(state), free(x), free(z), free(ctx), free(z_ctx), free(theirs_p), free(theirs_y), free(y),
-        free(p);
+    free(theta), free(state);
 }
 
 static void check(const char *peer, double slack)
 {
     char path[128];
     snprintf(path, sizeof path, "tests/peers/%s.json", peer);
-    json_error_t error;
-    json_t *file = json_load_file(path, 0, &error);
-    cr_assert_not_null(file, "%s:%d: %s", path, error.line, error.text);
+    json_t *file = peer_file(path);
     compare(peer, slack, file, OUTSIDE);
     compare(peer, slack, file, INSIDE);
     json_decref(file);

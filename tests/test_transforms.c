@@ -45,6 +45,8 @@ static long double log_scale(const nf_scaled_affine_options *q, long double a)
         return t < 0 ? 2 * l / pi * atanl(t / l) : 2 * u / pi * atanl(t / u);
     case NF_SCALE_SIGMOID:
         return q->floor > 0 ? logl(sigmoidl(t) + q->floor) : -(fmaxl(-t, 0) + log1pl(expl(-fabsl(t))));
+    case NF_SCALE_INVERSE_SIGMOID:
+        return fmaxl(-t, 0) + log1pl(expl(-fabsl(t)));
     case NF_SCALE_SOFTPLUS:
         return logl(fmaxl(t, 0) + log1pl(expl(-fabsl(t))) + q->floor);
     }
@@ -63,6 +65,7 @@ static const nf_scaled_affine_options forms[] = {
     {.scale = NF_SCALE_SIGMOID, .bias = 0.83, .gated = true},
     {.scale = NF_SCALE_SOFTPLUS},
     {.scale = NF_SCALE_SOFTPLUS, .floor = 1e-3, .bias = 0.54},
+    {.scale = NF_SCALE_INVERSE_SIGMOID, .bias = 1.27},
 };
 enum { N_FORMS = sizeof forms / sizeof *forms };
 

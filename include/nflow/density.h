@@ -1,6 +1,7 @@
 /**
  * @file density.h
- * Density estimation: objectives that fit a distribution to a data set, by maximum likelihood or by flow matching.
+ * Density estimation: objectives that fit a distribution to a data set, by maximum likelihood or by flow matching;
+ * and the fit of mixtures of normals by expectation-maximisation.
  */
 #ifndef NFLOW_DENSITY_H
 #define NFLOW_DENSITY_H
@@ -94,6 +95,60 @@ typedef struct nf_matching_options {
  * than one, one inside another layer, a base that cannot sample, optimal coupling with contexts or weights), NF_ENOMEM.
  */
 NF_API nf_objective *nf_flow_matching(nf_model *model, const nf_data *data, const nf_matching_options *options);
+
+/** Options of nf_fit_mixture; zero means the default. */
+typedef struct nf_em_options {
+    size_t iterations; /**< the most iterations; 200 */
+    /**
+     * The fit has converged when an iteration raises the penalised mean log-likelihood (see there) by no more than
+     * this, in nats a row, from 0 to 1000; 1e-5. NF_ZERO: by nothing.
+     */
+    double tolerance;
+    double regularisation; /**< b of nf_fit_mixture(), from 1e-12 to 1; 1e-6 */
+    size_t restarts;       /**< runs of k-means, the best of which starts the fit; 10 */
+    uint64_t seed;         /**< of the start, and of components that begin anew */
+    size_t threads;        /**< 0: as many as OpenMP would use; see nf_workspace_new(). Results do not depend on it */
+} nf_em_options;
+
+/** What nf_fit_mixture() reports. */
+typedef struct nf_em_report {
+    size_t iterations;      /**< made; each is one pass through the data, and there is one more, for the result */
+    bool converged;         /**< whether the last gain was within the tolerance */
+    double log_likelihood;  /**< of the result: mean over the rows, with their weights, in nats */
+    double penalty;         /**< what the regularisation takes from it; the difference is what the fit maximises */
+    double smallest_weight; /**< of the components */
+    size_t reseeded;        /**< how often a component had lost its rows and began anew */
+} nf_em_report;
+
+/**
+ * Fits a model of nf_gaussian_mixture() to data by expectation-maximisation (Dempster, Laird & Rubin 1977). The model's
+ * present parameters do not matter. One component is the closed form of the normal with full covariance; some tens are
+ * a baseline for other densities. Units of columns do not matter: inside, each has mean 0 and variance 1.
+ *
+ * The start are clusters of a sample of the rows, found by k-means++ (Arthur & Vassilvitskii 2007). Each covariance is
+ *
+ *     C_k = (weighted mean of the squares of its n_k rows) + b n / (K n_k) diag(variances of the columns),
+ *
+ * with b the regularisation, n rows and K components: so it stays positive definite also where columns are constant or
+ * copies of others, and where a component has few rows. A constant column counts as one of variance 1. What the fit
+ * maximises is the mean log-likelihood less a penalty, b / (2 K) sum_k tr(C_k^-1 diag(variances)), which no iteration
+ * lowers but by rounding. A component that has lost its rows becomes half of the largest one, at a draw from it; the
+ * iteration in which that happens may lower it.
+ *
+ * Rows count with their weights, as in nf_maximum_likelihood(). Data may be in memory or come from a source, which each
+ * iteration reads once, in order. Sums over rows are double in both precisions and do not depend on the number of
+ * threads. Memory: some 30 MB and the numbers of two such mixtures, whatever the number of rows. An error leaves the
+ * model as it was.
+ * @param model   its parameters are written, and it is prepared for NF_EVAL
+ * @param options NULL: the defaults
+ * @param report  written; NULL: not wanted
+ * @return NF_EARG (NULL, a model of another kind, options out of range, fewer rows with a weight than components, data
+ * that nf_minibatches_new() refuses, weights that are none), NF_EDIM (data whose number of columns is not the model's,
+ * or with a context), NF_ENOTFINITE (a source's numbers, variances or parameters that are not finite), NF_ENOMEM; of a
+ * source, what it reports.
+ */
+NF_API NF_CHECKED nf_status nf_fit_mixture(nf_model *model, const nf_data *data, const nf_em_options *options,
+                                           nf_em_report *report);
 
 NF_END_DECLS
 #endif

@@ -134,6 +134,17 @@ NF_API nf_dist *nf_uniform(size_t dim, double low, double high);
  */
 NF_API nf_dist *nf_mixture(size_t dim, size_t n_components);
 /**
+ * A mixture of normals with learnt weights, means and covariances L L^T. theta: logits [n_components], whose softmax
+ * gives the weights; means [n_components x dim]; log-diagonals of L [n_components x dim]; rows of L below the diagonal
+ * [n_components x dim (dim - 1) / 2], of 1, 2, ... dim - 1 numbers, as in nf_full_normal(). At the start the weights
+ * are equal, the means are drawn from N(0, 1), and each L is the identity, in the units of x. nf_fit_mixture() fits it
+ * to data by expectation-maximisation, whatever their units; for gradient steps push it through nf_actnorm(). Scores
+ * are exact, with all gradients. What nf_mixture() says of draws and gradients holds here, too. It has NF_PER_SAMPLE,
+ * for nf_amortized_dist().
+ * @return NULL on NF_EARG (no dimension or component, or more numbers than fit), NF_ENOMEM.
+ */
+NF_API nf_dist *nf_gaussian_mixture(size_t dim, size_t n_components);
+/**
  * A mixture whose weights, means and scales depend on the context: a mixture density network (Bishop 1994). It is
  * nf_amortized_dist(nf_mixture(dim, n_components), head): the head's features are, for each sample, the parameters of
  * nf_mixture() in the order given there. With a head that ends in small weights (last_scale of nf_mlp_options) it
@@ -146,10 +157,10 @@ NF_API nf_dist *nf_mixture(size_t dim, size_t n_components);
 NF_API nf_dist *nf_conditional_mixture(size_t dim, size_t n_components, nf_net *head);
 /**
  * A distribution whose parameters are head(context), for each sample: q(x | context) = q(x; head(context)). As
- * nf_amortized() does with flows, for distributions with NF_PER_SAMPLE: nf_mixture(), and nf_pushforward() of such a
- * distribution, or of nf_normal(), nf_logistic() or nf_uniform(), by a flow with NF_PER_SAMPLE. The head's output
- * begins at q's own initial parameters. The head reads numbers of the context beyond +-2^500 (float: 2^60) as that
- * limit. If the parameters overflow nevertheless, the sample has no result (NaN).
+ * nf_amortized() does with flows, for distributions with NF_PER_SAMPLE: nf_mixture(), nf_gaussian_mixture(), and
+ * nf_pushforward() of such a distribution, or of nf_normal(), nf_logistic() or nf_uniform(), by a flow with
+ * NF_PER_SAMPLE. The head's output begins at q's own initial parameters. The head reads numbers of the context beyond
+ * +-2^500 (float: 2^60) as that limit. If the parameters overflow nevertheless, the sample has no result (NaN).
  * @param q    consumed; its own parameters are not among those of the new distribution
  * @param head a net without context that takes the context as its input and gives q's parameters; consumed
  * @return NULL on NF_EUNSUPPORTED (q without NF_PER_SAMPLE or with state), NF_EDIM (sizes that do not fit, a q with

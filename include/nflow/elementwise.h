@@ -98,7 +98,9 @@ typedef enum nf_scale {
     NF_SCALE_ASYMMETRIC, /**< as NF_SCALE_ATAN, with u where t >= 0 and l where t < 0 (Andrade 2024) */
     NF_SCALE_SIGMOID,    /**< s = sigmoid(t) + floor (Kingma et al. 2016, IAF; there floor is 0). If floor is 0, the
                             inverse can overflow as with NF_SCALE_EXP */
-    NF_SCALE_SOFTPLUS    /**< s = log(1 + exp t) + floor; the inverse can overflow likewise */
+    NF_SCALE_SOFTPLUS,   /**< s = log(1 + exp t) + floor; the inverse can overflow likewise */
+    /** s = 1 / sigmoid(t): the inverse is (y - m) sigmoid(t), as in the code of Glow (Kingma & Dhariwal 2018) */
+    NF_SCALE_INVERSE_SIGMOID
 } nf_scale;
 
 /** Options of nf_scaled_affine; zero means the default. */
@@ -113,15 +115,25 @@ typedef struct nf_scaled_affine_options {
 
 /**
  * y = s x + m, elementwise, with a scale that can be bounded. theta, dimension by dimension: m_i, a_i. With zero
- * parameters this is the identity, except with sigmoid (then s = sigmoid(bias) + floor) and softplus (then
- * s = log(1 + exp(bias)) + floor). m is in the units of y, see nf_affine(), and a bounded scale reaches data of any
- * deviation only behind nf_actnorm(). The MAF of the package nflows has NF_SCALE_SOFTPLUS with floor 1e-3; in old
- * versions it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
+ * parameters this is the identity, except with sigmoid (then s = sigmoid(bias) + floor), inverse sigmoid (then
+ * s = 1 / sigmoid(bias)) and softplus (then s = log(1 + exp(bias)) + floor). m is in the units of y, see nf_affine(),
+ * and a bounded scale reaches data of any deviation only behind nf_actnorm(). The MAF of the package nflows has
+ * NF_SCALE_SOFTPLUS with floor 1e-3; in old versions it has NF_SCALE_SIGMOID with bias 2 and floor 1e-3.
  * @param options NULL: NF_SCALE_EXP
  * @return NULL on NF_EARG (dim 0, a limit that is negative, above 700 or not for this scale, `gated` without sigmoid),
  * NF_ENOMEM.
  */
 NF_API nf_flow *nf_scaled_affine(size_t dim, const nf_scaled_affine_options *options);
+
+/** How the parameters of nf_spline become widths, heights and slopes. */
+typedef enum nf_spline_form {
+    NF_SPLINE_SOFTPLUS, /**< as in the code of Durkan et al. (2019): see nf_spline(); the default */
+    /**
+     * As in the package zuko: softmaxes and logarithms of slopes are softly clipped, and no share has a least value of
+     * its own. See nf_spline()
+     */
+    NF_SPLINE_SOFT_CLIPPED
+} nf_spline_form;
 
 /** Options of nf_spline; zero means the default. */
 typedef struct nf_spline_options {
@@ -135,6 +147,7 @@ typedef struct nf_spline_options {
     double high;       /**< ... and `box` must be 0 or half its size. B is half its size below */
     /** The slopes at both ends of the box are parameters, too, instead of 1. For densities on an interval, see below */
     bool free_ends;
+    nf_spline_form form; /**< how parameters become widths, heights and slopes */
 } nf_spline_options;
 
 /**
@@ -159,6 +172,11 @@ typedef struct nf_spline_options {
  * min_slope + log(1 + exp(d + c)). With c = log(exp(1 - min_slope) - 1), zero parameters give the identity. The paper's
  * code has no c. To use numbers that were trained there, subtract c from d, and (where a net computes them) divide w
  * and h by the number by which that code divides them.
+ *
+ * With NF_SPLINE_SOFT_CLIPPED, C(a, u) = a / (1 + |a| / u) and u = -log(min_slope), the widths are
+ * 2 B softmax(C(w, u / 2)), the heights likewise, and the slopes exp(C(d, u)), between min_slope and 1 / min_slope.
+ * Zero parameters give the identity, and min_width and min_height are not used. These are the splines of the package
+ * zuko, with the same numbers.
  *
  * B is in the units of x and y: data far outside the box are not changed, and data far smaller than a bin see one
  * slope. Put nf_actnorm() between the data and the spline, or standardise them.

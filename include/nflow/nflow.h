@@ -25,6 +25,7 @@
 #include <nflow/constraints.h>
 #include <nflow/dist.h>
 #include <nflow/model.h>
+#include <nflow/import.h>
 #include <nflow/target.h>
 #include <nflow/data.h>
 #include <nflow/schedule.h>

@@ -10,6 +10,7 @@
    samples. A component without responsibility has no gradient, even where z is infinite. All is computed in double,
    also in the float build: far from a narrow component z^2 is too large for a float, though r is 0 there. */
 #include "dist/mixture.h"
+#include "math/double_sums.h"
 #include "math/vec.h"
 #include "flows/param.h"
 #include "dist/types.h"
@@ -110,6 +111,48 @@ void nfi_mixture_terms(nfi_mixture q, const nf_real *x, double *l)
     NFI_BY_STRIDE(terms, q.stride, q, x, l);
 }
 
+NFI_INLINE void place(size_t stride, nfi_mixture q, const uint32_t *restrict from, nf_real *x)
+{
+    const size_t ld = nfi_lanes(q.ld), columns = nfi_param_columns(stride, ld), below = nfi_below(q.dim);
+    for (size_t d = q.dim; d-- > 0;) {
+        nf_real *restrict xd = x + d * ld;
+        NFI_SIMD
+        for (size_t i = 0; i < ld; i++) {
+            const size_t at = (from[i] * q.dim + d) * columns + (stride ? i : 0);
+            xd[i] = (nf_real)((double)q.m[at] + nfi_exp_d((double)q.s[at]) * (double)xd[i]);
+        }
+        for (size_t j = 0; q.l && j < d; j++) {
+            NFI_SIMD
+            for (size_t i = 0; i < ld; i++)
+                xd[i] += q.l[(from[i] * below + nfi_below(d) + j) * columns + (stride ? i : 0)] * x[j * ld + i];
+        }
+    }
+}
+
+void nfi_mixture_place(nfi_mixture q, const uint32_t *from, nf_real *x)
+{
+    NFI_BY_STRIDE(place, q.stride, q, from, x);
+}
+
+/* One sample after the other, as several may have one component. */
+void nfi_mixture_place_vjp(nfi_mixture q, size_t n, const uint32_t *from, const nf_real *g, const nf_real *eps,
+                           nf_real *g_theta)
+{
+    const size_t columns = nfi_param_columns(q.stride, q.ld), below = nfi_below(q.dim);
+    nf_real *g_m = g_theta + (q.m - q.logits), *g_s = g_theta + (q.s - q.logits);
+    nf_real *g_l = q.l ? g_theta + (q.l - q.logits) : NULL;
+    for (size_t d = 0; d < q.dim; d++)
+        for (size_t i = 0; i < n; i++) {
+            const size_t own = q.stride ? i : 0, at = (from[i] * q.dim + d) * columns + own;
+            const size_t row = from[i] * below + nfi_below(d);
+            const nf_real gd = g[d * q.ld + i];
+            g_m[at] += gd;
+            g_s[at] += gd * (nf_real)(nfi_exp_d((double)q.s[at]) * (double)eps[d * q.ld + i]);
+            for (size_t j = 0; g_l && j < d; j++)
+                g_l[(row + j) * columns + own] += gd * eps[j * q.ld + i];
+        }
+}
+
 void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, double *log_q, nf_real *r)
 {
     size_t ld = nfi_lanes(q.ld);
@@ -137,41 +180,34 @@ void nfi_mixture_sum(nfi_mixture q, const double *l, double *most, double *sum, 
     }
 }
 
-enum { SUMS = 8 }; /* eight partial sums over samples, sample i in lane i % SUMS, the same for every instruction set */
-
-NFI_INLINE double sum_of(const double lanes[SUMS])
-{
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
 /* Gradients in the parameters of component k, feature d, all [1]: sums over samples, g_log times r is g. */
 NFI_INLINE void shared_gradient(size_t ld, double all, double m, double root, const nf_real *restrict x,
                                 const nf_real *restrict r, const nf_real *restrict g_log, nf_real *g_m, nf_real *g_s)
 {
-    double lanes_m[SUMS] = {0}, lanes_s[SUMS] = {0};
-    for (size_t i = 0; i < ld; i += SUMS) {
+    double lanes_m[NFI_DOUBLE_SUMS] = {0}, lanes_s[NFI_DOUBLE_SUMS] = {0};
+    for (size_t i = 0; i < ld; i += NFI_DOUBLE_SUMS) {
         NFI_SIMD
-        for (size_t j = 0; j < SUMS; j++) {
+        for (size_t j = 0; j < NFI_DOUBLE_SUMS; j++) {
             const double z = r[i + j] > 0 ? ((double)x[i + j] - m) * root * root : 0;
             const double u = (double)g_log[i + j] * (double)r[i + j] * z;
             lanes_m[j] += u;
             lanes_s[j] += u * z;
         }
     }
-    *g_m += (nf_real)(sum_of(lanes_m) * root * root);
-    *g_s += (nf_real)(sum_of(lanes_s) - all);
+    *g_m += (nf_real)(nfi_double_sum(lanes_m) * root * root);
+    *g_s += (nf_real)(nfi_double_sum(lanes_s) - all);
 }
 
 /* The sum of <g_log, r>. */
 NFI_INLINE double sum_of_products(size_t ld, const nf_real *restrict g_log, const nf_real *restrict r)
 {
-    double lanes[SUMS] = {0};
-    for (size_t i = 0; i < ld; i += SUMS) {
+    double lanes[NFI_DOUBLE_SUMS] = {0};
+    for (size_t i = 0; i < ld; i += NFI_DOUBLE_SUMS) {
         NFI_SIMD
-        for (size_t j = 0; j < SUMS; j++)
+        for (size_t j = 0; j < NFI_DOUBLE_SUMS; j++)
             lanes[j] += (double)g_log[i + j] * (double)r[i + j];
     }
-    return sum_of(lanes);
+    return nfi_double_sum(lanes);
 }
 
 NFI_INLINE void gradient(size_t stride, nfi_mixture q, const nf_real *restrict x, const nf_real *restrict r,

@@ -8,6 +8,7 @@ extern const nf_dist_type nfi_student_t_type;
 extern const nf_dist_type nfi_logistic_type;
 extern const nf_dist_type nfi_uniform_type;
 extern const nf_dist_type nfi_mixture_type;
+extern const nf_dist_type nfi_gaussian_mixture_type;
 extern const nf_dist_type nfi_pushforward_type;
 extern const nf_dist_type nfi_amortized_dist_type;
 extern const nf_dist_type nfi_joint_type;

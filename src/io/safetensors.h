@@ -60,6 +60,12 @@ const char *nfi_container_metadata(const nfi_container *c, const char *key);
    been taken before, has another shape, or has a number that is too large for the library's precision. */
 nf_status nfi_container_take(nfi_container *c, const char *who, const nfi_slice *s, nf_real *out);
 
+/* How many bytes a number of the tensor has, of a dtype that nfi_container_number reads: also whole numbers and
+   booleans. 0: it is of none of them, has too many indices, or its bytes are not as many as its shape says. */
+size_t nfi_tensor_width(const nfi_tensor *t);
+/* Number i of a tensor that has such a width. */
+double nfi_container_number(const nfi_container *c, const nfi_tensor *t, size_t i);
+
 /* Appends a tensor of the library's precision to a header that is being composed. *n_data is the number of bytes of
    data so far; it grows by the tensor's. */
 nf_status nfi_header_add(struct json_t *header, const char *who, const nfi_slice *s, size_t *n_data);

@@ -242,21 +242,58 @@ static float decode_half(uint32_t bits)
     return float_of_bits(sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
 }
 
+static double decode_double(const unsigned char *bytes)
+{
+    const uint64_t bits = nfi_little_endian(bytes, sizeof(double));
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* A number of a dtype of 2 or 4 bytes. */
+static float decode_float(const unsigned char *bytes, const nfi_tensor *t)
+{
+    const uint32_t bits = (uint32_t)nfi_little_endian(bytes, t->width);
+    return t->width == sizeof(float) ? float_of_bits(bits)
+           : t->dtype[0] == 'B'      ? float_of_bits(bits << 16) /* the upper half of a float */
+                                     : decode_half(bits);
+}
+
 /* Decodes one number. Returns false if it is finite, but overflows the library's precision. */
 static bool decode(const unsigned char *bytes, const nfi_tensor *t, nf_real *out)
 {
-    const uint64_t bits = nfi_little_endian(bytes, t->width);
     if (t->width < sizeof(double)) {
-        const uint32_t low = (uint32_t)bits;
-        *out = (nf_real)(t->width == sizeof(float) ? float_of_bits(low)
-                         : t->dtype[0] == 'B'      ? float_of_bits(low << 16) /* the upper half of a float */
-                                                   : decode_half(low));
+        *out = (nf_real)decode_float(bytes, t);
         return true;
     }
-    double value;
-    memcpy(&value, &bits, sizeof value);
+    const double value = decode_double(bytes);
     *out = (nf_real)value;
     return isfinite(*out) || !isfinite(value);
+}
+
+size_t nfi_tensor_width(const nfi_tensor *t)
+{
+    static const struct {
+        const char *name;
+        size_t width;
+    } whole[] = {{"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1}, {"U8", 1}, {"BOOL", 1}};
+    size_t bytes;
+    if (t->width || t->rank > NFI_MAX_RANK)
+        return t->width;
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        if (strcmp(t->dtype, whole[i].name) == 0)
+            return nfi_mul(t->count, whole[i].width, &bytes) && bytes == t->end - t->begin ? whole[i].width : 0;
+    return 0;
+}
+
+double nfi_container_number(const nfi_container *c, const nfi_tensor *t, size_t i)
+{
+    const size_t width = nfi_tensor_width(t);
+    const unsigned char *bytes = c->data + t->begin + i * width;
+    if (t->width)
+        return t->width == sizeof(double) ? decode_double(bytes) : (double)decode_float(bytes, t);
+    const uint64_t bits = nfi_little_endian(bytes, width), sign = (uint64_t)1 << (8 * width - 1);
+    return t->dtype[0] == 'I' && (bits & sign) ? -(double)((sign << 1) - bits) : (double)bits;
 }
 
 nf_status nfi_container_take(nfi_container *c, const char *who, const nfi_slice *s, nf_real *out)

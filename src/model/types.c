@@ -14,8 +14,9 @@ static const nf_flow_type *const flows[] = {NFI_CONSTRAINT_TYPES,
 #undef NFI_ROW
 };
 static const nf_dist_type *const dists[] = {
-    &nfi_normal_type,      &nfi_student_t_type,      &nfi_logistic_type, &nfi_uniform_type,     &nfi_mixture_type,
-    &nfi_pushforward_type, &nfi_amortized_dist_type, &nfi_joint_type,    &nfi_dequantised_type,
+    &nfi_normal_type,  &nfi_student_t_type,        &nfi_logistic_type,    &nfi_uniform_type,
+    &nfi_mixture_type, &nfi_gaussian_mixture_type, &nfi_pushforward_type, &nfi_amortized_dist_type,
+    &nfi_joint_type,   &nfi_dequantised_type,
 };
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))

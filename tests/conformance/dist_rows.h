@@ -198,6 +198,35 @@ static inline double moved_mixture_cdf(size_t dim, size_t d, const nf_real *thet
     return mixture_cdf_of(4, dim, d, theta, (x - (double)affine[d]) * exp(-(double)affine[dim + d]));
 }
 
+/* Three normals with full covariances: logits, means, log-diagonals, rows below the diagonal. */
+static inline double gaussian_mixture_cdf(size_t dim, size_t d, const nf_real *theta, double x)
+{
+    enum { N = 3 };
+    double all = 0, sum = 0;
+    for (size_t k = 0; k < N; k++) {
+        const double m = (double)theta[N + k * dim + d], s = (double)theta[N + (N + k) * dim + d];
+        const nf_real *l = theta + N + 2 * N * dim + k * dim * (dim - 1) / 2 + d * (d - 1) / 2;
+        const double w = exp((double)theta[k]);
+        double variance = exp(2 * s);
+        for (size_t j = 0; j < d; j++)
+            variance += (double)l[j] * (double)l[j];
+        all += w;
+        sum += w * gsl_cdf_ugaussian_P((x - m) / sqrt(variance));
+    }
+    return sum / all;
+}
+
+static inline nf_dist *build_gaussian_mixture(size_t dim)
+{
+    return nf_gaussian_mixture(dim, 3);
+}
+
+static inline nf_dist *build_amortised_gaussian_mixture(size_t dim)
+{
+    nf_dist *q = nf_gaussian_mixture(dim, 2);
+    return nf_amortized_dist(q, context_head(nf_dist_shape(q)->n_params));
+}
+
 static const dist_row dist_rows[] = {
     {"normal", nf_normal, normal_cdf, 0, -INFINITY, INFINITY, false},
     {"diagonal normal", nf_diagonal_normal, diagonal_cdf, 0.4, -INFINITY, INFINITY, false},
@@ -210,6 +239,8 @@ static const dist_row dist_rows[] = {
     {"logistic", nf_logistic, logistic_cdf, 0, -INFINITY, INFINITY, false},
     {"mixture", build_mixture, mixture_cdf, 0.4, -INFINITY, INFINITY, true},
     {"mixture, moved", build_moved_mixture, moved_mixture_cdf, 0.4, -INFINITY, INFINITY, true},
+    {"Gaussian mixture", build_gaussian_mixture, gaussian_mixture_cdf, 0.4, -INFINITY, INFINITY, true},
+    {"Gaussian mixture, amortised", build_amortised_gaussian_mixture, NULL, 0.3, -INFINITY, INFINITY, true},
     {"mixture, conditional", build_conditional_mixture, NULL, 0.3, -INFINITY, INFINITY, true},
     {"mixture and planar flow, amortised", build_amortised_mixture, NULL, 0.2, -INFINITY, INFINITY, true},
     {"logistic, amortised", build_amortised_logistic, NULL, 0.3, -INFINITY, INFINITY, false},

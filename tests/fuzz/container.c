@@ -29,7 +29,7 @@ static size_t bytes_of(const json_t *entry)
 {
     const char *dtype = json_string_value(json_object_get(entry, "dtype"));
     const char digit = dtype && *dtype ? dtype[strlen(dtype) - 1] : '4';
-    size_t bytes = digit == '4' ? 8 : digit == '2' ? 4 : 2, i;
+    size_t bytes = digit == '4' ? 8 : digit == '2' ? 4 : digit == '6' ? 2 : 1, i; /* F64 I64, F32, F16, BOOL U8 */
     json_t *extent;
     json_array_foreach(json_object_get(entry, "shape"), i, extent)
     {

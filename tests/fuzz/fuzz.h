@@ -23,6 +23,9 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 /* The bytes as a file in memory; its path, valid until the next call. */
 const char *fuzz_file(const uint8_t *data, size_t size);
 
+/* Calls with a model; only that they end well is asked, since the numbers may be anything. */
+void fuzz_compute(const nf_model *m);
+
 /* Random numbers of a mutator. */
 typedef struct fuzz_random {
     uint64_t state;

@@ -269,6 +269,7 @@ DIST(logistic, logistic(DIM))
 DIST(uniform, uniform(DIM, -2.5, 2.25))
 DIST(mixture, mixture(DIM, 2))
 DIST(conditional_mixture, conditional_mixture(DIM, 2, perceptron(2, 2 + 4 * DIM, 0, NF_TANH, NF_INIT_AUTO)))
+DIST(gaussian_mixture, gaussian_mixture(DIM, 2))
 DIST(joint, joint(nf_diagonal_normal(2), nf_conditional_normal(1, perceptron(2 + 2, 2, 0, NF_TANH, NF_INIT_AUTO))))
 DIST(dequantised, dequantised(nf_pushforward(nf_logistic(1), nf_affine(1)), nf_uniform(1, 0, 1),
                               &(nf_dequantised_options){.levels = 128, .step = 1. / 32}))
@@ -391,6 +392,7 @@ static const golden corpus[] = {
     ROW(dequantised, true),
     ROW(conv_net_of_image, false),
     ROW(image_dequantiser, false),
+    ROW(gaussian_mixture, false),
 };
 
 #endif

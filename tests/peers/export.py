@@ -38,7 +38,7 @@ def randomise(module, gain=1.0):
         for p in module.parameters():
             fan_in = math.prod(p.shape[1:])
             scale = gain / math.sqrt(fan_in) if fan_in > 1 else 0.3
-            p.copy_(torch.from_numpy(grid(random.standard_normal(tuple(p.shape)) * scale)))
+            p.copy_(torch.as_tensor(grid(random.standard_normal(tuple(p.shape)) * scale)))
 
 
 def calm(last):

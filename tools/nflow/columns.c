@@ -52,19 +52,17 @@ static void finish(column *c, const tally *t, size_t n)
 void survey_columns(const rows *r, size_t n_columns, const size_t *place, column *c)
 {
     tally *t = cli_allocate(n_columns, sizeof *t);
-    double *record = cli_allocate(r->table->columns, sizeof *record);
+    double *record = cli_allocate(ROWS_BLOCK, r->table->columns * sizeof *record);
     for (size_t j = 0; j < n_columns; j++) {
         c[j] = (column){.place = place[j], .least = INFINITY, .most = -INFINITY, .copy_of = j};
         t[j].whole = true;
     }
-    for (size_t i = 0; i < r->n; i++) {
-        const char *wrong = table_row(r->table, rows_number(r, i), record);
-        if (wrong)
-            cli_fail(1, "%s", wrong);
-        if (i % 4096 == 0)
-            cli_progress("reading", (double)i, (double)r->n, "%zu rows", i);
-        for (size_t j = 0; j < n_columns; j++)
-            add(&c[j], &t[j], record[place[j]], i);
+    for (size_t first = 0; first < r->n; first += ROWS_BLOCK) {
+        const size_t n = rows_records(r, first, record);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n_columns; j++)
+                add(&c[j], &t[j], record[i * r->table->columns + place[j]], first + i);
+        cli_progress("reading", (double)first, (double)r->n, "%zu rows", first);
     }
     cli_progress_clear();
     for (size_t j = 0; j < n_columns; j++) {

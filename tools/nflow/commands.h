@@ -3,6 +3,7 @@
 #define NFLOW_TOOL_COMMANDS_H
 #include "cli.h"
 
-extern const cli_command fit_command, score_command, sample_command, info_command, check_command, plot_command;
+extern const cli_command fit_command, score_command, sample_command, info_command, check_command, plot_command,
+    import_command;
 
 #endif

@@ -177,7 +177,7 @@ void density_score(const density *d, const rows *r, uint64_t seed, double *log_p
            *ctx = d->n_ctx ? cli_allocate(BLOCK, d->n_ctx * sizeof *ctx) : NULL;
     for (size_t first = 0; first < r->n; first += BLOCK) {
         const size_t n = r->n - first < BLOCK ? r->n - first : BLOCK;
-        rows_block(r, first, n, x, ctx);
+        rows_must_read(r, first, n, x, ctx);
         cli_ok(nf_log_prob(d->m, d->ws, &(nf_noise){.seed = seed, .first_sample = first}, n, x, ctx, log_p + first));
         cli_progress("score", (double)(first + n), (double)r->n, "%zu rows", first + n);
     }

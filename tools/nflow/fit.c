@@ -21,7 +21,7 @@ static size_t base, precision;
 static double valid_share = 0.1, test_share = 0.1, minutes, rate, clip, average, box;
 static double dropout = NAN, noise = NAN, weight_decay = NAN;
 static uint64_t seed = 1;
-static bool resume, matching;
+static bool resume, matching, no_baselines;
 
 static const cli_option options[] = {
     {"output", "MODEL", "the model's file (required)", .text = &model_path, .letter = 'o'},
@@ -61,6 +61,7 @@ static const cli_option options[] = {
     {"validate-every", "N", "steps between validations, which also write the checkpoint", .size = &validate_every,
      .max = 1e9},
     {"patience", "N", "stop after N validations without a better one; 0: never", .size = &patience, .max = 1e9},
+    {"no-baselines", NULL, "do not fit the simple densities that the report compares with", .flag = &no_baselines},
     {"resume", NULL, "continue the interrupted fit of the same command", .flag = &resume},
     {"precision", "single|double", "of training", .choice = &precision},
     {"threads", "N", "0: as many as there are. Results do not depend on it", .size = &threads, .max = 1024},
@@ -240,6 +241,7 @@ static int fit(size_t n_arguments, char **argument)
                              .test = &d.test,
                              .weight = {d.weight[0], d.weight[1], d.weight[2]},
                              .result = &r,
+                             .baselines = !no_baselines && d.held_back,
                              .planned_steps = job.steps,
                              .interrupted = cli_interrupted,
                              .held_back = d.held_back,

@@ -106,17 +106,15 @@ static double *read_weights(const fit_data *d, const rows *r)
     if (!name)
         return NULL;
     const size_t place = table_column(&d->all, name);
-    double *record = cli_allocate(d->all.columns, sizeof *record), *weight = cli_allocate(r->n, sizeof *weight),
-           sum = 0;
-    for (size_t i = 0; i < r->n; i++) {
-        const char *wrong = table_row(r->table, rows_number(r, i), record);
-        if (wrong)
-            cli_fail(1, "%s", wrong);
-        weight[i] = record[place];
-        sum += record[place];
-        if (record[place] < 0)
-            cli_fail(1, "%s: row %zu: the weight %s is %g", r->table->path, rows_number(r, i) + 1, name, record[place]);
-    }
+    double *record = cli_allocate(ROWS_BLOCK, d->all.columns * sizeof *record),
+           *weight = cli_allocate(r->n, sizeof *weight), sum = 0;
+    for (size_t first = 0; first < r->n; first += ROWS_BLOCK)
+        for (size_t i = first, end = first + rows_records(r, first, record); i < end; i++) {
+            weight[i] = record[(i - first) * d->all.columns + place];
+            sum += weight[i];
+            if (weight[i] < 0)
+                cli_fail(1, "%s: row %zu: the weight %s is %g", r->table->path, rows_number(r, i) + 1, name, weight[i]);
+        }
     if (sum <= 0)
         cli_fail(1, "%s: the weights %s of %zu rows are all 0", r->table->path, name, r->n);
     free(record);
@@ -126,12 +124,9 @@ static double *read_weights(const fit_data *d, const rows *r)
 /* Exits 1 if any number of these rows is not finite: better now than at the end of the fit. */
 static void check_rows(const rows *r)
 {
-    double *record = cli_allocate(r->table->columns, sizeof *record);
-    for (size_t i = 0; i < r->n; i++) {
-        const char *wrong = table_row(r->table, rows_number(r, i), record);
-        if (wrong)
-            cli_fail(1, "%s", wrong);
-    }
+    double *record = cli_allocate(ROWS_BLOCK, r->table->columns * sizeof *record);
+    for (size_t first = 0; first < r->n; first += ROWS_BLOCK)
+        rows_records(r, first, record);
     free(record);
 }
 

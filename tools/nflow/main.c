@@ -3,8 +3,8 @@
 
 int main(int argc, char **argv)
 {
-    static const cli_command *const commands[] = {
-        &fit_command, &score_command, &sample_command, &info_command, &check_command, &plot_command, NULL};
+    static const cli_command *const commands[] = {&fit_command,   &score_command, &sample_command, &info_command,
+                                                  &check_command, &plot_command,  &import_command, NULL};
     return cli_run(
         argc, argv, "Fits normalizing flows to tables of numbers, scores and samples them.",
         "Options may stand before or after arguments. Data are files of csv, tsv, npy or IDX, plain or gzip; \"-\"\n"

@@ -53,7 +53,9 @@ static size_t width_of(flow_family f, size_t n, size_t dim)
         return 32;
     if (f == FLOW_FFJORD || f == FLOW_RESIDUAL)
         return n < 2000 ? 32 : 64;
-    const size_t width = n < 1000 ? 16 : n < 5000 ? 32 : n < 20000 ? 64 : n < 200000 ? 128 : 256;
+    const size_t width = n < 300    ? 32
+                         : n < 5000 ? 128
+                                    : 256; /* wide nets with strong decay do better than narrow ones */
     const bool masked = f == FLOW_MADE || f == FLOW_MAF || f == FLOW_IAF || f == FLOW_NSF_AUTOREGRESSIVE;
     return masked && width < dim ? dim : width; /* masked nets have a unit of each degree at least */
 }
@@ -72,7 +74,7 @@ static void complete_sizes(flow_sizes *s, size_t n)
     s->depth = pick(s->depth, s->family == FLOW_FFJORD || s->family == FLOW_MATCHING ? 3 : 2);
     s->bins = pick(s->bins, 8);
     s->box = s->box > 0 ? s->box : 5;
-    s->dropout = pick_number(s->dropout, n < 100000 ? 0.1 : 0);
+    s->dropout = pick_number(s->dropout, n < 5000 ? 0.3 : n < 20000 ? 0.2 : n < 200000 ? 0.1 : 0);
 }
 
 /* Once an epoch, 40 times a fit at least, but never so often that validation, which costs a third of a step for each of
@@ -91,13 +93,14 @@ void plan_complete(plan *p, size_t n, size_t n_valid)
         p->batch = n;
     const double epoch = ceil((double)n / (double)p->batch);
     if (!p->steps)
-        p->steps = (uint64_t)fmin(fmax(epoch * 100, 2000), 20000);
+        p->steps = (uint64_t)fmin(fmax(epoch * 100, 4000), 20000);
     p->warm_up = p->steps / 50 < 200 ? p->steps / 50 : 200;
     if (!p->validate_every)
         p->validate_every = validation_interval(p, epoch, n_valid);
     p->rate = p->rate > 0 ? p->rate : p->sizes.family == FLOW_PLANAR || p->sizes.family == FLOW_RADIAL ? 0.005 : 0.001;
     p->clip = p->clip > 0 ? p->clip : 5 * sqrt((double)p->sizes.dim);
     p->average = p->average > 0 ? p->average : 0.99;
-    p->weight_decay = pick_number(p->weight_decay, 0);
+    const double decay = 100 * (double)p->sizes.dim / (double)n;
+    p->weight_decay = pick_number(p->weight_decay, decay < 0.05 ? 0 : fmin(decay, 5));
     p->noise = pick_number(p->noise, 0);
 }

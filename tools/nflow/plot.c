@@ -94,7 +94,7 @@ static int plot(size_t n_arguments, char **argument)
             .table = &t, .n = t.n, .dim = d.dim, .n_ctx = d.n_ctx, .place = place, .shuffled = true, .seed = seed};
         data.n = t.n < n_draws ? t.n : n_draws;
         data.x = rows_x = cli_allocate(data.n, d.dim * sizeof *rows_x);
-        rows_block(&r, 0, data.n, rows_x, ctx);
+        rows_must_read(&r, 0, data.n, rows_x, ctx);
         if (ctx && !context_text)
             draws.n = data.n; /* each draw has the context of a row */
     }

@@ -8,10 +8,10 @@ size_t rows_number(const rows *r, size_t i)
     return r->shuffled ? nf_noise_permuted(&order, r->table->n, r->first + i) : r->first + i;
 }
 
-const char *rows_get(const rows *r, size_t i, double *record, double *x, double *ctx)
+/* The table's columns of one row, in the model's order and units. */
+static void convert(const rows *r, const double *record, double *x, double *ctx)
 {
-    const char *wrong = table_row(r->table, rows_number(r, i), record);
-    for (size_t j = 0; !wrong && j < r->dim + r->n_ctx; j++) {
+    for (size_t j = 0; j < r->dim + r->n_ctx; j++) {
         double value = record[r->place[j]];
         if (r->shift)
             value = (value - r->shift[j]) / r->scale[j];
@@ -20,16 +20,45 @@ const char *rows_get(const rows *r, size_t i, double *record, double *x, double 
         else if (j >= r->dim && ctx)
             ctx[j - r->dim] = value;
     }
+}
+
+/* n <= ROWS_BLOCK rows of the table, i as in rows_read(). */
+static const char *read_block(const rows *r, size_t n, const size_t *i, size_t first, double *record)
+{
+    size_t number[ROWS_BLOCK];
+    for (size_t k = 0; k < n; k++)
+        number[k] = rows_number(r, i ? i[k] : first + k);
+    return table_rows(r->table, n, number, record);
+}
+
+const char *rows_read(const rows *r, size_t count, const size_t *i, size_t first, double *x, double *ctx)
+{
+    const size_t columns = r->table->columns, most = count < ROWS_BLOCK ? count : ROWS_BLOCK;
+    double *record = cli_allocate(most * columns, sizeof *record);
+    const char *wrong = NULL;
+    for (size_t done = 0; done < count && !wrong; done += most) {
+        const size_t n = count - done < most ? count - done : most;
+        wrong = read_block(r, n, i ? i + done : NULL, first + done, record);
+        for (size_t k = 0; k < n && !wrong; k++)
+            convert(r, record + k * columns, x ? x + (done + k) * r->dim : NULL,
+                    ctx ? ctx + (done + k) * r->n_ctx : NULL);
+    }
+    free(record);
     return wrong;
 }
 
-void rows_block(const rows *r, size_t first, size_t n, double *x, double *ctx)
+void rows_must_read(const rows *r, size_t first, size_t n, double *x, double *ctx)
 {
-    double *record = cli_allocate(r->table->columns, sizeof *record);
-    for (size_t i = 0; i < n; i++) {
-        const char *wrong = rows_get(r, first + i, record, x ? x + i * r->dim : NULL, ctx ? ctx + i * r->n_ctx : NULL);
-        if (wrong)
-            cli_fail(1, "%s", wrong);
-    }
-    free(record);
+    const char *wrong = rows_read(r, n, NULL, first, x, ctx);
+    if (wrong)
+        cli_fail(1, "%s", wrong);
+}
+
+size_t rows_records(const rows *r, size_t first, double *record)
+{
+    const size_t n = r->n - first < ROWS_BLOCK ? r->n - first : ROWS_BLOCK;
+    const char *wrong = read_block(r, n, NULL, first, record);
+    if (wrong)
+        cli_fail(1, "%s", wrong);
+    return n;
 }

@@ -20,12 +20,17 @@ typedef struct rows {
     const double *shift, *scale; /* [dim + n_ctx]; NULL: 0 and 1 */
 } rows;
 
+enum { ROWS_BLOCK = 256 }; /* how many rows are read from a table at once */
+
 /* The table's row that is row i of this part. */
 size_t rows_number(const rows *r, size_t i);
-/* Row i: x [dim], ctx [n_ctx], or NULL if it is not wanted. record [columns of the table] is overwritten. Returns NULL,
-   or a message as table_row(). Any number of threads may call it at once. */
-const char *rows_get(const rows *r, size_t i, double *record, double *x, double *ctx);
-/* Rows first .. first + n - 1: x [n x dim], ctx [n x n_ctx]. Exits 1 with one line if a number is not finite. */
-void rows_block(const rows *r, size_t first, size_t n, double *x, double *ctx);
+/* Rows i[count], or first .. first + count - 1 if i is NULL: x [count x dim], ctx [count x n_ctx], or NULL if it is not
+   wanted. Returns NULL, or a message as table_rows(). Any number of threads may call it at once. */
+const char *rows_read(const rows *r, size_t count, const size_t *i, size_t first, double *x, double *ctx);
+/* The same, but exits 1 with the message. */
+void rows_must_read(const rows *r, size_t first, size_t n, double *x, double *ctx);
+/* All columns of the table: at most ROWS_BLOCK rows from `first` on, record [ROWS_BLOCK x columns]. Returns how many
+   rows these are. Exits 1 with one line if a number is not finite. */
+size_t rows_records(const rows *r, size_t first, double *record);
 
 #endif

@@ -95,7 +95,7 @@ static int sample(size_t n_arguments, char **argument)
         const size_t n = all - first < BLOCK ? all - first : BLOCK;
         for (size_t i = 0; i < n && d.n_ctx; i++) {
             if (context_path)
-                rows_block(&contexts, (first + i) / each, 1, NULL, ctx + i * d.n_ctx);
+                rows_must_read(&contexts, (first + i) / each, 1, NULL, ctx + i * d.n_ctx);
             else
                 memcpy(ctx + i * d.n_ctx, one, d.n_ctx * sizeof *one);
         }

@@ -1,4 +1,5 @@
 #include "summary.h"
+#include "baselines.h"
 #include "cli.h"
 #include "density.h"
 #include "estimate.h"
@@ -21,6 +22,14 @@ static estimate score(const density *d, const rows *part, const double *weight, 
     const estimate e = weight ? weighted_mean_of(raw.n, log_p, weight) : mean_of(raw.n, log_p);
     free(log_p);
     return raw.n > 1 ? e : (estimate){e.mean, NAN};
+}
+
+static void say_baseline(const char *what, baseline b)
+{
+    if (b.components == 1)
+        printf("%s %.4f +- %.4f.\n", what, b.test.mean, b.test.se);
+    else if (b.components)
+        printf("%s %.4f +- %.4f with %zu components.\n", what, b.test.mean, b.test.se, b.components);
 }
 
 static void say_whether_it_still_improved(const fit_outcome *o)
@@ -78,6 +87,16 @@ void summarise(const fit_outcome *o)
                    train = score(&d, o->train, o->weight[0], MOST_SCORED, o->seed);
     printf("\n%s: %zu parameters, %.1f seconds.\n", o->family, nf_model_shape(d.m)->n_params, r->seconds);
     printf("Log-likelihood of a %s row: %.4f +- %.4f nats.\n", o->held_back ? "test" : "training", test.mean, test.se);
+    const baseline_data data = {.train = o->train,
+                                .valid = o->valid,
+                                .test = o->test,
+                                .weight = {o->weight[0], o->weight[1], o->weight[2]},
+                                .threads = o->threads,
+                                .seed = o->seed};
+    const baseline gaussian = o->baselines ? baseline_of(&data, 1) : (baseline){0},
+                   mixture = o->baselines ? baseline_of(&data, 0) : (baseline){0};
+    say_baseline("A normal with full covariance reaches", gaussian);
+    say_baseline("A mixture of such normals reaches", mixture);
     say_whether_it_still_improved(o);
     if (o->held_back)
         say_whether_it_over_fits(train, valid);
@@ -102,6 +121,10 @@ void summarise(const fit_outcome *o)
     write_estimate(j, "test", test);
     write_estimate(j, "validation", valid);
     write_estimate(j, "train", train);
+    if (gaussian.components)
+        write_estimate(j, "gaussian", gaussian.test);
+    if (mixture.components)
+        write_estimate(j, "mixture", mixture.test);
     learning_curve_write(&o->result->curve, j, "curve");
     js_end(j);
     js_close(j);

@@ -9,6 +9,7 @@ typedef struct fit_outcome {
     const rows *train, *valid, *test; /* columns and places; scored in the data's own units */
     const double *weight[3];          /* of these rows, or NULL */
     const train_result *result;
+    bool baselines;              /* also fit the simple densities that the flow is compared with */
     uint64_t planned_steps;      /* 0: the time ended the fit */
     bool interrupted, held_back; /* see fit_data.h */
     size_t threads;

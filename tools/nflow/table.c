@@ -179,19 +179,22 @@ size_t *table_columns(const table *t, const char *list, size_t *n)
 
 /* ---- rows ---- */
 
-const char *table_row(const table *t, size_t row, double *x)
+const char *table_rows(const table *t, size_t count, const size_t *row, double *x)
 {
     static _Thread_local char message[512];
-    if (t->mapped && nf_mapped_read(t->mapped, 1, &row, x) != NF_OK) {
+    const size_t columns = t->columns;
+    if (t->mapped && nf_mapped_read(t->mapped, count, row, x) != NF_OK) {
         snprintf(message, sizeof message, "%s", nf_error_message());
         return message;
     }
-    if (!t->mapped)
-        memcpy(x, t->x + row * t->columns, t->columns * sizeof *x);
-    for (size_t j = 0; j < t->columns; j++)
-        if (!isfinite(x[j])) {
-            snprintf(message, sizeof message, "%s: row %zu, column %zu%s%s%s: %g is not finite", t->path, row + 1,
-                     j + 1, t->has_names ? " (" : "", t->has_names ? t->name[j] : "", t->has_names ? ")" : "", x[j]);
+    for (size_t i = 0; !t->mapped && i < count; i++)
+        memcpy(x + i * columns, t->x + row[i] * columns, columns * sizeof *x);
+    for (size_t k = 0; k < count * columns; k++)
+        if (!isfinite(x[k])) {
+            const size_t j = k % columns;
+            snprintf(message, sizeof message, "%s: row %zu, column %zu%s%s%s: %g is not finite", t->path,
+                     row[k / columns] + 1, j + 1, t->has_names ? " (" : "", t->has_names ? t->name[j] : "",
+                     t->has_names ? ")" : "", x[k]);
             return message;
         }
     return NULL;

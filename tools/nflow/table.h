@@ -28,8 +28,9 @@ size_t table_column(const table *t, const char *word);
 /* The columns that a list names: names, numbers from 1 and ranges of either, "age,3,5-8", in this order. They are *n,
    to be released by free(). Exits 1 if one is not there or comes twice. */
 size_t *table_columns(const table *t, const char *list, size_t *n);
-/* Reads one row to x [columns]. Returns NULL, or a message about a number that is not finite. Any number of threads may
-   call it at once. The message is the thread's own, until its next call. */
-const char *table_row(const table *t, size_t row, double *x);
+/* Reads rows row[count] to x [count x columns]. Returns NULL, or a message about a number that is not finite. Any
+   number of threads may call it at once. The message is the thread's own, until its next call. Many rows at once are
+   read from disk faster than one by one. */
+const char *table_rows(const table *t, size_t count, const size_t *row, double *x);
 
 #endif

@@ -9,17 +9,13 @@
 static int read_rows(void *user, size_t count, const size_t *row, nf_real *x, nf_real *ctx)
 {
     const rows *r = user;
-    const size_t width = r->dim + r->n_ctx;
-    double *record = cli_allocate(r->table->columns + width, sizeof *record), *values = record + r->table->columns;
-    const char *wrong = NULL;
-    for (size_t i = 0; i < count && !wrong; i++) {
-        wrong = rows_get(r, row[i], record, values, values + r->dim);
-        for (size_t j = 0; j < r->dim; j++)
-            x[i * r->dim + j] = (nf_real)values[j];
-        for (size_t j = 0; ctx && j < r->n_ctx; j++)
-            ctx[i * r->n_ctx + j] = (nf_real)values[r->dim + j];
-    }
-    free(record);
+    double *values = cli_allocate(count * (r->dim + r->n_ctx), sizeof *values), *contexts = values + count * r->dim;
+    const char *wrong = rows_read(r, count, row, 0, values, contexts);
+    for (size_t k = 0; k < count * r->dim && !wrong; k++)
+        x[k] = (nf_real)values[k];
+    for (size_t k = 0; k < count * r->n_ctx && ctx && !wrong; k++)
+        ctx[k] = (nf_real)contexts[k];
+    free(values);
     if (wrong)
         nf_error(NF_EFORMAT, "%s", wrong);
     return wrong != NULL;

@@ -7,6 +7,7 @@
      atan        L = (2 u / pi) atan(t / u)                                  (Ardizzone et al. 2019, cINN, section 3.4)
      asymmetric  as atan, with u for t >= 0 and l for t < 0: twice differentiable   (Andrade 2024, section 4)
      sigmoid     s = sigmoid(t) + floor;  without a floor L = -softplus(-t), slope sigmoid(-t)
+     inverse     s = 1 / sigmoid(t), L = softplus(-t)                        (Glow: Kingma & Dhariwal 2018, the code)
      softplus    s = softplus(t) + floor; L = t, slope 1, where softplus(t) = e^t to rounding and there is no floor
 
    L is exact also where s itself underflows. */
@@ -51,6 +52,8 @@ NFI_INLINE nfi_log_scale_value nfi_log_scale_at(nf_scale kind, nfi_log_scale q, 
         const nf_real s = bare ? 1 : up + q.floor; /* if `bare`, s is not used */
         return (nfi_log_scale_value){bare ? -nfi_softplus(-t) : nfi_log(s), bare ? down : up * down / s};
     }
+    if (kind == NF_SCALE_INVERSE_SIGMOID)
+        return (nfi_log_scale_value){nfi_softplus(-t), -nfi_sigmoid(-t)};
     if (kind == NF_SCALE_SOFTPLUS) {
         const bool alone = q.floor <= 0 && t < (sizeof(nf_real) == 8 ? -40 : -18);
         const nf_real s = alone ? 1 : nfi_softplus(t) + q.floor;

@@ -73,7 +73,7 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
 static const char *const scales[] = {
     [NF_SCALE_EXP] = "exp",           [NF_SCALE_TANH] = "tanh",         [NF_SCALE_CLAMP] = "clamp",
     [NF_SCALE_SOFTSIGN] = "softsign", [NF_SCALE_ATAN] = "atan",         [NF_SCALE_ASYMMETRIC] = "asymmetric",
-    [NF_SCALE_SIGMOID] = "sigmoid",   [NF_SCALE_SOFTPLUS] = "softplus",
+    [NF_SCALE_SIGMOID] = "sigmoid",   [NF_SCALE_SOFTPLUS] = "softplus", [NF_SCALE_INVERSE_SIGMOID] = "inverse_sigmoid",
 };
 
 static const nf_choices forms = NFI_CHOICES("scale", scales);
@@ -120,6 +120,7 @@ static const struct kind {
     [NF_SCALE_ASYMMETRIC] = {.limit = true, .lower = true, .upper_default = 0.1, .lower_default = 2},
     [NF_SCALE_SIGMOID] = {.floor = true},
     [NF_SCALE_SOFTPLUS] = {.floor = true},
+    [NF_SCALE_INVERSE_SIGMOID] = {.limit = false},
 };
 
 static nf_status check_bound(const char *name, double value, bool read)

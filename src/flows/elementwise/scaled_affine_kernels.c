@@ -45,6 +45,7 @@ void nfi_scaled_affine_bound(nf_scale scale, bool gated, nfi_log_scale form, siz
         NFI_CASE(NF_SCALE_ASYMMETRIC);
         NFI_CASE(NF_SCALE_SIGMOID);
         NFI_CASE(NF_SCALE_SOFTPLUS);
+        NFI_CASE(NF_SCALE_INVERSE_SIGMOID);
     }
 }
 

@@ -8,7 +8,12 @@
        widths 2 B (m_w + (1 - K m_w) S(w)),   heights 2 B (m_h + (1 - K m_h) S(h)),
        slopes at the knots m_d + softplus(d + c), where c = log(e^(1 - m_d) - 1) makes the slope 1 at d = 0.
 
-   This is as in the paper's code, except for c. The d[0] of a circular spline is the slope at both ends. A spline with
+   This is as in the paper's code, except for c. NF_SPLINE_SOFT_CLIPPED is the form of the package zuko: with
+   C(a, u) = a / (1 + |a| / u) and u = -log m_d,
+
+       widths 2 B S(C(w, u / 2)),   heights 2 B S(C(h, u / 2)),   slopes at the knots exp(C(d, u)).
+
+   The d[0] of a circular spline is the slope at both ends. A spline with
    free ends maps the box onto itself, edges included, and what is outside stays where it is, to the bit. So a uniform
    base on the box has density 0 outside after any number of such splines. */
 #include "flows/elementwise/spline.h"
@@ -29,6 +34,11 @@ typedef struct spline {
     nf_spline_options options; /* with defaults filled in */
     nfi_spline kernel;
 } spline;
+
+static nf_spline_form form_of(const nf_object *o)
+{
+    return ((const spline *)nf_self(o))->options.form;
+}
 
 static size_t params_of(const nfi_spline *q)
 {
@@ -61,8 +71,8 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
     if (!work)
         return NF_ENOMEM;
     for (size_t i = 0; i < dim; i++)
-        nfi_spline_apply(p->theta_stride, q, d, p->ld, rows_of(q, p, i, bins + (p->tape ? i * kept : 0)), x + i * p->ld,
-                         y + i * p->ld, log_det, work);
+        nfi_spline_apply(form_of(o), p->theta_stride, q, d, p->ld, rows_of(q, p, i, bins + (p->tape ? i * kept : 0)),
+                         x + i * p->ld, y + i * p->ld, log_det, work);
     if (p->tape)
         *saved = bins;
     nf_arena_rewind(p->scratch, mark);
@@ -80,8 +90,9 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     if (!work)
         return NF_ENOMEM;
     for (size_t i = 0; i < dim; i++)
-        nfi_spline_vjp(p->theta_stride, q, d, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept), gy + i * p->ld,
-                       g_log_det, gx + i * p->ld, g->theta ? g->theta + i * params_of(q) * columns : NULL, work);
+        nfi_spline_vjp(form_of(o), p->theta_stride, q, d, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept),
+                       gy + i * p->ld, g_log_det, gx + i * p->ld,
+                       g->theta ? g->theta + i * params_of(q) * columns : NULL, work);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
@@ -93,12 +104,15 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
     const nfi_spline *q = &((const spline *)nf_self(o))->kernel;
     const size_t kept = kept_of(q, p);
     for (size_t i = 0; i < nf_object_shape(o)->dim_in; i++)
-        nfi_spline_solve(q, d, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept), gx + i * p->ld, gy + i * p->ld);
+        nfi_spline_solve(form_of(o), q, d, p->ld, rows_of(q, p, i, (nf_real *)saved + i * kept), gx + i * p->ld,
+                         gy + i * p->ld);
     return NF_OK;
 }
 
 /* ---- structure ---- */
 
+static const char *const names[] = {[NF_SPLINE_SOFTPLUS] = "softplus", [NF_SPLINE_SOFT_CLIPPED] = "soft_clipped"};
+static const nf_choices forms = NFI_CHOICES("form", names);
 static const nf_option options_of_type[] = {
     {NF_OPTION(NF_OPTION_SIZE, nf_spline_options, bins), .least = 1, .help = "pieces"},
     {NF_OPTION(NF_OPTION_REAL, nf_spline_options, box), .least = 1e-15, .most = 1e15,
@@ -114,6 +128,8 @@ static const nf_option options_of_type[] = {
      .help = "the box's upper edge, if not B"},
     {NF_OPTION(NF_OPTION_BOOL, nf_spline_options, free_ends), .flags = NF_OPTION_ADDED,
      .help = "slopes at the box's edges are parameters"},
+    {NF_OPTION(NF_OPTION_CHOICE, nf_spline_options, form), .choices = &forms, .flags = NF_OPTION_ADDED,
+     .help = "how parameters become widths, heights and slopes"},
 };
 static const nf_spline_options defaults = {
     .bins = 8, .box = 3, .min_width = 1e-3, .min_height = 1e-3, .min_slope = 1e-3};
@@ -187,6 +203,8 @@ nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
     if (!q)
         return NULL;
     q->options = f;
+    const bool clipped = f.form == NF_SPLINE_SOFT_CLIPPED;
+    const double min_width = clipped ? 0 : f.min_width, min_height = clipped ? 0 : f.min_height;
     q->kernel = (nfi_spline){.bins = f.bins,
                              .circular = f.circular,
                              .free_ends = f.free_ends,
@@ -198,12 +216,13 @@ nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
                              .middle = f.circular ? low + (high - low) / 2 : 0,
                              .period = f.circular ? high - low : 0,
                              .turns = (nf_real)(f.circular ? 1 / (2 * f.box) : 0),
-                             .min_width = (nf_real)f.min_width,
-                             .spread_w = (nf_real)(1 - f.min_width * (double)f.bins),
-                             .min_height = (nf_real)f.min_height,
-                             .spread_h = (nf_real)(1 - f.min_height * (double)f.bins),
+                             .min_width = (nf_real)min_width,
+                             .spread_w = (nf_real)(1 - min_width * (double)f.bins),
+                             .min_height = (nf_real)min_height,
+                             .spread_h = (nf_real)(1 - min_height * (double)f.bins),
                              .min_slope = (nf_real)f.min_slope,
-                             .slope_bias = (nf_real)log(expm1(1 - f.min_slope))};
+                             .slope_bias = (nf_real)log(expm1(1 - f.min_slope)),
+                             .limit = (nf_real)-log(f.min_slope)};
     const nf_shape shape = {.dim_in = dim,
                             .dim_out = dim,
                             .n_params = dim * params_of(&q->kernel),

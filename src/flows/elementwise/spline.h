@@ -16,6 +16,7 @@
 #define NFI_SPLINE_H
 #include "math/vec.h"
 #include "flows/param.h"
+#include <nflow/elementwise.h>
 
 /* What describes a spline apart from its parameters: the options in the form that the kernels use. */
 typedef struct nfi_spline {
@@ -27,7 +28,19 @@ typedef struct nfi_spline {
     nf_real min_width, spread_w;   /* a width is size (min_width + spread_w softmax(w)) */
     nf_real min_height, spread_h;  /* a height is formed likewise */
     nf_real min_slope, slope_bias; /* a slope is min_slope + softplus(d + slope_bias) */
+    nf_real limit;                 /* NF_SPLINE_SOFT_CLIPPED: that of log slopes, and twice that of w and h */
 } nfi_spline;
+
+/* A number that is softly clipped to -limit .. limit, and the map's slope. */
+typedef struct nfi_clipped {
+    nf_real value, slope;
+} nfi_clipped;
+
+NFI_INLINE nfi_clipped nfi_soft_clip(nf_real x, nf_real limit)
+{
+    const nf_real f = 1 / (1 + nfi_abs(x) / limit);
+    return (nfi_clipped){x * f, f * f};
+}
 
 /* The bin of a sample, and the sample's place t in the bin (-1: outside the box). On the tape each of these is a row
    [ld]. */
@@ -64,7 +77,21 @@ NFI_INLINE nf_real nfi_clamp(nf_real x, nf_real least, nf_real most)
     return up > most ? most : up;
 }
 
-NFI_INLINE nfi_bin nfi_bin_at(const nfi_spline *q, const nf_real *restrict rows, size_t ld, size_t s)
+/* A slope, and its derivative in its parameter. */
+NFI_INLINE nfi_clipped nfi_knot_slope(nf_spline_form form, const nfi_spline *q, nf_real d)
+{
+    if (form == NF_SPLINE_SOFT_CLIPPED) {
+        const nfi_clipped c = nfi_soft_clip(d, q->limit);
+        const nf_real slope = nfi_exp(c.value);
+        return (nfi_clipped){slope, slope * c.slope};
+    }
+    const nf_real sp = nfi_softplus(d + q->slope_bias);
+    return (nfi_clipped){q->min_slope + sp, -nfi_expm1(-sp)}; /* sigmoid(d + slope_bias) */
+}
+
+/* form is a constant wherever this function is used. */
+NFI_INLINE nfi_bin nfi_bin_at(nf_spline_form form, const nfi_spline *q, const nf_real *restrict rows, size_t ld,
+                              size_t s)
 {
     nfi_bin e;
     const nf_real k = rows[NFI_BIN_INDEX * ld + s], last = (nf_real)(q->bins - 1);
@@ -73,13 +100,12 @@ NFI_INLINE nfi_bin nfi_bin_at(const nfi_spline *q, const nf_real *restrict rows,
     e.w = q->size * (q->min_width + q->spread_w * rows[NFI_BIN_W * ld + s]);
     e.h = q->size * (q->min_height + q->spread_h * rows[NFI_BIN_H * ld + s]);
     const bool fixed = !(q->circular | q->free_ends), first = fixed & (k <= 0), end = fixed & (k >= last);
-    const nf_real a0 = rows[NFI_BIN_D0 * ld + s] + q->slope_bias, a1 = rows[NFI_BIN_D1 * ld + s] + q->slope_bias;
-    const nf_real sp0 = nfi_softplus(a0), sp1 = nfi_softplus(a1);
-    const nf_real d0 = first ? 1 : q->min_slope + sp0, d1 = end ? 1 : q->min_slope + sp1;
+    const nfi_clipped k0 = nfi_knot_slope(form, q, rows[NFI_BIN_D0 * ld + s]);
+    const nfi_clipped k1 = nfi_knot_slope(form, q, rows[NFI_BIN_D1 * ld + s]);
+    const nf_real d0 = first ? 1 : k0.value, d1 = end ? 1 : k1.value;
     const nf_real ratio = e.w / e.h, p = d0 * ratio, r = d1 * ratio;
-    const nf_real d0_slope = -nfi_expm1(-sp0), d1_slope = -nfi_expm1(-sp1); /* sigmoid(a) */
-    e.d0_slope = (first | (p > NFI_MOST_RATIO)) ? 0 : d0_slope;
-    e.d1_slope = (end | (r > NFI_MOST_RATIO)) ? 0 : d1_slope;
+    e.d0_slope = (first | (p > NFI_MOST_RATIO)) ? 0 : k0.slope;
+    e.d1_slope = (end | (r > NFI_MOST_RATIO)) ? 0 : k1.slope;
     e.p = p > NFI_MOST_RATIO ? NFI_MOST_RATIO : p;
     e.q = r > NFI_MOST_RATIO ? NFI_MOST_RATIO : r;
     return e;
@@ -148,14 +174,14 @@ typedef struct nfi_spline_rows {
 enum { NFI_SPLINE_APPLY_WORK = 3, NFI_SPLINE_VJP_WORK = 10 }; /* numbers of rows [ld] that `work` has */
 
 /* Computes y, and r's parts and bins, from x. Adds to log_det. */
-NFI_KERNEL void nfi_spline_apply(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
-                                 const nf_real *x, nf_real *y, double *log_det, nf_real *work);
+NFI_KERNEL void nfi_spline_apply(nf_spline_form form, size_t stride, const nfi_spline *q, nf_direction d, size_t ld,
+                                 nfi_spline_rows r, const nf_real *x, nf_real *y, double *log_det, nf_real *work);
 /* Computes gx, and adds to g_theta unless it is NULL. */
-NFI_KERNEL void nfi_spline_vjp(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
-                               const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta,
-                               nf_real *work);
+NFI_KERNEL void nfi_spline_vjp(nf_spline_form form, size_t stride, const nfi_spline *q, nf_direction d, size_t ld,
+                               nfi_spline_rows r, const nf_real *gy, const nf_real *g_log_det, nf_real *gx,
+                               nf_real *g_theta, nf_real *work);
 /* gy = gx / (dy/dx), where y is the output of direction d. */
-NFI_KERNEL void nfi_spline_solve(const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gx,
-                                 nf_real *gy);
+NFI_KERNEL void nfi_spline_solve(nf_spline_form form, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
+                                 const nf_real *gx, nf_real *gy);
 
 #endif

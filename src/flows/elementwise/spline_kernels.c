@@ -18,20 +18,28 @@
  */
 #include "flows/elementwise/spline.h"
 
+/* What the softmax of widths or heights reads: its parameter a, or that softly clipped; and the slope of this map. */
+NFI_INLINE nfi_clipped share(nf_spline_form form, const nfi_spline *q, nf_real a)
+{
+    return form == NF_SPLINE_SOFT_CLIPPED ? nfi_soft_clip(a, q->limit / 2) : (nfi_clipped){a, 1};
+}
+
 /* S [bins x columns] is the softmax of a [bins x columns]; work [2 x columns]. */
-NFI_INLINE void softmax(size_t bins, size_t columns, const nf_real *restrict a, nf_real *restrict S,
-                        nf_real *restrict work)
+NFI_INLINE void softmax(nf_spline_form form, const nfi_spline *q, size_t bins, size_t columns,
+                        const nf_real *restrict a, nf_real *restrict S, nf_real *restrict work)
 {
     nf_real *restrict top = work, *restrict sum = work + columns;
     for (size_t j = 0; j < bins; j++) {
         NFI_SIMD
-        for (size_t s = 0; s < columns; s++)
-            top[s] = j && top[s] > a[j * columns + s] ? top[s] : a[j * columns + s];
+        for (size_t s = 0; s < columns; s++) {
+            const nf_real v = share(form, q, a[j * columns + s]).value;
+            top[s] = j && top[s] > v ? top[s] : v;
+        }
     }
     for (size_t j = 0; j < bins; j++) {
         NFI_SIMD
         for (size_t s = 0; s < columns; s++) {
-            const nf_real e = nfi_exp(a[j * columns + s] - top[s]);
+            const nf_real e = nfi_exp(share(form, q, a[j * columns + s]).value - top[s]);
             S[j * columns + s] = e;
             sum[s] = (j ? sum[s] : 0) + e;
         }
@@ -99,28 +107,28 @@ NFI_INLINE void search(size_t stride, const nfi_spline *q, bool forward, size_t 
     }
 }
 
-NFI_INLINE void locate(size_t stride, const nfi_spline *q, bool forward, size_t ld, const nfi_spline_rows *r,
-                       const nf_real *restrict x, nf_real *restrict work)
+NFI_INLINE void locate(nf_spline_form form, const nfi_spline *q, bool forward, size_t ld, const nfi_spline_rows *r,
+                       const nf_real *restrict x, nf_real *restrict work, size_t stride)
 {
     ld = nfi_lanes(ld);
     const size_t K = q->bins, columns = nfi_param_columns(stride, ld);
     nf_real *restrict at = work + 2 * ld;
-    softmax(K, columns, r->theta, r->parts, work);
-    softmax(K, columns, r->theta + K * columns, r->parts + K * columns, work);
+    softmax(form, q, K, columns, r->theta, r->parts, work);
+    softmax(form, q, K, columns, r->theta + K * columns, r->parts + K * columns, work);
     NFI_SIMD
     for (size_t s = 0; s < ld; s++)
         at[s] = nfi_clamp(x[s] - nfi_turn(q, x[s]), q->low, q->high);
     search(stride, q, forward, ld, r->theta + 2 * K * columns, r->parts, at, r->bins, work);
 }
 
-NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *restrict bins,
-                         const nf_real *restrict x, nf_real *restrict y, double *restrict log_det)
+NFI_INLINE void evaluate(nf_spline_form form, const nfi_spline *q, size_t ld, nf_real *restrict bins,
+                         const nf_real *restrict x, nf_real *restrict y, double *restrict log_det, bool forward)
 {
     ld = nfi_lanes(ld);
     const nfi_spline k = *q; /* a copy, which no store in the loop can change */
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
+        const nfi_bin e = nfi_bin_at(form, &k, bins, ld, s);
         const bool inside = nfi_in_box(&k, x[s]);
         const nf_real turn = nfi_turn(&k, x[s]), at = nfi_clamp(x[s] - turn, k.low, k.high);
         const nf_real t = forward ? nfi_bin_forward(e, at) : nfi_bin_inverse(e, at);
@@ -133,30 +141,40 @@ NFI_INLINE void evaluate(const nfi_spline *q, bool forward, size_t ld, nf_real *
     }
 }
 
-void nfi_spline_apply(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
-                      const nf_real *x, nf_real *y, double *log_det, nf_real *work)
+/* Calls `function` with the form, and whether a condition holds, as constants. */
+#define BY_FORM(function, form, condition, ...)                   \
+    do {                                                          \
+        if ((form) == NF_SPLINE_SOFT_CLIPPED && (condition))      \
+            function(NF_SPLINE_SOFT_CLIPPED, __VA_ARGS__, true);  \
+        else if ((form) == NF_SPLINE_SOFT_CLIPPED)                \
+            function(NF_SPLINE_SOFT_CLIPPED, __VA_ARGS__, false); \
+        else if (condition)                                       \
+            function(NF_SPLINE_SOFTPLUS, __VA_ARGS__, true);      \
+        else                                                      \
+            function(NF_SPLINE_SOFTPLUS, __VA_ARGS__, false);     \
+    } while (0)
+
+void nfi_spline_apply(nf_spline_form form, size_t stride, const nfi_spline *q, nf_direction d, size_t ld,
+                      nfi_spline_rows r, const nf_real *x, nf_real *y, double *log_det, nf_real *work)
 {
-    NFI_BY_STRIDE(locate, stride, q, d == NF_FORWARD, ld, &r, x, work);
-    if (d == NF_FORWARD)
-        evaluate(q, true, ld, r.bins, x, y, log_det);
-    else
-        evaluate(q, false, ld, r.bins, x, y, log_det);
+    BY_FORM(locate, form, stride != 0, q, d == NF_FORWARD, ld, &r, x, work);
+    BY_FORM(evaluate, form, d == NF_FORWARD, q, ld, r.bins, x, y, log_det);
 }
 
 /* The gradients of a sample, each a row [ld]: in the arguments j of the two softmaxes, without the factor S_j, for
    j < k, j = k and j > k, where k is the sample's bin; and in the parameters of the slopes at the ends of its bin. */
 enum { W_LESS, W_SAME, W_MORE, H_LESS, H_SAME, H_MORE, END0, END1, N_GRADIENTS };
 
-NFI_INLINE void pull_back(const nfi_spline *q, bool forward, size_t ld, const nf_real *restrict bins,
+NFI_INLINE void pull_back(nf_spline_form form, const nfi_spline *q, size_t ld, const nf_real *restrict bins,
                           const nf_real *restrict gy, const nf_real *restrict g_log_det, nf_real *restrict gx,
-                          nf_real *restrict out)
+                          nf_real *restrict out, bool forward)
 {
     ld = nfi_lanes(ld);
     const nfi_spline k = *q; /* a copy, which no store in the loop can change */
     const nf_real scale_w = k.size * k.spread_w, scale_h = k.size * k.spread_h;
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
+        const nfi_bin e = nfi_bin_at(form, &k, bins, ld, s);
         const nf_real place = bins[NFI_BIN_PLACE * ld + s], gy_s = gy[s], g_l_s = g_log_det[s];
         const bool inside = place >= 0;
         const nf_real t = inside ? place : 0, u = 1 - t, tu = t * u;
@@ -204,13 +222,14 @@ NFI_INLINE void scatter_end(size_t stride, size_t ld, nf_real at, const nf_real 
 
 /* Adds to g_theta, for all parameters of the dimension, from each sample's gradients `in`. Scratch [2 x ld] follows
    the rows of `in`. */
-NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi_spline_rows *r, nf_real *in,
-                        nf_real *restrict g_theta)
+NFI_INLINE void scatter(nf_spline_form form, const nfi_spline *q, size_t ld, const nfi_spline_rows *r, nf_real *in,
+                        nf_real *restrict g_theta, size_t stride)
 {
     ld = nfi_lanes(ld);
     const size_t K = q->bins, columns = nfi_param_columns(stride, ld);
     const nf_real *restrict index = r->bins + NFI_BIN_INDEX * ld, *restrict Sw = r->parts,
                             *restrict Sh = r->parts + K * columns;
+    const nf_real *restrict aw = r->theta, *restrict ah = r->theta + K * columns;
     nf_real *restrict gw = g_theta, *restrict gh = g_theta + K * columns, *restrict gd = g_theta + 2 * K * columns;
     nf_real *restrict row_w = in + N_GRADIENTS * ld, *restrict row_h = row_w + ld;
     for (size_t j = 0; j < K; j++) {
@@ -222,16 +241,16 @@ NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi
             const nf_real w = less ? in[W_LESS * ld + s] : same ? in[W_SAME * ld + s] : in[W_MORE * ld + s];
             const nf_real h = less ? in[H_LESS * ld + s] : same ? in[H_SAME * ld + s] : in[H_MORE * ld + s];
             if (stride) {
-                gw[j * ld + s] += Sw[j * ld + s] * w;
-                gh[j * ld + s] += Sh[j * ld + s] * h;
+                gw[j * ld + s] += share(form, q, aw[j * ld + s]).slope * (Sw[j * ld + s] * w);
+                gh[j * ld + s] += share(form, q, ah[j * ld + s]).slope * (Sh[j * ld + s] * h);
             } else {
                 row_w[s] = w;
                 row_h[s] = h;
             }
         }
         if (!stride) {
-            gw[j] += Sw[j] * nfi_row_sum(ld, row_w);
-            gh[j] += Sh[j] * nfi_row_sum(ld, row_h);
+            gw[j] += share(form, q, aw[j]).slope * (Sw[j] * nfi_row_sum(ld, row_w));
+            gh[j] += share(form, q, ah[j]).slope * (Sh[j] * nfi_row_sum(ld, row_h));
         }
         if (row0 != FIXED)
             scatter_end(stride, ld, at, index, in + END0 * ld, gd + row0 * columns, row_w);
@@ -240,25 +259,23 @@ NFI_INLINE void scatter(size_t stride, const nfi_spline *q, size_t ld, const nfi
     }
 }
 
-void nfi_spline_vjp(size_t stride, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gy,
-                    const nf_real *g_log_det, nf_real *gx, nf_real *g_theta, nf_real *work)
+void nfi_spline_vjp(nf_spline_form form, size_t stride, const nfi_spline *q, nf_direction d, size_t ld,
+                    nfi_spline_rows r, const nf_real *gy, const nf_real *g_log_det, nf_real *gx, nf_real *g_theta,
+                    nf_real *work)
 {
-    if (d == NF_FORWARD)
-        pull_back(q, true, ld, r.bins, gy, g_log_det, gx, work);
-    else
-        pull_back(q, false, ld, r.bins, gy, g_log_det, gx, work);
+    BY_FORM(pull_back, form, d == NF_FORWARD, q, ld, r.bins, gy, g_log_det, gx, work);
     if (g_theta)
-        NFI_BY_STRIDE(scatter, stride, q, ld, &r, work, g_theta);
+        BY_FORM(scatter, form, stride != 0, q, ld, &r, work, g_theta);
 }
 
-NFI_INLINE void solve(const nfi_spline *q, bool divide, size_t ld, const nf_real *restrict bins,
-                      const nf_real *restrict gx, nf_real *restrict gy)
+NFI_INLINE void solve(nf_spline_form form, const nfi_spline *q, size_t ld, const nf_real *restrict bins,
+                      const nf_real *restrict gx, nf_real *restrict gy, bool divide)
 {
     ld = nfi_lanes(ld);
     const nfi_spline k = *q;
     NFI_SIMD
     for (size_t s = 0; s < ld; s++) {
-        const nfi_bin e = nfi_bin_at(&k, bins, ld, s);
+        const nfi_bin e = nfi_bin_at(form, &k, bins, ld, s);
         const nf_real place = bins[NFI_BIN_PLACE * ld + s];
         const nfi_bin_place c = nfi_bin_place_at(e, place > 0 ? place : 0);
         const nf_real inner = nfi_bin_slope(e, c), slope = place >= 0 ? inner : 1;
@@ -266,10 +283,8 @@ NFI_INLINE void solve(const nfi_spline *q, bool divide, size_t ld, const nf_real
     }
 }
 
-void nfi_spline_solve(const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r, const nf_real *gx, nf_real *gy)
+void nfi_spline_solve(nf_spline_form form, const nfi_spline *q, nf_direction d, size_t ld, nfi_spline_rows r,
+                      const nf_real *gx, nf_real *gy)
 {
-    if (d == NF_FORWARD)
-        solve(q, true, ld, r.bins, gx, gy);
-    else
-        solve(q, false, ld, r.bins, gx, gy);
+    BY_FORM(solve, form, d == NF_FORWARD, q, ld, r.bins, gx, gy);
 }

@@ -6,14 +6,22 @@
 #include "flows/types.h"
 #include <nflow/linear.h>
 
+/* theta: m [dim], s [dim], l. */
+static nfi_full_affine of_pass(const nf_object *o, const nf_pass *p)
+{
+    const size_t dim = nf_object_shape(o)->dim_in, at = dim * nfi_param_columns(p->theta_stride, p->ld);
+    return (nfi_full_affine){
+        .stride = p->theta_stride, .dim = dim, .ld = p->ld, .m = p->theta, .s = p->theta + at, .l = p->theta + 2 * at};
+}
+
 static nf_status run(const nf_object *o, nfi_l_product kind, const nf_pass *p, const nf_real *in, nf_real *out)
 {
-    const size_t dim = nf_object_shape(o)->dim_in;
+    const nfi_full_affine q = of_pass(o, p);
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *root = nf_arena_reals(p->scratch, dim, nfi_param_columns(p->theta_stride, p->ld));
+    nf_real *root = nf_arena_reals(p->scratch, q.dim, nfi_param_columns(q.stride, q.ld));
     if (!root)
         return NF_ENOMEM;
-    nfi_full_affine_multiply(p->theta_stride, kind, dim, p->ld, p->theta, root, in, out);
+    nfi_full_affine_multiply(q, kind, root, in, out);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
@@ -22,9 +30,7 @@ static nf_status apply(const nf_object *o, nf_direction d, const nf_pass *p, con
                        double *log_det, void **saved)
 {
     (void)saved;
-    const size_t dim = nf_object_shape(o)->dim_in;
-    nfi_full_affine_add_log_det(p->theta_stride, d == NF_FORWARD ? 1 : -1, dim, p->ld,
-                                p->theta + dim * nfi_param_columns(p->theta_stride, p->ld), log_det);
+    nfi_full_affine_add_log_det(of_pass(o, p), d == NF_FORWARD ? 1 : -1, log_det);
     return run(o, d == NF_FORWARD ? NFI_L_TIMES : NFI_L_SOLVE, p, x, y);
 }
 
@@ -33,17 +39,17 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
 {
     (void)saved;
     const bool forward = d == NF_FORWARD;
-    const size_t dim = nf_object_shape(o)->dim_in;
+    const nfi_full_affine q = of_pass(o, p);
     nf_status status = run(o, forward ? NFI_L_TIMES_TRANSPOSED : NFI_L_SOLVE_TRANSPOSED, p, gy, gx);
     if (status != NF_OK || !g->theta)
         return status;
     const nf_mark mark = nf_arena_mark(p->scratch);
-    nf_real *root = nf_arena_reals(p->scratch, dim, nfi_param_columns(p->theta_stride, p->ld)),
-            *u = nf_arena_reals(p->scratch, 1, p->ld);
+    nf_real *root = nf_arena_reals(p->scratch, q.dim, nfi_param_columns(q.stride, q.ld)),
+            *u = nf_arena_reals(p->scratch, 1, q.ld);
     if (!root || !u)
         return NF_ENOMEM;
-    nfi_full_affine_add_gradient(p->theta_stride, forward ? 1 : -1, dim, p->ld, p->theta, root, forward ? x : y,
-                                 forward ? gy : gx, g_log_det, u, g->theta);
+    const nfi_full_affine_grad at = {g->theta, g->theta + (q.s - q.m), g->theta + (q.l - q.m)};
+    nfi_full_affine_add_gradient(q, forward ? 1 : -1, root, forward ? x : y, forward ? gy : gx, g_log_det, u, at);
     nf_arena_rewind(p->scratch, mark);
     return NF_OK;
 }
