@@ -273,6 +273,42 @@ Test(import, messages_have_names_and_shapes, .init = begin, .fini = temp_teardow
             }
 }
 
+/* The same flow as a part of a module that has other tensors, before and behind. */
+Test(import, reads_a_part_of_a_module, .init = begin, .fini = temp_teardown)
+{
+    char path[PATH];
+    for (size_t k = 0; k < N_FILES; k++) {
+        state s = state_of(&files[k]);
+        json_t *part = json_object(), *value, *whole = s.header;
+        const char *name;
+        json_object_foreach(whole, name, value)
+        {
+            char longer[256];
+            snprintf(longer, sizeof longer, "net.flow.%s", name);
+            json_object_set(part, longer, value);
+        }
+        for (size_t i = 0; i < 2; i++)
+            json_object_set_new(part, i ? "net.g" : "flow.weight",
+                                json_pack("{s:s, s:[i], s:[I, I]}", "dtype", "I64", "shape", 0, "data_offsets",
+                                          (json_int_t)s.n_data, (json_int_t)s.n_data));
+        s.header = part;
+        state_write(&s);
+        nf_import_options options = files[k].options;
+        cr_assert_null(nf_import(changed_path(), &options));
+        options.prefix = "net.flow.";
+        nf_model *m = nf_import(changed_path(), &options);
+        cr_assert_not_null(m, "%s", nf_error_message());
+        json_t *file = peer_file(path_of(path, &files[k], "json"));
+        compare_with_peer(files[k].name, files[k].slack, file, m);
+        json_decref(file);
+        nf_model_free(m);
+        options.prefix = "net.flows.";
+        expect_none(nf_import(changed_path(), &options), NF_EFORMAT, "no tensor begins with 'net.flows.'");
+        json_decref(whole);
+        state_free(&s);
+    }
+}
+
 /* Every mask of an autoregressive net, with a connection from the last feature in the order. */
 Test(import, masks_are_autoregressive, .init = begin, .fini = temp_teardown)
 {

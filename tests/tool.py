@@ -6,6 +6,7 @@ import math
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import struct
@@ -156,9 +157,31 @@ def formats_and_stdin():
 
 
 @test
+def larger_than_memory():
+    """A file of 4 times the memory that the process may have."""
+    if THIN:
+        return
+    limit = 64 << 20
+    rows = b''.join(struct.pack('<8d', *(random.gauss(0, 1) for _ in range(8))) for _ in range(1000))
+    with open('large.npy', 'wb') as f:
+        n = (4 * limit // len(rows) + 1) * 1000
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({n}, 8), }}".ljust(117) + '\n'
+        f.write(b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header.encode())
+        for _ in range(n // 1000):
+            f.write(rows)
+    assert os.path.getsize('large.npy') >= 4 * limit
+    r = subprocess.run([*tool.command, *'fit large.npy -o large --steps 20 --width 16 --layers 2 --no-baselines'.split(),
+                        '--valid-fraction', '0.001', '--test-fraction', '0.001', '--threads', '1'],
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)), capture_output=True,
+                       text=True, check=False)
+    assert r.returncode == 0, r.stderr
+    os.remove('large.npy')
+
+
+@test
 def killed_and_resumed():
     """A fit that is killed at random moments and resumed leaves the same file as one that is left alone."""
-    more = ['--steps', 15 * STEPS, '--validate-every', STEPS // 4, '--width', '16', '--layers', '2']
+    more = ['--steps', 8 * STEPS, '--validate-every', STEPS // 4, '--width', '16', '--layers', '2']
     begin = time.monotonic()
     tool.succeeds('fit', 'data.csv', '-o', 'whole', *more, '--no-baselines')
     took = time.monotonic() - begin
@@ -229,7 +252,7 @@ def weights_and_whole_numbers():
     tool.succeeds('sample', 'm', '-n', 2000, '-o', 'x.csv')
     k = [v[0] for v in read_csv('x.csv')[1]]
     inside = sum(-0.6 < v < 5.6 for v in k) / len(k)
-    assert inside > (0.8 if THIN else 0.97), inside
+    assert inside > (0.8 if THIN else 0.93), inside
 
 
 @test
@@ -276,7 +299,7 @@ def all_families():
     assert len(vectors) == 14
     for name in vectors[::4] if THIN else vectors:
         for dim in (1, 6) if THIN else (1, 2, 6, 21):
-            r, text = tool.results('check.json', 'check', '--flow', name, '--dim', dim, '--points', 4)
+            r, text = tool.results('check.json', 'check', '--flow', name, '--dim', dim, '--points', 4, '--width', 24)
             assert r['verdict'] == 'passed' and text.endswith('passed\n'), (name, dim, text)
         tool.succeeds('fit', 'data.csv', '-o', 'm', '--flow', name, '--steps', 4, '--validate-every', 2, '--width', 16, '--no-baselines')
         tool.succeeds('check', 'm', '--points', 4)

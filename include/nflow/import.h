@@ -67,6 +67,11 @@ typedef enum nf_import_split {
 typedef struct nf_import_options {
     nf_import_package package; /**< where the file is from; by default the names say it */
     nf_import_family family;   /**< what the flow must be; by default anything that is known */
+    /**
+     * With what the names of the flow's tensors begin, the last dot included, if the flow is a part of a larger module:
+     * "model.flow.", say. Tensors of other names are not read. NULL: the file is of the flow alone. Not in the table
+     */
+    const char *prefix;
     nf_activation activation; /**< of the hidden units of all nets; ReLU. Not for residual flows, which have LipSwish */
     nf_import_scale scale;    /**< of layers that shift and scale; the package's default */
     nf_import_split split;    /**< of normflows' couplings; "channel" */

@@ -68,7 +68,9 @@ static void read_all(nfi_import *im)
                                                  [NF_IMPORT_NORMFLOWS] = nfi_read_normflows};
     if (!nfi_mul(im->file.n_numbers + 64, NF_IMPORT_MOST_NUMBERS, &im->most))
         im->most = SIZE_MAX;
-    if (!im->options.package)
+    if (im->options.prefix)
+        nfi_import_only(im, im->options.prefix);
+    if (!im->options.package && im->status == NF_OK)
         im->options.package = package_of(im);
     if (im->status == NF_OK)
         read[im->options.package](im);

@@ -62,6 +62,8 @@ size_t *nfi_import_take_indices(nfi_import *im, const char *prefix, const char *
 size_t *nfi_import_take_order(nfi_import *im, const char *prefix, const char *last, size_t *n);
 /* Takes a tensor that says nothing new, if it is there. */
 void nfi_import_skip(nfi_import *im, const char *prefix, const char *last);
+/* Forgets all tensors but those whose names begin with that, and this part of their names. */
+void nfi_import_only(nfi_import *im, const char *prefix);
 /* Fails if a tensor has not been taken. */
 void nfi_import_all_taken(nfi_import *im);
 

@@ -230,6 +230,20 @@ void nfi_import_skip(nfi_import *im, const char *prefix, const char *last)
         t->taken = true;
 }
 
+void nfi_import_only(nfi_import *im, const char *prefix)
+{
+    nfi_container *c = &im->file;
+    const size_t first = first_from(c, prefix), length = strlen(prefix);
+    size_t n = 0;
+    for (; begins(c, first + n, prefix); n++) {
+        c->tensor[n] = c->tensor[first + n];
+        c->tensor[n].name += length;
+    }
+    c->n_tensors = n;
+    if (n == 0)
+        nfi_import_fail(im, NF_EFORMAT, "no tensor begins with '%s', the option `prefix`", prefix);
+}
+
 void nfi_import_all_taken(nfi_import *im)
 {
     char is[SHAPE_ROOM];

@@ -194,6 +194,9 @@ static int fit(size_t n_arguments, char **argument)
     fit_data d;
     fit_data_read(&d, &request);
     plan p = make_plan(&d);
+    const bool by_matching = matching || flow_is_matched(p.sizes.family);
+    if (by_matching && (p.noise > 0 || d.blur))
+        cli_fail(2, "--noise and --dequantise are of maximum likelihood, not of flow matching");
     char *description = flow_file ? flow_description_from_file(flow_file, &p.sizes) : flow_description(&p.sizes);
     char *checkpoint = cli_text("%s.checkpoint", model_path), *curve = cli_text("%s.curve", model_path);
     char *title = cli_text("rows %zu columns %zu context %zu seed %llu batch %zu noise %g dequantise %s weights %s",
@@ -204,7 +207,7 @@ static int fit(size_t n_arguments, char **argument)
                            .valid = &d.valid,
                            .weight = d.weight[0],
                            .valid_weight = d.weight[1],
-                           .matching = matching || flow_is_matched(p.sizes.family),
+                           .matching = by_matching,
                            .n_start = 1000,
                            .batch = p.batch,
                            .steps = minutes > 0 ? 0 : p.steps,
@@ -224,7 +227,7 @@ static int fit(size_t n_arguments, char **argument)
                            .curve = curve,
                            .title = title,
                            .resume = resume,
-                           .offset = matching || flow_is_matched(p.sizes.family) ? 0 : -d.log_scale};
+                           .offset = by_matching ? 0 : -d.log_scale};
     cli_catch_interrupt();
     train_result r = {0};
     (precision ? train : train_single)(&job, &r);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *output;
+static const char *output, *prefix;
 static size_t package, family, activation, scale, split, n_flows, height, width;
 static double tail_bound, min_width, min_height, min_slope, lipschitz;
 static const cli_option options[] = {
@@ -25,6 +25,8 @@ static const cli_option options[] = {
     {"split", "channel|channel-inv", "normflows' split_mode", .choice = &split},
     {"lipschitz", "C", "lipschitz_const of residual flows; 0: 0.97", .number = &lipschitz, .max = 1},
     {"n-flows", "N", "normflows: len(model.flows), where some of them have no tensors", .size = &n_flows, .max = 1e6},
+    {"prefix", "TEXT", "what the names of the flow's tensors begin with, where it is a part of a larger module",
+     .text = &prefix},
     {"height", "H", "rows of pixels, of a Glow whose bases do not tell", .size = &height, .max = 1e6},
     {"width", "W", "pixels of a row, likewise", .size = &width, .max = 1e6},
     {0},
@@ -49,6 +51,7 @@ static int import(size_t n_arguments, char **argument)
                                  .min_slope = min_slope,
                                  .lipschitz = lipschitz,
                                  .n_flows = n_flows,
+                                 .prefix = prefix,
                                  .height = height,
                                  .width = width};
     nf_model *m = cli_made(nf_import(argument[0], &o));
