@@ -3,6 +3,7 @@
 #include "npy.h"
 #include "cli.h"
 #include "file_bytes.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,5 +68,24 @@ npy npy_read(const char *path)
         cli_fail(1, "%s: a damaged npy file: %zu bytes of data do not fit its shape", path, n - begin - length);
     memmove(x, x + begin + length, n - begin - length);
     a.data = x;
+    return a;
+}
+
+/* The library does not unpack xz: it gets the unpacked bytes in a file without a name. */
+nf_array npy_numbers(const char *path)
+{
+    size_t n;
+    unsigned char *x = file_bytes(path, &n);
+    FILE *file = tmpfile();
+    if (!file || fwrite(x, 1, n, file) != n || fflush(file) != 0)
+        cli_fail(1, "%s: cannot write its %zu bytes to a temporary file: %s", path, n, strerror(errno));
+    free(x);
+    char name[64];
+    nf_array a;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fileno(file));
+    const nf_status status = nf_load_npy(name, 0, &a);
+    if (status != NF_OK)
+        cli_fail(1, "%s: %s", path, nf_error_message());
+    fclose(file);
     return a;
 }
