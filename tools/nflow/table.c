@@ -40,8 +40,6 @@ static void take_array(table *t)
     t->n = t->array.n;
     t->columns = t->array.dim;
     t->x = t->array.data;
-    t->rank = t->array.rank <= sizeof t->extent / sizeof *t->extent ? t->array.rank : 0;
-    memcpy(t->extent, t->array.extent, t->rank * sizeof *t->extent);
 }
 
 /* Maps a plain file; what cannot be mapped (gzip, a pipe) is read. */

@@ -12,9 +12,8 @@ typedef struct table {
     const char *path; /* for messages */
     size_t n, columns;
     bool has_names;
-    char **name;            /* [columns]; "x1", "x2", ... if the file has none */
-    size_t rank, extent[8]; /* of an array; rank 0: text, or more indices than these */
-    const double *x;        /* [n x columns]; NULL: mapped */
+    char **name;     /* [columns]; "x1", "x2", ... if the file has none */
+    const double *x; /* [n x columns]; NULL: mapped */
     nf_mapped *mapped;
     nf_table text; /* who owns the numbers: this, or the array */
     nf_array array;
