@@ -226,6 +226,11 @@ def contexts():
     tool.succeeds('sample', 'cond', '--context-data', 's.csv', '-n', 50, '-o', 'y.csv')
     y = [v[0] for v in read_csv('y.csv')[1]]
     assert len(y) == 100 and mean(y[50:]) > mean(y[:50]) + 5
+    write_csv('other.csv', ['y', 's'], rows)
+    tool.fails(1, 'other.csv: column 1 is y, but in c.csv it is s', 'fit', 'c.csv', '-o', 'm', '--valid', 'other.csv')
+    write_csv('twice.csv', ['s', 'y', 't'], [[*r, r[0]] for r in rows])
+    text = tool.succeeds('fit', 'twice.csv', '-o', 'm', '--context-columns', 't', '--steps', 2, '--valid', 'twice.csv')
+    assert 'Column s equals column t: left out' in text and '1 column given 1' in text, text
     tool.fails(2, 'conditional on 1 columns .s ', 'sample', 'cond')
     tool.fails(2, "it wants NAME=VALUE with a context of the model, such as s", 'sample', 'cond', '--context', 'q=1')
     tool.fails(2, 'the value is no number', 'sample', 'cond', '--context', 's=x')

@@ -1,17 +1,14 @@
 /* nflow fit: a density of a table. */
-#include "cli.h"
+#include "commands.h"
 #include "density.h"
 #include "fit_data.h"
-#include "output.h"
 #include "plan.h"
 #include "summary.h"
 #include "train.h"
-#include "commands.h"
-#include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char *model_path, *flow_file, *format, *column_list, *context_list, *weight_column, *dequantise_list;
 static const char *valid_path, *test_path, *image_text, *json_path;
@@ -268,13 +265,11 @@ const cli_command fit_command = {
     .most = 1,
     .about = "fits a density to a table of numbers",
     .text =
-        "DATA is a file of csv, tsv, npy or IDX, plain or gzip, or - for csv from stdin. A row is a sample, a column "
-        "a\n"
-        "feature. Columns are standardised, and this is part of the model: it scores in the data's own units. A part "
-        "of\n"
-        "the rows validates, and the parameters that validate best are kept; another part tests.\n\n"
-        "While it runs, MODEL.checkpoint and MODEL.curve are kept beside the model. After Ctrl-C, or if the fit was\n"
-        "killed, the same command with --resume continues it; the result is the same, bit for bit.\n\n"
+        "DATA is a file of csv, tsv, npy or IDX, plain or gzip, or - for csv from stdin. A row is a sample, a\n"
+        "column a feature. Columns are standardised, and this is part of the model: it scores in the data's own\n"
+        "units. A part of the rows validates, and the parameters that validate best are kept; another part tests.\n\n"
+        "While it runs, MODEL.checkpoint and MODEL.curve are kept beside the model. After Ctrl-C, or if the fit\n"
+        "was killed, the same command with --resume continues it; the result is the same, bit for bit.\n\n"
         "  nflow fit data.csv -o model\n"
         "  nflow fit data.npy --flow maf --layers 5 --width 512 --minutes 30 -o model\n"
         "  nflow fit trial.csv --context-columns dose,age -o response-given-dose",

@@ -74,6 +74,10 @@ static void read_part(table *t, const char *path, const fit_data *d)
     table_read(t, path, q->format);
     if (t->columns != d->all.columns)
         cli_fail(1, "%s: it has %zu columns, but %s has %zu", t->path, t->columns, d->all.path, d->all.columns);
+    for (size_t j = 0; t->has_names && d->all.has_names && j < t->columns; j++)
+        if (strcmp(t->name[j], d->all.name[j]) != 0)
+            cli_fail(1, "%s: column %zu is %s, but in %s it is %s", t->path, j + 1, t->name[j], d->all.path,
+                     d->all.name[j]);
 }
 
 /* Train, validation and test rows, in a random order. Where too few are there, all rows serve as all three. */
@@ -132,36 +136,60 @@ static void check_rows(const rows *r)
 
 /* ---- units ---- */
 
-/* Says what is odd about the columns, and leaves out those that have no density of their own. */
+/* Of column j of x the column that tells it: an earlier one of x or one of the context with the same numbers; j if
+   there is none. */
+static size_t told_by(const fit_data *d, const column *c, size_t j)
+{
+    for (size_t k = d->dim; k < d->dim + d->n_ctx; k++)
+        if (c[k].copy_of == j && !c[k].constant)
+            return k;
+    return c[j].copy_of;
+}
+
+/* Of x whose density would be infinite; all pixels of images stay. Says why it is left out. */
+static bool has_no_density(const fit_data *d, const column *c, size_t j)
+{
+    const size_t other = told_by(d, c, j);
+    if (d->image.channels)
+        return false;
+    if (c[j].constant)
+        printf("Column %s is %g in all rows: left out.\n", d->all.name[c[j].place], c[j].mean);
+    else if (other != j)
+        printf("Column %s equals column %s: left out.\n", d->all.name[c[j].place], d->all.name[c[other].place]);
+    return c[j].constant || other != j;
+}
+
+/* Leaves out columns of x that have no density of their own. c and d->place become those of the others. */
 static void drop_columns(fit_data *d, column *c)
 {
-    const fit_request *q = d->request;
-    size_t n = 0, whole = 0;
+    bool *drop = cli_allocate(d->dim + d->n_ctx, sizeof *drop);
+    size_t n = 0, dropped = 0;
+    for (size_t j = 0; j < d->dim; j++)
+        dropped += drop[j] = has_no_density(d, c, j);
+    if (dropped == d->dim)
+        cli_fail(1, "%s: all columns are constant or equal: there is no density to fit", d->all.path);
     for (size_t j = 0; j < d->dim + d->n_ctx; j++) {
-        const char *name = d->all.name[c[j].place];
-        const bool is_x = j < d->dim;
-        const bool copy = is_x && c[j].copy_of != j;
-        if (c[j].constant)
-            printf("Column %s is %g in all rows: %s.\n", name, c[j].mean, is_x ? "left out" : "it tells nothing");
-        else if (copy)
-            printf("Column %s equals column %s: left out.\n", name, d->all.name[c[c[j].copy_of].place]);
-        whole += is_x && c[j].whole && !d->blur;
-        if ((is_x && c[j].constant && !d->image.channels) || copy)
+        if (drop[j])
             continue;
         c[n] = c[j];
         d->place[n++] = c[j].place;
     }
-    const size_t left_out = d->dim + d->n_ctx - n;
-    if (left_out == d->dim)
-        cli_fail(1, "%s: all columns are constant or equal: there is no density to fit", d->all.path);
-    d->dim -= left_out;
-    if (whole && !q->dequantise) {
-        printf("%zu column%s whole numbers alone (", whole, whole == 1 ? " has" : "s have");
-        for (size_t j = 0, shown = 0; j < d->dim && shown < 4; j++)
-            if (c[j].whole)
-                printf("%s%s", shown++ ? ", " : "", d->all.name[c[j].place]);
-        printf("%s): their density has peaks without end; --dequantise spreads them.\n", whole > 4 ? " ..." : "");
-    }
+    d->dim -= dropped;
+    free(drop);
+}
+
+static void name_whole_numbers(const fit_data *d, const column *c)
+{
+    size_t whole = 0, shown = 0;
+    for (size_t j = 0; j < d->dim; j++)
+        whole += c[j].whole;
+    if (!whole || d->request->dequantise)
+        return;
+    printf("%zu column%s whole numbers alone (", whole, whole == 1 ? " has" : "s have");
+    for (size_t j = 0; j < d->dim && shown < 4; j++)
+        if (c[j].whole)
+            printf("%s%s", shown++ ? ", " : "", d->all.name[c[j].place]);
+    printf("%s): their density has peaks without end; --dequantise spreads them.\n", whole > 4 ? " ..." : "");
 }
 
 static void find_units(fit_data *d, const column *c)
@@ -229,6 +257,7 @@ void fit_data_read(fit_data *d, const fit_request *q)
     check_rows(&d->test);
     survey_columns(&d->train, d->dim + d->n_ctx, d->place, c);
     drop_columns(d, c);
+    name_whole_numbers(d, c);
     d->shift = cli_allocate(d->dim + d->n_ctx, sizeof *d->shift);
     d->scale = cli_allocate(d->dim + d->n_ctx, sizeof *d->scale);
     find_units(d, c);
