@@ -242,8 +242,9 @@ def weights_and_whole_numbers():
     """A row of weight 3 counts as three rows; whole numbers are found, and spread on request."""
     rows = [[random.gauss(0, 1) + 4 * (w > 0), w] for w in (random.choice([0, 1]) for _ in range(400))]
     write_csv('w.csv', ['x', 'w'], rows)
-    tool.succeeds('fit', 'w.csv', '-o', 'weighted', '--weights', 'w', '--steps', 400, '--test-fraction', 0, '--width', 8,
+    text = tool.succeeds('fit', 'w.csv', '-o', 'weighted', '--weights', 'w', '--steps', 400, '--test-fraction', 0, '--width', 8,
                   '--layers', 2, '--batch', 40)
+    assert ', 0 to test;' in text and 'Log-likelihood of a validation row: ' in text, text
     tool.succeeds('sample', 'weighted', '-n', 1000, '-o', 'x.csv')
     assert mean([v[0] for v in read_csv('x.csv')[1]]) > 3.5
     write_csv('negative.csv', ['x', 'w'], [[i * 0.5, -1] for i in range(20)])

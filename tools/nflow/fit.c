@@ -245,6 +245,7 @@ static int fit(size_t n_arguments, char **argument)
                              .planned_steps = job.steps,
                              .interrupted = cli_interrupted,
                              .held_back = d.held_back,
+                             .test_name = d.test_name,
                              .threads = threads,
                              .seed = seed});
     learning_curve_free(&r.curve);

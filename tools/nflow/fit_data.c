@@ -96,6 +96,7 @@ static void split(fit_data *d)
         read_part(&d->valid_table, q->valid_path, d);
         d->valid = part(d, &d->valid_table, 0, d->valid_table.n, false);
     }
+    d->test_name = n_test || q->test_path ? "test" : d->held_back ? "validation" : "training";
     d->test = n_test ? part(d, &d->all, n - n_test, n_test, true) : d->valid;
     if (q->test_path) {
         read_part(&d->test_table, q->test_path, d);
@@ -272,7 +273,8 @@ void fit_data_read(fit_data *d, const fit_request *q)
     for (size_t k = 0; k < N_PARTS; k++)
         d->weight[k] = read_weights(d, parts[k]);
     if (d->held_back)
-        printf("%zu rows: %zu to train, %zu to validate, %zu to test; ", d->all.n, d->train.n, d->valid.n, d->test.n);
+        printf("%zu rows: %zu to train, %zu to validate, %zu to test; ", d->all.n, d->train.n, d->valid.n,
+               strcmp(d->test_name, "test") == 0 ? d->test.n : 0);
     else
         printf("%zu row%s, too few to hold some back: the figures below are those of the training rows themselves; ",
                d->all.n, d->all.n == 1 ? "" : "s");

@@ -29,6 +29,7 @@ typedef struct fit_data {
     double *weight[N_PARTS]; /* of train, valid and test, [n] each; NULL: rows have none */
     double log_scale;        /* sum of log scale over x */
     rows train, valid, test; /* in standard units */
+    const char *test_name;   /* which rows `test` has: "test", "validation" or "training" */
     bool held_back;          /* false: too few rows, so that validation and test have the training rows */
     nf_image image;
 } fit_data;

@@ -86,7 +86,7 @@ void summarise(const fit_outcome *o)
                    valid = score(&d, o->valid, o->weight[1], MOST_SCORED, o->seed),
                    train = score(&d, o->train, o->weight[0], MOST_SCORED, o->seed);
     printf("\n%s: %zu parameters, %.1f seconds.\n", o->family, nf_model_shape(d.m)->n_params, r->seconds);
-    printf("Log-likelihood of a %s row: %.4f +- %.4f nats.\n", o->held_back ? "test" : "training", test.mean, test.se);
+    printf("Log-likelihood of a %s row: %.4f +- %.4f nats.\n", o->test_name, test.mean, test.se);
     const baseline_data data = {.train = o->train,
                                 .valid = o->valid,
                                 .test = o->test,

@@ -12,6 +12,7 @@ typedef struct fit_outcome {
     bool baselines;              /* also fit the simple densities that the flow is compared with */
     uint64_t planned_steps;      /* 0: the time ended the fit */
     bool interrupted, held_back; /* see fit_data.h */
+    const char *test_name;
     size_t threads;
     uint64_t seed;
 } fit_outcome;
