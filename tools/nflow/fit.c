@@ -167,6 +167,74 @@ static void save_model(const fit_data *d, const plan *p, const char *description
     free(whole);
 }
 
+/* ---- the command ---- */
+
+/* What stands beside the model while the fit runs. */
+typedef struct files {
+    char *checkpoint, *curve;
+    char *title; /* of the curve: what must be the same where the fit is resumed */
+} files;
+
+static files name_files(const fit_data *d, const plan *p)
+{
+    return (files){cli_text("%s.checkpoint", model_path), cli_text("%s.curve", model_path),
+                   cli_text("rows %zu columns %zu context %zu seed %llu batch %zu noise %g dequantise %s weights %s",
+                            d->train.n, d->dim, d->n_ctx, (unsigned long long)seed, p->batch, p->noise,
+                            dequantise_list ? dequantise_list : "-", weight_column ? weight_column : "-")};
+}
+
+static train_job make_job(const fit_data *d, const plan *p, const char *description, const files *f)
+{
+    const bool by_matching = matching || flow_is_matched(p->sizes.family);
+    if (by_matching && (p->noise > 0 || d->blur))
+        cli_fail(2, "--noise and --dequantise are of maximum likelihood, not of flow matching");
+    return (train_job){.description = description,
+                       .data = &d->train,
+                       .valid = &d->valid,
+                       .weight = d->weight[0],
+                       .valid_weight = d->weight[1],
+                       .matching = by_matching,
+                       .n_start = 1000,
+                       .batch = p->batch,
+                       .steps = minutes > 0 ? 0 : p->steps,
+                       .minutes = minutes,
+                       .validate_every = p->validate_every,
+                       .patience = p->patience,
+                       .warm_up = p->warm_up,
+                       .rate = p->rate,
+                       .clip = p->clip,
+                       .average = p->average,
+                       .weight_decay = p->weight_decay,
+                       .noise = p->noise,
+                       .blur = d->blur,
+                       .seed = seed,
+                       .threads = threads,
+                       .checkpoint = f->checkpoint,
+                       .curve = f->curve,
+                       .title = f->title,
+                       .resume = resume,
+                       .offset = by_matching ? 0 : -d->log_scale};
+}
+
+static void report(const fit_data *d, const plan *p, const train_result *r)
+{
+    summarise(&(fit_outcome){.model_path = model_path,
+                             .json_path = json_path,
+                             .family = flow_file ? flow_file : flow_names[p->sizes.family],
+                             .train = &d->train,
+                             .valid = &d->valid,
+                             .test = &d->test,
+                             .weight = {d->weight[0], d->weight[1], d->weight[2]},
+                             .result = r,
+                             .baselines = !no_baselines && d->held_back,
+                             .planned_steps = minutes > 0 ? 0 : p->steps,
+                             .interrupted = cli_interrupted,
+                             .held_back = d->held_back,
+                             .test_name = d->test_name,
+                             .threads = threads,
+                             .seed = seed});
+}
+
 static int fit(size_t n_arguments, char **argument)
 {
     (void)n_arguments;
@@ -190,70 +258,25 @@ static int fit(size_t n_arguments, char **argument)
                                  .seed = seed};
     fit_data d;
     fit_data_read(&d, &request);
-    plan p = make_plan(&d);
-    const bool by_matching = matching || flow_is_matched(p.sizes.family);
-    if (by_matching && (p.noise > 0 || d.blur))
-        cli_fail(2, "--noise and --dequantise are of maximum likelihood, not of flow matching");
+    const plan p = make_plan(&d);
     char *description = flow_file ? flow_description_from_file(flow_file, &p.sizes) : flow_description(&p.sizes);
-    char *checkpoint = cli_text("%s.checkpoint", model_path), *curve = cli_text("%s.curve", model_path);
-    char *title = cli_text("rows %zu columns %zu context %zu seed %llu batch %zu noise %g dequantise %s weights %s",
-                           d.train.n, d.dim, d.n_ctx, (unsigned long long)seed, p.batch, p.noise,
-                           dequantise_list ? dequantise_list : "-", weight_column ? weight_column : "-");
-    const train_job job = {.description = description,
-                           .data = &d.train,
-                           .valid = &d.valid,
-                           .weight = d.weight[0],
-                           .valid_weight = d.weight[1],
-                           .matching = by_matching,
-                           .n_start = 1000,
-                           .batch = p.batch,
-                           .steps = minutes > 0 ? 0 : p.steps,
-                           .minutes = minutes,
-                           .validate_every = p.validate_every,
-                           .patience = p.patience,
-                           .warm_up = p.warm_up,
-                           .rate = p.rate,
-                           .clip = p.clip,
-                           .average = p.average,
-                           .weight_decay = p.weight_decay,
-                           .noise = p.noise,
-                           .blur = d.blur,
-                           .seed = seed,
-                           .threads = threads,
-                           .checkpoint = checkpoint,
-                           .curve = curve,
-                           .title = title,
-                           .resume = resume,
-                           .offset = by_matching ? 0 : -d.log_scale};
-    cli_catch_interrupt();
+    files f = name_files(&d, &p);
+    const train_job job = make_job(&d, &p, description, &f);
     train_result r = {0};
+    cli_catch_interrupt();
     (precision ? train : train_single)(&job, &r);
     save_model(&d, &p, description, &r);
     if (!cli_interrupted) {
-        remove(checkpoint);
-        remove(curve);
+        remove(f.checkpoint);
+        remove(f.curve);
     }
-    summarise(&(fit_outcome){.model_path = model_path,
-                             .json_path = json_path,
-                             .family = flow_file ? flow_file : flow_names[p.sizes.family],
-                             .train = &d.train,
-                             .valid = &d.valid,
-                             .test = &d.test,
-                             .weight = {d.weight[0], d.weight[1], d.weight[2]},
-                             .result = &r,
-                             .baselines = !no_baselines && d.held_back,
-                             .planned_steps = job.steps,
-                             .interrupted = cli_interrupted,
-                             .held_back = d.held_back,
-                             .test_name = d.test_name,
-                             .threads = threads,
-                             .seed = seed});
+    report(&d, &p, &r);
     learning_curve_free(&r.curve);
     free(r.theta);
     free(r.state);
-    free(checkpoint);
-    free(curve);
-    free(title);
+    free(f.checkpoint);
+    free(f.curve);
+    free(f.title);
     free(description);
     fit_data_free(&d);
     return 0;
