@@ -34,14 +34,17 @@ static nf_flow *of_recipe(const flow_sizes *s)
         nf_flow *(*make)(size_t dim, const nf_recipe_options *options);
         bool turned, splines, autoregressive;
     } recipes[N_FLOWS] = {
-        [FLOW_NICE] = {nf_nice},
-        [FLOW_REALNVP] = {nf_realnvp},
-        [FLOW_MADE] = {nf_made, .autoregressive = true},
-        [FLOW_MAF] = {nf_maf, .autoregressive = true},
-        [FLOW_IAF] = {nf_iaf, .autoregressive = true},
-        [FLOW_NSF_COUPLING] = {nf_nsf_coupling, .turned = true, .splines = true},
-        [FLOW_NSF_AUTOREGRESSIVE] = {nf_nsf_autoregressive, .turned = true, .splines = true, .autoregressive = true},
-        [FLOW_FFJORD] = {nf_ffjord},
+        [FLOW_NICE] = {.make = nf_nice},
+        [FLOW_REALNVP] = {.make = nf_realnvp},
+        [FLOW_MADE] = {.make = nf_made, .autoregressive = true},
+        [FLOW_MAF] = {.make = nf_maf, .autoregressive = true},
+        [FLOW_IAF] = {.make = nf_iaf, .autoregressive = true},
+        [FLOW_NSF_COUPLING] = {.make = nf_nsf_coupling, .turned = true, .splines = true},
+        [FLOW_NSF_AUTOREGRESSIVE] = {.make = nf_nsf_autoregressive,
+                                     .turned = true,
+                                     .splines = true,
+                                     .autoregressive = true},
+        [FLOW_FFJORD] = {.make = nf_ffjord},
     };
     size_t hidden[MOST_DEPTH];
     for (size_t i = 0; i < MOST_DEPTH; i++)
