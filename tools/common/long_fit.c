@@ -63,7 +63,7 @@ nf_fit_report long_fit(nf_objective *o, const nf_fit_options *fit, const long_fi
     nf_fit_report r = {0};
     const bool earlier = access(how->checkpoint, F_OK) == 0;
     if (earlier && !how->resume)
-        cli_fail(1, "%s is of an earlier run: give --resume to continue it, or another folder", how->checkpoint);
+        cli_fail(1, "%s is of an earlier run: give --resume to continue it, or remove it", how->checkpoint);
     if (earlier) {
         cli_ok(nf_fitter_load(f, how->checkpoint));
         cli_ok(nf_fitter_run(f, 0, &r)); /* no step: it reports those of the checkpoint */
