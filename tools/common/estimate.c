@@ -14,6 +14,8 @@ estimate mean_of(size_t n, const double *x)
 
 estimate weighted_mean_of(size_t n, const double *x, const double *w)
 {
+    if (!w)
+        return mean_of(n, x);
     double sum = 0, weights = 0, squares = 0;
     for (size_t i = 0; i < n; i++) {
         sum += w[i] > 0 ? w[i] * x[i] : 0;

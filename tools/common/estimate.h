@@ -9,7 +9,7 @@ typedef struct estimate {
 
 /* Of n numbers. */
 estimate mean_of(size_t n, const double *x);
-/* Of n numbers with weights w [n], not all 0. */
+/* Of n numbers with weights w [n], not all 0; w NULL: without weights. */
 estimate weighted_mean_of(size_t n, const double *x, const double *w);
 
 #endif

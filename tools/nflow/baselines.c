@@ -96,7 +96,7 @@ static estimate score(const baseline_data *d, nf_model *m, const rows *part, con
         for (size_t i = 0; i < n; i++)
             log_p[first + i] -= less[i];
     }
-    const estimate e = weight ? weighted_mean_of(part->n, log_p, weight) : mean_of(part->n, log_p);
+    const estimate e = weighted_mean_of(part->n, log_p, weight);
     free(x);
     free(log_p);
     free(less);

@@ -41,12 +41,10 @@ static nf_model *new_model(void)
                         .dropout = 0,
                         .seed = seed}};
     nf_image *image = &p.sizes.image;
-    char end;
-    if (image_text && sscanf(image_text, "%zux%zux%zu%c", &image->channels, &image->height, &image->width, &end) != 3)
-        cli_fail(2, "--image must be CxHxW, such as 1x28x28, not '%s'", image_text);
-    if (image_text)
+    if (image_text) {
+        *image = flow_image(image_text);
         p.sizes.dim = image->channels * image->height * image->width;
-    else if (flow_is_of_images((flow_family)family))
+    } else if (flow_is_of_images((flow_family)family))
         cli_fail(2, "--flow %s needs --image CxHxW", flow_names[family]);
     if (!p.sizes.dim)
         cli_fail(2, "--dim D is missing");

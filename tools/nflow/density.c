@@ -72,24 +72,11 @@ void density_free(density *d)
 
 /* ---- columns of a table ---- */
 
-static bool by_name(const density *d, const table *t, size_t *place)
-{
-    for (size_t j = 0; j < d->dim + d->n_ctx; j++) {
-        size_t k = 0;
-        while (k < t->columns && strcmp(t->name[k], d->name[j]) != 0)
-            k++;
-        if (k == t->columns)
-            return false;
-        place[j] = k;
-    }
-    return true;
-}
-
 size_t *density_columns(const density *d, const table *t)
 {
     const size_t n = d->dim + d->n_ctx;
     size_t *place = cli_allocate(n, sizeof *place);
-    if (t->has_names && by_name(d, t, place))
+    if (table_places(t, n, d->name, place))
         return place;
     if (t->columns != d->file_columns && t->columns != n)
         cli_fail(1,

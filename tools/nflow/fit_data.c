@@ -239,9 +239,7 @@ static void read_image(fit_data *d)
             cli_fail(2, "--flow %s needs --image CxHxW", flow_names[q->family]);
         return;
     }
-    char end;
-    if (sscanf(q->image, "%zux%zux%zu%c", &d->image.channels, &d->image.height, &d->image.width, &end) != 3)
-        cli_fail(2, "--image must be CxHxW, such as 1x28x28, not '%s'", q->image);
+    d->image = flow_image(q->image);
     if (d->image.channels * d->image.height * d->image.width != d->dim)
         cli_fail(1, "%s: %zu columns are no images of %s", d->all.path, d->dim, q->image);
 }

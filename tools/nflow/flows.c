@@ -2,6 +2,7 @@
 #include "cli.h"
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,15 @@ const char *const flow_names[N_FLOWS] = {
     "auto",    "nice",   "realnvp",   "made",     "maf",    "iaf",           "nsf-coupling", "nsf-autoregressive",
     "planar",  "radial", "sylvester", "residual", "ffjord", "flow-matching", "glow",         "realnvp-image",
     "gaussian"};
+
+nf_image flow_image(const char *text)
+{
+    nf_image image;
+    char end;
+    if (sscanf(text, "%zux%zux%zu%c", &image.channels, &image.height, &image.width, &end) != 3)
+        cli_fail(2, "--image must be CxHxW, such as 1x28x28, not '%s'", text);
+    return image;
+}
 
 bool flow_is_of_images(flow_family f)
 {

@@ -44,6 +44,8 @@ typedef struct flow_sizes {
     uint64_t seed;    /* of permutations */
 } flow_sizes;
 
+/* The sizes that "CxHxW" says. Exits 2 with one line if it is no such text. */
+nf_image flow_image(const char *text);
 /* Whether the family is one of images. */
 bool flow_is_of_images(flow_family f);
 /* Whether a flow of this family can be trained by flow matching alone, in reasonable time. */

@@ -30,16 +30,12 @@ static const cli_option options[] = {
 static size_t *context_columns(const density *d, const table *t)
 {
     size_t *place = cli_allocate(d->n_ctx, sizeof *place);
-    bool by_name = t->has_names;
-    for (size_t j = 0; j < d->n_ctx && by_name; j++) {
-        while (place[j] < t->columns && strcmp(t->name[place[j]], d->name[d->dim + j]) != 0)
-            place[j]++;
-        by_name = place[j] < t->columns;
-    }
-    if (!by_name && t->columns != d->n_ctx)
+    if (table_places(t, d->n_ctx, d->name + d->dim, place))
+        return place;
+    if (t->columns != d->n_ctx)
         cli_fail(1, "%s: it has %zu columns and not all names of the model's %zu contexts (%s ...)", t->path,
                  t->columns, d->n_ctx, d->name[d->dim]);
-    for (size_t j = 0; j < d->n_ctx && !by_name; j++)
+    for (size_t j = 0; j < d->n_ctx; j++)
         place[j] = j;
     return place;
 }

@@ -19,7 +19,7 @@ static estimate score(const density *d, const rows *part, const double *weight, 
         raw.n = most;
     double *log_p = cli_allocate(raw.n, sizeof *log_p);
     density_score(d, &raw, seed, log_p);
-    const estimate e = weight ? weighted_mean_of(raw.n, log_p, weight) : mean_of(raw.n, log_p);
+    const estimate e = weighted_mean_of(raw.n, log_p, weight);
     free(log_p);
     return raw.n > 1 ? e : (estimate){e.mean, NAN};
 }

@@ -138,6 +138,19 @@ size_t table_column(const table *t, const char *word)
     return j;
 }
 
+bool table_places(const table *t, size_t n, char *const *name, size_t *place)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t j = 0;
+        while (j < t->columns && strcmp(t->name[j], name[i]) != 0)
+            j++;
+        if (!t->has_names || j == t->columns)
+            return false;
+        place[i] = j;
+    }
+    return true;
+}
+
 /* The first and the last column of a word of the list, "b" or "b-d". A name may have a '-' in it. */
 static void range(const table *t, const char *word, size_t length, size_t *first, size_t *last)
 {

@@ -24,6 +24,8 @@ void table_read(table *t, const char *path, const char *format);
 void table_free(table *t);
 /* The number of the column that a word names: a name, or a number from 1. Exits 1 if there is none. */
 size_t table_column(const table *t, const char *word);
+/* The columns of these names [n], place [n]. false if one is not there, or if the table has no names. */
+bool table_places(const table *t, size_t n, char *const *name, size_t *place);
 /* The columns that a list names: names, numbers from 1 and ranges of either, "age,3,5-8", in this order. They are *n,
    to be released by free(). Exits 1 if one is not there or comes twice. */
 size_t *table_columns(const table *t, const char *list, size_t *n);
