@@ -13,6 +13,7 @@
 #include "common/gaussian.h"
 #include "common/image_sets.h"
 #include "common/roc.h"
+#include "common/validated_fit.h"
 #include <errno.h>
 #include <math.h>
 #include <nflow/nflow.h>
@@ -100,13 +101,6 @@ static void free_part(part *p)
 
 /* ---- the flow ---- */
 
-static int watch(void *user, const nf_progress *p)
-{
-    (void)user;
-    cli_progress("anomaly", (double)p->step, (double)p->steps, "loss %.3f", p->loss);
-    return cli_interrupted;
-}
-
 static nf_model *fit(const part *train, const part *valid)
 {
     nf_flow *flow = nf_nsf_autoregressive(
@@ -116,22 +110,10 @@ static nf_model *fit(const part *train, const part *valid)
     nf_model *m = cli_made(nf_model_of_dist(nf_pushforward(nf_normal(n), flow), &(nf_model_options){.seed = seed}));
     const nf_data data[] = {{.n = train->n_rows, .dim = n, .x = train->x},
                             {.n = valid->n_rows, .dim = n, .x = valid->x}};
-    nf_objective *o = cli_made(nf_maximum_likelihood(m, &data[0], &(nf_likelihood_options){.batch = batch}));
-    nf_objective *v = cli_made(nf_maximum_likelihood(m, &data[1], &(nf_likelihood_options){.batch = valid->n_rows}));
-    cli_ok(nf_fit(o,
-                  &(nf_fit_options){.steps = steps,
-                                    .seed = seed,
-                                    .threads = threads,
-                                    .rate = rate,
-                                    .schedule = {.kind = NF_COSINE, .from = 1},
-                                    .clip_norm = 10,
-                                    .validation = v,
-                                    .validate_every = steps / 10 + 1,
-                                    .callback = watch},
-                  NULL));
-    nf_objective_free(o);
-    nf_objective_free(v);
-    cli_progress_clear();
+    validated_fit(
+        "anomaly", m, &data[0], &data[1], batch,
+        &(nf_fit_options){
+            .steps = steps, .seed = seed, .threads = threads, .rate = rate, .validate_every = steps / 10 + 1});
     return m;
 }
 

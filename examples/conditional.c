@@ -13,6 +13,7 @@
 #include "common/gaussian.h"
 #include "common/panels.h"
 #include "common/regression_rows.h"
+#include "common/validated_fit.h"
 #include <math.h>
 #include <nflow/nflow.h>
 #include <stdlib.h>
@@ -66,33 +67,14 @@ static nf_model *new_model(void)
     return cli_made(nf_model_of_dist(nf_pushforward(nf_normal(1), flow), &(nf_model_options){.seed = seed}));
 }
 
-static int watch(void *user, const nf_progress *p)
-{
-    (void)user;
-    cli_progress("conditional", (double)p->step, (double)p->steps, "loss %.3f", p->loss);
-    return cli_interrupted;
-}
-
 static void fit(nf_model *m)
 {
     const nf_data data[] = {{.n = rows.train.n, .dim = 1, .x = rows.train.y, .n_ctx = rows.n_x, .ctx = rows.train.x},
                             {.n = rows.valid.n, .dim = 1, .x = rows.valid.y, .n_ctx = rows.n_x, .ctx = rows.valid.x}};
-    nf_objective *o = cli_made(nf_maximum_likelihood(m, &data[0], &(nf_likelihood_options){.batch = batch}));
-    nf_objective *v = cli_made(nf_maximum_likelihood(m, &data[1], &(nf_likelihood_options){.batch = rows.valid.n}));
-    cli_ok(nf_fit(o,
-                  &(nf_fit_options){.steps = steps,
-                                    .seed = seed,
-                                    .threads = threads,
-                                    .rate = rate,
-                                    .schedule = {.kind = NF_COSINE, .from = 1},
-                                    .clip_norm = 10,
-                                    .validation = v,
-                                    .validate_every = steps / 20 + 1,
-                                    .callback = watch},
-                  NULL));
-    nf_objective_free(o);
-    nf_objective_free(v);
-    cli_progress_clear();
+    validated_fit(
+        "conditional", m, &data[0], &data[1], batch,
+        &(nf_fit_options){
+            .steps = steps, .seed = seed, .threads = threads, .rate = rate, .validate_every = steps / 20 + 1});
 }
 
 /* ---- how good it is ---- */
