@@ -20,7 +20,7 @@ static nf_status moved(const nf_target *t, double h, size_t j, size_t n, const d
     memcpy(y, x, n * d * sizeof *y);
     for (size_t i = 0; i < n; i++)
         at[i] = y[i * d + j] += h * (1 + fabs(x[i * d + j]));
-    nf_status st = nfi_target_call(t, false, 0, n, y, value, NULL, rejected);
+    nf_status st = nfi_target_call(t, NULL, n, y, value, NULL, rejected);
     for (size_t i = 0; !st && i < n; i++)
         if (rejected[i]) {
             at[i] = x[i * d + j];

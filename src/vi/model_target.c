@@ -1,33 +1,32 @@
 /* A target from the distribution of a model, at one context: log p(x | c) and its gradient in x. The target's numbers
    are double, the model's nf_real. */
-#include "base/memory.h"
 #include "base/status.h"
 #include "model/batch.h"
+#include "vi/spares.h"
 #include <nflow/target.h>
 #include <string.h>
 
 typedef struct density {
     const nf_model *m;
-    nf_real ctx[]; /* [n_ctx] */
+    nfi_spares spares; /* several threads may call at the same time */
+    nf_real ctx[];     /* [n_ctx] */
 } density;
 
 /* Rows of x, of the context and of the gradient, in the model's precision. */
-static nf_status score(const density *q, size_t n, size_t d, const double *x, double *log_p, double *grad,
-                       nf_real *memory)
+static nf_status score(const density *q, nf_workspace *ws, size_t n, size_t d, const double *x, double *log_p,
+                       double *grad)
 {
     const size_t n_ctx = q->m->o->total.n_ctx;
-    nf_real *rows = memory, *gx = rows + n * d, *ctx = gx + n * d;
+    nf_real *rows = nf_arena_reals(&ws->shared, n, d), *gx = grad ? nf_arena_reals(&ws->shared, n, d) : NULL;
+    nf_real *ctx = n_ctx ? nf_arena_reals(&ws->shared, n, n_ctx) : NULL;
+    if (!rows || (grad && !gx) || (n_ctx && !ctx))
+        return NF_ENOMEM;
     for (size_t i = 0; i < n * d; i++)
         rows[i] = (nf_real)x[i];
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && n_ctx; i++)
         memcpy(ctx + i * n_ctx, q->ctx, n_ctx * sizeof *ctx);
-    nf_workspace *ws = nf_workspace_new(1); /* several threads may be here at the same time */
-    if (!ws)
-        return NF_ENOMEM;
-    const nf_real *given = n_ctx ? ctx : NULL;
-    const nf_status status = grad ? nf_log_prob_gradient(q->m, ws, NULL, n, rows, given, log_p, gx, NULL)
-                                  : nf_log_prob(q->m, ws, NULL, n, rows, given, log_p);
-    nf_workspace_free(ws);
+    const nf_status status = grad ? nf_log_prob_gradient(q->m, ws, NULL, n, rows, ctx, log_p, gx, NULL)
+                                  : nf_log_prob(q->m, ws, NULL, n, rows, ctx, log_p);
     for (size_t i = 0; grad && i < n * d; i++)
         grad[i] = (double)gx[i];
     return status;
@@ -37,14 +36,19 @@ static nf_status score(const density *q, size_t n, size_t d, const double *x, do
 static int call(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad, unsigned char *rejected)
 {
     (void)rejected;
-    const density *q = user;
-    size_t width, count;
-    nf_real *memory = NULL;
-    if (nfi_mul(d, 2, &width) && nfi_add(width, q->m->o->total.n_ctx, &width) && nfi_mul(width, n, &count))
-        memory = nfi_calloc(count, sizeof *memory);
-    nf_status status = memory ? score(q, n, d, x, log_p, grad, memory) : NF_ENOMEM;
-    nfi_free(memory);
+    density *q = user;
+    nfi_spare *spare = nfi_spares_take(&q->spares);
+    const nf_status status = spare ? score(q, spare->ws, n, d, x, log_p, grad) : NF_ENOMEM;
+    if (spare)
+        nfi_spares_give_back(&q->spares, spare);
     return status == NF_OK ? NF_OK : (int)nf_error(NF_ETARGET, "nf_target_of_model: %s", nf_error_message());
+}
+
+static void destroy(void *user)
+{
+    density *q = user;
+    nfi_spares_end(&q->spares);
+    nfi_free(q);
 }
 
 nf_target *nf_target_of_model(const nf_model *m, const nf_real *ctx)
@@ -62,10 +66,12 @@ nf_target *nf_target_of_model(const nf_model *m, const nf_real *ctx)
         return NULL;
     }
     density *q = nfi_calloc(1, sizeof *q + s->n_ctx * sizeof *ctx); /* no overflow: the caller has such an array */
-    if (!q)
+    if (!q || nfi_spares_begin(&q->spares) != NF_OK) {
+        nfi_free(q);
         return NULL;
+    }
     q->m = m;
     if (s->n_ctx)
         memcpy(q->ctx, ctx, s->n_ctx * sizeof *ctx);
-    return nf_target_own(nf_target_callback(s->dim_out, call, q, NF_THREADSAFE), q, nfi_free);
+    return nf_target_own(nf_target_callback(s->dim_out, call, q, NF_THREADSAFE), q, destroy);
 }

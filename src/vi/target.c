@@ -29,7 +29,9 @@ static int each_point(void *user, size_t n, size_t d, const double *x, double *l
     return 0;
 }
 
-static nf_target *target_new(const nf_target *as, bool callback, const char *who)
+/* A target like `as`. `callback`: whether f was given. A target whose outputs are another one's has no names of its
+ * own. */
+nf_target *nfi_target_new(const nf_target *as, bool callback, const char *who)
 {
     if (as->d == 0) {
         nf_error(NF_EARG, "%s: d is 0, but must be at least 1", who);
@@ -46,7 +48,14 @@ static nf_target *target_new(const nf_target *as, bool callback, const char *who
     struct whole {
         nf_target target;
         nfi_rejection rejection;
-    } *whole = nfi_calloc(1, sizeof *whole);
+        nfi_counts counts;
+        char names[]; /* the default names of outputs */
+    } *whole = NULL;
+    size_t bytes;
+    if (nfi_default_names_size(as->behind ? 0 : as->d, &bytes) && nfi_add(bytes, sizeof *whole, &bytes))
+        whole = nfi_calloc(1, bytes);
+    else
+        nf_error(NF_ENOMEM, "%s: the names of %zu outputs do not fit in memory", who, as->d);
     if (!whole)
         return NULL;
     if (nfi_rejection_begin(&whole->rejection)) {
@@ -55,18 +64,21 @@ static nf_target *target_new(const nf_target *as, bool callback, const char *who
     }
     whole->target = *as;
     whole->target.rejection = &whole->rejection;
+    whole->target.counts = &whole->counts;
+    whole->target.outputs.default_names = whole->names;
+    nfi_default_names(as->behind ? 0 : as->d, whole->names);
     return &whole->target;
 }
 
 nf_target *nf_target_callback(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule)
 {
-    return target_new(&(nf_target){.d = d, .rule = rule, .f = f, .user = user}, f, "nf_target_callback");
+    return nfi_target_new(&(nf_target){.d = d, .rule = rule, .f = f, .user = user}, f, "nf_target_callback");
 }
 
 nf_target *nf_target_point_callback(size_t d, nf_target_point_fn *f, void *user, nf_thread_rule rule)
 {
     const nf_target as = {.d = d, .rule = rule, .f = each_point, .point = f, .point_user = user};
-    nf_target *t = target_new(&as, f, "nf_target_point_callback");
+    nf_target *t = nfi_target_new(&as, f, "nf_target_point_callback");
     if (t)
         t->user = t;
     return t;
@@ -80,7 +92,7 @@ nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf
         return NULL;
     }
     const nf_target as = {.d = d, .rule = rule, .f = f, .user = user, .step = step > 0 ? step : cbrt(0x1p-52)};
-    return target_new(&as, f, who);
+    return nfi_target_new(&as, f, who);
 }
 
 nf_target *nf_target_own(nf_target *t, void *user, void (*destroy)(void *user))
@@ -113,6 +125,7 @@ void nf_target_free(nf_target *t)
         nfi_free(o);
     }
     nfi_rejection_end(t->rejection);
+    nfi_free(t->outputs.names);
     nfi_free(t);
 }
 
@@ -144,23 +157,51 @@ static bool all_finite(size_t n, const double *v)
     return true;
 }
 
-/* Notes why sample `sample` at x [d] cannot be used: the callback's own words, or if they are NULL, `what` and where.
- */
-static void note(const nf_target *t, size_t sample, const double *x, const char *words, const char *what)
+void nfi_target_count_points(const nf_target *t, bool gradient, size_t n, size_t rejected)
 {
-    char text[NFI_MESSAGE_SIZE];
-    snprintf(text, sizeof text, "%s at (", what);
-    size_t k = 0;
-    for (size_t used; k < t->d && (used = strlen(text)) + 40 < sizeof text; k++)
-        snprintf(text + used, sizeof text - used, "%s%.6g", k ? ", " : "", x[k]);
-    strcat(text, k < t->d ? ", ...)" : ")");
-    nfi_rejection_note(t->rejection, sample, words ? words : text, words);
+    atomic_fetch_add_explicit(&t->counts->calls, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(gradient ? &t->counts->gradients : &t->counts->values, n, memory_order_relaxed);
+    if (rejected)
+        atomic_fetch_add_explicit(&t->counts->rejected, rejected, memory_order_relaxed);
 }
 
-/* Calls the callback. A message that the callback leaves although it succeeds is noted for the first rejected draw.
+void nf_target_count(const nf_target *t, nf_target_counts *counts)
+{
+    if (!counts)
+        return;
+    *counts = (nf_target_counts){0};
+    if (t)
+        *counts = (nf_target_counts){.gradients = atomic_load(&t->counts->gradients),
+                                     .values = atomic_load(&t->counts->values),
+                                     .rejected = atomic_load(&t->counts->rejected),
+                                     .calls = atomic_load(&t->counts->calls)};
+}
+
+void nfi_point_text(size_t d, const double *x, const char *what, char *text)
+{
+    snprintf(text, NFI_MESSAGE_SIZE, "%s at (", what);
+    size_t k = 0;
+    for (size_t used; k < d && (used = strlen(text)) + 40 < NFI_MESSAGE_SIZE; k++)
+        snprintf(text + used, NFI_MESSAGE_SIZE - used, "%s%.6g", k ? ", " : "", x[k]);
+    strcat(text, k < d ? ", ...)" : ")");
+}
+
+/* Says why point `sample` of a call, x [d], cannot be used: the callback's own words, or if they are NULL, `what` and
+   where. */
+static void explain(nfi_reason *why, size_t sample, size_t d, const double *x, const char *words, const char *what)
+{
+    why->sample = sample;
+    why->words = words;
+    if (words)
+        snprintf(why->text, sizeof why->text, "%s", words);
+    else
+        nfi_point_text(d, x, what, why->text);
+}
+
+/* Calls the callback. A message that the callback leaves although it succeeds is the reason of the first rejected draw.
    After that the message from before the call is put back. */
-nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n, const double *x, double *log_p,
-                          double *grad, unsigned char *rejected)
+nf_status nfi_target_call(const nf_target *t, nfi_reason *why, size_t n, const double *x, double *log_p, double *grad,
+                          unsigned char *rejected)
 {
     nfi_message kept;
     memset(rejected, 0, n);
@@ -168,44 +209,58 @@ nf_status nfi_target_call(const nf_target *t, bool draws, size_t first, size_t n
         log_p[i] = NAN;
     for (size_t i = 0; grad && i < n * t->d; i++)
         grad[i] = NAN;
+    if (why)
+        why->text[0] = 0;
     nfi_message_set_aside(&kept);
     int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
-    bool words = nf_error_status() == NF_ETARGET, noted = false; /* the callback itself has called nf_error */
-    if (code != 0)
+    bool words = nf_error_status() == NF_ETARGET; /* the callback itself has called nf_error */
+    if (code != 0) {
+        nfi_target_count_points(t, grad, n, 0);
         return words ? NF_ETARGET
                      : nf_error(NF_ETARGET,
                                 "the target's callback returned %d for a batch of %zu points in %zu dimensions", code,
                                 n, t->d);
+    }
+    size_t out = 0;
     for (size_t i = 0; i < n; i++) {
-        const bool flagged = rejected[i];
+        const bool flagged = rejected[i], first = why && !why->text[0];
         if (!flagged && log_p[i] > -INFINITY) {
-            if (draws && grad && !noted && !all_finite(t->d, grad + i * t->d)) {
-                note(t, first + i, x + i * t->d, NULL, "the gradient is not finite, or was not written,");
-                noted = true;
-            }
+            if (first && grad && !all_finite(t->d, grad + i * t->d))
+                explain(why, i, t->d, x + i * t->d, NULL, "the gradient is not finite, or was not written,");
             continue;
         }
-        if (draws && !noted)
-            note(t, first + i, x + i * t->d, words ? nf_error_message() : NULL,
-                 flagged           ? "rejected"
-                 : isnan(log_p[i]) ? "log p is nan"
-                                   : "log p is -inf");
+        if (first)
+            explain(why, i, t->d, x + i * t->d, words ? nf_error_message() : NULL,
+                    flagged           ? "rejected"
+                    : isnan(log_p[i]) ? "log p is nan"
+                                      : "log p is -inf");
+        out++;
         rejected[i] = 1;
         log_p[i] = -INFINITY;
         if (grad)
             memset(grad + i * t->d, 0, t->d * sizeof *grad);
-        noted = true;
     }
+    nfi_target_count_points(t, grad, n, why ? out : 0);
     nfi_message_put_back(&kept);
     return NF_OK;
+}
+
+nf_status nfi_target_ask(const nf_target *t, nfi_reason *why, size_t n, const double *x, double *log_p, double *grad,
+                         unsigned char *rejected)
+{
+    nf_status st = nfi_target_call(t, why, n, x, log_p, t->step > 0 ? NULL : grad, rejected);
+    if (!st && grad && t->step > 0)
+        st = nfi_target_differences(t, t->step, n, x, log_p, rejected, grad);
+    return st;
 }
 
 nf_status nfi_target_draws(const nf_target *t, size_t first, size_t n, const double *x, double *log_p, double *grad,
                            unsigned char *rejected)
 {
-    nf_status st = nfi_target_call(t, true, first, n, x, log_p, t->step > 0 ? NULL : grad, rejected);
-    if (!st && grad && t->step > 0)
-        st = nfi_target_differences(t, t->step, n, x, log_p, rejected, grad);
+    nfi_reason why;
+    const nf_status st = nfi_target_ask(t, &why, n, x, log_p, grad, rejected);
+    if (!st && why.text[0])
+        nfi_rejection_note(t->rejection, first + why.sample, why.text, why.words);
     return st;
 }
 
