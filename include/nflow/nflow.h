@@ -35,6 +35,7 @@
 #include <nflow/importance.h>
 #include <nflow/density.h>
 #include <nflow/fit.h>
+#include <nflow/inference.h>
 #include <nflow/vae.h>
 #include <nflow/check.h>
 #endif

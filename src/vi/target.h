@@ -33,6 +33,7 @@ typedef struct nfi_owned {
 /* What a target has computed since it was made. */
 typedef struct nfi_counts {
     atomic_size_t calls, gradients, values, rejected;
+    _Atomic uint64_t nanoseconds;
 } nfi_counts;
 
 /* The outputs that were declared. Without names, they are another target's (`behind`), or the point's own d numbers
