@@ -27,6 +27,7 @@
 #include <nflow/model.h>
 #include <nflow/import.h>
 #include <nflow/target.h>
+#include <nflow/stan.h>
 #include <nflow/data.h>
 #include <nflow/schedule.h>
 #include <nflow/objective.h>

@@ -65,6 +65,8 @@ struct nf_target {
 
 /* A target like `as`. `callback`: whether f was given. */
 nf_target *nfi_target_new(const nf_target *as, bool callback, const char *who);
+/* nf_target_point_callback, for a function whose messages begin with `who`. */
+nf_target *nfi_target_of_point(size_t d, nf_target_point_fn *f, void *user, nf_thread_rule rule, const char *who);
 
 /* Why the first of the rejected draws of a call was rejected, or had no finite gradient. */
 typedef struct nfi_reason {
