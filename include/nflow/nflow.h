@@ -34,6 +34,7 @@
 #include <nflow/ranks.h>
 #include <nflow/vi.h>
 #include <nflow/importance.h>
+#include <nflow/draws.h>
 #include <nflow/density.h>
 #include <nflow/fit.h>
 #include <nflow/inference.h>
