@@ -121,6 +121,41 @@ Test(iwae, losses_by_definition)
     nf_model_free(m);
 }
 
+/* Weights whose logarithms differ by thousands. Of each group one draw has nearly all of sum w^a, so that the loss is
+   minus its log w, but for the logarithm of K. */
+Test(iwae, large_weights)
+{
+    enum { K = 5, DRAWS = 40 };
+    bell b = plain;
+    b.precision[0][0] = 1e5, b.precision[1][1] = 3e5;
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(2), NULL);
+    nf_target *t = target_of(&b, false);
+    nf_real x[DRAWS * 2], g[4];
+    double log_q[DRAWS], points[DRAWS * 2], log_p[DRAWS];
+    cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = SEED, .step = STEP}, DRAWS, NULL, x, log_q), NF_OK);
+    for (size_t i = 0; i < DRAWS * 2; i++)
+        points[i] = (double)x[i];
+    cr_assert_eq(nf_target_eval(t, DRAWS, points, log_p, NULL, NULL), NF_OK);
+    for (int above = 0; above < 2; above++) { /* alpha = 2: the smallest weight has the largest power */
+        double wanted = 0;
+        for (size_t first = 0; first < DRAWS; first += K) {
+            double far = log_p[first] - log_q[first];
+            for (size_t i = first; i < first + K; i++)
+                far = above ? fmin(far, log_p[i] - log_q[i]) : fmax(far, log_p[i] - log_q[i]);
+            wanted -= (far + (above ? 1 : -1) * log(K)) / (DRAWS / K);
+        }
+        nf_objective *o = nf_elbo(m, t, &(nf_elbo_options){.draws = DRAWS, .importance = K, .alpha = above ? 2 : 0});
+        nf_step_report r;
+        cr_assert_eq(nf_objective_gradient(o, NULL, SEED, STEP, &r, g), NF_OK);
+        cr_assert_eq(r.failed, 0);
+        cr_assert(isfinite(r.grad_norm) && r.grad_norm > 1);
+        cr_assert_float_eq(r.loss, wanted, 1e-5 * wanted, "%g, not %g", r.loss, wanted);
+        nf_objective_free(o);
+    }
+    nf_target_free(t);
+    nf_model_free(m);
+}
+
 /* Draws whose gradient is no number are left out, and their groups are smaller. */
 Test(iwae, broken_draws_are_left_out)
 {
@@ -240,7 +275,8 @@ Test(iwae, doubly_reparameterised_has_the_same_mean)
         for (int i = 0; i < 3; i++)
             variance[i] = squares[i] - sum[i] * sum[i];
         const double error = sqrt(variance[0] / (STEPS - 1));
-        cr_assert(error > 0 && (k == 3 || error < 0.2 * fabs(sum[1])), "case %d: %g of %g says nothing", k, error, sum[1]);
+        cr_assert(error > 0 && (k == 3 || error < 0.2 * fabs(sum[1])), "case %d: %g of %g says nothing", k, error,
+                  sum[1]);
         cr_assert_lt(fabs(sum[0]), 4 * error, "case %d: %g +- %g", k, sum[0], error);
         cr_assert(k != 3 || variance[2] < 0.5 * variance[1], "%g, %g", variance[2], variance[1]);
         nf_objective_free(o[0]);
