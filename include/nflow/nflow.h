@@ -32,6 +32,7 @@
 #include <nflow/objective.h>
 #include <nflow/ranks.h>
 #include <nflow/vi.h>
+#include <nflow/importance.h>
 #include <nflow/density.h>
 #include <nflow/fit.h>
 #include <nflow/vae.h>

@@ -21,7 +21,21 @@ typedef enum nf_gradient {
      * also if the target rejects draws, and it does not ask for the target's gradient (the callback gets grad NULL).
      * Its variance grows with the dimension; take hundreds of draws. The distribution must be one that can be scored.
      */
-    NF_GRADIENT_SCORE
+    NF_GRADIENT_SCORE,
+    /**
+     * Sticking the landing (Roeder, Wu & Duvenaud 2017): NF_GRADIENT_PATH without the term d log q(x) / d theta at
+     * fixed x, whose mean is 0. What is left is the gradient along the path of the draw, d/dx [kl_t log q(x) - beta_t
+     * log p(x)] pulled back through the sampler. Unbiased where NF_GRADIENT_PATH is. At q = p it is exactly 0, so its
+     * variance falls as the fit comes near the target: it reaches the optimum at a fixed rate, where NF_GRADIENT_PATH
+     * goes on jittering. Far from the target its variance may be the larger one.
+     *
+     * d log q(x) / dx is computed along the sampling pass, layer by layer and without the flow's inverse (Vaitl,
+     * Nicoli, Nakajima & Kessel 2022), for all layers of the library but continuous flows and flows inside nf_blocks,
+     * nf_pixelwise, nf_on_context or an amortised flow. Of those, and of a user's layer without NF_IMPLICIT_INVERSE,
+     * the inverse is run at each layer's own output. A step takes the model's way back once more, without gradients in
+     * parameters. The distribution must be one that can be scored.
+     */
+    NF_GRADIENT_STL
 } nf_gradient;
 
 /** Options of nf_elbo. */

@@ -40,7 +40,7 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
 {
     (void)saved;
     const nfi_elbo *e = self;
-    const bool gradient = g && !e->by_score; /* the target's gradient is wanted */
+    const bool gradient = g && e->gradient != NF_GRADIENT_SCORE; /* the target's gradient is wanted */
     nf_mark mark = nf_arena_mark(p->scratch);
     double *memory = nf_arena_alloc(p->scratch, p->n * nfi_draw_doubles(e->d, gradient) * sizeof *memory);
     nfi_elbo_tile t;
@@ -79,7 +79,7 @@ static nf_status ask(void *self, const nf_step *step)
 {
     const nfi_elbo *e = self;
     nfi_draws here = nfi_draws_part(&e->batch, step->first, NULL);
-    here.grad = step->gradient && !e->by_score ? here.grad : NULL;
+    here.grad = step->gradient && e->gradient != NF_GRADIENT_SCORE ? here.grad : NULL;
     return nfi_draws_ask(&here, e->target, step->first, step->n);
 }
 
@@ -133,9 +133,8 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
         nf_error(NF_EDIM, "nf_elbo: the model reads a context of %zu features, but must read 0", shape->n_ctx);
         return NULL;
     }
-    if (options && (unsigned)options->gradient > NF_GRADIENT_SCORE) {
-        nf_error(NF_EARG, "nf_elbo: gradient is %d, neither NF_GRADIENT_PATH nor NF_GRADIENT_SCORE",
-                 (int)options->gradient);
+    if (options && (unsigned)options->gradient > NF_GRADIENT_STL) {
+        nf_error(NF_EARG, "nf_elbo: gradient is %d, not one of nf_gradient", (int)options->gradient);
         return NULL;
     }
     bool serial = nf_target_rule(target) == NF_SERIAL;
@@ -150,7 +149,7 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
     if (options) {
         e->joint = options->joint;
         e->kl = options->kl;
-        e->by_score = options->gradient == NF_GRADIENT_SCORE;
+        e->gradient = options->gradient;
     }
     if (serial) {
         e->memory = nfi_calloc(count, sizeof *e->memory);

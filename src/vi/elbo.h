@@ -9,7 +9,7 @@ typedef struct nfi_elbo {
     const nf_target *target;
     size_t d;
     nf_schedule joint, kl;
-    bool by_score;       /* the gradient is NF_GRADIENT_SCORE */
+    nf_gradient gradient;
     double beta, weight; /* the values of the two schedules in this step */
     nfi_draws batch;     /* only for serial targets */
     double *memory;      /* the memory that the arrays of `batch` are in */

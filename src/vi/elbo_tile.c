@@ -12,6 +12,8 @@
  *     sum_i w_i [-beta_t grad log p(x_i)^T dx_i/dtheta + kl_t d log q(x_i)/dtheta] / W    with the noise held.
  *
  * It lets draws move, but does not see them cross the edge of A. If A is everything, this is the loss's gradient.
+ * d log q(x_i)/dtheta is that along the path, d log q/dx dx_i/dtheta, and that at fixed x, whose mean over q_A is the
+ * gradient of log Z. Sticking the landing (Roeder, Wu & Duvenaud 2017) keeps the first alone.
  *
  * Gradient by the score, for any A and without the target's gradient (Richter et al. 2020, VarGrad): for fixed x,
  *
@@ -23,6 +25,7 @@
  * In training l_i has the flow's penalty R(x_i) (nf_pass.penalty) in addition: by reparameterisation that of the draw,
  * with its gradient; by the score that of scoring x_i, whose gradient at fixed x is added to the covariance.
  */
+#include "dist/types.h"
 #include "math/rows.h"
 #include "object/live.h"
 #include "object/pack.h"
@@ -30,6 +33,11 @@
 #include "vi/elbo.h"
 #include <math.h>
 #include <string.h>
+
+static bool by_score(const nfi_elbo *e)
+{
+    return e->gradient == NF_GRADIENT_SCORE;
+}
 
 nf_status nfi_elbo_draw(const nfi_elbo *e, const nf_pass *p, nf_arena *keep, nfi_elbo_tile *t, const nfi_draws *to)
 {
@@ -44,8 +52,8 @@ nf_status nfi_elbo_draw(const nfi_elbo *e, const nf_pass *p, nf_arena *keep, nfi
     nf_pass pass = *p;
     double *log_weight = pass.log_weight = log_q + 2 * ld;
     pass.log_det_total = log_q + ld;
-    pass.tape = e->by_score ? NULL : p->tape;
-    pass.penalty = p->mode == NF_TRAIN && !e->by_score ? log_q + 3 * ld : NULL;
+    pass.tape = by_score(e) ? NULL : p->tape;
+    pass.penalty = p->mode == NF_TRAIN && !by_score(e) ? log_q + 3 * ld : NULL;
     nf_status st = nf_dist_sample(e->dist, &pass, t->x, log_q, &t->saved);
     if (!st && !nf_leave_out(p, log_q)) {
         for (size_t s = 0; s < n; s++) {
@@ -154,6 +162,16 @@ static void cotangents(const nfi_elbo *e, size_t n, size_t ld, const nfi_draws *
     nfi_pad_zero(d + 3, n, ld, gx); /* also the other three, which follow gx */
 }
 
+/* Sticking the landing: log q has a gradient in x alone, which joins gx. score [d x ld] = d log q / dx at the draws. */
+static void stick(size_t d, size_t n, size_t ld, const nf_real *score, nf_real *gx, nf_real *g_log_q)
+{
+    for (size_t r = 0; r < d; r++)
+        for (size_t s = 0; s < n; s++)
+            gx[r * ld + s] += g_log_q[s] == 0 ? 0 : g_log_q[s] * score[r * ld + s];
+    for (size_t s = 0; s < ld; s++)
+        g_log_q[s] = 0;
+}
+
 /* Whether every draw has a finite loss and, if gx is given, a finite gradient. Draws that do not are left out. value
    [n] is memory to compute with. */
 static bool all_finite(const nfi_elbo *e, const nf_pass *p, const double *loss, const nf_real *gx, double *value)
@@ -171,13 +189,21 @@ static nf_status path_gradient(const nfi_elbo *e, const nf_pass *p, const nfi_el
                                double *loss, nf_sums *to, const nf_grad *g)
 {
     const sums a = losses(e, p->n, w, loss);
+    const bool sticks = g && e->gradient == NF_GRADIENT_STL;
     nf_real *gx = g ? nf_arena_reals(p->scratch, e->d + 3, p->ld) : NULL;
     nf_real *g_log_q = gx ? gx + e->d * p->ld : NULL, *g_log_weight = gx ? g_log_q + p->ld : NULL;
     nf_real *g_penalty = gx ? g_log_weight + p->ld : NULL;
-    if (g && !gx)
+    nf_real *score = sticks ? nf_arena_reals(p->scratch, e->d, p->ld) : NULL;
+    if ((g && !gx) || (sticks && !score))
         return NF_ENOMEM;
     if (g)
         cotangents(e, p->n, p->ld, w, loss, &a, gx, g_log_q, g_log_weight, g_penalty);
+    if (sticks) {
+        const nf_status st = nfi_draw_score(e->dist, p, t->x, t->saved, score);
+        if (st)
+            return st;
+        stick(e->d, p->n, p->ld, score, gx, g_log_q);
+    }
     if (!all_finite(e, p, loss, gx, loss + p->ld))
         return NF_OK;
     add_up(p->n, w, loss, &a, to);
@@ -231,7 +257,7 @@ nf_status nfi_elbo_finish(const nfi_elbo *e, const nf_pass *p, const nfi_elbo_ti
     double *loss = nf_arena_alloc(p->scratch, 3 * p->ld * sizeof *loss);
     nf_status st = NF_ENOMEM;
     if (loss)
-        st = (e->by_score && g ? score_gradient : path_gradient)(e, p, t, w, loss, to, g);
+        st = (by_score(e) && g ? score_gradient : path_gradient)(e, p, t, w, loss, to, g);
     nf_arena_rewind(p->scratch, mark);
     return st;
 }
