@@ -5,6 +5,8 @@
  * that are computed otherwise.
  */
 #include "bayes_models.h"
+#include "integral.h"
+#include "priors.h"
 #include "reference.h"
 #include "numbers.h"
 #include "temp_files.h"
@@ -136,9 +138,62 @@ Test(bayes, gradients)
     }
 }
 
+/* ---- priors ---- */
+
+enum { REAL, POSITIVE, FRACTION };
+static const int support[] = {REAL, REAL, POSITIVE, POSITIVE, POSITIVE, POSITIVE, POSITIVE, FRACTION};
+enum { N_PRIORS = sizeof support / sizeof *support };
+
+static double prior(size_t which, double x, double *g)
+{
+    double unused = 0;
+    switch (which) {
+    case 0:
+        return normal_log_p_all(x, 0.7, 1.9, g, &unused, &unused);
+    case 1:
+        return student_t_log_p(x, 3, 0.8, 1.7, g);
+    case 2:
+        return half_normal_log_p(x, 1.3, g);
+    case 3:
+        return half_student_t_log_p(x, 2.5, 0.6, g);
+    case 4:
+        return half_cauchy_log_p(x, 2.4, g);
+    case 5:
+        return lognormal_log_p(x, -0.7, 1.2, g);
+    case 6:
+        return gamma_log_p(x, 4.3, 2.2, g);
+    default:
+        return beta_log_p(x, 3.4, 2.6, g);
+    }
+}
+
+/* In a coordinate u that is any number: x = sinh(u), exp(u) or 1 / (1 + exp(-u)). */
+static double prior_of_u(const void *user, double u)
+{
+    const size_t which = *(const size_t *)user;
+    const double x = support[which] == REAL ? sinh(u) : support[which] == POSITIVE ? exp(u) : 1 / (1 + exp(-u));
+    double g = 0;
+    return prior(which, x, &g) + log(support[which] == REAL       ? cosh(u)
+                                     : support[which] == POSITIVE ? x
+                                                                  : x / (1 + exp(u)));
+}
+
+Test(bayes, priors_are_normalised_and_have_their_derivatives)
+{
+    for (size_t which = 0; which < N_PRIORS; which++) {
+        const double x = 0.37, step = 1e-5, log_z = log_integral(prior_of_u, &which, -30, 30);
+        double g = 1.5, unused = 0;
+        prior(which, x, &g);
+        const double slope = (prior(which, x + step, &unused) - prior(which, x - step, &unused)) / (2 * step);
+        cr_expect_float_eq(g, 1.5 + slope, 1e-8, "prior %zu: derivative %g, not %g", which, g - 1.5, slope);
+        cr_expect_float_eq(log_z, 0, 1e-9, "prior %zu: its integral is exp(%g)", which, log_z);
+    }
+}
+
 /* ---- the right model ---- */
 
-/* Mean and standard error of products a_i b_i. */
+/* How far the mean of (a_i - centre) b_i, or of b_i if a is NULL, is from what is expected, in standard errors. The
+   numbers stand d apart. */
 static double z_score(size_t n, size_t d, const double *a, double centre, const double *b, double expected)
 {
     double sum = 0, square = 0;
