@@ -27,6 +27,7 @@
 #include <nflow/model.h>
 #include <nflow/import.h>
 #include <nflow/target.h>
+#include <nflow/stan.h>
 #include <nflow/data.h>
 #include <nflow/schedule.h>
 #include <nflow/objective.h>
@@ -36,6 +37,7 @@
 #include <nflow/draws.h>
 #include <nflow/density.h>
 #include <nflow/fit.h>
+#include <nflow/inference.h>
 #include <nflow/vae.h>
 #include <nflow/check.h>
 #endif

@@ -60,6 +60,22 @@ NF_API nf_target *nf_target_point_callback(size_t d, nf_target_point_fn *f, void
  */
 NF_API nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule, double step);
 /**
+ * The function that nutpie compiles a PyMC model to, and takes from other languages: log p and its gradient [dim] at
+ * one point x [dim]. Julia's @cfunction and Python's ctypes can have this signature, too.
+ * @return 0; a positive number to reject the point; a negative one if the error is fatal.
+ */
+typedef int64_t nf_nutpie_fn(uint64_t dim, const double *x, double *grad, double *logp, void *user);
+/**
+ * A target from such a function. It is called with a gradient, also where log p alone is wanted. Where it returns
+ * another number than 0, that number and the point are the text of nf_target_rejection(), or of the fatal error, unless
+ * it has called nf_error(NF_ETARGET, ...) itself.
+ * @param user passed to f unchanged; must live longer than the target
+ * @param rule NF_SERIAL unless the function may be called from several threads at once, and from threads of the
+ *             library: Python and Julia allow neither
+ * @return NULL on NF_EARG (dim 0, `f` NULL, an unknown rule), NF_ENOMEM.
+ */
+NF_API nf_target *nf_target_nutpie(size_t dim, nf_nutpie_fn *f, void *user, nf_thread_rule rule);
+/**
  * The log density of a model of a distribution, and its gradient, as a target: a fitted density as a prior, or to be
  * sampled by Hamiltonian Monte Carlo. The target reads the model's present parameters at every call, and is
  * NF_THREADSAFE. Points without a result (NaN) and points of density 0 are rejected. In nflowf the points are rounded
@@ -213,6 +229,7 @@ typedef struct nf_target_counts {
     size_t gradients; /**< points of which it was asked log p and the gradient */
     size_t values;   /**< points of which it was asked log p alone; those that finite differences need are among them */
     size_t rejected; /**< draws that were rejected */
+    double seconds;  /**< inside the callback, of all threads together */
 } nf_target_counts;
 
 /**

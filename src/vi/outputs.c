@@ -165,7 +165,9 @@ static int after_point(const nf_target *t, size_t n, size_t more, const double *
     const size_t d = t->d, width = d + more;
     double *theirs = nfi_calloc(n, more * sizeof *theirs); /* no overflow: y is longer */
     if (!theirs)
-        return NF_ENOMEM;
+        return (int)nf_error(NF_ETARGET, "nf_target_outputs: %s", nf_error_message());
+    for (size_t i = 0; i < n * more; i++) /* what the callback does not write */
+        theirs[i] = NAN;
     const int code = t->outputs.f(t->outputs.user, n, d, x, theirs);
     for (size_t i = 0; i < n && code == 0; i++) {
         memcpy(y + i * width, x + i * d, d * sizeof *y);
@@ -185,7 +187,7 @@ nf_status nf_target_outputs(const nf_target *t, size_t n, const double *x, doubl
         memcpy(y, x, n * t->d * sizeof *y);
         return NF_OK;
     }
-    for (size_t i = 0; i < n * width; i++) /* what the callback does not write */
+    for (size_t i = 0; i < n * width; i++) /* likewise */
         y[i] = NAN;
     nfi_message kept;
     nfi_message_set_aside(&kept);

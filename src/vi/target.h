@@ -33,6 +33,7 @@ typedef struct nfi_owned {
 /* What a target has computed since it was made. */
 typedef struct nfi_counts {
     atomic_size_t calls, gradients, values, rejected;
+    _Atomic uint64_t nanoseconds;
 } nfi_counts;
 
 /* The outputs that were declared. Without names, they are another target's (`behind`), or the point's own d numbers
@@ -64,6 +65,8 @@ struct nf_target {
 
 /* A target like `as`. `callback`: whether f was given. */
 nf_target *nfi_target_new(const nf_target *as, bool callback, const char *who);
+/* nf_target_point_callback, for a function whose messages begin with `who`. */
+nf_target *nfi_target_of_point(size_t d, nf_target_point_fn *f, void *user, nf_thread_rule rule, const char *who);
 
 /* Why the first of the rejected draws of a call was rejected, or had no finite gradient. */
 typedef struct nfi_reason {
