@@ -250,8 +250,7 @@ template <typename F> int guarded(char **error, F f)
     } catch (...) {
         tell(error, "an exception of unknown kind");
     }
-    if (code != 0)
-        stan::math::recover_memory(); /* what the tape had when it ended */
+    stan::math::recover_memory(); /* the tape, which neither a gradient nor an exception clears everywhere */
     if (out.tellp() > 0)
         hand_on(out);
     return code;
