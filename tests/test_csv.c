@@ -59,6 +59,27 @@ Test(csv, separators_lines_and_names)
     expect_table("1, 2.5, -3\n400, 0.5, -.125", &(nf_csv_options){.separator = ','}, NULL);
 }
 
+Test(csv, comments)
+{
+    const nf_csv_options hash = {.comment = '#'};
+    expect_table("#\n# a;b \"c\n1,2.5,-3\n# 5,6\n4e2,.5,-0.125\n#", &hash, NULL);
+    expect_table(" \n#a;b;c\r\n\n#\na,b#,c\n1,2.5,-3\n# 5,6,7\n400,0.5,-.125\n\n# end\n", &hash, "a|b#|c");
+    expect_table("a,\"\n#b\",c\n1,2.5,-3\n400,0.5,-.125", &hash, "a|\n#b|c");
+    expect_table("#a,b,c\n1,2.5,-3\n400,0.5,-.125\n", NULL, "#a|b|c");
+    expect_table("%1\n1 2.5 -3\n%\n400 0.5 -.125\n", &(nf_csv_options){.comment = '%'}, NULL);
+    nf_table t;
+    file_write(path, "# 1\n1,2\n# 2\n3,x\n", 16);
+    expect(nf_load_csv(path, &hash, &t), NF_EFORMAT, "line 4, column 2: 'x' is no number");
+    file_write(path, "1,2\n3, #4\n", 11);
+    expect(nf_load_csv(path, &hash, &t), NF_EFORMAT, "'#4' is no number");
+    file_write(path, "# 1\n#\n", 6);
+    expect(nf_load_csv(path, &hash, &t), NF_EFORMAT, "there are no rows");
+    static const char bad[] = {'5', '-', '"', '\n', ' ', 'e'};
+    for (size_t i = 0; i < sizeof bad; i++)
+        expect(nf_load_csv(path, &(nf_csv_options){.comment = bad[i]}, &t), NF_EARG, "`comment`");
+    expect(nf_load_csv(path, &(nf_csv_options){.comment = ';', .separator = ';'}, &t), NF_EARG, "`comment`");
+}
+
 Test(csv, one_column)
 {
     nf_table t;

@@ -243,6 +243,9 @@ typedef struct nf_csv_options {
     nf_csv_header header; /**< NF_CSV_DETECT */
     /** The most bytes that the numbers may take; the names may take as many and 65536 more. 0: 4 GiB. */
     size_t max_bytes;
+    /** Lines that begin with this character are skipped: '#', say, for draws of nf_save_draws_csv(). 0: no such lines.
+     */
+    char comment;
 } nf_csv_options;
 
 /**

@@ -33,8 +33,11 @@
 #include <nflow/objective.h>
 #include <nflow/ranks.h>
 #include <nflow/vi.h>
+#include <nflow/importance.h>
+#include <nflow/draws.h>
 #include <nflow/density.h>
 #include <nflow/fit.h>
+#include <nflow/inference.h>
 #include <nflow/vae.h>
 #include <nflow/check.h>
 #endif

@@ -34,6 +34,17 @@ typedef enum nf_parallel {
     NF_PARALLEL_INVERSE  /**< scoring: densities of data */
 } nf_parallel;
 
+/** What `n_layers` and `hidden` are if they are not given. */
+typedef enum nf_recipe_sizes {
+    NF_SIZES_PAPER, /**< the recipe's own, made for densities of many data */
+    /**
+     * Sizes for the posterior of a Bayesian model: 6 layers, and nets of 2 x 16 units up to 32 dimensions, 2 x 32 up to
+     * 64, 2 x 64 up to 128, and 2 x 128 beyond (one hidden layer of that width if n_blocks asks for residual blocks).
+     * With the papers' sizes a posterior of ten dimensions would have a million parameters and need an hour.
+     */
+    NF_SIZES_INFERENCE
+} nf_recipe_sizes;
+
 /**
  * Options of all recipes. Zero means the recipe's own value. These are the paper's values if the paper has them for
  * vectors, otherwise sizes that later became usual:
@@ -73,7 +84,8 @@ typedef struct nf_recipe_options {
     const nf_continuous_options *ode;      /**< of nf_ffjord; NULL: the defaults of nf_continuous() */
     nf_mixing mixing;                      /**< between layers */
     nf_parallel parallel;                  /**< of autoregressive recipes */
-    uint64_t seed; /**< of permutations and random masks; initial weights come from the model's seed */
+    uint64_t seed;         /**< of permutations and random masks; initial weights come from the model's seed */
+    nf_recipe_sizes sizes; /**< what n_layers and hidden are by default */
 } nf_recipe_options;
 
 /**

@@ -229,6 +229,7 @@ typedef struct nf_target_counts {
     size_t gradients; /**< points of which it was asked log p and the gradient */
     size_t values;   /**< points of which it was asked log p alone; those that finite differences need are among them */
     size_t rejected; /**< draws that were rejected */
+    double seconds;  /**< inside the callback, of all threads together */
 } nf_target_counts;
 
 /**

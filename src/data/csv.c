@@ -23,13 +23,14 @@ typedef struct growing {
 
 typedef struct reader {
     const char *who, *path;
-    char separator;
+    char separator, comment; /* comment 0: no line is one */
     nf_csv_header header;
     size_t limit;
     locale_t c; /* numbers are written as in C, whatever the program's locale is */
     /* where it is */
     size_t line, first_line, column, records; /* of the present record its first line, and its fields so far */
-    bool in_quotes, was_quoted, quote_open;   /* quote_open: a quote inside quotes, the end or half of a doubled one */
+    bool in_comment;
+    bool in_quotes, was_quoted, quote_open; /* quote_open: a quote inside quotes, the end or half of a doubled one */
     char field[LONGEST_FIELD + 1];
     size_t length;
     /* what it has read */
@@ -233,9 +234,20 @@ static nf_status outside_quotes(reader *r, char c)
     return r->was_quoted ? wrong_line(r, "text behind a field in quotes") : put(r, c);
 }
 
+static bool begins_line(const reader *r)
+{
+    return r->column == 0 && r->length == 0 && !r->was_quoted && !r->in_quotes;
+}
+
 static nf_status take(reader *r, char c)
 {
     r->line += c == '\n';
+    if (r->in_comment || (r->comment && c == r->comment && begins_line(r))) {
+        r->in_comment = c != '\n';
+        if (!r->in_comment)
+            r->first_line = r->line;
+        return NF_OK;
+    }
     if (r->quote_open) {
         r->quote_open = false;
         if (c == '"')
@@ -248,14 +260,17 @@ static nf_status take(reader *r, char c)
     return r->quote_open ? NF_OK : put(r, c);
 }
 
-/* Of the first line that is not blank the most frequent one of tab, semicolon and comma; spaces if there is none. */
-static char find_separator(const char *text, size_t n)
+/* Of the first line that is neither blank nor a comment the most frequent one of tab, semicolon and comma; spaces if
+   there is none. */
+static char find_separator(const char *text, size_t n, char comment)
 {
     static const char candidates[] = {'\t', ';', ','};
     size_t most = 0;
     char best = ' ';
     bool quoted = false;
-    while (n > 0 && isspace((unsigned char)*text)) {
+    bool in_comment = false;
+    while (n > 0 && (in_comment || isspace((unsigned char)*text) || (comment && *text == comment))) {
+        in_comment = *text != '\n' && (in_comment || *text == comment);
         text++;
         n--;
     }
@@ -283,7 +298,7 @@ static nf_status read_text(nfi_stream *s, reader *r, char *block)
         status = nfi_stream_read(s, (unsigned char *)block, BLOCK, &got);
         const size_t begin = first && got >= 3 && memcmp(block, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* UTF-8's mark */
         if (first && status == NF_OK && !r->separator)
-            r->separator = find_separator(block + begin, got - begin);
+            r->separator = find_separator(block + begin, got - begin, r->comment);
         for (size_t i = begin; i < got && status == NF_OK; i++)
             status = take(r, block[i]);
         first = false;
@@ -335,6 +350,9 @@ static nf_status check(const char *path, const nf_csv_options *q, const nf_table
     const char c = q->separator;
     if (c == '"' || c == '\n' || c == '\r' || isalnum((unsigned char)c) || (c && strchr("+-.", c)))
         return nf_error(NF_EARG, "nf_load_csv: `separator` is a character of numbers or of the format (code %d)", c);
+    const char e = q->comment;
+    if (e && (e == c || isspace((unsigned char)e) || isalnum((unsigned char)e) || strchr("+-.\"", e)))
+        return nf_error(NF_EARG, "nf_load_csv: `comment` is a character of numbers or of the format (code %d)", e);
     if ((unsigned)q->header > NF_CSV_NO_NAMES)
         return nf_error(NF_EARG, "nf_load_csv: unknown header %d", (int)q->header);
     return NF_OK;
@@ -358,6 +376,7 @@ nf_status nf_load_csv(const char *path, const nf_csv_options *options, nf_table 
         *r = (reader){.who = "nf_load_csv",
                       .path = path,
                       .separator = q->separator,
+                      .comment = q->comment,
                       .header = q->header,
                       .limit = nfi_limit_of(q->max_bytes),
                       .c = c,

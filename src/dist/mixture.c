@@ -192,7 +192,8 @@ static nf_status sample_vjp(const nf_object *o, const nf_pass *p, const nf_real 
     if (!r->in_turn)
         return nf_error(NF_EUNSUPPORTED,
                         "nf_mixture: components were drawn at random, which has no reparameterised gradient in their "
-                        "weights; nf_elbo has them dealt in turn (nf_pass.log_weight), a score has all gradients");
+                        "weights; nf_elbo without groups has them dealt in turn (nf_pass.log_weight), a score has all "
+                        "gradients");
     nf_mark mark = nf_arena_mark(p->scratch);
     nf_real *all = nf_arena_reals(p->scratch, 2 * q->dim, q->ld);
     if (all)

@@ -131,6 +131,56 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
     return status;
 }
 
+/* ---- d log q(x) / dx at draws ---- */
+
+/* Of a distribution without a flow: the draws are scored as given points. */
+static nf_status scored_again(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *one, nf_real *gx)
+{
+    const nf_grad none = {.theta = NULL};
+    const nf_mark mark = nf_arena_mark(p->scratch), tape = nf_arena_mark(p->tape);
+    double *log_q = nfi_zero_doubles(p->scratch, p->ld);
+    void *saved = NULL;
+    nf_status status = log_q ? nf_dist_score(o, p, x, log_q, &saved) : NF_ENOMEM;
+    if (status == NF_OK)
+        status = nf_dist_score_vjp(o, p, x, saved, one, gx, &none);
+    nf_arena_rewind(p->tape, tape);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+/* one [ld] is the cotangent of log q. That of the base's draw goes through the flow without its inverse. */
+static nf_status draw_score(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *one,
+                            nf_real *gx)
+{
+    if (o->type != &nfi_pushforward_type)
+        return scored_again(o, p, x, one, gx);
+    const record *r = saved;
+    const nf_object *flow = nf_child(o, FLOW);
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *gz = nf_arena_reals(p->scratch, flow->total.dim_in, p->ld);
+    const nf_pass of_base = nf_child_pass(o, BASE, p), of_flow = nf_child_pass(o, FLOW, p);
+    nf_status status = gz ? draw_score(nf_child(o, BASE), &of_base, r->z, r->base, one, gz) : NF_ENOMEM;
+    if (status == NF_OK)
+        status = nfi_flow_vjp_opposite(flow, NF_FORWARD, &of_flow, r->z, x, r->flow, gz, one, gx);
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
+nf_status nfi_draw_score(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, nf_real *gx)
+{
+    nf_pass pass = *p;
+    pass.penalty = NULL;
+    pass.g_penalty = NULL;
+    pass.log_det_total = NULL;
+    const nf_mark mark = nf_arena_mark(p->scratch);
+    nf_real *one = nf_arena_reals(p->scratch, 1, p->ld);
+    for (size_t s = 0; one && s < p->ld; s++)
+        one[s] = s < p->n;
+    nf_status status = one ? draw_score(o, &pass, x, saved, one, gx) : NF_ENOMEM;
+    nf_arena_rewind(p->scratch, mark);
+    return status;
+}
+
 /* In the inverse direction the flow is initialised first, from the data; the base then gets what the flow makes of
    the data. In the forward direction the base is initialised first; the flow then gets draws of the base. */
 static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta, nf_real *state)

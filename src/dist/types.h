@@ -19,6 +19,11 @@ nf_dist *nfi_read_dist(nf_reader *r, size_t i);
 
 #define NFI_HALF_LOG_2PI 0.91893853320467274178 /* log(2 pi) / 2 */
 
+/* gx [dim x ld] = d log q(x) / dx at the draws x of a pass that left `saved` on p->tape. Whether the draws are weighted
+   makes no difference: log q is always of q. Of a pushforward, this takes neither the flow's inverse nor the gradients
+   in parameters (see flows/combine/opposite.c). */
+nf_status nfi_draw_score(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, nf_real *gx);
+
 /* sample_vjp of a distribution without parameters. With the noise held, neither x nor log q depends on anything. */
 nf_status nfi_sample_vjp_none(const nf_object *o, const nf_pass *p, const nf_real *x, void *saved, const nf_real *gx,
                               const nf_real *g_log_q, const nf_grad *g);

@@ -18,6 +18,12 @@ static inline size_t nfi_rows_out(const nf_object *flow, nf_direction d)
     return nfi_rows_in(flow, nfi_opposite(d));
 }
 
+/* After y = f(x) in direction d, which left `saved` on p->tape: the gradient in y of <gx, x> + <g_log_det, log-det> of
+   the opposite direction, x = f^-1(y), without gradients in parameters. gy is overwritten. See combine/opposite.c. */
+nf_status nfi_flow_vjp_opposite(const nf_object *flow, nf_direction d, const nf_pass *p, const nf_real *x,
+                                const nf_real *y, void *saved, const nf_real *gx, const nf_real *g_log_det,
+                                nf_real *gy);
+
 /* [rows x ld] of zeros; NULL if there is no memory. */
 static inline nf_real *nfi_zeros(nf_arena *a, size_t rows, size_t ld)
 {

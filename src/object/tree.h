@@ -23,8 +23,9 @@ const char *nfi_kind_name(nfi_kind kind);
 /* A flag in nf_shape.flags. The object's children use the tape one after the other, on the way back: of what they save,
    the most counts and not the sum. */
 #define NFI_RECOMPUTES (1u << 29)
-/* A flag in nf_shape.flags of a flow. For x and y = f(x), both directions save the same. So the way back can recover x
-   from y and what the flow saves by a single pass of the opposite direction. */
+/* A flag in nf_shape.flags of a flow. For x and y = f(x), both directions save the same, and each direction's
+   vector-Jacobian product works on what the other one saved. So the way back can recover x from y and what the flow
+   saves by a single pass of the opposite direction, and the inverse's gradient at a draw needs no inverse. */
 #define NFI_SAVES_ALIKE (1u << 28)
 /* A flag in nf_objective_type.internal. The objective's `backward` gives g to exactly one vector-Jacobian product, or
    it gives the nf_child_grad() of each of the model's children to exactly one. Only then may g be fresh. */

@@ -12,7 +12,7 @@ nfi_draws nfi_draws_in(double *memory, size_t n, size_t d, bool gradient)
     nfi_draws w = {.d = d, .x = memory, .log_q = memory + n * d};
     w.log_p = w.log_q + n;
     w.log_det = w.log_p + n;
-    w.weight = w.log_det + n;
+    w.weight = w.pull = w.log_det + n;
     w.penalty = w.weight + n;
     w.rejected = (unsigned char *)(w.penalty + n);
     w.grad = gradient ? w.penalty + 2 * n : NULL;
@@ -29,6 +29,8 @@ nfi_draws nfi_draws_part(const nfi_draws *w, size_t first, const uint32_t *colum
                        .log_p = w->log_p + first,
                        .log_det = w->log_det + first,
                        .weight = w->weight + first,
+                       .pull = w->pull + first,
+                       .group_loss = w->group_loss ? w->group_loss + first : NULL,
                        .penalty = w->penalty + first,
                        .rejected = w->rejected + first,
                        .drawn = w->drawn + first};

@@ -7,7 +7,10 @@
 typedef struct nfi_draws {
     size_t d;
     double *x, *grad; /* [n x d]; grad NULL: no gradient is wanted */
-    double *log_q, *log_p, *log_det, *weight, *penalty;
+    double *log_q, *log_p, *log_det, *penalty;
+    double *weight;     /* [n] with which a draw's loss counts */
+    double *pull;       /* [n] with which the gradient of its own log q and log p counts: `weight`, if not in a group */
+    double *group_loss; /* [n] the loss of its group; NULL: there are no groups */
     unsigned char *rejected;
     unsigned char *drawn;   /* [n] or NULL; 0: the sample was left out, so that there is no draw */
     const uint32_t *column; /* the place of the tile's sample s; NULL: s itself */

@@ -3,7 +3,9 @@
  *
  * A thread-safe target is called once for each tile, between the tile's sampling and its gradient. A serial target
  * is called once for all draws of this process: the tiles write the draws into shared arrays, and later read the
- * answers from them. Both ways compute the same numbers in the same order.
+ * answers from them. Both ways compute the same numbers in the same order. Groups of draws, whose members may be in
+ * several tiles, need the shared arrays with either kind of target: between the two ways through the tiles they are
+ * given their weights.
  *
  * A draw is left out if its log q is not finite, or if the target gives log p = +infinity or no finite gradient.
  */
@@ -22,6 +24,12 @@ static nf_status begin(void *self, const nf_step *step)
     nfi_elbo *e = self;
     e->beta = nf_schedule_value(&e->joint, step->step);
     e->weight = nf_schedule_value(&e->kl, step->step);
+    e->wants_gradient = step->gradient && e->gradient != NF_GRADIENT_SCORE;
+    e->gathered = false;
+    const size_t end = step->first + step->n;
+    if (step->first % e->group || (end % e->group && end < step->total))
+        return nf_error(NF_EUNSUPPORTED, "nf_elbo: a rank has the draws %zu to %zu, which are not whole groups of %zu",
+                        step->first, end - 1, e->group);
     if (e->batch.drawn)
         memset(e->batch.drawn + step->first, 0, step->n);
     nfi_target_step(e->target);
@@ -40,13 +48,12 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
 {
     (void)saved;
     const nfi_elbo *e = self;
-    const bool gradient = g && !e->by_score; /* the target's gradient is wanted */
     nf_mark mark = nf_arena_mark(p->scratch);
-    double *memory = nf_arena_alloc(p->scratch, p->n * nfi_draw_doubles(e->d, gradient) * sizeof *memory);
+    double *memory = nf_arena_alloc(p->scratch, p->n * nfi_draw_doubles(e->d, e->wants_gradient) * sizeof *memory);
     nfi_elbo_tile t;
     nf_status st = memory ? NF_OK : NF_ENOMEM;
     if (!st) {
-        nfi_draws w = nfi_draws_in(memory, p->n, e->d, gradient);
+        nfi_draws w = nfi_draws_in(memory, p->n, e->d, e->wants_gradient);
         st = nfi_elbo_draw(e, p, p->scratch, &t, &w);
         if (!st && !some_left_out(p)) {
             st = nfi_target_draws(e->target, first, p->n, w.x, w.log_p, w.grad, w.rejected);
@@ -58,7 +65,20 @@ static nf_status fused(void *self, const nf_pass *p, size_t first, void *saved, 
     return st;
 }
 
-/* ---- serial targets: all tiles are drawn, the target is asked once, then come the gradients ---- */
+/* ---- serial targets and groups: all tiles are drawn, then come the gradients ---- */
+
+/* Asks the target about n draws from the sample `first` on. */
+static nf_status ask(const nfi_elbo *e, size_t first, size_t n)
+{
+    nfi_draws here = nfi_draws_part(&e->batch, first, NULL);
+    here.grad = e->wants_gradient ? here.grad : NULL;
+    return nfi_draws_ask(&here, e->target, first, n);
+}
+
+static bool is_serial(const nfi_elbo *e)
+{
+    return nf_target_rule(e->target) == NF_SERIAL;
+}
 
 static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **saved)
 {
@@ -68,19 +88,23 @@ static nf_status draw_tile(void *self, const nf_pass *p, size_t first, void **sa
     nfi_elbo_tile *t = nf_arena_alloc(nfi_saving_arena(p), sizeof *t);
     nf_status st = t ? nfi_elbo_draw(e, p, nfi_saving_arena(p), t, &w) : NF_ENOMEM;
     *saved = p->tape ? t : NULL;
-    if (!st && !some_left_out(p))
+    if (!st && !some_left_out(p) && !e->gathered) { /* if it is drawn again, the answers are there */
         for (size_t s = 0; s < p->n; s++)
             w.drawn[nfi_draw_place(&w, s)] = 1;
+        st = is_serial(e) ? NF_OK : ask(e, first, nfi_draw_place(&w, p->n - 1) + 1);
+    }
     nf_arena_rewind(p->scratch, mark);
     return st;
 }
 
-static nf_status ask(void *self, const nf_step *step)
+static nf_status gather(void *self, const nf_step *step)
 {
-    const nfi_elbo *e = self;
-    nfi_draws here = nfi_draws_part(&e->batch, step->first, NULL);
-    here.grad = step->gradient && !e->by_score ? here.grad : NULL;
-    return nfi_draws_ask(&here, e->target, step->first, step->n);
+    nfi_elbo *e = self;
+    const nf_status st = is_serial(e) ? ask(e, step->first, step->n) : NF_OK;
+    if (!st && e->group > 1)
+        nfi_groups_weigh(e, step);
+    e->gathered = true;
+    return st;
 }
 
 static nf_status finish_tile(void *self, const nf_pass *p, size_t first, void *saved, nf_sums *sums, const nf_grad *g)
@@ -107,7 +131,55 @@ static void destroy(void *self)
     .name = "elbo", .abi = sizeof(nf_objective_type), .terms = {"log_q", "log_p", "log_accepted"}, .begin = begin, \
     .destroy = destroy, .internal = NFI_HANDS_GRADIENT_ON, .means = nfi_elbo_means, .explain = explain
 static const nf_objective_type fused_type = {COMMON, .backward = fused};
-static const nf_objective_type serial_type = {COMMON, .forward = draw_tile, .gather = ask, .backward = finish_tile};
+static const nf_objective_type gathered_type = {COMMON, .forward = draw_tile, .gather = gather,
+                                                .backward = finish_tile};
+
+/* Checks the options, and *n, the number of draws that they ask for. */
+static nf_status check_options(const nf_elbo_options *q, size_t *n)
+{
+    static const nf_elbo_options defaults = {.draws = 0};
+    q = q ? q : &defaults;
+    const size_t group = q->importance > 1 ? q->importance : 1;
+    *n = q->draws;
+    if (!q->draws && group > SIZE_MAX / 2)
+        return nf_error(NF_EARG, "nf_elbo: `importance` is %zu", q->importance);
+    if (!q->draws)
+        *n = (100 + group - 1) / group * group;
+    if (nfi_check_schedule("nf_elbo", "joint", &q->joint) != NF_OK ||
+        nfi_check_schedule("nf_elbo", "kl", &q->kl) != NF_OK)
+        return nf_error_status();
+    if ((unsigned)q->gradient > NF_GRADIENT_STL)
+        return nf_error(NF_EARG, "nf_elbo: gradient is %d, not one of nf_gradient", (int)q->gradient);
+    if (group > 1 && q->gradient == NF_GRADIENT_SCORE)
+        return nf_error(NF_EUNSUPPORTED, "nf_elbo: groups (`importance`) have no gradient by the score");
+    if (*n % group)
+        return nf_error(NF_EARG, "nf_elbo: %zu draws are not whole groups of %zu (`importance`)", *n, group);
+    if (!isfinite(q->alpha))
+        return nf_error(NF_EARG, "nf_elbo: `alpha` is %g", q->alpha);
+    if (q->alpha != 0 && group == 1)
+        return nf_error(NF_EARG, "nf_elbo: `alpha` is %g, but without groups (`importance`) it has no meaning",
+                        q->alpha);
+    return NF_OK;
+}
+
+/* The arrays for the n draws of a step, and for groups two numbers a draw more. */
+static nf_status make_batch(nfi_elbo *e, size_t n)
+{
+    const bool groups = e->group > 1;
+    size_t count;
+    if (!nfi_mul(n, nfi_draw_doubles(e->d, true) + (groups ? 2 : 0), &count))
+        return nf_error(NF_ENOMEM, "nf_elbo: %zu draws in %zu dimensions do not fit in memory", n, e->d);
+    e->memory = nfi_calloc(count, sizeof *e->memory);
+    if (!e->memory)
+        return NF_ENOMEM;
+    e->batch = nfi_draws_in(e->memory, n, e->d, true);
+    e->batch.drawn = nfi_calloc(n, 1);
+    if (groups) {
+        e->batch.pull = e->memory + count - 2 * n;
+        e->batch.group_loss = e->batch.pull + n;
+    }
+    return e->batch.drawn ? NF_OK : NF_ENOMEM;
+}
 
 nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_options *options)
 {
@@ -117,9 +189,8 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
     }
     nf_object *o = nf_model_object(model);
     const nf_shape *shape = nf_object_shape(o);
-    size_t d = nf_target_dim(target), n = options && options->draws ? options->draws : 100, count;
-    if (options && (nfi_check_schedule("nf_elbo", "joint", &options->joint) != NF_OK ||
-                    nfi_check_schedule("nf_elbo", "kl", &options->kl) != NF_OK))
+    size_t d = nf_target_dim(target), n;
+    if (check_options(options, &n) != NF_OK)
         return NULL;
     if (!nfi_as_dist(o)) {
         nf_error(NF_EARG, "nf_elbo: the model is of `%s`, not of a distribution", nf_object_name(o));
@@ -133,34 +204,21 @@ nf_objective *nf_elbo(nf_model *model, const nf_target *target, const nf_elbo_op
         nf_error(NF_EDIM, "nf_elbo: the model reads a context of %zu features, but must read 0", shape->n_ctx);
         return NULL;
     }
-    if (options && (unsigned)options->gradient > NF_GRADIENT_SCORE) {
-        nf_error(NF_EARG, "nf_elbo: gradient is %d, neither NF_GRADIENT_PATH nor NF_GRADIENT_SCORE",
-                 (int)options->gradient);
-        return NULL;
-    }
-    bool serial = nf_target_rule(target) == NF_SERIAL;
-    if (serial && !nfi_mul(n, nfi_draw_doubles(d, true), &count)) {
-        nf_error(NF_ENOMEM, "nf_elbo: %zu draws in %zu dimensions do not fit in memory", n, d);
-        return NULL;
-    }
     nfi_elbo *e = nfi_calloc(1, sizeof *e);
     if (!e)
         return NULL;
-    *e = (nfi_elbo){.dist = o, .target = target, .d = d, .beta = 1, .weight = 1};
+    *e = (nfi_elbo){.dist = o, .target = target, .d = d, .group = 1, .beta = 1, .weight = 1};
     if (options) {
         e->joint = options->joint;
         e->kl = options->kl;
-        e->by_score = options->gradient == NF_GRADIENT_SCORE;
+        e->gradient = options->gradient;
+        e->group = options->importance > 1 ? options->importance : 1;
+        e->alpha = options->alpha;
     }
-    if (serial) {
-        e->memory = nfi_calloc(count, sizeof *e->memory);
-        if (e->memory)
-            e->batch = nfi_draws_in(e->memory, n, d, true);
-        e->batch.drawn = nfi_calloc(n, 1);
-        if (!e->memory || !e->batch.drawn) {
-            destroy(e);
-            return NULL;
-        }
+    const bool gathers = is_serial(e) || e->group > 1;
+    if (gathers && make_batch(e, n) != NF_OK) {
+        destroy(e);
+        return NULL;
     }
-    return nf_objective_new(serial ? &serial_type : &fused_type, model, n, e);
+    return nf_objective_new(gathers ? &gathered_type : &fused_type, model, n, e);
 }

@@ -47,9 +47,9 @@ static nf_status check_name(const char *who, size_t k, const char *name)
     return NF_OK;
 }
 
-static nf_status check_distinct(const char *who, size_t n, char *const *names)
+static nf_status check_distinct(const char *who, size_t n, const char *const *names)
 {
-    char **sorted = nfi_calloc(n, sizeof *sorted);
+    const char **sorted = nfi_calloc(n, sizeof *sorted);
     if (!sorted)
         return NF_ENOMEM;
     memcpy(sorted, names, n * sizeof *sorted);
@@ -62,16 +62,25 @@ static nf_status check_distinct(const char *who, size_t n, char *const *names)
     return status;
 }
 
+nf_status nfi_check_names(const char *who, size_t n, const char *const *names)
+{
+    for (size_t k = 0; k < n; k++) {
+        const nf_status status = check_name(who, k, names[k]);
+        if (status != NF_OK)
+            return status;
+    }
+    return check_distinct(who, n, names);
+}
+
 /* A copy of n names in one block: their addresses, then the text. */
 static char **copy_names(const char *who, size_t n, const char *const *names)
 {
+    if (nfi_check_names(who, n, names) != NF_OK)
+        return NULL;
     size_t bytes = 0;
     bool fits = nfi_mul(n, sizeof(char *), &bytes);
-    for (size_t k = 0; k < n && fits; k++) {
-        if (check_name(who, k, names[k]) != NF_OK)
-            return NULL;
+    for (size_t k = 0; k < n && fits; k++)
         fits = nfi_add(bytes, strlen(names[k]) + 1, &bytes);
-    }
     if (!fits) {
         nf_error(NF_ENOMEM, "%s: %zu names do not fit in memory", who, n);
         return NULL;
@@ -82,10 +91,6 @@ static char **copy_names(const char *who, size_t n, const char *const *names)
         const size_t size = strlen(names[k]) + 1;
         copy[k] = memcpy(text, names[k], size);
         text += size;
-    }
-    if (copy && check_distinct(who, n, copy) != NF_OK) {
-        nfi_free(copy);
-        return NULL;
     }
     return copy;
 }

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* Gives a batch to a function of one point. This function is itself a batched callback, whose user is the target. If
    rejected points have messages, the first of them is left as the error message. */
@@ -179,7 +180,8 @@ void nf_target_count(const nf_target *t, nf_target_counts *counts)
         *counts = (nf_target_counts){.gradients = atomic_load(&t->counts->gradients),
                                      .values = atomic_load(&t->counts->values),
                                      .rejected = atomic_load(&t->counts->rejected),
-                                     .calls = atomic_load(&t->counts->calls)};
+                                     .calls = atomic_load(&t->counts->calls),
+                                     .seconds = 1e-9 * (double)atomic_load(&t->counts->nanoseconds)};
 }
 
 void nfi_point_text(size_t d, const double *x, const char *what, char *text)
@@ -217,7 +219,12 @@ nf_status nfi_target_call(const nf_target *t, nfi_reason *why, size_t n, const d
     if (why)
         why->text[0] = 0;
     nfi_message_set_aside(&kept);
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
     int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    const int64_t spent = (int64_t)(end.tv_sec - begin.tv_sec) * 1000000000 + (end.tv_nsec - begin.tv_nsec);
+    atomic_fetch_add_explicit(&t->counts->nanoseconds, (uint64_t)spent, memory_order_relaxed);
     bool words = nf_error_status() == NF_ETARGET; /* the callback itself has called nf_error */
     if (code != 0) {
         count_points(t, grad, n, 0);

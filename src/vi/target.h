@@ -33,6 +33,7 @@ typedef struct nfi_owned {
 /* What a target has computed since it was made. */
 typedef struct nfi_counts {
     atomic_size_t calls, gradients, values, rejected;
+    _Atomic uint64_t nanoseconds;
 } nfi_counts;
 
 /* The outputs that were declared. Without names, they are another target's (`behind`), or the point's own d numbers
@@ -99,6 +100,8 @@ nf_status nfi_target_differences(const nf_target *t, double step, size_t n, cons
 /* Gives the target's own coordinates names [d] as outputs. Outputs that it has declared come behind them. Messages
    begin with `who`. */
 nf_status nfi_target_name_point(nf_target *t, const char *who, const char *const *names);
+/* NF_EARG unless all names [n] can be columns of files: see nf_target_with_outputs. NF_ENOMEM. */
+nf_status nfi_check_names(const char *who, size_t n, const char *const *names);
 /* The default names "x.1" ... of d outputs: the bytes that they take (false on overflow), and these bytes. */
 bool nfi_default_names_size(size_t d, size_t *bytes);
 void nfi_default_names(size_t d, char *names);

@@ -35,19 +35,21 @@ bool flow_is_matched(flow_family f)
 /* ---- flows ---- */
 
 /*
- * Nets read the data's side, so that a density takes one pass. Splines take data to the base as a whole (`turned`),
- * affine layers in the recipe's own direction, from base to data: both as it fits data better.
+ * Nets read the data's side, so that a density takes one pass. Couplings of affine maps are in the recipe's own
+ * direction, y = s(x) z + m(x) from base to data; the others are functions of the data (`turned`), z = s(y) y + m(y).
+ * So m is not divided by s, and that, small initial weights and scales that grow slowly keep a single wild row from
+ * deciding the fit of MADE and MAF.
  */
 static nf_flow *of_recipe(const flow_sizes *s)
 {
     static const struct {
         nf_flow *(*make)(size_t dim, const nf_recipe_options *options);
-        bool turned, splines, autoregressive;
+        bool turned, splines, autoregressive, tame;
     } recipes[N_FLOWS] = {
         [FLOW_NICE] = {.make = nf_nice},
         [FLOW_REALNVP] = {.make = nf_realnvp},
-        [FLOW_MADE] = {.make = nf_made, .autoregressive = true},
-        [FLOW_MAF] = {.make = nf_maf, .autoregressive = true},
+        [FLOW_MADE] = {.make = nf_made, .autoregressive = true, .turned = true, .tame = true},
+        [FLOW_MAF] = {.make = nf_maf, .autoregressive = true, .turned = true, .tame = true},
         [FLOW_IAF] = {.make = nf_iaf, .autoregressive = true},
         [FLOW_NSF_COUPLING] = {.make = nf_nsf_coupling, .turned = true, .splines = true},
         [FLOW_NSF_AUTOREGRESSIVE] = {.make = nf_nsf_autoregressive,
@@ -70,6 +72,11 @@ static nf_flow *of_recipe(const flow_sizes *s)
     if (recipes[s->family].splines) {
         o.spline = &spline;
         o.mixing = s->dim <= LARGE_LU ? NF_MIX_LU : recipes[s->family].autoregressive ? NF_MIX_REVERSE : NF_MIX_PERMUTE;
+    }
+    const nf_scaled_affine_options slow = {.scale = NF_SCALE_SOFTSIGN};
+    if (recipes[s->family].tame) {
+        o.scale = &slow;
+        o.init = NF_INIT_TORCH;
     }
     if (recipes[s->family].turned && recipes[s->family].autoregressive)
         o.parallel = NF_PARALLEL_FORWARD;

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include <errno.h>
 #include <math.h>
+#include <nflow/draws.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,18 +18,6 @@ static void check(const writer *w)
 {
     if (ferror(w->file))
         cli_fail(1, "cannot write %s: %s", w->path, strerror(errno));
-}
-
-/* The header of version 1.0, padded so that numbers begin at a multiple of 64. */
-static void npy_header(const writer *w, size_t n)
-{
-    char *dictionary = cli_text("{'descr': '<f8', 'fortran_order': False, 'shape': (%zu, %zu), }", n, w->columns);
-    const size_t used = 10 + strlen(dictionary) + 1, length = (used + 63) / 64 * 64 - 10;
-    const unsigned char begin[10] = {
-        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(length & 255), (unsigned char)(length >> 8)};
-    fwrite(begin, 1, sizeof begin, w->file);
-    fprintf(w->file, "%-*s\n", (int)length - 1, dictionary);
-    free(dictionary);
 }
 
 /* A field of csv; in quotes where it has to be. */
@@ -57,8 +46,11 @@ writer *writer_open(const char *path, size_t n, size_t columns, char *const *nam
     *w = (writer){.path = path, .file = is_stdout ? stdout : fopen(path, "wb"), .npy = npy, .columns = columns};
     if (!w->file)
         cli_fail(1, "cannot write %s: %s", path, strerror(errno));
-    if (npy)
-        npy_header(w, n);
+    if (npy) {
+        char header[NF_NPY_HEADER];
+        nf_npy_header(n, columns, header);
+        fwrite(header, 1, sizeof header, w->file);
+    }
     for (size_t j = 0; !npy && j < columns; j++) {
         field(w->file, name[j]);
         putc(j + 1 < columns ? ',' : '\n', w->file);

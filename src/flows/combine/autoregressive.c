@@ -197,7 +197,7 @@ static nf_flow *build(nf_flow *transform, nf_net *net, const size_t *order, nf_d
                               .dim_out = n->dim_in,
                               .n_ctx = n->n_ctx,
                               .n_saved = n->dim_in * (per_dim + t->n_saved + 1),
-                              .flags = NFI_WRITES_GRADIENT};
+                              .flags = NFI_WRITES_GRADIENT | (t->flags & NFI_SAVES_ALIKE)}; /* as the net does */
         return nfi_flow_new_detached(by_context ? &nfi_autoregressive_by_context_type : &nfi_autoregressive_type, &own,
                                      a, part, 2, by_context ? 0 : 1);
     }

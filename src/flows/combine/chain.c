@@ -92,9 +92,10 @@ static nf_status vjp(const nf_object *o, nf_direction d, const nf_pass *p, const
     return status;
 }
 
-/* J^-T = J[n-1]^-T ... J[0]^-T */
-static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
-                          void *saved, const nf_real *gx, nf_real *gy)
+/* Takes gx along, from the first flow on the way to the last: J^-T = J[n-1]^-T ... J[0]^-T. With g_log_det, the
+   log-det's gradient as well (see opposite.c). */
+static nf_status along(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                       void *saved, const nf_real *gx, const nf_real *g_log_det, nf_real *gy)
 {
     const trail *t = saved;
     const size_t n = o->n_children;
@@ -106,12 +107,26 @@ static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, 
         const nf_pass c = nf_child_pass(o, i, p);
         const nf_real *next = k + 1 < n ? t->between[k + 1] : y;
         nf_real *to = k + 1 < n ? buffer[k % 2] : gy;
-        status = nf_flow_solve_jt(o->children[i], d, &c, x, next, t->saved[k], gx, to);
+        status = g_log_det ? nfi_flow_vjp_opposite(o->children[i], d, &c, x, next, t->saved[k], gx, g_log_det, to)
+                           : nf_flow_solve_jt(o->children[i], d, &c, x, next, t->saved[k], gx, to);
         gx = to;
         x = next;
     }
     nf_arena_rewind(p->scratch, mark);
     return status;
+}
+
+static nf_status solve_jt(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x, const nf_real *y,
+                          void *saved, const nf_real *gx, nf_real *gy)
+{
+    return along(o, d, p, x, y, saved, gx, NULL, gy);
+}
+
+nf_status nfi_chain_vjp_opposite(const nf_object *o, nf_direction d, const nf_pass *p, const nf_real *x,
+                                 const nf_real *y, void *saved, const nf_real *gx, const nf_real *g_log_det,
+                                 nf_real *gy)
+{
+    return along(o, d, p, x, y, saved, gx, g_log_det, gy);
 }
 
 nf_status nfi_chain_init(const nf_object *o, const nf_noise *noise, const nf_batch *batch, nf_real *theta,

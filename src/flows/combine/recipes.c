@@ -29,6 +29,8 @@ static const char *const mixings[] = {
 static const char *const parallels[] = {[NF_PARALLEL_FORWARD] = "forward", [NF_PARALLEL_INVERSE] = "inverse"};
 static const nf_choices mixing_choices = NFI_CHOICES("mixing", mixings);
 static const nf_choices parallel_choices = NFI_CHOICES("direction", parallels);
+static const char *const sizes[] = {[NF_SIZES_PAPER] = "paper", [NF_SIZES_INFERENCE] = "inference"};
+static const nf_choices sizes_choices = NFI_CHOICES("sizes", sizes);
 static const nf_option options_of_all[] = {
     {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_ctx), .help = "features of context"},
     {NF_OPTION(NF_OPTION_SIZE, nf_recipe_options, n_layers), .least = 1, .help = "couplings or autoregressive flows"},
@@ -42,6 +44,8 @@ static const nf_option options_of_all[] = {
     {NF_OPTION(NF_OPTION_CHOICE, nf_recipe_options, parallel), .choices = &parallel_choices,
      .help = "the direction of one pass, of autoregressive flows"},
     {NF_OPTION(NF_OPTION_INTEGER, nf_recipe_options, seed), .help = "of permutations and random masks"},
+    {NF_OPTION(NF_OPTION_CHOICE, nf_recipe_options, sizes), .choices = &sizes_choices,
+     .help = "what layers and nets are by default"},
 };
 
 static const size_t nice_hidden[] = {1000, 1000, 1000, 1000, 1000}, made_hidden[] = {500}, nvp_hidden[] = {256, 256},
@@ -86,11 +90,24 @@ static const recipe ffjord = {.options = NF_OPTION_TABLE("nf_ffjord", nf_recipe_
 
 /* ---- options ---- */
 
+/* Sizes for a posterior in dim dimensions, which has no more to say than a few numbers a dimension. */
+static void for_inference(nf_recipe_options *q, size_t dim)
+{
+    static const size_t widths[][2] = {{16, 16}, {32, 32}, {64, 64}, {128, 128}};
+    q->n_layers = q->n_layers ? q->n_layers : 6;
+    if (q->n_hidden)
+        return;
+    q->hidden = widths[dim <= 32 ? 0 : dim <= 64 ? 1 : dim <= 128 ? 2 : 3];
+    q->n_hidden = q->n_blocks && q->n_blocks != NF_NONE ? 1 : 2;
+}
+
 /* The options that were given, with the recipe's own for those that were not. Residual blocks have one width, so where
    several are given, or none, there are no blocks, and where blocks are asked for there is one width. */
-static nf_status settle(const recipe *r, const nf_recipe_options *given, nf_recipe_options *q)
+static nf_status settle(const recipe *r, size_t dim, const nf_recipe_options *given, nf_recipe_options *q)
 {
     *q = *given;
+    if (q->sizes == NF_SIZES_INFERENCE)
+        for_inference(q, dim);
     if (q->n_blocks == 0 && q->n_hidden > 1)
         q->n_blocks = NF_NONE;
     nf_status status = nf_options_settle(&r->options, q, q);
@@ -273,7 +290,7 @@ static nf_flow *build(const recipe *r, size_t dim, const nf_recipe_options *give
         nf_error(NF_EARG, "%s: `dim` is 0", r->options.function);
         return NULL;
     }
-    if (settle(r, given, &q) != NF_OK || check(r, given, &q) != NF_OK)
+    if (settle(r, dim, given, &q) != NF_OK || check(r, given, &q) != NF_OK)
         return NULL;
     q.last_scale = q.last_scale > 0 ? q.last_scale : NF_ZERO; /* as the nets are asked for it */
     if (!nfi_mul(q.n_layers, 3, &room) || !nfi_add(room, 3, &room) || !nfi_mul(dim, sizeof(size_t), &rows_bytes)) {

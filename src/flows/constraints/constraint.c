@@ -17,6 +17,6 @@ nf_status nfi_constraint_solve_jt(const nf_object *o, nf_direction d, const nf_p
 
 nf_flow *nfi_constraint_new(const nf_flow_type *type, size_t dim_in, size_t dim_out, void *self)
 {
-    const nf_shape own = {.dim_in = dim_in, .dim_out = dim_out, .flags = NF_PER_SAMPLE};
+    const nf_shape own = {.dim_in = dim_in, .dim_out = dim_out, .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(type, &own, self, NULL, 0);
 }

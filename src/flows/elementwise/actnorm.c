@@ -148,7 +148,11 @@ static nf_flow *make(size_t dim, bool relative)
         nf_error(NF_EARG, "nf_actnorm: `dim` is %zu", dim);
         return NULL;
     }
-    const nf_shape own = {.dim_in = dim, .dim_out = dim, .n_params = 2 * dim, .n_state = relative ? 2 * dim + 1 : 0};
+    const nf_shape own = {.dim_in = dim,
+                          .dim_out = dim,
+                          .n_params = 2 * dim,
+                          .n_state = relative ? 2 * dim + 1 : 0,
+                          .flags = NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_actnorm_type, &own, NULL, NULL, 0);
 }
 

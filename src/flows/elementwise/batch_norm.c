@@ -23,6 +23,7 @@
 #include "flows/param.h"
 #include "flows/types.h"
 #include "object/options.h"
+#include "object/tree.h"
 #include <math.h>
 
 typedef nf_batch_norm_options batch_norm; /* with defaults filled in */
@@ -171,6 +172,7 @@ nf_flow *nf_batch_norm(size_t dim, const nf_batch_norm_options *options)
     if (!self)
         return NULL;
     *self = q;
-    const nf_shape own = {.dim_in = dim, .dim_out = dim, .n_state = 2 * dim + 1, .n_prep = 2 * dim};
+    const nf_shape own = {
+        .dim_in = dim, .dim_out = dim, .n_state = 2 * dim + 1, .n_prep = 2 * dim, .flags = NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_batch_norm_type, &own, self, NULL, 0);
 }

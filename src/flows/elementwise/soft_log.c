@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "flows/types.h"
 #include "object/options.h"
+#include "object/tree.h"
 
 static nf_real threshold(const nf_object *o)
 {
@@ -64,6 +65,6 @@ nf_flow *nf_soft_log(size_t dim, const nf_soft_log_options *options)
     if (!self)
         return NULL;
     *self = q;
-    const nf_shape own = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
+    const nf_shape own = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_soft_log_type, &own, self, NULL, 0);
 }

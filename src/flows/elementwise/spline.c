@@ -20,6 +20,7 @@
 #include "base/memory.h"
 #include "flows/types.h"
 #include "object/options.h"
+#include "object/tree.h"
 #include <nflow/elementwise.h>
 #include <float.h>
 #include <math.h>
@@ -227,6 +228,6 @@ nf_flow *nf_spline(size_t dim, const nf_spline_options *options)
                             .dim_out = dim,
                             .n_params = dim * params_of(&q->kernel),
                             .n_saved = dim * (NFI_BIN_ROWS + 2 * f.bins),
-                            .flags = NF_PER_SAMPLE};
+                            .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_spline_type, &shape, q, NULL, 0);
 }

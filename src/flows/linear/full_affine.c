@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "flows/param.h"
 #include "flows/types.h"
+#include "object/tree.h"
 #include <nflow/linear.h>
 
 /* theta: m [dim], s [dim], l. */
@@ -90,6 +91,7 @@ nf_flow *nf_full_affine(size_t dim)
         nf_error(NF_EARG, "nf_full_affine: `dim` is %zu", dim);
         return NULL;
     }
-    const nf_shape own = {.dim_in = dim, .dim_out = dim, .n_params = square / 2, .flags = NF_PER_SAMPLE};
+    const nf_shape own = {
+        .dim_in = dim, .dim_out = dim, .n_params = square / 2, .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_full_affine_type, &own, NULL, NULL, 0);
 }

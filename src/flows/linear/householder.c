@@ -123,6 +123,7 @@ nf_flow *nf_householder(size_t dim, size_t n)
         nf_error(NF_EARG, "nf_householder: `dim` is %zu, `n` is %zu", dim, n);
         return NULL;
     }
-    const nf_shape own = {.dim_in = dim, .dim_out = dim, .n_params = n_params, .n_saved = n, .flags = NF_PER_SAMPLE};
+    const nf_shape own = {
+        .dim_in = dim, .dim_out = dim, .n_params = n_params, .n_saved = n, .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_householder_type, &own, NULL, NULL, 0);
 }

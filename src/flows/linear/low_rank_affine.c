@@ -5,6 +5,7 @@
 #include "flows/param.h"
 #include "flows/types.h"
 #include "object/options.h"
+#include "object/tree.h"
 #include <nflow/linear.h>
 #include <math.h>
 
@@ -143,6 +144,6 @@ nf_flow *nf_low_rank_affine(size_t dim, size_t rank)
                           .dim_out = dim,
                           .n_params = n_params,
                           .n_saved = dim + rank * (rank + 3) / 2,
-                          .flags = NF_PER_SAMPLE};
+                          .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_low_rank_affine_type, &own, self, NULL, 0);
 }

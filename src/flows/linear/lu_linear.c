@@ -10,6 +10,7 @@
 #include "math/rows.h"
 #include "flows/types.h"
 #include "object/options.h"
+#include "object/tree.h"
 #include "nn/activation.h"
 #include "nn/dense.h"
 #include <string.h>
@@ -244,7 +245,10 @@ nf_flow *nf_lu_linear(size_t dim, uint64_t seed)
     nfi_lu_linear *q = new_lu(dim, seed);
     if (!q)
         return NULL;
-    const nf_shape shape = {
-        .dim_in = dim, .dim_out = dim, .n_params = square + dim, .n_prep = nfi_lu_diagonal_at(dim) + dim};
+    const nf_shape shape = {.dim_in = dim,
+                            .dim_out = dim,
+                            .n_params = square + dim,
+                            .n_prep = nfi_lu_diagonal_at(dim) + dim,
+                            .flags = NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_lu_linear_type, &shape, q, NULL, 0);
 }

@@ -1,6 +1,7 @@
 /* y[i] = x[order[i]]: a fixed permutation. Its Jacobian is orthogonal, so J^-T = J and the log-det is 0. */
 #include "base/memory.h"
 #include "flows/types.h"
+#include "object/tree.h"
 #include <nflow/linear.h>
 #include <string.h>
 
@@ -100,7 +101,7 @@ nf_flow *nf_permutation(size_t dim, const size_t *order)
     nfi_free(seen);
     q->dim = dim;
     memcpy(q->order, order, dim * sizeof *order);
-    nf_shape shape = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE};
+    nf_shape shape = {.dim_in = dim, .dim_out = dim, .flags = NF_PER_SAMPLE | NFI_SAVES_ALIKE};
     return nf_flow_new(&nfi_permutation_type, &shape, q, NULL, 0);
 }
 

@@ -1,0 +1,204 @@
+/*
+ * The start of inference: paths to modes from several points, the best normal approximation of each path, and of these
+ * the best one. gaussian.c has the formulas.
+ */
+#include "vi/start.h"
+#include "base/memory.h"
+#include "object/options.h"
+#include <float.h>
+#include <math.h>
+#include <nflow/noise.h>
+#include <string.h>
+
+enum {
+    TRIES = 20,          /* starting points that may be rejected in a row */
+    LAPLACE_OF_ALL = 50, /* up to so many dimensions all paths have Laplace's approximation */
+    SITE = 0x57a6        /* of starting points */
+};
+
+static const char who[] = "nf_start";
+
+/* x [d] = the start of a path. */
+static nf_status starting_point(const nf_start_options *o, size_t d, size_t path, size_t attempt, double *x)
+{
+    if (path < o->n_init && attempt == 0) {
+        memcpy(x, o->init + path * d, d * sizeof *x);
+        return NF_OK;
+    }
+    nf_real *u = nfi_calloc(d, 16 * sizeof *u);
+    if (!u)
+        return NF_ENOMEM;
+    const nf_noise noise = {.seed = o->seed, .step = attempt, .first_sample = path, .site = SITE};
+    nf_noise_uniform(&noise, d, 1, 16, u);
+    for (size_t j = 0; j < d; j++)
+        x[j] = o->radius * (2 * (double)u[j * 16] - 1);
+    nfi_free(u);
+    return NF_OK;
+}
+
+/* Climbs from the first starting point that the target accepts. */
+static nf_status climb(nfi_path *path, const nf_target *t, const nf_start_options *o, size_t number)
+{
+    double *x = nfi_calloc(path->d, sizeof *x);
+    nf_status st = x ? NF_OK : NF_ENOMEM;
+    path->n = 0;
+    for (size_t k = 0; k < TRIES && !st && path->n == 0; k++) {
+        st = starting_point(o, path->d, number, k, x);
+        if (!st)
+            st = nfi_path_climb(path, t, x);
+    }
+    nfi_free(x);
+    return st;
+}
+
+/* The better one of *a and Laplace's approximation at the path's end, by all draws of `c`. */
+static nf_status compare_with_laplace(nfi_gaussian *a, const nfi_path *path, const nfi_comparison *c)
+{
+    bool usable;
+    nfi_gaussian other;
+    nf_status st = nfi_gaussian_begin(&other, path->d, false);
+    if (!st)
+        st = nfi_gaussian_laplace(&other, path, c->target, &usable);
+    if (!st && usable)
+        st = nfi_gaussian_elbo(&other, c, c->n);
+    if (!st && usable && other.elbo > a->elbo) {
+        const nfi_gaussian worse = *a;
+        *a = other;
+        other = worse;
+    }
+    nfi_gaussian_end(&other);
+    return st;
+}
+
+static bool better(const nfi_gaussian *a, const nfi_gaussian *b)
+{
+    return a->elbo > b->elbo;
+}
+
+static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, const nfi_comparison *c, size_t d)
+{
+    const bool diagonal = d > o->full, of_all = d <= LAPLACE_OF_ALL;
+    nf_status st = NF_OK;
+    s->log_p = -INFINITY;
+    for (s->n = 0; s->n < o->paths && !st; s->n++) {
+        nfi_gaussian *a = s->path + s->n;
+        st = nfi_gaussian_begin(a, d, diagonal);
+        if (!st)
+            st = climb(path, c->target, o, s->n);
+        if (!st && path->n)
+            st = nfi_gaussian_along(a, path, c, o->path_draws < c->n ? o->path_draws : c->n);
+        if (!st && a->elbo > -INFINITY)
+            st = nfi_gaussian_elbo(a, c, c->n);
+        if (!st && path->n && !diagonal && of_all)
+            st = compare_with_laplace(a, path, c);
+        for (size_t k = 0; k < path->n; k++)
+            s->log_p = fmax(s->log_p, path->log_p[k]);
+        if (better(a, s->path + s->best))
+            s->best = s->n;
+    }
+    if (!st && s->path[s->best].elbo > -INFINITY && !diagonal && !of_all) {
+        st = climb(path, c->target, o, s->best);
+        if (!st)
+            st = compare_with_laplace(s->path + s->best, path, c);
+    }
+    if (st || s->path[s->best].elbo > -INFINITY)
+        return st;
+    const char *why = nf_target_rejection(c->target);
+    return nf_error(
+        NF_ETARGET,
+        "%s: no normal approximation in %zu dimensions was found from %zu starting points (the largest log p "
+        "is %g)%s%s",
+        who, d, o->paths, s->log_p, *why ? "; a draw was rejected: " : "", why);
+}
+
+static nf_status settle(nf_start_options *o, const nf_target *t, const nf_start_options *given)
+{
+    if (!t)
+        return nfi_missing(who, "`t`");
+    *o = given ? *given : (nf_start_options){0};
+    if (!(o->radius >= 0 && o->radius < INFINITY))
+        return nf_error(NF_EARG, "%s: radius is %g, but must be finite and not negative", who, o->radius);
+    if (o->n_init && !o->init)
+        return nf_error(NF_EARG, "%s: n_init is %zu, but init is NULL", who, o->n_init);
+    o->paths = o->paths ? o->paths : 4;
+    if (o->n_init > o->paths)
+        return nf_error(NF_EARG, "%s: n_init is %zu, but there are only %zu paths", who, o->n_init, o->paths);
+    o->radius = o->radius > 0 ? o->radius : 2;
+    o->iterations = o->iterations ? o->iterations : 300;
+    o->draws = o->draws ? o->draws : 100;
+    o->path_draws = o->path_draws ? o->path_draws : 10;
+    o->full = o->full ? o->full : 1000;
+    return NF_OK;
+}
+
+nf_status nfi_start_find(nfi_start *s, const nf_target *t, const nf_start_options *given)
+{
+    nf_start_options o;
+    nfi_comparison c = {0};
+    nfi_path path = {0};
+    *s = (nfi_start){0};
+    nf_status st = settle(&o, t, given);
+    if (st)
+        return st;
+    nfi_target_step(t);
+    s->path = nfi_calloc(o.paths, sizeof *s->path);
+    st = s->path ? nfi_comparison_begin(&c, t, o.draws, o.seed) : NF_ENOMEM;
+    if (!st)
+        st = nfi_path_begin(&path, t->d, o.iterations);
+    if (!st)
+        st = find(s, &o, &path, &c, t->d);
+    nfi_path_end(&path);
+    nfi_comparison_end(&c);
+    if (st)
+        nfi_start_end(s);
+    return st;
+}
+
+void nfi_start_end(nfi_start *s)
+{
+    for (size_t k = 0; k < s->n; k++)
+        nfi_gaussian_end(s->path + k);
+    nfi_free(s->path);
+    *s = (nfi_start){0};
+}
+
+nf_model *nfi_gaussian_model(const nfi_gaussian *a)
+{
+    const size_t d = a->d;
+    nf_model *m = nf_model_of_dist(a->diagonal ? nf_diagonal_normal(d) : nf_full_normal(d), NULL);
+    if (!m)
+        return NULL;
+    nf_real *theta = nf_model_theta(m), *below = theta + 2 * d;
+    for (size_t i = 0; i < d; i++) {
+        theta[i] = (nf_real)a->mean[i];
+        theta[d + i] = (nf_real)log(a->l[a->diagonal ? i : i * d + i]);
+        for (size_t j = 0; j < i && !a->diagonal; j++)
+            *below++ = (nf_real)a->l[i * d + j];
+    }
+    if (nf_model_update(m, NF_EVAL)) {
+        nf_model_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+nf_model *nf_start(const nf_target *t, const nf_start_options *options, nf_start_report *report)
+{
+    nfi_start s;
+    if (nfi_start_find(&s, t, options))
+        return NULL;
+    const nfi_gaussian *a = s.path + s.best;
+    nf_model *m = nfi_gaussian_model(a);
+    if (report) {
+        *report = (nf_start_report){.elbo = a->elbo,
+                                    .elbo_error = a->se,
+                                    .log_p = s.log_p,
+                                    .path = s.best,
+                                    .point = a->point,
+                                    .laplace = a->laplace};
+        for (size_t k = 0; k < s.n; k++)
+            report->usable += s.path[k].elbo > -INFINITY;
+    }
+    nfi_start_end(&s);
+    return m;
+}
