@@ -85,7 +85,7 @@ void bayes_fit_free(bayes_fit *f)
 
 void bayes_fit_head(void)
 {
-    printf("model                       dim  family              gradients   CPU s  model's      ELBO (s.e.)      "
+    printf("model                       dim  family              gradients   CPU s  in model      ELBO (s.e.)      "
            "ln Z   k-hat  mean error     sd error       verdict       gate\n"
            "                                                                                               "
            "               median worst   median worst\n");
@@ -229,7 +229,7 @@ void bayes_tally_add(bayes_tally *t, const bayes_fit *f)
     if (!more)
         cli_fail(1, "no memory for %zu fits", t->fits + 1);
     t->cpu = more;
-    t->cpu[t->fits++] = fmax(f->cpu - f->result.counts.seconds, 0);
+    t->cpu[t->fits++] = f->cpu;
     t->passed += f->has_gate && f->gate.passed;
     t->trusted += q->verdict == NF_TRUST;
     t->wrong += f->has_gate && q->verdict == NF_TRUST && !f->gate.passed;
@@ -242,7 +242,7 @@ void bayes_tally_finish(bayes_tally *t)
     if (t->fits > 1) {
         cli_sort(t->fits, t->cpu);
         printf("%zu fits: %zu pass the gate, %zu are trusted, %zu of them wrongly, %zu are not trusted, %zu ELBOs are "
-               "above ln Z; median of CPU seconds without the models' own: %.2f\n",
+               "above ln Z; median of CPU seconds: %.2f\n",
                t->fits, t->passed, t->trusted, t->wrong, t->not_trusted, t->above, t->cpu[t->fits / 2]);
     }
     free(t->cpu);

@@ -9,7 +9,8 @@ typedef struct bayes_fit {
     const bayes_model *model;
     nf_target *target;
     nf_vi_result result;
-    double cpu;    /* processor seconds, with those of the model's own density */
+    double
+        cpu; /* processor seconds, the model's own density included; result.counts.seconds is the (wall) time there */
     double log_z;  /* the model's; NaN: not known */
     bool has_gate; /* there are reference draws */
     reference_draws reference;
@@ -39,7 +40,7 @@ typedef struct bayes_tally {
     size_t wrong;       /* trusted, though the gate fails */
     size_t not_trusted; /* verdict "do not trust" */
     size_t above;       /* the ELBO is above ln Z by more than 3 standard errors */
-    double *cpu;        /* [fits], without the model's own density */
+    double *cpu;        /* [fits] */
 } bayes_tally;
 void bayes_tally_add(bayes_tally *t, const bayes_fit *f);
 /* Prints it if there was more than one fit, and releases it. */
