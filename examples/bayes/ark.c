@@ -51,7 +51,7 @@ const bayes_model bayes_ark = {
     .name = "arK",
     .posterior = "arK-arK",
     .about = "autoregression of order 5",
-    .parameters = {{"alpha"}, {"beta", K}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "alpha"}, {.name = "beta", .n = K}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
     .log_z = log_z,

@@ -51,7 +51,7 @@ const bayes_model bayes_kidscore = {
     .name = "kidscore_interaction",
     .posterior = "kidiq-kidscore_interaction",
     .about = "regression with an interaction",
-    .parameters = {{"beta", P}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "beta", .n = P}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
     .log_z = log_z,
