@@ -399,6 +399,37 @@ Test(iwae, refusals)
     nf_target_free(t);
 }
 
+/* In place of two ranks, the first alone: what it computes does not matter here. */
+static nf_status first_rank_alone(void *user, const nf_reduction *r)
+{
+    (void)user, (void)r;
+    return NF_OK;
+}
+
+Test(iwae, ranks_have_whole_groups)
+{
+    enum { DRAWS = 16 * 11 * 59 };
+    bell b = plain;
+    nf_model *m = layered();
+    nf_target *t = target_of(&b, false);
+    const nf_ranks ranks = {.rank = 0, .n_ranks = 2, .all_reduce = first_rank_alone};
+    nf_real g[64];
+    for (size_t K = 11; K <= 16; K += 5) {
+        nf_objective *o = nf_elbo(m, t, &(nf_elbo_options){.draws = DRAWS, .importance = K});
+        size_t first, n;
+        cr_assert_eq(nf_objective_share(o, 0, 2, &first, &n), NF_OK, "%s", nf_error_message());
+        cr_assert(n % K == 0 ? K == 16 : K == 11, "%zu draws", n);
+        const nf_status status = nf_objective_rank_gradient(o, NULL, &ranks, 1, 1, NULL, g);
+        if (K == 16)
+            cr_assert_eq(status, NF_OK, "%s", nf_error_message());
+        else
+            expect(status, NF_EUNSUPPORTED, "which are not whole groups of 11");
+        nf_objective_free(o);
+    }
+    nf_target_free(t);
+    nf_model_free(m);
+}
+
 static nf_objective *groups_of(nf_model *m, const void *target)
 {
     return nf_elbo(m, *(nf_target *const *)target, &(nf_elbo_options){.draws = 90, .importance = 9});
