@@ -337,7 +337,8 @@ static double log_p_at(const nf_target *t, const double *x, double *g)
 static double normal_integral(const nf_target *t, size_t k, const double *fixed, size_t d)
 {
     double *x = doubles(k + d), *g = doubles(k + d), *H = doubles(d * d), *first = doubles(d);
-    memcpy(x, fixed, k * sizeof *x);
+    for (size_t i = 0; i < k; i++)
+        x[i] = fixed[i];
     const double top = log_p_at(t, x, g);
     memcpy(first, g + k, d * sizeof *g);
     for (size_t i = 0; i < d; i++) {

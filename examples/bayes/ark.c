@@ -38,7 +38,7 @@ static double log_p(const void *data, const double *x, double *g)
 
 static double log_z(const void *data)
 {
-    return linear_log_z(data, 10, half_cauchy_of_scale);
+    return linear_log_z(data, 10, half_cauchy_log_p, 2.5);
 }
 
 const bayes_model bayes_ark = {

@@ -30,15 +30,9 @@ static double log_p(const void *data, const double *x, double *g)
     return sum + linear_log_p(data, x, x[D], g, &g[D]);
 }
 
-static double sigma_prior(double sigma)
-{
-    double unused = 0;
-    return half_normal_log_p(sigma, 10, &unused);
-}
-
 static double log_z(const void *data)
 {
-    return linear_log_z(data, 10, sigma_prior);
+    return linear_log_z(data, 10, half_normal_log_p, 10);
 }
 
 const bayes_model bayes_blr = {

@@ -104,20 +104,22 @@ double linear_log_evidence(const linear *l, double sigma, double sd)
 
 typedef struct margin {
     const linear *l;
-    double sd, (*log_prior)(double sigma);
+    double sd, (*log_prior)(double sigma, double scale, double *g), scale;
 } margin;
 
 static double log_p_of_log_sigma(const void *user, double log_sigma)
 {
     const margin *m = user;
-    const double sigma = exp(log_sigma), prior = m->log_prior ? m->log_prior(sigma) : 0;
+    double unused = 0;
+    const double sigma = exp(log_sigma), prior = m->log_prior ? m->log_prior(sigma, m->scale, &unused) : 0;
     return log_sigma + prior + linear_log_evidence(m->l, sigma, m->sd);
 }
 
-double linear_log_z(const linear *l, double sd, double (*log_prior)(double sigma))
+double linear_log_z(const linear *l, double sd, double (*log_prior)(double sigma, double scale, double *g),
+                    double scale)
 {
     const double centre = 0.5 * log(l->residual / (double)l->n);
-    return log_integral(log_p_of_log_sigma, &(margin){l, sd, log_prior}, centre - 10, centre + 10);
+    return log_integral(log_p_of_log_sigma, &(margin){l, sd, log_prior, scale}, centre - 10, centre + 10);
 }
 
 double linear_flat_log_p(const void *data, const double *x, double *g)
@@ -128,5 +130,5 @@ double linear_flat_log_p(const void *data, const double *x, double *g)
 
 double linear_flat_log_z(const void *data)
 {
-    return linear_log_z(data, INFINITY, NULL);
+    return linear_log_z(data, INFINITY, NULL, 0);
 }

@@ -31,8 +31,9 @@ double linear_log_p(const linear *l, const double *beta, double sigma, double *g
 /* ln of the likelihood's integral over beta ~ N(0, sd^2 I), that is ln N(y; 0, sigma^2 I + sd^2 X X^T). sd INFINITY:
    its integral over beta, whose prior is flat. */
 double linear_log_evidence(const linear *l, double sigma, double sd);
-/* The same, integrated over sigma > 0 as well, whose log density is log_prior; NULL: flat. */
-double linear_log_z(const linear *l, double sd, double (*log_prior)(double sigma));
+/* The same, integrated over sigma > 0 as well, with a prior of priors.h with this scale; NULL: flat. */
+double linear_log_z(const linear *l, double sd, double (*log_prior)(double sigma, double scale, double *g),
+                    double scale);
 /* log_p and log_z of a model whose beta and sigma > 0 have flat priors: x is (beta, sigma), the data are a linear. */
 double linear_flat_log_p(const void *data, const double *x, double *g);
 double linear_flat_log_z(const void *data);
