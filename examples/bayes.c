@@ -2,29 +2,43 @@
  * Bayesian inference on models written in C (examples/bayes): posteriors of posteriordb beside their reference draws,
  * and densities whose integrals are known.
  *
- *     bayes --list            the models
- *     bayes arK               one of them: its names, its gradient beside differences, what a gradient costs
+ *     bayes --list                   the models
+ *     bayes arK                      fits one by nf_vi() with its default options, and says how good the fit is
+ *     bayes arK --plot pairs.png     and draws it over the reference draws
+ *     bayes arK --check              no fit: its names, its gradient beside differences, what a gradient costs
+ *     bayes --table --seeds 20       fits of all posteriors with reference draws, a line each; --all: of all models
  *
- * Data are read below $NFLOW_DATA, or the folder that --data names.
+ * The verdict is the fit's own. The gate is passed if means and standard deviations are those of the reference draws
+ * (bayes/gate.h). Data are read below $NFLOW_DATA, or the folder that --data names.
  */
 #include "bayes_models.h"
 #include "cli.h"
 #include "output.h"
+#include "common/bayes_fit.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-static const char *folder, *json_path;
-static size_t n_points = 8;
-static uint64_t seed = 1;
-static bool list;
+enum { POINTS = 8 /* at which gradients are compared with differences */ };
+
+static const char *folder, *json_path, *png_path;
+static size_t n_seeds = 1, threads;
+static uint64_t first_seed = 1;
+static bool list, check, table, all;
 static const cli_option options[] = {
     {"list", NULL, "lists the models and does nothing else", .flag = &list},
+    {"check", NULL, "checks a model's gradient and measures what it costs, in place of a fit", .flag = &check},
+    {"table", NULL, "fits every model that has reference draws", .flag = &table},
+    {"all", NULL, "with --table: and every other model", .flag = &all},
     {"data", "DIR", "where the data are, by default $NFLOW_DATA", .text = &folder},
-    {"points", "N", "at which the gradient is compared with differences", .size = &n_points, .min = 1, .max = 1e5},
-    {"seed", "S", "of these points", .seed = &seed},
+    {"seeds", "N", "fits of each model, with seeds following each other; the first one is drawn", .size = &n_seeds,
+     .min = 1, .max = 1000},
+    {"seed", "S", "first seed", .seed = &first_seed},
+    {"threads", "N", "0: as many as there are. Results do not depend on it", .size = &threads, .max = 1024},
     {"json", "FILE", "write the results there", .text = &json_path},
+    {"plot", "FILE", "draw a pair plot of draws and reference draws there (PNG or SVG; needs gnuplot)",
+     .text = &png_path},
     {0},
 };
 
@@ -57,14 +71,14 @@ static void print_models(void)
     }
 }
 
-/* ---- one model: its gradient ---- */
+/* ---- gradients ---- */
 
 /* Points [n x dim] of N(0, 0.5^2), to be released by free(). */
 static double *new_points(size_t n, size_t dim)
 {
     nf_real *z = cli_allocate(n * dim, sizeof *z);
     double *x = cli_allocate(n * dim, sizeof *x);
-    nf_noise_normal(&(nf_noise){.seed = seed}, n * dim, 1, 1, z);
+    nf_noise_normal(&(nf_noise){.seed = first_seed}, n * dim, 1, 1, z);
     for (size_t i = 0; i < n * dim; i++)
         x[i] = 0.5 * (double)z[i];
     free(z);
@@ -94,21 +108,19 @@ static void print_check(js_file *j, const bayes_model *m, const nf_target *t)
 {
     const size_t dim = nf_target_dim(t);
     const double log_z = bayes_log_z(m, folder);
-    double *x = new_points(n_points, dim);
+    double *x = new_points(POINTS, dim);
     char *names = new_names(m);
     nf_target_report r;
-    cli_ok(nf_target_check(t, n_points, x, &r));
+    cli_ok(nf_target_check(t, POINTS, x, &r));
     const double cost = gradient_cost(t);
     printf("%s: %s\n", m->name, m->about);
     printf("dimension           %zu\n", dim);
     printf("outputs             %zu:%s\n", nf_target_n_outputs(t), names);
-    printf("gradient's error    %.1e at %zu points", r.worst_error, n_points - r.rejected);
+    printf("gradient's error    %.1e at %zu points", r.worst_error, (size_t)POINTS - r.rejected);
     printf(r.rejected ? "; %zu rejected: %s\n" : "\n", r.rejected, nf_target_rejection(t));
     printf("a gradient costs    %.2f us\n", cost);
     if (isfinite(log_z))
         printf("ln Z                %.6f\n", log_z);
-    js_text(j, "model", m->name);
-    js_integer(j, "dim", dim);
     js_begin(j, "outputs", '[');
     for (size_t k = 0; k < nf_target_n_outputs(t); k++)
         js_text(j, NULL, nf_target_output_name(t, k));
@@ -116,9 +128,47 @@ static void print_check(js_file *j, const bayes_model *m, const nf_target *t)
     js_number(j, "gradient_error", r.worst_error);
     js_integer(j, "rejected", r.rejected);
     js_number(j, "gradient_us", cost);
-    js_number(j, "log_z", log_z);
     free(x);
     free(names);
+}
+
+/* ---- fits ---- */
+
+static void fit_seeds(js_file *j, const bayes_model *m, bayes_tally *tally)
+{
+    for (size_t i = 0; i < n_seeds && !cli_interrupted; i++) {
+        bayes_fit f;
+        bayes_fit_make(&f, m, folder, first_seed + i, threads);
+        if (!f.result.stopped) {
+            js_begin(j, NULL, '{');
+            js_text(j, "model", m->name);
+            js_integer(j, "dim", nf_target_dim(f.target));
+            js_integer(j, "seed", first_seed + i);
+            js_number(j, "log_z", f.log_z);
+            bayes_fit_json(&f, j);
+            js_end(j);
+            bayes_tally_add(tally, &f);
+        }
+        if (table || n_seeds > 1)
+            bayes_fit_line(&f);
+        else
+            bayes_fit_print(&f);
+        if (png_path && i == 0)
+            bayes_fit_plot(&f, png_path);
+        bayes_fit_free(&f);
+    }
+}
+
+static void check_model(js_file *j, const bayes_model *m)
+{
+    nf_target *t = cli_made(bayes_target(m, folder));
+    js_begin(j, NULL, '{');
+    js_text(j, "model", m->name);
+    js_integer(j, "dim", nf_target_dim(t));
+    js_number(j, "log_z", bayes_log_z(m, folder));
+    print_check(j, m, t);
+    js_end(j);
+    nf_target_free(t);
 }
 
 int main(int argc, char **argv)
@@ -129,25 +179,38 @@ int main(int argc, char **argv)
         argc--;
         argv++;
     }
-    cli_parse(argc, argv, "Bayesian models and their posteriors: bayes MODEL [options], or bayes --list.", options);
-    if (!folder)
-        folder = getenv("NFLOW_DATA");
+    cli_parse(argc, argv, "Bayesian models and their posteriors: bayes MODEL [options], or bayes --list or --table.",
+              options);
+    const bayes_model *m = name ? bayes_find(name) : NULL;
+    if (name && !m)
+        cli_fail(2, "there is no model '%s'; --list names them", name);
+    if (!m && !list && !table)
+        cli_fail(2, "a model is missing; --list names them");
+    if (m && table)
+        cli_fail(2, "--table is of all models, not of '%s'", name);
+    if (table && png_path)
+        cli_fail(2, "--plot is of one model, not of a table");
     if (list) {
         print_models();
         return 0;
     }
-    if (!name)
-        cli_fail(2, "a model is missing; --list names them");
-    const bayes_model *m = bayes_find(name);
-    if (!m)
-        cli_fail(2, "there is no model '%s'; --list names them", name);
+    if (!folder)
+        folder = getenv("NFLOW_DATA");
     cli_writable(json_path);
-    nf_target *t = cli_made(bayes_target(m, folder));
+    cli_writable(png_path);
+    cli_catch_interrupt();
+    bayes_tally tally = {.fits = 0};
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
-    print_check(j, m, t);
+    js_begin(j, "results", '[');
+    if (!check && (table || n_seeds > 1))
+        bayes_fit_head();
+    for (size_t i = 0; bayes_models[i] && !cli_interrupted; i++)
+        if (m ? bayes_models[i] == m : all || bayes_models[i]->posterior)
+            (check ? check_model(j, bayes_models[i]) : fit_seeds(j, bayes_models[i], &tally));
+    bayes_tally_finish(&tally);
+    js_end(j);
     js_end(j);
     js_close(j);
-    nf_target_free(t);
-    return 0;
+    return cli_interrupted ? 130 : 0;
 }

@@ -1,19 +1,28 @@
-"""Runs examples/bayes as a user would: the list of models, each model that needs no data and, where NFLOW_DATA is set, each
-that does; and every kind of bad input, each of which must give one clear line and a non-zero exit.
-Usage: bayes.py <bayes>"""
-import json
+"""Runs examples/bayes as a user would: the list of models, the check of each model, fits with their verdicts, the picture;
+and every kind of bad input, each of which must give one clear line and a non-zero exit. Models with data are left out
+where NFLOW_DATA is not set.
+Usage: bayes.py <bayes> [thin: fewer fits]"""
 import math
 import os
+import shutil
 import sys
 import tempfile
 
 from example import Example
 
 bayes = Example(sys.argv[1])
+thin = sys.argv[2:] == ['thin']
 data = os.environ.get('NFLOW_DATA')
 without = {k: v for k, v in os.environ.items() if k != 'NFLOW_DATA'}
 known = {'funnel': 0, 'banana': 0, 'student_t': 0, 'ill_conditioned': 0, 'ring': None, 'hierarchical': None,
          'conjugate': None}
+
+
+def results(folder, *args):
+    whole, text = bayes.results(os.path.join(folder, 'result.json'), *args)
+    assert list(whole) == ['results'], whole
+    return whole['results'], text
+
 
 with tempfile.TemporaryDirectory() as tmp:
     lines = bayes.succeeds('--list').splitlines()[1:]
@@ -22,22 +31,54 @@ with tempfile.TemporaryDirectory() as tmp:
     assert any('theta_trans[8] mu tau theta[8]' in line for line in lines), lines
 
     for name in names if data else known:
-        out = os.path.join(tmp, 'result.json')
-        text = bayes.succeeds(name, '--points', 2, '--json', out)
-        with open(out, encoding='utf-8') as f:
-            r = json.load(f)
-        assert set(r) == {'model', 'dim', 'outputs', 'gradient_error', 'rejected', 'gradient_us', 'log_z'}, r
+        [r], text = results(tmp, name, '--check')
+        assert set(r) == {'model', 'dim', 'log_z', 'outputs', 'gradient_error', 'rejected', 'gradient_us'}, r
         assert r['model'] == name and name in text and r['rejected'] == 0, r
         assert r['gradient_error'] < 1e-3 and r['gradient_us'] > 0, r
         assert len(set(r['outputs'])) == len(r['outputs']) >= r['dim'] > 0, r
         if name in known:
             assert math.isfinite(r['log_z']) and (known[name] is None or r['log_z'] == known[name]), r
 
+    # the posterior is normal: the evidence is attained, and the ELBO is not above it
+    rows, text = results(tmp, 'conjugate', '--seeds', 2, '--seed', 5)
+    assert [(r['model'], r['seed'], r['dim']) for r in rows] == [('conjugate', s, 8) for s in (5, 6)], rows
+    for r in rows:
+        assert abs(r['elbo'] - r['log_z']) < 1e-3 + 3 * r['elbo_se'] and r['verdict'] == 'trust', r
+        assert abs(r['log_z_estimate'] - r['log_z']) < 1e-3 and r['family'] == 'full-rank normal', r
+        assert r['gradients'] > 1000 and r['cpu_seconds'] > 0 and 'gate' not in r, r
+    assert '2 fits' in text and ' 0 ELBOs are above ln Z' in text, text
+    text = bayes.succeeds('conjugate')
+    assert 'verdict: trust' in text and 'beta.8' in text, text
+
+    # the same again, for any number of threads
+    runs = [results(tmp, 'conjugate', '--threads', t)[0] for t in (1, 3)]
+    for [r] in runs:
+        for key in 'cpu_seconds', 'target_seconds', 'seconds':
+            assert r.pop(key) >= 0
+    assert runs[0] == runs[1], runs
+
+    # reference draws: the gate
+    for name in () if not data else ('blr',) if thin else ('arK', 'blr', 'kidscore_interaction'):
+        [r], _ = results(tmp, name)
+        assert r['gate'] == 'pass' and r['verdict'] == 'trust' and r['heavy'] == 0, r
+        assert 0 < r['mean_error']['median'] <= 0.05 and r['mean_error']['worst'] <= 0.15, r
+        assert 0 < r['sd_error']['median'] <= r['sd_error']['worst'] <= 0.15 and r['sd_error']['of'], r
+        assert r['elbo'] < r['log_z'] + 3 * r['elbo_se'] and abs(r['log_z_estimate'] - r['log_z']) < 0.05, r
+
+    if shutil.which('gnuplot'):
+        picture = os.path.join(tmp, 'pairs.png')
+        bayes.succeeds('blr' if data else 'conjugate', '--plot', picture)
+        with open(picture, 'rb') as f:
+            assert f.read(8) == b'\x89PNG\r\n\x1a\n'
+
     bayes.fails(2, 'a model is missing')
     bayes.fails(2, "no model 'arc'", 'arc')
     bayes.fails(2, 'unknown argument', 'arK', 'blr')
-    bayes.fails(2, '--points must be', 'arK', '--points', 0)
+    bayes.fails(2, '--seeds must be', 'arK', '--seeds', 0)
+    bayes.fails(2, '--table is of all models', 'arK', '--table')
+    bayes.fails(2, 'not of a table', '--table', '--plot', os.path.join(tmp, 'x.png'))
     bayes.fails(1, 'NFLOW_DATA', 'arK', env=without)
     bayes.fails(1, 'NFLOW_DATA', 'german_credit', env=without)
+    bayes.fails(1, 'NFLOW_DATA', '--table', env=without)
     bayes.fails(1, 'arK.json', 'arK', '--data', tmp)
     bayes.fails(1, 'cannot|open|No such', 'funnel', '--json', os.path.join(tmp, 'no', 'x.json'))

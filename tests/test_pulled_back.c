@@ -310,3 +310,30 @@ Test(pulled_back, failing_allocations)
     nf_target_free(t);
     nf_model_free(m);
 }
+
+/* The text is that of the lowest row, be it the flow's or the target's. */
+Test(pulled_back, lowest_reason)
+{
+    const double rows[3][3] = {
+        {0.1, -1, 0.2}, {2000, 0.5, -0.3}, {0.4, 1.5, 0.6}}; /* fine; overflows; beyond the fence */
+    const size_t orders[4][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {2, 1, 0}};
+    nf_model *m = nf_model_of_flow(nf_lower(3, -2), NULL);
+    for (int rule = NF_SERIAL; rule <= NF_THREADSAFE; rule++)
+        for (size_t k = 0; k < 4; k++) {
+            bumps b = {.limit = 1};
+            double z[9], log_p[3], grad[9];
+            unsigned char rejected[3];
+            nf_target *t = nf_target_callback(3, bump, &b, (nf_thread_rule)rule), *p = nf_target_pulled_back(t, m);
+            for (size_t i = 0; i < 3; i++)
+                memcpy(z + 3 * i, rows[orders[k][i]], sizeof rows[0]);
+            cr_assert_eq(nf_target_eval(p, 3, z, log_p, grad, rejected), NF_OK);
+            for (size_t i = 0; i < 3; i++)
+                cr_assert_eq(rejected[i], orders[k][i] > 0);
+            const char *words =
+                k % 2 ? "2.4817 is beyond the fence" : "the flow has no finite result at (2000, 0.5, -0.3)";
+            cr_assert_str_eq(nf_target_rejection(p), words);
+            nf_target_free(p);
+            nf_target_free(t);
+        }
+    nf_model_free(m);
+}

@@ -36,22 +36,16 @@ static double log_p(const void *data, const double *x, double *g)
     return sum + linear_log_p(data, x, x[1 + K], g, &g[1 + K]);
 }
 
-static double sigma_prior(double sigma)
-{
-    double unused = 0;
-    return half_cauchy_log_p(sigma, 2.5, &unused);
-}
-
 static double log_z(const void *data)
 {
-    return linear_log_z(data, 10, sigma_prior);
+    return linear_log_z(data, 10, half_cauchy_of_scale);
 }
 
 const bayes_model bayes_ark = {
     .name = "arK",
     .posterior = "arK-arK",
     .about = "autoregression of order 5",
-    .parameters = {{"alpha"}, {"beta", K}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "alpha"}, {.name = "beta", .n = K}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
     .log_z = log_z,

@@ -6,8 +6,8 @@
  *
  * A model is a density of its parameters' own values, with all its constants: where all priors are proper, the integral
  * is the evidence. (Stan leaves out what truncates a prior: its log density of eight schools is less by ln 2, since
- * Cauchy+ has twice the Cauchy density.) bayes_target() adds the constraints, so that the target is over all of R^d. All targets are
- * NF_THREADSAFE.
+ * Cauchy+ has twice the Cauchy density.) bayes_target() adds the constraints, so that the target is over all of R^d.
+ * All targets are NF_THREADSAFE.
  */
 #ifndef EXAMPLES_BAYES_MODELS_H
 #define EXAMPLES_BAYES_MODELS_H

@@ -45,7 +45,7 @@ const bayes_model bayes_blr = {
     .name = "blr",
     .posterior = "sblri-blr",
     .about = "linear regression",
-    .parameters = {{"beta", D}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "beta", .n = D}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
     .log_z = log_z,

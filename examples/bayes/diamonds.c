@@ -57,7 +57,7 @@ const bayes_model bayes_diamonds = {
     .name = "diamonds",
     .posterior = "diamonds-diamonds",
     .about = "regression with 24 correlated columns",
-    .parameters = {{"b", B}, {"Intercept"}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "b", .n = B}, {.name = "Intercept"}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
 };

@@ -9,22 +9,19 @@
  * A parameter whose reference draws have a tail index of 2 or less has no variance: its five quantile errors are taken
  * instead, with the same two bounds over all such parameters.
  *
- * The tail index is Hill's (1975), of the farthest 2 % of the draws on either side of the median, the smaller of the
- * two: 1 / mean of ln(d_i / d_k), d the distances from the median and d_k the least of them.
+ * Means, deviations, quantiles and tail indices are those of nf_summarise().
  */
 #ifndef EXAMPLES_BAYES_GATE_H
 #define EXAMPLES_BAYES_GATE_H
 #include "reference.h"
-
-enum { GATE_QUANTILES = 5 };
+#include <nflow/importance.h>
 
 /* One parameter. */
 typedef struct gate_column {
     char name[REFERENCE_NAME];
-    double tail; /* tail index of the reference draws */
-    bool heavy;  /* judged by quantiles */
-    double mean, sd, mean_ref, sd_ref;
-    double mean_error, sd_error, quantile_error[GATE_QUANTILES];
+    bool heavy; /* judged by quantiles */
+    nf_summary draws, reference;
+    double mean_error, sd_error, quantile_error[NF_QUANTILES];
 } gate_column;
 
 /* Median and largest of some errors; 0 where there are none. */
@@ -42,8 +39,8 @@ typedef struct gate {
 } gate;
 
 /* Judges draws x [n x k] whose columns have these names (theta.1), in any order; there may be others beside those of
-   the reference. weight [n], not negative; NULL: all 1. Release by gate_free(). NF_EARG: a column of the reference is
-   missing, a draw or weight is not finite, the weights' sum is 0; NF_ENOMEM. */
+   the reference. weight [n], finite, not negative; NULL: all 1. Draws of weight 0 may be NaN. Release by gate_free().
+   NF_EARG: a column of the reference is missing, a draw or weight is not finite, the weights' sum is 0; NF_ENOMEM. */
 nf_status gate_draws(gate *g, const reference_draws *r, size_t n, size_t k, const char *const *name, const double *x,
                      const double *weight);
 void gate_free(gate *g);

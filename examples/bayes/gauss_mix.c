@@ -63,7 +63,9 @@ const bayes_model bayes_gauss_mix = {
     .name = "low_dim_gauss_mix",
     .posterior = "low_dim_gauss_mix-low_dim_gauss_mix",
     .about = "mixture of two normals",
-    .parameters = {{"mu", 2, nf_ordered}, {"sigma", 2, bayes_positive}, {"theta", .constraint = bayes_fraction}},
+    .parameters = {{.name = "mu", .n = 2, .constraint = nf_ordered},
+                   {.name = "sigma", .n = 2, .constraint = bayes_positive},
+                   {.name = "theta", .constraint = bayes_fraction}},
     .read = read,
     .log_p = log_p,
 };

@@ -103,7 +103,7 @@ static double log_p(const void *data, const double *x, double *g)
 const bayes_model bayes_german_credit = {
     .name = "german_credit",
     .about = "logistic regression on 1000 loans",
-    .parameters = {{"beta", P}},
+    .parameters = {{.name = "beta", .n = P}},
     .read = read,
     .log_p = log_p,
 };

@@ -80,9 +80,9 @@ const bayes_model bayes_gp_regression = {
     .name = "gp_regr",
     .posterior = "gp_pois_regr-gp_regr",
     .about = "Gaussian process of 11 points",
-    .parameters = {{"rho", .constraint = bayes_positive},
-                   {"alpha", .constraint = bayes_positive},
-                   {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "rho", .constraint = bayes_positive},
+                   {.name = "alpha", .constraint = bayes_positive},
+                   {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
 };

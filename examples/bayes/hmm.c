@@ -96,7 +96,9 @@ const bayes_model bayes_hmm = {
     .name = "hmm_example",
     .posterior = "hmm_example-hmm_example",
     .about = "hidden Markov chain of two states",
-    .parameters = {{"theta1", K, nf_simplex_stick}, {"theta2", K, nf_simplex_stick}, {"mu", K, nf_positive_ordered}},
+    .parameters = {{.name = "theta1", .n = K, .constraint = nf_simplex_stick},
+                   {.name = "theta2", .n = K, .constraint = nf_simplex_stick},
+                   {.name = "mu", .n = K, .constraint = nf_positive_ordered}},
     .read = read,
     .log_p = log_p,
 };

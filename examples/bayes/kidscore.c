@@ -36,22 +36,16 @@ static double log_p(const void *data, const double *x, double *g)
     return half_cauchy_log_p(x[P], 2.5, &g[P]) + linear_log_p(data, x, x[P], g, &g[P]);
 }
 
-static double sigma_prior(double sigma)
-{
-    double unused = 0;
-    return half_cauchy_log_p(sigma, 2.5, &unused);
-}
-
 static double log_z(const void *data)
 {
-    return linear_log_z(data, INFINITY, sigma_prior);
+    return linear_log_z(data, INFINITY, half_cauchy_of_scale);
 }
 
 const bayes_model bayes_kidscore = {
     .name = "kidscore_interaction",
     .posterior = "kidiq-kidscore_interaction",
     .about = "regression with an interaction",
-    .parameters = {{"beta", P}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "beta", .n = P}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
     .log_z = log_z,

@@ -116,7 +116,9 @@ const bayes_model bayes_lotka_volterra = {
     .name = "lotka_volterra",
     .posterior = "hudson_lynx_hare-lotka_volterra",
     .about = "hares and lynxes, a differential equation",
-    .parameters = {{"theta", 4, bayes_positive}, {"z_init", 2, bayes_positive}, {"sigma", 2, bayes_positive}},
+    .parameters = {{.name = "theta", .n = 4, .constraint = bayes_positive},
+                   {.name = "z_init", .n = 2, .constraint = bayes_positive},
+                   {.name = "sigma", .n = 2, .constraint = bayes_positive}},
     .read = read,
     .log_p = log_p,
 };

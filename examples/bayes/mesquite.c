@@ -40,7 +40,7 @@ const bayes_model bayes_mesquite = {
     .name = "logmesquite",
     .posterior = "mesquite-logmesquite",
     .about = "regression of logarithms, flat priors",
-    .parameters = {{"beta", P}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "beta", .n = P}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = linear_flat_log_p,
     .log_z = linear_flat_log_z,

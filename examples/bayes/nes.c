@@ -40,7 +40,7 @@ const bayes_model bayes_nes = {
     .name = "nes",
     .posterior = "nes1972-nes",
     .about = "regression with groups, flat priors",
-    .parameters = {{"beta", P}, {"sigma", .constraint = bayes_positive}},
+    .parameters = {{.name = "beta", .n = P}, {.name = "sigma", .constraint = bayes_positive}},
     .read = read,
     .log_p = linear_flat_log_p,
     .log_z = linear_flat_log_z,

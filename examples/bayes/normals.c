@@ -129,7 +129,7 @@ static double conjugate_log_z(const void *data)
 const bayes_model bayes_ill_conditioned = {
     .name = "ill_conditioned",
     .about = "normal, condition number 1e6",
-    .parameters = {{"x", D}},
+    .parameters = {{.name = "x", .n = D}},
     .log_p = ill_conditioned,
     .log_z = bayes_normalised,
 };
@@ -137,7 +137,7 @@ const bayes_model bayes_ill_conditioned = {
 const bayes_model bayes_hierarchical = {
     .name = "hierarchical",
     .about = "998 effects, their mean and scale",
-    .parameters = {{"mu"}, {"tau", .constraint = bayes_positive}, {"theta", J}},
+    .parameters = {{.name = "mu"}, {.name = "tau", .constraint = bayes_positive}, {.name = "theta", .n = J}},
     .read = effects_read,
     .log_p = effects_log_p,
     .log_z = effects_log_z,
@@ -146,7 +146,7 @@ const bayes_model bayes_hierarchical = {
 const bayes_model bayes_conjugate = {
     .name = "conjugate",
     .about = "regression with known noise",
-    .parameters = {{"beta", P}},
+    .parameters = {{.name = "beta", .n = P}},
     .read = conjugate_read,
     .log_p = conjugate_log_p,
     .log_z = conjugate_log_z,

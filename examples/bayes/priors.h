@@ -59,6 +59,13 @@ static inline double half_cauchy_log_p(double x, double scale, double *g)
     return LN_2 - LN_PI - log(scale) - log1p(z * z);
 }
 
+/* That of a regression's deviation: Cauchy(0, 2.5), positive. */
+static inline double half_cauchy_of_scale(double sigma)
+{
+    double unused = 0;
+    return half_cauchy_log_p(sigma, 2.5, &unused);
+}
+
 /* ln x ~ N(m, s^2) */
 static inline double lognormal_log_p(double x, double m, double s, double *g)
 {

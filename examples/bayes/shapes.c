@@ -68,7 +68,7 @@ static double student_t(const void *unused, const double *x, double *g)
 const bayes_model bayes_funnel = {
     .name = "funnel",
     .about = "Neal's funnel",
-    .parameters = {{"v"}, {"x", FUNNEL}},
+    .parameters = {{.name = "v"}, {.name = "x", .n = FUNNEL}},
     .log_p = funnel,
     .log_z = bayes_normalised,
 };
@@ -76,7 +76,7 @@ const bayes_model bayes_funnel = {
 const bayes_model bayes_banana = {
     .name = "banana",
     .about = "a bent normal density",
-    .parameters = {{"x", 2}},
+    .parameters = {{.name = "x", .n = 2}},
     .log_p = banana,
     .log_z = bayes_normalised,
 };
@@ -84,7 +84,7 @@ const bayes_model bayes_banana = {
 const bayes_model bayes_ring = {
     .name = "ring",
     .about = "a ring, with a hole",
-    .parameters = {{"x", 2}},
+    .parameters = {{.name = "x", .n = 2}},
     .log_p = ring,
     .log_z = ring_log_z,
 };
@@ -92,7 +92,7 @@ const bayes_model bayes_ring = {
 const bayes_model bayes_student_t = {
     .name = "student_t",
     .about = "t with 1.5 degrees of freedom",
-    .parameters = {{"x", T}},
+    .parameters = {{.name = "x", .n = T}},
     .log_p = student_t,
     .log_z = bayes_normalised,
 };

@@ -163,8 +163,10 @@ typedef struct nf_judge_options {
 
 /**
  * Judges a posterior by fresh draws. The weights p / q, smoothed (nf_psis()), tell how good q is: if their tail allows
- * it (k_hat below k_limit), results with weights are those of p, and q can be trusted without weights if these change
- * nothing: no mean moves by 0.1 deviations, no deviation by 10 %, half of them by less than 0.04.
+ * it (k_hat below k_limit, 100 effective draws), results with weights are those of p. q can be trusted without weights
+ * if these change nothing: the ELBO is less than 0.1 below the log evidence, no mean moves by 0.1 deviations, no
+ * deviation by 10 %, half of them by less than 0.04. Outputs without variance are judged by quantiles, which move by
+ * less than 0.1 interquartile ranges.
  *
  * What cannot be seen in draws from q are parts of p where q has no draws.
  * @param q       a model of a distribution of the target's dimension; borrowed

@@ -40,9 +40,10 @@ typedef struct nf_stan_options {
  * @param library path of the shared library; without a slash, in the present folder. BridgeStan 2.0 or later
  * @param data    the model's data: a path that ends in ".json", JSON text, or NULL if the model has none
  * @param options NULL: the defaults
- * @return NULL on NF_EARG (`library` NULL; `data` that is something else; a model without parameters), NF_EIO (the library or the file of data cannot
- * be opened), NF_EFORMAT (no BridgeStan library: the message says which function is missing), NF_EUNSUPPORTED (another
- * major version of BridgeStan), NF_ETARGET (the model refuses its data: the message is the model's), NF_ENOMEM.
+ * @return NULL on NF_EARG (`library` NULL; `data` that is something else; a model without parameters), NF_EIO (the
+ * library or the file of data cannot be opened), NF_EFORMAT (no BridgeStan library: the message says which function is
+ * missing), NF_EUNSUPPORTED (another major version of BridgeStan), NF_ETARGET (the model refuses its data: the message
+ * is the model's), NF_ENOMEM.
  */
 NF_API nf_target *nf_target_stan(const char *library, const char *data, const nf_stan_options *options);
 

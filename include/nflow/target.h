@@ -61,7 +61,7 @@ NF_API nf_target *nf_target_point_callback(size_t d, nf_target_point_fn *f, void
 NF_API nf_target *nf_target_finite_difference(size_t d, nf_target_fn *f, void *user, nf_thread_rule rule, double step);
 /**
  * The function that nutpie compiles a PyMC model to, and takes from other languages: log p and its gradient [dim] at
- * one point x [dim]. Julia's @cfunction and Python's ctypes can have this signature, too.
+ * one point x [dim]. C functions that Julia's cfunction macro or Python's ctypes make can have this signature, too.
  * @return 0; a positive number to reject the point; a negative one if the error is fatal.
  */
 typedef int64_t nf_nutpie_fn(uint64_t dim, const double *x, double *grad, double *logp, void *user);

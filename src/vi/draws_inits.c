@@ -95,7 +95,7 @@ static nf_status read_variable(const nf_draws *d, size_t first, variable *v)
     return status;
 }
 
-static int by_name(const void *a, const void *b)
+static int by_letters(const void *a, const void *b)
 {
     const variable *x = a, *y = b;
     const size_t length = x->length < y->length ? x->length : y->length;
@@ -112,9 +112,9 @@ static nf_status read_variables(const nf_draws *d, variable *v, size_t *n)
         status = read_variable(d, first, v + *n);
     variable *sorted = v + d->n_outputs;
     memcpy(sorted, v, *n * sizeof *v);
-    qsort(sorted, *n, sizeof *v, by_name);
+    qsort(sorted, *n, sizeof *v, by_letters);
     for (size_t k = 1; k < *n && !status; k++)
-        if (by_name(sorted + k - 1, sorted + k) == 0)
+        if (by_letters(sorted + k - 1, sorted + k) == 0)
             status = nf_error(NF_EARG, "nf_save_inits: `%.*s` is there twice", (int)sorted[k].length, sorted[k].name);
     return status;
 }

@@ -82,11 +82,10 @@ static nf_status ask(const nf_target *t, nf_posterior_draws *w, size_t *rejected
 static int ascending(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    return isnan(x) || isnan(y) ? isnan(x) - isnan(y) : (x > y) - (x < y);
 }
 
-/* The median of v [n], which is sorted; 0 if n is 0. */
-static double median(size_t n, double *v)
+double nfi_median(size_t n, double *v)
 {
     qsort(v, n, sizeof *v, ascending);
     return n == 0 ? 0 : n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
@@ -145,8 +144,8 @@ static nf_status compare_all(const nf_posterior_draws *w, nf_quality *q)
         if (!st)
             compare(&s, q, k, &plain, &weighted);
     }
-    q->median_mean_shift = median(s.n, s.mean);
-    q->median_sd_shift = median(s.n, s.sd);
+    q->median_mean_shift = nfi_median(s.n, s.mean);
+    q->median_sd_shift = nfi_median(s.n, s.sd);
     nfi_free(weight);
     return st;
 }

@@ -8,7 +8,6 @@
 #include "vi/judge.h"
 #include "vi/start.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -88,12 +87,6 @@ static int during_fit(void *user, const nf_progress *p)
 
 /* ---- other modes ---- */
 
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Whether the approximation that another path has found has mass (its ELBO is not far below log Z) where q has none:
    the median of log p - log q over its draws is far above log Z. */
 static nf_status is_missed(const climb *c, const nf_model *q, const nfi_gaussian *a, double log_z, bool *missed)
@@ -115,9 +108,8 @@ static nf_status is_missed(const climb *c, const nf_model *q, const nfi_gaussian
         st = nf_log_prob(q, NULL, NULL, DRAWS, x, NULL, log_q);
     if (!st) {
         for (size_t i = 0; i < DRAWS; i++)
-            log_q[i] = isnan(log_q[i]) ? w.log_p[i] : w.log_p[i] - log_q[i];
-        qsort(log_q, DRAWS, sizeof *log_q, ascending);
-        *missed = *missed || log_q[DRAWS / 2] > log_z + ABOVE;
+            log_q[i] = w.log_p[i] - log_q[i];
+        *missed = *missed || nfi_median(DRAWS, log_q) > log_z + ABOVE;
     }
     nfi_comparison_end(&w);
     nfi_free(x);

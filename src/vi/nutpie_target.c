@@ -1,5 +1,5 @@
-/* Targets from a function of the signature that nutpie compiles PyMC models to, and Julia's @cfunction can have: one
-   point, always with its gradient. */
+/* Targets from a function of the signature that nutpie compiles PyMC models to, and Julia's cfunction macro can make:
+   one point, always with its gradient. */
 #include "vi/spares.h"
 #include "vi/target.h"
 #include <stdio.h>

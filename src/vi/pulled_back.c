@@ -64,7 +64,7 @@ typedef struct trial {
 } trial;
 
 /* An nfi_live_fn: runs the flow on the samples of p, and marks those without a finite result. */
-static nf_status try_tile(void *user, const nf_pass *p, unsigned char *failed)
+static nf_status finite_tile(void *user, const nf_pass *p, unsigned char *failed)
 {
     const trial *a = user;
     const nf_object *flow = a->g->q->flow;
@@ -92,7 +92,7 @@ static nf_status forward_tile(group *g, tile *t, size_t n, size_t ld)
     const size_t d_out = g->q->flow->total.dim_out;
     nf_pass p = nfi_model_pass(g->q->model, g->memory, NULL, t->first, n, ld, NF_EVAL, g->gradient);
     nfi_model_flow(g->q->model, &p);
-    const nf_status status = nfi_live_run(&t->live, &p, g->memory, try_tile, &(trial){g, t});
+    const nf_status status = nfi_live_run(&t->live, &p, g->memory, finite_tile, &(trial){g, t});
     t->p = p;
     if (status != NF_OK || p.n == 0)
         return status;

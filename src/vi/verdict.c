@@ -6,7 +6,7 @@
 
 /* What draws may be off by, and half of the outputs: below the 0.15 and 0.05 at which posteriors count as wrong, since
    what weights say has errors of its own. */
-static const double WORST = 0.1, HALF = 0.04;
+static const double WORST = 0.1, HALF = 0.04, GAP = 0.1; /* GAP: nats between the ELBO and the log evidence */
 enum { FEW = 100 /* effective draws */ };
 
 /* Weighted draws are draws of the target. */
@@ -17,8 +17,8 @@ static bool weights_hold(const nf_quality *q)
 
 static bool nothing_moves(const nf_quality *q)
 {
-    return q->mean_shift < WORST && q->sd_shift < WORST && q->quantile_shift < WORST && q->median_mean_shift < HALF &&
-           q->median_sd_shift < HALF;
+    return q->log_z - q->elbo < GAP && q->mean_shift < WORST && q->sd_shift < WORST && q->quantile_shift < WORST &&
+           q->median_mean_shift < HALF && q->median_sd_shift < HALF;
 }
 
 #define SAY(...) snprintf(q->why, sizeof q->why, __VA_ARGS__)

@@ -2,12 +2,7 @@
 #ifndef NFLOW_TOOL_PICTURE_H
 #define NFLOW_TOOL_PICTURE_H
 #include "density.h"
-
-/* Points that a picture shows: rows of data, or draws. n 0: none. */
-typedef struct shown {
-    size_t n, dim;
-    const double *x; /* [n x dim] */
-} shown;
+#include "pairs.h"
 
 /* A density of one column as a curve, over a histogram of the data. ctx [n_ctx]: its context, or NULL, here and below.
  */

@@ -1,0 +1,49 @@
+/* Fits of Bayesian models by nf_vi(), each judged twice: by its own verdict, and by the gate (bayes/gate.h). */
+#ifndef EXAMPLES_BAYES_FIT_H
+#define EXAMPLES_BAYES_FIT_H
+#include "bayes_models.h"
+#include "gate.h"
+#include "output.h"
+
+typedef struct bayes_fit {
+    const bayes_model *model;
+    nf_target *target;
+    nf_vi_result result;
+    double
+        cpu; /* processor seconds, the model's own density included; result.counts.seconds is the (wall) time there */
+    double log_z;  /* the model's; NaN: not known */
+    bool has_gate; /* there are reference draws */
+    reference_draws reference;
+    gate gate;
+} bayes_fit;
+
+/* Fits a model; options as in nf_vi(). A progress bar is drawn. Exits 1 with one line on failure; after Ctrl-C the
+   result has stopped. */
+void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, uint64_t seed, size_t threads);
+void bayes_fit_free(bayes_fit *f);
+
+/* A line of a table, and its head. */
+void bayes_fit_head(void);
+void bayes_fit_line(const bayes_fit *f);
+/* Rungs, the verdict's reason, and each output beside the reference. */
+void bayes_fit_print(const bayes_fit *f);
+void bayes_fit_json(const bayes_fit *f, js_file *j);
+/* A pair plot of draws (resampled by their weights, unless the verdict is to trust them as they are) and reference
+   draws. */
+void bayes_fit_plot(const bayes_fit *f, const char *path);
+
+/* How often verdicts are wrong. */
+typedef struct bayes_tally {
+    size_t fits;
+    size_t passed;      /* of the gate */
+    size_t trusted;     /* verdict "trust" */
+    size_t wrong;       /* trusted, though the gate fails */
+    size_t not_trusted; /* verdict "do not trust" */
+    size_t above;       /* the ELBO is above ln Z by more than 3 standard errors */
+    double *cpu;        /* [fits] */
+} bayes_tally;
+void bayes_tally_add(bayes_tally *t, const bayes_fit *f);
+/* Prints it if there was more than one fit, and releases it. */
+void bayes_tally_finish(bayes_tally *t);
+
+#endif
