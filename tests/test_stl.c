@@ -155,6 +155,32 @@ Test(stl, zero_at_every_distribution)
     cr_assert_geq(cases, 7);
 }
 
+/* The model's own density where x_0 is at most 0.4, and nothing beyond. */
+static int cut(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad, unsigned char *rejected)
+{
+    unsigned char of_inner[DRAWS];
+    if (n > DRAWS || nf_target_eval(user, n, x, log_p, grad, of_inner) != NF_OK)
+        return 1;
+    for (size_t i = 0; i < n; i++)
+        rejected[i] = x[i * d] > 0.4;
+    return 0;
+}
+
+/* q_A = p although q is not: the total gradient has the gradient of log Z there, this one nothing. */
+Test(stl, zero_at_the_accepted_part_of_itself)
+{
+    nf_flow *f[] = {nf_planar(2), nf_full_affine(2)};
+    nf_model *m = bind(nf_pushforward(nf_diagonal_normal(2), nf_chain(f, 2)), 0.3);
+    nf_target *inner = nf_target_of_model(m, NULL), *t = nf_target_callback(2, cut, inner, NF_SERIAL);
+    nf_step_report r;
+    free(gradient_of(m, t, (nf_elbo_options){.gradient = NF_GRADIENT_STL}, STEP, &r));
+    cr_assert(r.rejected > 3 && r.rejected < DRAWS - 3, "%zu", r.rejected);
+    cr_assert_lt(share(m, t), is_double ? 1e-12 : 1e-4);
+    nf_target_free(t);
+    nf_target_free(inner);
+    nf_model_free(m);
+}
+
 /* ---- by its definition ---- */
 
 /* log p = -|x - 0.3|^2 / 3 + sin(x_0 + ... + x_(d-1)); points with x_0 above *limit are rejected. */
