@@ -79,6 +79,24 @@ static nf_status fold_full(size_t d, bool diagonal, const nf_real *whitening, nf
     return NF_OK;
 }
 
+/* A model like m, whose last map is diagonal, with a full one in its place: what a full whitening makes of it. */
+static nf_model *with_full_map(const nf_model *m, const nf_stage_options *o, size_t d, const nf_real *whitening)
+{
+    nf_model *full = nf_model_of_dist(nfi_family_dist(o, d, false), NULL);
+    if (!full)
+        return NULL;
+    const nf_real *from = nf_model_theta((nf_model *)m), *mean = from + nf_model_shape(m)->n_params - 2 * d;
+    nf_real *theta = nf_model_theta(full);
+    memcpy(theta, from, (size_t)(mean - from) * sizeof *theta);
+    theta += mean - from;
+    memcpy(theta, mean, 2 * d * sizeof *theta);
+    memset(theta + 2 * d, 0, below_diagonal(d) * sizeof *theta);
+    if (fold_full(d, false, whitening, theta) == NF_OK && nf_model_update(full, NF_EVAL) == NF_OK)
+        return full;
+    nf_model_free(full);
+    return NULL;
+}
+
 static void fold_diagonal(size_t d, const nf_real *whitening, nf_real *theta)
 {
     for (size_t i = 0; i < d; i++) {
@@ -141,12 +159,17 @@ static nf_model *diagonal_of(const nf_model *normal, size_t d)
     return NULL;
 }
 
+/* Up to so many dimensions the last affine map of a flow is a full one, since whitening leaves something to do; with
+   more it would take most of the time. */
+enum { FULL_MAP = 100 };
+
 /* The fit in z of a whitening that is a normal of the right kind. */
 static nf_model *in_coordinates(const nf_target *t, const nf_model *whitening, bool diagonal, const nf_stage_options *o,
                                 nf_fit_report *report)
 {
     const size_t d = nf_target_dim(t);
-    const bool plain = diagonal && o->family != NF_FAMILY_FULL_RANK; /* the last affine map is diagonal */
+    const bool light = d > FULL_MAP && !nfi_family_is_normal(o->family);
+    const bool plain = (diagonal || light) && o->family != NF_FAMILY_FULL_RANK; /* the last affine map is diagonal */
     nf_target *z = nf_target_pulled_back(t, whitening);
     nf_model *m = z ? nf_model_of_dist(nfi_family_dist(o, d, plain), &(nf_model_options){.seed = o->seed}) : NULL;
     nf_status st = m ? fit(m, z, o, report) : nf_error_status();
@@ -154,7 +177,12 @@ static nf_model *in_coordinates(const nf_target *t, const nf_model *whitening, b
         const size_t affine = 2 * d + (plain ? 0 : below_diagonal(d));
         const nf_real *white = nf_model_theta((nf_model *)whitening);
         nf_real *theta = nf_model_theta(m) + nf_model_shape(m)->n_params - affine;
-        if (plain)
+        if (plain && !diagonal) {
+            nf_model *full = with_full_map(m, o, d, white);
+            st = full ? NF_OK : nf_error_status();
+            nf_model_free(m);
+            m = full;
+        } else if (plain)
             fold_diagonal(d, white, theta);
         else
             st = fold_full(d, diagonal, white, theta);

@@ -73,7 +73,7 @@ static nf_flow *of_recipe(const flow_sizes *s)
         o.spline = &spline;
         o.mixing = s->dim <= LARGE_LU ? NF_MIX_LU : recipes[s->family].autoregressive ? NF_MIX_REVERSE : NF_MIX_PERMUTE;
     }
-    const nf_scaled_affine_options slow = {.scale = NF_SCALE_SOFTSIGN};
+    const nf_scaled_affine_options slow = {.scale = NF_SCALE_SOFTSIGN, .limit = 3};
     if (recipes[s->family].tame) {
         o.scale = &slow;
         o.init = NF_INIT_TORCH;
