@@ -101,6 +101,14 @@ void js_text(js_file *j, const char *name, const char *value)
     quote(j->file, value);
 }
 
+void js_truth(js_file *j, const char *name, bool value)
+{
+    if (!j)
+        return;
+    lead(j, name);
+    fputs(value ? "true" : "false", j->file);
+}
+
 void js_close(js_file *j)
 {
     if (!j)

@@ -26,6 +26,7 @@ void js_end(js_file *j);
 void js_number(js_file *j, const char *name, double value); /* null if it is not finite */
 void js_integer(js_file *j, const char *name, uint64_t value);
 void js_text(js_file *j, const char *name, const char *value);
+void js_truth(js_file *j, const char *name, bool value); /* true or false */
 /* Exits 1 if anything could not be written. */
 void js_close(js_file *j);
 

@@ -4,6 +4,6 @@
 #include "cli.h"
 
 extern const cli_command fit_command, score_command, sample_command, info_command, check_command, plot_command,
-    import_command;
+    import_command, vi_command;
 
 #endif
