@@ -21,6 +21,9 @@ import png
 THIN = len(sys.argv) > 2  # sanitizers, or emulated
 tool = example.Example(sys.argv[1])
 tool.name = 'nflow'
+built = os.path.dirname(os.path.abspath(sys.argv[1]))
+modules = {name: os.path.join(built, place, name + '.so') for place, name in (
+    ('', 'tool_target'), ('../tests/fake_bridgestan', 'fake_threads'), ('../tests/fake_bridgestan', 'fake_1'))}
 peers = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'peers', 'import')
 folder = tempfile.mkdtemp()
 os.chdir(folder)
@@ -396,10 +399,132 @@ def mistakes():
     fails(2, 'too many arguments', 'info', 'model', 'model')
 
 
+def read_draws(path):
+    """Comments, names, rows."""
+    with open(path, encoding='utf-8') as f:
+        lines = f.read().splitlines()
+    comments = [line for line in lines if line.startswith('#')]
+    header, *rows = [line.split(',') for line in lines[len(comments):]]
+    return comments, header, [[float(v) for v in row] for row in rows]
+
+
+def target(function, *more):
+    return ['vi', '--target', f"{modules['tool_target']}:{function}", '--dim', 3, '--steps', 0.2, *more]
+
+
+@test
+def posterior_of_a_function():
+    """A normal: draws and report have its moments, in both signatures, whatever the number of threads."""
+    law = ((3, 0.5), (-2, 2), (0, 1))
+    n = 2000
+    r, text = tool.results('vi.json', *target('normal'), '-o', 'vi.csv', '--npy', 'vi.npy', '--model', 'vi.model',
+                           '--inits', 'vi-inits.json', '--chains', 2, '--draws', n)
+    assert r['verdict'] == r['quality']['verdict'] == r['rungs'][-1]['quality']['verdict'] == 'trust', r
+    assert 'verdict: trust.' in text and 'full-rank normal' in text and 'x.3' in text, text
+    assert abs(r['quality']['log_z']) < 0.02 and abs(r['quality']['elbo']) < 0.02, r['quality']
+    assert r['dim'] == 3 and r['rejected'] == 0 and r['gradients'] > 100 and not r['interrupted']
+    assert r['options']['seed'] == 1 and r['files']['draws'] == 'vi.csv' and len(r['rungs']) == 1
+    comments, header, rows = read_draws('vi.csv')
+    assert '# verdict = trust' in comments and header == ['lp_approx__', 'lp__', 'log_weight__', 'x.1', 'x.2', 'x.3']
+    assert len(rows) == n and read_npy('vi.npy') == rows
+    for k, (m, s) in enumerate(law):
+        x, o = [row[3 + k] for row in rows], r['outputs'][k]
+        assert abs(mean(x) - m) < 5 * s / math.sqrt(n) and abs(deviation(x) / s - 1) < 5 / math.sqrt(2 * n), (k, mean(x))
+        assert o['name'] == header[3 + k] and abs(o['mean'] - mean(x)) < 1e-8 and abs(o['q50'] - m) < 0.2 * s, o
+    exact = [sum(-((v - m) / s) ** 2 / 2 - math.log(s * math.sqrt(2 * math.pi)) for v, (m, s) in zip(row[3:], law))
+             for row in rows]
+    assert max(abs(row[1] - p) for row, p in zip(rows, exact)) < 1e-12
+    places = []
+    for chain in (1, 2):
+        with open(f'vi-inits_{chain}.json', encoding='utf-8') as f:
+            places.append(json.load(f)['x'])
+    assert places[0] != places[1] and all(p in [row[3:] for row in rows] for p in places)
+    tool.succeeds('sample', 'vi.model', '-n', 2000, '-o', 'of-model.csv')
+    assert abs(mean([row[1] for row in read_csv('of-model.csv')[1]]) + 2) < 5 * 2 / math.sqrt(2000)
+    for name, threads in (('one.csv', 1), ('two.csv', 2)):
+        assert tool.succeeds(*target('normals', '--batch', '--thread-safe', '--threads', threads, '--draws', n, '--quiet'),
+                             '-o', name) == ''
+    read = [[line for line in open(name, encoding='utf-8') if not line.startswith('# model')]
+            for name in ('vi.csv', 'one.csv', 'two.csv')]
+    assert read[1] == read[2] == read[0]
+
+
+@test
+def posterior_of_a_stan_model():
+    """A funnel, which no normal fits: outputs by name, verdict, weights; draws that are rejected."""
+    funnel = ['vi', modules['fake_threads'], '{}', '--draws', 2000]
+    r, text = tool.results('vi.json', *funnel, '--rungs', 1, '--steps', 0.2, '--generated', '--transformed', '-o', 'f.csv')
+    assert r['verdict'] != 'trust' and r['outputs_weighted'] and 'verdict: ' + r['verdict'] in text
+    _, header, rows = read_draws('f.csv')
+    assert header[3:] == ['scale', 'x.1', 'x.2', 'x.3', 'x.4', 'half', 'seed', 'noise']
+    assert all(row[3] > 0 and abs(row[8] ** 2 / row[3] - 1) < 1e-9 for row in rows)
+    assert abs(sum(math.exp(row[2]) for row in rows) - 1) < 1e-9
+    # resampled: means are those with weights
+    tool.succeeds(*funnel, '--rungs', 1, '--steps', 0.2, '--resample', 20000, '-o', 'again.csv')
+    _, names, again = read_draws('again.csv')
+    assert names == ['lp_approx__', 'lp__', 'scale', 'x.1', 'x.2', 'x.3', 'x.4'] and len(again) == 20000
+    x = [row[3] for row in rows]
+    assert {row[2] for row in again} <= set(x) and len({row[2] for row in again}) < len(x)
+    weighted = sum(math.exp(row[2]) * math.log(row[3]) for row in rows)
+    assert abs(mean([math.log(row[2]) for row in again]) - weighted) < 0.05, weighted
+    # a fence: rejected draws are counted, their reason is told, and they are in no file
+    fence = ['vi', modules['fake_threads'], '{"a": "fence"}', '--family', 'mean-field', '--seed', 3, '--draws', 20000,
+             '-o', 'fence.csv']
+    r, text = tool.results('vi.json', *fence)
+    rows = read_draws('fence.csv')[2]
+    assert 0 < r['quality']['rejected'] < r['rejected']
+    assert r['quality']['rejected'] == 20000 - len(rows) and r['rungs'][0]['steps'] == 300 and \
+        'must not be beyond the fence' in r['rejection']
+    assert 'beyond the fence' in text and max(math.log(row[3]) for row in rows) <= 1
+    if shutil.which('gnuplot'):
+        tool.succeeds(*funnel, '--rungs', 2, '--steps', 0.02, '--plot', 'vi-pairs.png', '--trace', 'vi-trace.png')
+        for name in ('vi-pairs.png', 'vi-trace.png'):
+            with open(name, 'rb') as f:
+                width, height, channels, pixels = png.decode(f.read())
+            assert len({pixels[i:i + channels] for i in range(0, len(pixels), channels)}) > 10, name
+
+
+@test
+def posterior_interrupted():
+    """Ctrl-C keeps the best so far."""
+    p = subprocess.Popen([*tool.command, *map(str, target('slow', '--steps', 1000, '--draws', 200)), '-o', 'part.csv', '--json',
+                          'part.json'], stdout=subprocess.PIPE, text=True)
+    time.sleep(3 if THIN else 1)
+    p.send_signal(signal.SIGINT)
+    text = p.communicate()[0]
+    with open('part.json', encoding='utf-8') as f:
+        r = json.load(f)
+    assert p.returncode == 0 and r['interrupted'] and 'interrupted: this is the best until then' in text, text
+    assert r['rungs'][0]['steps'] < 100000 and len(read_draws('part.csv')[2]) == 200
+
+
+@test
+def posterior_mistakes():
+    fails = tool.fails
+    fails(2, 'give MODEL, the library of a Stan model, or --target', 'vi')
+    fails(2, 'either MODEL or --target', *target('normal'), modules['fake_threads'])
+    fails(2, '--target needs --dim', 'vi', '--target', 'x.so:f')
+    fails(2, 'must be LIBRARY:FUNCTION', 'vi', '--target', 'x.so', '--dim', 2)
+    fails(2, '--dim is of --target', 'vi', modules['fake_threads'], '{}', '--dim', 2)
+    fails(2, '--generated is of Stan models', *target('normal'), '--generated')
+    fails(2, '--family must be one of', *target('normal'), '--family', 'x')
+    fails(2, 'need names', *target('normal'), '-o', '-')
+    fails(1, 'has no function nothing', *target('nothing'))
+    fails(1, "cannot open the target's library", 'vi', '--target', 'missing.so:f', '--dim', 2)
+    fails(1, '-7', *target('broken'))
+    fails(1, 'cannot write nowhere/x.csv', *target('normal'), '-o', 'nowhere/x.csv')
+    fails(1, "cannot open the model's library", 'vi', 'missing.so')
+    fails(1, 'is not a library of BridgeStan', 'vi', modules['tool_target'])
+    fails(1, 'out of bounds', 'vi', modules['fake_threads'], '{"a": "wrong"}')
+    fails(1, 'does not exist', 'vi', modules['fake_threads'])
+    fails(1, 'no parameters', 'vi', modules['fake_threads'], '{"a": "empty"}')
+    fails(1, 'version', 'vi', modules['fake_1'], '{}')
+
+
 @test
 def help_and_manual():
     assert 'nflow fit data.csv -o model' in tool.succeeds('--help')
-    for command in ('fit', 'score', 'sample', 'info', 'check', 'plot', 'import'):
+    for command in ('fit', 'score', 'sample', 'info', 'check', 'plot', 'import', 'vi'):
         text = tool.succeeds(command, '--help')
         assert text == tool.succeeds('help', command) and f'Usage: nflow {command}' in text
         page = tool.succeeds('help', '--man', command)

@@ -228,7 +228,10 @@ static nf_status climb_all(climb *c)
     step_up own = {.family = o->family};
     if (o->family) {
         own.name = names[o->family];
-        own.df = nfi_family_is_normal(o->family) ? 0 : 20;
+        const bool normal = nfi_family_is_normal(o->family);
+        own.df = normal ? 0 : 20;
+        own.steps = normal ? 300 : 2000;
+        own.rate = normal ? 0.02 : 0.01;
     }
     for (size_t k = 0; k < (o->family ? 1 : all) && (!o->rungs || k < o->rungs) && !c->r->stopped; k++) {
         const step_up *s = o->family ? &own : k == 0 && !full ? &low_rank : ladder + k;
