@@ -489,9 +489,14 @@ def posterior_interrupted():
     """Ctrl-C keeps the best so far."""
     p = subprocess.Popen([*tool.command, *map(str, target('slow', '--steps', 1000, '--draws', 200)), '-o', 'part.csv', '--json',
                           'part.json'], stdout=subprocess.PIPE, text=True)
-    time.sleep(3 if THIN else 1)
+    while not os.path.exists('began') and p.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
     p.send_signal(signal.SIGINT)
-    text = p.communicate()[0]
+    try:
+        text = p.communicate(timeout=60)[0]
+    finally:
+        p.kill()
     with open('part.json', encoding='utf-8') as f:
         r = json.load(f)
     assert p.returncode == 0 and r['interrupted'] and 'interrupted: this is the best until then' in text, text

@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -27,10 +29,13 @@ EXPORT int64_t normal(uint64_t dim, const double *x, double *grad, double *log_p
     return 0;
 }
 
-/* The same, a tenth of a millisecond each: a fit that can be interrupted. */
+/* The same, a tenth of a millisecond each: a fit that can be interrupted once there is the file "began". */
 EXPORT int64_t slow(uint64_t dim, const double *x, double *grad, double *log_p, void *user)
 {
     const struct timespec pause = {.tv_nsec = 100000};
+    FILE *file = access("began", F_OK) ? fopen("began", "w") : NULL;
+    if (file)
+        fclose(file);
     nanosleep(&pause, NULL);
     return normal(dim, x, grad, log_p, user);
 }
