@@ -86,8 +86,10 @@ static char **copy_names(const char *who, size_t n, const char *const *names)
         return NULL;
     }
     char **copy = nfi_calloc(bytes, 1);
+    if (!copy)
+        return NULL;
     char *text = (char *)(copy + n);
-    for (size_t k = 0; copy && k < n; k++) {
+    for (size_t k = 0; k < n; k++) {
         const size_t size = strlen(names[k]) + 1;
         copy[k] = memcpy(text, names[k], size);
         text += size;
