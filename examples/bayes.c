@@ -138,7 +138,7 @@ static void fit_seeds(js_file *j, const bayes_model *m, bayes_tally *tally)
 {
     for (size_t i = 0; i < n_seeds && !cli_interrupted; i++) {
         bayes_fit f;
-        bayes_fit_make(&f, m, folder, first_seed + i, threads);
+        bayes_fit_make(&f, m, folder, &(nf_vi_options){.seed = first_seed + i, .threads = threads});
         if (!f.result.stopped) {
             js_begin(j, NULL, '{');
             js_text(j, "model", m->name);

@@ -61,12 +61,14 @@ static void pass_gate(bayes_fit *f, const char *folder)
     free(weight);
 }
 
-void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, uint64_t seed, size_t threads)
+void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options)
 {
     *f = (bayes_fit){.model = m, .target = cli_made(bayes_target(m, folder)), .log_z = bayes_log_z(m, folder)};
     const clock_t begin = clock();
-    cli_ok(
-        nf_vi(f->target, &(nf_vi_options){.seed = seed, .threads = threads, .callback = watch, .user = f}, &f->result));
+    nf_vi_options watched = *options;
+    watched.callback = watch;
+    watched.user = f;
+    cli_ok(nf_vi(f->target, &watched, &f->result));
     f->cpu = (double)(clock() - begin) / CLOCKS_PER_SEC;
     cli_progress_clear();
     if (m->posterior)
@@ -121,6 +123,13 @@ static size_t place_of(const bayes_fit *f, size_t output)
     return f->has_gate ? reference_column(&f->reference, nf_target_output_name(f->target, output)) : f->reference.k;
 }
 
+void bayes_gate_print(const gate *g)
+{
+    printf("gate: %s; mean errors: median %.3f, worst %.3f (%s); sd errors: median %.3f, worst %.3f (%s)\n",
+           g->passed ? "passed" : "FAILED", g->mean.median, g->mean.worst, g->mean.of, g->sd.median, g->sd.worst,
+           g->sd.of);
+}
+
 void bayes_fit_print(const bayes_fit *f)
 {
     const nf_vi_result *r = &f->result;
@@ -146,10 +155,10 @@ void bayes_fit_print(const bayes_fit *f)
     }
     if (r->draws.n_outputs > MOST_LINES)
         printf("and %zu more\n", r->draws.n_outputs - MOST_LINES);
-    if (f->has_gate)
-        printf("\ngate: %s; mean errors: median %.3f, worst %.3f (%s); sd errors: median %.3f, worst %.3f (%s)\n",
-               f->gate.passed ? "passed" : "FAILED", f->gate.mean.median, f->gate.mean.worst, f->gate.mean.of,
-               f->gate.sd.median, f->gate.sd.worst, f->gate.sd.of);
+    if (f->has_gate) {
+        putchar('\n');
+        bayes_gate_print(&f->gate);
+    }
 }
 
 /* ---- JSON ---- */
@@ -162,6 +171,15 @@ static void json_errors(js_file *j, const char *name, gate_errors e)
     if (e.of)
         js_text(j, "of", e.of);
     js_end(j);
+}
+
+void bayes_gate_json(const gate *g, js_file *j)
+{
+    js_text(j, "gate", g->passed ? "pass" : "fail");
+    json_errors(j, "mean_error", g->mean);
+    json_errors(j, "sd_error", g->sd);
+    json_errors(j, "quantile_error", g->quantile);
+    js_integer(j, "heavy", g->n_heavy);
 }
 
 void bayes_fit_json(const bayes_fit *f, js_file *j)
@@ -181,13 +199,8 @@ void bayes_fit_json(const bayes_fit *f, js_file *j)
     js_number(j, "ess", q->ess);
     js_text(j, "verdict", verdict_text(q->verdict));
     js_text(j, "why", q->why);
-    if (!f->has_gate)
-        return;
-    js_text(j, "gate", f->gate.passed ? "pass" : "fail");
-    json_errors(j, "mean_error", f->gate.mean);
-    json_errors(j, "sd_error", f->gate.sd);
-    json_errors(j, "quantile_error", f->gate.quantile);
-    js_integer(j, "heavy", f->gate.n_heavy);
+    if (f->has_gate)
+        bayes_gate_json(&f->gate, j);
 }
 
 /* ---- the picture ---- */

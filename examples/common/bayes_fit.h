@@ -17,9 +17,9 @@ typedef struct bayes_fit {
     gate gate;
 } bayes_fit;
 
-/* Fits a model; options as in nf_vi(). A progress bar is drawn. Exits 1 with one line on failure; after Ctrl-C the
-   result has stopped. */
-void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, uint64_t seed, size_t threads);
+/* Fits a model by nf_vi(), whose callback is a progress bar in place of the options'. Exits 1 with one line on failure;
+   after Ctrl-C the result has stopped. */
+void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options);
 void bayes_fit_free(bayes_fit *f);
 
 /* A line of a table, and its head. */
@@ -31,6 +31,10 @@ void bayes_fit_json(const bayes_fit *f, js_file *j);
 /* A pair plot of draws (resampled by their weights, unless the verdict is to trust them as they are) and reference
    draws. */
 void bayes_fit_plot(const bayes_fit *f, const char *path);
+
+/* What the gate says: a line, and members of an object. */
+void bayes_gate_print(const gate *g);
+void bayes_gate_json(const gate *g, js_file *j);
 
 /* How often verdicts are wrong. */
 typedef struct bayes_tally {
