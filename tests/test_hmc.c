@@ -27,7 +27,7 @@ static int exponential(void *user, size_t d, const double *x, double *log_p, dou
 {
     (void)d;
     if (user)
-        return nf_error(NF_ETARGET, "out of order");
+        return (int)nf_error(NF_ETARGET, "out of order");
     *log_p = -x[0];
     if (g)
         g[0] = -1;
