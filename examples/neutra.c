@@ -154,12 +154,9 @@ static void report_neck(js_file *j, const sampled *s, size_t n_outputs)
 static void report_gate(js_file *j, const char *name, const bayes_fit *f, size_t n, const double *x,
                         const double *weight)
 {
-    const size_t k = nf_target_n_outputs(f->target);
-    const char **output = cli_allocate(k, sizeof *output);
+    const char **output = bayes_fit_names(f);
     gate g;
-    for (size_t i = 0; i < k; i++)
-        output[i] = nf_target_output_name(f->target, i);
-    cli_ok(gate_draws(&g, &f->reference, n, k, output, x, weight));
+    cli_ok(gate_draws(&g, &f->reference, n, nf_target_n_outputs(f->target), output, x, weight));
     printf("        %s: ", name);
     bayes_gate_print(&g);
     bayes_gate_json(&g, j);

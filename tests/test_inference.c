@@ -210,6 +210,10 @@ Test(inference, judgements_say_what_the_errors_are)
     cr_assert_float_eq(moved.log_z, 2, 4 * moved.log_z_error, "%g", moved.log_z);
     cr_assert_eq(narrow.verdict, NF_DO_NOT_TRUST, "%s", narrow.why);
     cr_assert(strstr(narrow.why, "too narrow"));
+    cr_assert_str_eq(nf_verdict_text(same.verdict), "trust");
+    cr_assert_str_eq(nf_verdict_text(moved.verdict), "use weights");
+    cr_assert_str_eq(nf_verdict_text(narrow.verdict), "do not trust");
+    cr_assert_null(nf_verdict_text((nf_verdict)3));
     /* KL of N(m s, s^2) from N(0, 1) in one dimension: (m^2 + s^2 - 1) / 2 - log s */
     cr_assert_float_eq(2 - moved.elbo, (0.16 + 1.44 - 1) / 2 - log(1.2), 4 * moved.elbo_error, "%g", moved.elbo);
 }

@@ -8,11 +8,6 @@
 
 enum { MOST_PANELS = 6, DOTS = 1000, MOST_LINES = 40 };
 
-static const char *verdict_text(nf_verdict v)
-{
-    return v == NF_TRUST ? "trust" : v == NF_USE_WEIGHTS ? "use weights" : "do not trust";
-}
-
 static const nf_rung *best_rung(const bayes_fit *f)
 {
     return &f->result.rung[f->result.best];
@@ -40,8 +35,7 @@ static double *new_weights(const bayes_fit *f)
     return weight;
 }
 
-/* Names of the target's outputs, to be released by free(). */
-static const char **new_names(const bayes_fit *f)
+const char **bayes_fit_names(const bayes_fit *f)
 {
     const char **name = cli_allocate(nf_target_n_outputs(f->target), sizeof *name);
     for (size_t k = 0; k < nf_target_n_outputs(f->target); k++)
@@ -53,7 +47,7 @@ static void pass_gate(bayes_fit *f, const char *folder)
 {
     const nf_posterior_draws *d = &f->result.draws;
     double *weight = new_weights(f);
-    const char **name = new_names(f);
+    const char **name = bayes_fit_names(f);
     cli_ok(reference_read(&f->reference, folder, f->model->posterior));
     cli_ok(gate_draws(&f->gate, &f->reference, d->n, d->n_outputs, name, d->output, weight));
     f->has_gate = true;
@@ -109,7 +103,7 @@ void bayes_fit_line(const bayes_fit *f)
         print_errors(f->gate.sd);
     } else
         printf("       -      -       -      -");
-    printf("  %-12s  %s%s\n", verdict_text(q->verdict),
+    printf("  %-12s  %s%s\n", nf_verdict_text(q->verdict),
            !f->has_gate     ? "-"
            : f->gate.passed ? "pass"
                             : "FAIL",
@@ -138,10 +132,10 @@ void bayes_fit_print(const bayes_fit *f)
     for (size_t i = 0; i < r->n_rungs; i++)
         printf("%s: ELBO %.3f +- %.3f, k-hat %.2f, %zu gradients, %.2f s: %s\n", r->rung[i].name,
                r->rung[i].quality.elbo, r->rung[i].quality.elbo_error, r->rung[i].quality.k_hat, r->rung[i].gradients,
-               r->rung[i].seconds, verdict_text(r->rung[i].quality.verdict));
+               r->rung[i].seconds, nf_verdict_text(r->rung[i].quality.verdict));
     printf("ln Z by weights: %.3f +- %.3f", r->quality.log_z, r->quality.log_z_error);
     printf(isfinite(f->log_z) ? "; it is %.3f\n" : "\n", f->log_z);
-    printf("verdict: %s: %s\n\n", verdict_text(r->quality.verdict), r->quality.why);
+    printf("verdict: %s: %s\n\n", nf_verdict_text(r->quality.verdict), r->quality.why);
     printf("%-16s %13s %11s%s\n", "output", "mean (s.e.)", "sd", f->has_gate ? "   reference's mean and sd" : "");
     for (size_t k = 0; k < r->draws.n_outputs && k < MOST_LINES; k++) {
         const nf_summary *s = &r->summary[k];
@@ -197,7 +191,7 @@ void bayes_fit_json(const bayes_fit *f, js_file *j)
     js_number(j, "log_z_estimate", q->log_z);
     js_number(j, "k_hat", q->k_hat);
     js_number(j, "ess", q->ess);
-    js_text(j, "verdict", verdict_text(q->verdict));
+    js_text(j, "verdict", nf_verdict_text(q->verdict));
     js_text(j, "why", q->why);
     if (f->has_gate)
         bayes_gate_json(&f->gate, j);
@@ -225,7 +219,7 @@ void bayes_fit_plot(const bayes_fit *f, const char *path)
         for (size_t k = 0; f->has_gate && k < n; k++)
             y[i * all + column[k]] = f->reference.x[i * (f->reference.n / DOTS) * f->reference.k + from[k]];
     }
-    const char **name = new_names(f);
+    const char **name = bayes_fit_names(f);
     pairs_plot(path, n, column, name, &(shown){f->has_gate ? DOTS : 0, all, y}, &(shown){DOTS, all, x});
     free(name);
     free(weight);

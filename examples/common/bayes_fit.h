@@ -21,6 +21,8 @@ typedef struct bayes_fit {
    after Ctrl-C the result has stopped. */
 void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options);
 void bayes_fit_free(bayes_fit *f);
+/* Names of the target's outputs, to be released by free(). */
+const char **bayes_fit_names(const bayes_fit *f);
 
 /* A line of a table, and its head. */
 void bayes_fit_head(void);

@@ -118,6 +118,9 @@ typedef enum nf_verdict {
     NF_DO_NOT_TRUST /**< neither */
 } nf_verdict;
 
+/** "trust", "use weights" or "do not trust"; a constant. NULL for any other number. */
+NF_API const char *nf_verdict_text(nf_verdict verdict);
+
 /** How good a posterior is, by draws from it. */
 typedef struct nf_quality {
     size_t n;                 /**< draws */

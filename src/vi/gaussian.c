@@ -17,6 +17,7 @@
  */
 #include "vi/gaussian.h"
 #include "base/memory.h"
+#include "dist/types.h"
 #include "math/cholesky.h"
 #include <math.h>
 #include <nflow/noise.h>
@@ -93,7 +94,7 @@ nf_status nfi_gaussian_elbo(nfi_gaussian *a, const nfi_comparison *c, size_t n)
     for (size_t j = 0; j < d; j++)
         log_det += log(a->l[a->diagonal ? j : j * d + j]);
     for (size_t i = 0; i < n && !st; i++) {
-        double log_q = -log_det - 0.918938533204672742 * (double)d; /* log(2 pi) / 2 */
+        double log_q = -log_det - NFI_HALF_LOG_2PI * (double)d;
         for (size_t j = 0; j < d; j++)
             log_q -= c->z[i * d + j] * c->z[i * d + j] / 2;
         const double one = c->log_p[i] - log_q; /* -infinity if it is rejected */

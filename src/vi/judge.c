@@ -127,18 +127,18 @@ static void compare(shifts *s, nf_quality *q, size_t k, const nf_summary *plain,
 
 static nf_status compare_all(const nf_posterior_draws *w, nf_quality *q)
 {
-    double *weight = nfi_calloc(w->n + 2 * w->n_outputs, sizeof *weight);
+    double *weight = nfi_calloc(2 * (w->n + w->n_outputs), sizeof *weight), *alike = weight + w->n;
     if (!weight)
         return NF_ENOMEM;
-    shifts s = {.mean = weight + w->n, .sd = weight + w->n + w->n_outputs};
+    shifts s = {.mean = alike + w->n, .sd = alike + w->n + w->n_outputs};
     nf_status st = NF_OK;
+    for (size_t i = 0; i < w->n; i++) {
+        weight[i] = exp(w->log_weight[i]);
+        alike[i] = w->log_p[i] > -INFINITY;
+    }
     for (size_t k = 0; k < w->n_outputs && !st; k++) {
         nf_summary plain, weighted;
-        for (size_t i = 0; i < w->n; i++)
-            weight[i] = w->log_p[i] > -INFINITY ? 1 : 0;
-        st = nf_summarise(w->n, w->n_outputs, w->output + k, weight, &plain);
-        for (size_t i = 0; i < w->n; i++)
-            weight[i] = exp(w->log_weight[i]);
+        st = nf_summarise(w->n, w->n_outputs, w->output + k, alike, &plain);
         if (!st)
             st = nf_summarise(w->n, w->n_outputs, w->output + k, weight, &weighted);
         if (!st)

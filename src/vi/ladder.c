@@ -4,12 +4,12 @@
  */
 #include "base/memory.h"
 #include "base/status.h"
+#include "fit/fitter.h"
 #include "vi/family.h"
 #include "vi/judge.h"
 #include "vi/start.h"
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 static const char who[] = "nf_vi";
 
@@ -64,16 +64,8 @@ typedef struct climb {
     nf_vi_result *r;
     nf_model *whitening;
     nfi_start start;
-    double began;
     nf_vi_progress now;
 } climb;
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* An nf_fit_options.callback. */
 static int during_fit(void *user, const nf_progress *p)
@@ -83,47 +75,6 @@ static int during_fit(void *user, const nf_progress *p)
     const int stop = c->o->callback(c->o->user, &c->now);
     c->r->stopped = c->r->stopped || stop;
     return stop;
-}
-
-/* ---- other modes ---- */
-
-/* Whether the approximation that another path has found has mass (its ELBO is not far below log Z) where q has none:
-   the median of log p - log q over its draws is far above log Z. */
-static nf_status is_missed(const climb *c, const nf_model *q, const nfi_gaussian *a, double log_z, bool *missed)
-{
-    enum { DRAWS = 64 };
-    static const double LESS = 4, ABOVE = 2; /* nats */
-    nfi_comparison w = {0};
-    if (!(a->elbo > log_z - LESS))
-        return NF_OK;
-    double log_q[DRAWS];
-    nf_real *x = nfi_calloc(DRAWS, a->d * sizeof *x);
-    nf_status st = x ? nfi_comparison_begin(&w, c->t, DRAWS, c->o->seed + 1) : NF_ENOMEM;
-    nfi_gaussian copy = *a;
-    if (!st)
-        st = nfi_gaussian_elbo(&copy, &w, DRAWS); /* leaves the draws in w.x and log p in w.log_p */
-    for (size_t i = 0; i < DRAWS * a->d && !st; i++)
-        x[i] = (nf_real)w.x[i];
-    if (!st)
-        st = nf_log_prob(q, NULL, NULL, DRAWS, x, NULL, log_q);
-    if (!st) {
-        for (size_t i = 0; i < DRAWS; i++)
-            log_q[i] = w.log_p[i] - log_q[i];
-        *missed = *missed || nfi_median(DRAWS, log_q) > log_z + ABOVE;
-    }
-    nfi_comparison_end(&w);
-    nfi_free(x);
-    return st;
-}
-
-static nf_status look_elsewhere(const climb *c, const nf_model *q, nf_quality *quality)
-{
-    nf_status st = NF_OK;
-    for (size_t k = 0; k < c->start.n && !st && isfinite(quality->log_z); k++)
-        st = is_missed(c, q, c->start.path + k, quality->log_z, &quality->missed);
-    if (!st && quality->missed)
-        nfi_judge_verdict(quality, c->t);
-    return st;
 }
 
 /* ---- a rung ---- */
@@ -189,7 +140,7 @@ static nf_status climb_rung(climb *c, const step_up *s)
     nf_target_counts before, after;
     nf_fit_report report = {0};
     nf_posterior_draws draws = {0};
-    const double began = seconds();
+    const double began = nfi_fit_clock();
     nf_target_count(c->t, &before);
     c->now = (nf_vi_progress){.rung = s->name, .number = r->n_rungs, .best = r->model ? &r->quality : NULL};
     nf_model *m = fit(c, s, &report);
@@ -200,7 +151,7 @@ static nf_status climb_rung(climb *c, const step_up *s)
     j.threads = j.threads ? j.threads : c->o->threads;
     nf_status st = nf_judge(m, c->t, &j, &rung->quality, &draws);
     if (!st)
-        st = look_elsewhere(c, m, &rung->quality);
+        st = nfi_look_elsewhere(&c->start, c->t, c->o->seed + 1, m, &rung->quality);
     if (st) {
         nf_model_free(m);
         nf_posterior_draws_free(&draws);
@@ -214,7 +165,7 @@ static nf_status climb_rung(climb *c, const step_up *s)
     rung->target_seconds = after.seconds - before.seconds;
     whiten_again(c, s, m);
     keep_best(c, m, &draws, &rung->quality);
-    rung->seconds = seconds() - began;
+    rung->seconds = nfi_fit_clock() - began;
     r->n_rungs++;
     return NF_OK;
 }
@@ -224,15 +175,12 @@ static nf_status climb_all(climb *c)
 {
     const nf_vi_options *o = c->o;
     const size_t all = sizeof ladder / sizeof *ladder;
-    const bool full = nf_target_dim(c->t) <= (o->start.full ? o->start.full : 1000);
-    step_up own = {.family = o->family};
-    if (o->family) {
-        own.name = names[o->family];
-        const bool normal = nfi_family_is_normal(o->family);
-        own.df = normal ? 0 : 20;
-        own.steps = normal ? 300 : 2000;
-        own.rate = normal ? 0.02 : 0.01;
-    }
+    const bool full = !c->start.path[c->start.best].diagonal, normal = nfi_family_is_normal(o->family);
+    const step_up own = {.name = names[o->family],
+                         .family = o->family,
+                         .df = normal ? 0 : 20,
+                         .steps = nfi_family_steps(normal),
+                         .rate = nfi_family_rate(normal)};
     for (size_t k = 0; k < (o->family ? 1 : all) && (!o->rungs || k < o->rungs) && !c->r->stopped; k++) {
         const step_up *s = o->family ? &own : k == 0 && !full ? &low_rank : ladder + k;
         const nf_status st = climb_rung(c, s);
@@ -260,19 +208,6 @@ static nf_status summarise(nf_vi_result *r)
     return st;
 }
 
-static void report_start(climb *c)
-{
-    const nfi_gaussian *a = c->start.path + c->start.best;
-    c->r->start = (nf_start_report){.elbo = a->elbo,
-                                    .elbo_error = a->se,
-                                    .log_p = c->start.log_p,
-                                    .path = c->start.best,
-                                    .point = a->point,
-                                    .laplace = a->laplace};
-    for (size_t k = 0; k < c->start.n; k++)
-        c->r->start.usable += c->start.path[k].elbo > -INFINITY;
-}
-
 nf_status nf_vi(const nf_target *t, const nf_vi_options *options, nf_vi_result *result)
 {
     static const nf_vi_options defaults = {0};
@@ -287,14 +222,15 @@ nf_status nf_vi(const nf_target *t, const nf_vi_options *options, nf_vi_result *
         return nf_error(NF_EARG, "%s: %s is %g, but must be a factor from 0 to 1e6", who,
                         o->steps >= 0 && o->steps < 1e6 ? "rate" : "steps",
                         o->steps >= 0 && o->steps < 1e6 ? o->rate : o->steps);
-    climb c = {.t = t, .o = o, .r = result, .began = seconds()};
+    const double began = nfi_fit_clock();
+    climb c = {.t = t, .o = o, .r = result};
     nf_target_counts before;
     nf_target_count(t, &before);
     nf_start_options start = o->start;
     start.seed = start.seed ? start.seed : o->seed;
     nf_status st = nfi_start_find(&c.start, t, &start);
     if (!st) {
-        report_start(&c);
+        result->start = nfi_start_report(&c.start);
         c.whitening = nfi_gaussian_model(c.start.path + c.start.best);
         st = c.whitening ? climb_all(&c) : nf_error_status();
     }
@@ -308,7 +244,7 @@ nf_status nf_vi(const nf_target *t, const nf_vi_options *options, nf_vi_result *
     result->counts.values -= before.values;
     result->counts.rejected -= before.rejected;
     result->counts.seconds -= before.seconds;
-    result->seconds = seconds() - c.began;
+    result->seconds = nfi_fit_clock() - began;
     nf_model_free(c.whitening);
     nfi_start_end(&c.start);
     return st;

@@ -140,9 +140,9 @@ static nf_status settle(nf_stage_options *o, const nf_target *t, const nf_model 
                         o->rate >= 0 && o->rate < INFINITY ? o->df : o->rate);
     o->family = o->family ? o->family : NF_FAMILY_REALNVP;
     const bool normal = nfi_family_is_normal(o->family) && !o->flow;
-    o->steps = o->steps ? o->steps : normal ? 300 : 2000;
+    o->steps = o->steps ? o->steps : nfi_family_steps(normal);
     o->draws = o->draws ? o->draws : 100;
-    o->rate = o->rate > 0 ? o->rate : normal ? 0.02 : 0.01;
+    o->rate = o->rate > 0 ? o->rate : nfi_family_rate(normal);
     return NF_OK;
 }
 

@@ -4,8 +4,6 @@
  */
 #include "vi/start.h"
 #include "base/memory.h"
-#include "object/options.h"
-#include <float.h>
 #include <math.h>
 #include <nflow/noise.h>
 #include <string.h>
@@ -70,12 +68,9 @@ static nf_status compare_with_laplace(nfi_gaussian *a, const nfi_path *path, con
     return st;
 }
 
-static bool better(const nfi_gaussian *a, const nfi_gaussian *b)
-{
-    return a->elbo > b->elbo;
-}
-
-static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, const nfi_comparison *c, size_t d)
+/* `best` receives the path of the best approximation. */
+static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, nfi_path *best, const nfi_comparison *c,
+                      size_t d)
 {
     const bool diagonal = d > o->full, of_all = d <= LAPLACE_OF_ALL;
     nf_status st = NF_OK;
@@ -93,14 +88,15 @@ static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, c
             st = compare_with_laplace(a, path, c);
         for (size_t k = 0; k < path->n; k++)
             s->log_p = fmax(s->log_p, path->log_p[k]);
-        if (better(a, s->path + s->best))
+        if (s->n == 0 || a->elbo > s->path[s->best].elbo) {
+            const nfi_path other = *best;
+            *best = *path;
+            *path = other;
             s->best = s->n;
+        }
     }
-    if (!st && s->path[s->best].elbo > -INFINITY && !diagonal && !of_all) {
-        st = climb(path, c->target, o, s->best);
-        if (!st)
-            st = compare_with_laplace(s->path + s->best, path, c);
-    }
+    if (!st && s->path[s->best].elbo > -INFINITY && !diagonal && !of_all)
+        st = compare_with_laplace(s->path + s->best, best, c);
     if (st || s->path[s->best].elbo > -INFINITY)
         return st;
     const char *why = nf_target_rejection(c->target);
@@ -111,11 +107,10 @@ static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, c
         who, d, o->paths, s->log_p, *why ? "; a draw was rejected: " : "", why);
 }
 
-static nf_status settle(nf_start_options *o, const nf_target *t, const nf_start_options *given)
+static nf_status settle(nf_start_options *o, const nf_target *t)
 {
     if (!t)
         return nfi_missing(who, "`t`");
-    *o = given ? *given : (nf_start_options){0};
     if (!(o->radius >= 0 && o->radius < INFINITY))
         return nf_error(NF_EARG, "%s: radius is %g, but must be finite and not negative", who, o->radius);
     if (o->n_init && !o->init)
@@ -133,11 +128,11 @@ static nf_status settle(nf_start_options *o, const nf_target *t, const nf_start_
 
 nf_status nfi_start_find(nfi_start *s, const nf_target *t, const nf_start_options *given)
 {
-    nf_start_options o;
+    nf_start_options o = given ? *given : (nf_start_options){0};
     nfi_comparison c = {0};
-    nfi_path path = {0};
+    nfi_path path = {0}, best = {0};
     *s = (nfi_start){0};
-    nf_status st = settle(&o, t, given);
+    nf_status st = settle(&o, t);
     if (st)
         return st;
     nfi_target_step(t);
@@ -146,8 +141,11 @@ nf_status nfi_start_find(nfi_start *s, const nf_target *t, const nf_start_option
     if (!st)
         st = nfi_path_begin(&path, t->d, o.iterations);
     if (!st)
-        st = find(s, &o, &path, &c, t->d);
+        st = nfi_path_begin(&best, t->d, o.iterations);
+    if (!st)
+        st = find(s, &o, &path, &best, &c, t->d);
     nfi_path_end(&path);
+    nfi_path_end(&best);
     nfi_comparison_end(&c);
     if (st)
         nfi_start_end(s);
@@ -182,23 +180,28 @@ nf_model *nfi_gaussian_model(const nfi_gaussian *a)
     return m;
 }
 
+nf_start_report nfi_start_report(const nfi_start *s)
+{
+    const nfi_gaussian *a = s->path + s->best;
+    nf_start_report r = {.elbo = a->elbo,
+                         .elbo_error = a->se,
+                         .log_p = s->log_p,
+                         .path = s->best,
+                         .point = a->point,
+                         .laplace = a->laplace};
+    for (size_t k = 0; k < s->n; k++)
+        r.usable += s->path[k].elbo > -INFINITY;
+    return r;
+}
+
 nf_model *nf_start(const nf_target *t, const nf_start_options *options, nf_start_report *report)
 {
     nfi_start s;
     if (nfi_start_find(&s, t, options))
         return NULL;
-    const nfi_gaussian *a = s.path + s.best;
-    nf_model *m = nfi_gaussian_model(a);
-    if (report) {
-        *report = (nf_start_report){.elbo = a->elbo,
-                                    .elbo_error = a->se,
-                                    .log_p = s.log_p,
-                                    .path = s.best,
-                                    .point = a->point,
-                                    .laplace = a->laplace};
-        for (size_t k = 0; k < s.n; k++)
-            report->usable += s.path[k].elbo > -INFINITY;
-    }
+    nf_model *m = nfi_gaussian_model(s.path + s.best);
+    if (report)
+        *report = nfi_start_report(&s);
     nfi_start_end(&s);
     return m;
 }

@@ -14,6 +14,8 @@ typedef struct nfi_start {
 /* nf_start() with the best approximation of every path. `options` may be NULL. */
 nf_status nfi_start_find(nfi_start *s, const nf_target *t, const nf_start_options *options);
 void nfi_start_end(nfi_start *s);
+/* What nf_start() reports of it. */
+nf_start_report nfi_start_report(const nfi_start *s);
 /* A model of an approximation: of nf_full_normal() or nf_diagonal_normal(). NULL with a message. */
 nf_model *nfi_gaussian_model(const nfi_gaussian *a);
 

@@ -5,11 +5,11 @@
  */
 #include "vi/target.h"
 #include "base/memory.h"
+#include "fit/fitter.h"
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* Gives a batch to a function of one point. This function is itself a batched callback, whose user is the target. If
    rejected points have messages, the first of them is left as the error message. */
@@ -219,12 +219,10 @@ nf_status nfi_target_call(const nf_target *t, nfi_reason *why, size_t n, const d
     if (why)
         why->text[0] = 0;
     nfi_message_set_aside(&kept);
-    struct timespec begin, end;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
+    const double began = nfi_fit_clock();
     int code = t->f(t->user, n, t->d, x, log_p, grad, rejected);
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    const int64_t spent = (int64_t)(end.tv_sec - begin.tv_sec) * 1000000000 + (end.tv_nsec - begin.tv_nsec);
-    atomic_fetch_add_explicit(&t->counts->nanoseconds, (uint64_t)spent, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->counts->nanoseconds, (uint64_t)(1e9 * (nfi_fit_clock() - began)),
+                              memory_order_relaxed);
     bool words = nf_error_status() == NF_ETARGET; /* the callback itself has called nf_error */
     if (code != 0) {
         count_points(t, grad, n, 0);

@@ -62,3 +62,10 @@ void nfi_judge_verdict(nf_quality *q, const nf_target *t)
             q->k_hat, name ? name : "?");
     }
 }
+
+const char *nf_verdict_text(nf_verdict verdict)
+{
+    static const char *const text[] = {
+        [NF_TRUST] = "trust", [NF_USE_WEIGHTS] = "use weights", [NF_DO_NOT_TRUST] = "do not trust"};
+    return (unsigned)verdict < sizeof text / sizeof *text ? text[verdict] : NULL;
+}

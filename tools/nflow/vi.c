@@ -126,7 +126,7 @@ static void write_draws(const nf_target *t, const nf_vi_result *r, const char *s
 {
     vi_draws w;
     /* A name with a control character is no name for a comment. */
-    char *comments = cli_text("model = %s\nverdict = %s", source, vi_verdict(r->quality.verdict));
+    char *comments = cli_text("model = %s\nverdict = %s", source, nf_verdict_text(r->quality.verdict));
     for (char *c = comments; *c; c++)
         *c = *c != '\n' && (unsigned char)*c < ' ' ? ' ' : *c;
     vi_draws_make(&w, t, r, resample, seed);

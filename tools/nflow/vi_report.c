@@ -2,11 +2,6 @@
 
 enum { MOST_LINES = 30, NAME = 20 };
 
-const char *vi_verdict(nf_verdict v)
-{
-    return v == NF_TRUST ? "trust" : v == NF_USE_WEIGHTS ? "use weights" : "do not trust";
-}
-
 /* ---- text ---- */
 
 static void print_rungs(const nf_vi_result *r)
@@ -18,7 +13,7 @@ static void print_rungs(const nf_vi_result *r)
         const nf_rung *g = r->rung + i;
         printf("%-21s %8llu %10zu %8.2f %10.3f (%.3f) %6.2f  %s%s\n", g->name, (unsigned long long)g->steps,
                g->gradients, g->seconds, g->quality.elbo, g->quality.elbo_error, g->quality.k_hat,
-               vi_verdict(g->quality.verdict), i == r->best && r->n_rungs > 1 ? " (kept)" : "");
+               nf_verdict_text(g->quality.verdict), i == r->best && r->n_rungs > 1 ? " (kept)" : "");
     }
 }
 
@@ -62,7 +57,7 @@ void vi_print(const nf_target *t, const nf_vi_result *r)
     }
     if (r->stopped)
         printf("interrupted: this is the best until then\n");
-    printf("verdict: %s. %s\n", vi_verdict(q->verdict), q->why);
+    printf("verdict: %s. %s\n", nf_verdict_text(q->verdict), q->why);
 }
 
 /* ---- JSON ---- */
@@ -70,7 +65,7 @@ void vi_print(const nf_target *t, const nf_vi_result *r)
 static void json_quality(js_file *j, const nf_target *t, const nf_quality *q)
 {
     js_begin(j, "quality", '{');
-    js_text(j, "verdict", vi_verdict(q->verdict));
+    js_text(j, "verdict", nf_verdict_text(q->verdict));
     js_text(j, "why", q->why);
     js_integer(j, "draws", q->n);
     js_number(j, "elbo", q->elbo);
@@ -156,7 +151,7 @@ static void json_summary(js_file *j, const nf_target *t, const nf_vi_result *r)
 
 void vi_json(js_file *j, const nf_target *t, const nf_vi_result *r)
 {
-    js_text(j, "verdict", vi_verdict(r->quality.verdict));
+    js_text(j, "verdict", nf_verdict_text(r->quality.verdict));
     js_text(j, "why", r->quality.why);
     js_truth(j, "interrupted", r->stopped);
     js_integer(j, "dim", nf_target_dim(t));

@@ -4,8 +4,6 @@
 #include "output.h"
 #include <nflow/nflow.h>
 
-/* "trust", "use weights" or "do not trust". */
-const char *vi_verdict(nf_verdict v);
 /* Prints what was tried, the outputs in numbers, and the verdict. */
 void vi_print(const nf_target *t, const nf_vi_result *r);
 /* The members of the report, but for what only the command line knows. */
