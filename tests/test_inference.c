@@ -5,6 +5,7 @@
 #include <math.h>
 #include <nflow/nflow.h>
 #include <string.h>
+#include "vi/gaussian.h"
 
 static const bool exact = sizeof(nf_real) == 8;
 
@@ -131,6 +132,53 @@ Test(inference, the_start_of_a_normal_is_that_normal)
             cr_assert_float_eq((double)*below, lower[i][j], close * (1 + fabs(lower[i][j])));
     }
     nf_model_free(m);
+    nf_target_free(t);
+}
+
+/* -sum of a_i x_i^2 / 2 */
+static const double curvature[3] = {4, 0.25, 9};
+
+static int bowl(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad, unsigned char *rejected)
+{
+    (void)user, (void)rejected;
+    for (size_t i = 0; i < n; i++) {
+        log_p[i] = 0;
+        for (size_t j = 0; j < d; j++) {
+            log_p[i] -= curvature[j] * x[i * d + j] * x[i * d + j] / 2;
+            if (grad)
+                grad[i * d + j] = -curvature[j] * x[i * d + j];
+        }
+    }
+    return 0;
+}
+
+/* BFGS knows the curvature exactly after conjugate steps, here along the axes; then m = x + H g is the mode. */
+Test(inference, a_path_knows_the_curvature_of_its_steps)
+{
+    static const double points[4][3] = {{1, 1, 1}, {0.5, 1, 1}, {0.5, -0.3, 1}, {0.5, -0.3, 0.2}};
+    nf_target *t = target(3, bowl, NULL);
+    nfi_path path;
+    nfi_comparison c;
+    nfi_gaussian best;
+    cr_assert_eq(nfi_path_begin(&path, 3, 3), NF_OK);
+    cr_assert_eq(nfi_comparison_begin(&c, t, 20, 1), NF_OK);
+    cr_assert_eq(nfi_gaussian_begin(&best, 3, false), NF_OK);
+    path.n = 4;
+    memcpy(path.x, points, sizeof points);
+    cr_assert_eq(nf_target_eval(t, 4, path.x, path.log_p, path.g, NULL), NF_OK);
+    cr_assert_eq(nfi_gaussian_along(&best, &path, &c, 20), NF_OK);
+    cr_assert_eq(best.point, 3);
+    cr_assert_float_eq(best.elbo, 1.5 * log(2 * acos(-1.0)) - log(curvature[0] * curvature[1] * curvature[2]) / 2,
+                       1e-9);
+    cr_assert_lt(best.se, 1e-6);
+    for (size_t i = 0; i < 3; i++) {
+        cr_assert_float_eq(best.mean[i], 0, 1e-12);
+        for (size_t j = 0; j <= i; j++)
+            cr_assert_float_eq(best.l[3 * i + j], i == j ? 1 / sqrt(curvature[i]) : 0, 1e-12);
+    }
+    nfi_gaussian_end(&best);
+    nfi_comparison_end(&c);
+    nfi_path_end(&path);
     nf_target_free(t);
 }
 
