@@ -127,9 +127,10 @@ static void compare(shifts *s, nf_quality *q, size_t k, const nf_summary *plain,
 
 static nf_status compare_all(const nf_posterior_draws *w, nf_quality *q)
 {
-    double *weight = nfi_calloc(2 * (w->n + w->n_outputs), sizeof *weight), *alike = weight + w->n;
+    double *weight = nfi_calloc(2 * (w->n + w->n_outputs), sizeof *weight);
     if (!weight)
         return NF_ENOMEM;
+    double *alike = weight + w->n;
     shifts s = {.mean = alike + w->n, .sd = alike + w->n + w->n_outputs};
     nf_status st = NF_OK;
     for (size_t i = 0; i < w->n; i++) {
