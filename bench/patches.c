@@ -14,19 +14,23 @@
 enum { SIDE = 8, PIXELS = SIDE * SIDE, COLUMNS = PIXELS - 1 };
 static const char *images, *out;
 static size_t n_rows = 1000000;
+static size_t n_draws = 1;
 static uint64_t seed = 1;
 static const cli_option options[] = {
     {"images", "FILE", "an array of bytes [images][height][width], .npy or .npy.xz", .text = &images},
     {"out", "FILE", "the table [rows][63], .npy or .csv", .text = &out},
     {"rows", "N", "patches", .size = &n_rows, .min = 1, .max = 1e9},
+    {"draws", "N", "rows of each patch, which differ by u alone", .size = &n_draws, .min = 1, .max = 1e6},
     {"seed", "S", "of places and of u", .seed = &seed},
     {0},
 };
 
-/* 1 + 64 uniform numbers of patch i: the place among all of them, and u. */
-static void draw(size_t i, nf_real *u)
+/* Uniform numbers of the k-th row of patch i: three for its place, the same for all k, and 64 for u. */
+static void draw(size_t i, size_t k, nf_real *u)
 {
-    nf_noise_uniform(&(nf_noise){.seed = seed, .first_sample = i}, PIXELS + 3, 1, 1, u);
+    nf_noise_uniform(&(nf_noise){.seed = seed, .step = k, .first_sample = i}, PIXELS + 3, 1, 1, u);
+    if (k)
+        nf_noise_uniform(&(nf_noise){.seed = seed, .first_sample = i}, 3, 1, 1, u);
 }
 
 static size_t below(nf_real u, size_t n)
@@ -46,11 +50,12 @@ int main(int argc, char **argv)
     char *name[COLUMNS];
     for (size_t k = 0; k < COLUMNS; k++)
         name[k] = cli_text("x%zu", k + 1);
-    writer *w = writer_open(out, n_rows, COLUMNS, name);
-    for (size_t i = 0; i < n_rows; i++) {
+    const size_t total = n_rows * n_draws;
+    writer *w = writer_open(out, total, COLUMNS, name);
+    for (size_t i = 0; i < total; i++) {
         nf_real u[PIXELS + 3];
         double x[PIXELS], mean = 0;
-        draw(i, u);
+        draw(i % n_rows, i / n_rows, u);
         const size_t image = below(u[0], a.extent[0]), top = below(u[1], a.extent[1] - SIDE + 1),
                      left = below(u[2], a.extent[2] - SIDE + 1);
         for (size_t k = 0; k < PIXELS; k++) {
@@ -61,7 +66,7 @@ int main(int argc, char **argv)
         for (size_t k = 0; k < COLUMNS; k++)
             x[k] -= mean;
         writer_rows(w, 1, x);
-        cli_progress("patches", (double)i, (double)n_rows, "%zu", i);
+        cli_progress("patches", (double)i, (double)total, "%zu", i);
     }
     cli_progress_clear();
     writer_close(w);
