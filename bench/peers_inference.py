@@ -149,13 +149,12 @@ def peer(name, data, reference, seed, which, folder, own, points, log_p):
     passes = np.array([p for _, p in judged])
     level = min(elbo[-1], own['elbo']) - o.gap
     cpu, at = told['cpu'], told['at']
-    share = min(1, cpu[-1] / at[-1])
-    before = (float(told['import_seconds']) + float(told['compile_seconds'])) * share
+    before = float(told['import'] + told['compile'])
     return {'program': which, 'guide': guide, 'steps': steps, 'particles': particles, 'rate': rate, 'elbo': float(elbo[-1]),
             'elbo_se': float(told['log_w'][-1].std() / math.sqrt(o.draws)), 'k_hat': k_hat(told['log_w'][-1]),
             'gate': bool(passes[-1]), 'errors': judged[-1][0], 'stopped': int(told.get('stopped', -1)),
-            'wall': float(at[-1]), 'cpu': float(cpu[-1]), 'import': float(told['import_seconds']) * share,
-            'compile': float(told['compile_seconds']) * share, 'run': float(cpu[-1]) - before, 'level': float(level),
+            'wall': float(at[-1]), 'cpu': float(cpu[-1]), 'import': float(told['import']),
+            'compile': float(told['compile']), 'run': float(cpu[-1]) - before, 'level': float(level),
             'to_elbo': first(elbo >= level, cpu), 'to_gate': float(cpu[np.argmax(passes)]) if passes.any() else None,
             'before': before, 'log_p_differs': float(abs(told['log_p'] - log_p).max()),
             'curve': [[float(v) for v in row] for row in zip(at, cpu, elbo)]}

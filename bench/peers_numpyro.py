@@ -19,6 +19,7 @@ import numpyro.distributions as dist
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, autoguide
 from numpyro.infer.util import log_density
 
+r.part('import')
 r.tell(import_seconds=time.time() - begin)
 data = {k: jnp.asarray(v, float) if isinstance(v, list) else v for k, v in r.data.items()}
 GUIDES = {'iaf': autoguide.AutoIAFNormal, 'bnaf': autoguide.AutoBNAFNormal,
@@ -73,6 +74,7 @@ def fit():
     begin = time.time()
     state = jax.jit(svi.init)(jax.random.PRNGKey(r.seed))
     loop = jax.jit(lambda s: jax.lax.scan(lambda t, _: svi.update(t), s, None, length=many)[0]).lower(state).compile()
+    r.part('compile')
     r.tell(compile_seconds=time.time() - begin)
     for _ in range(r.checkpoints):
         state = jax.block_until_ready(loop(state))

@@ -7,7 +7,7 @@ A peer is a program of one fit:
 The request has the posterior, its data, the guide, seed, steps, particles, rate, how many checkpoints, how many draws are
 taken of each, and points at which the log density is wanted. The answer has, for each checkpoint, the seconds since the
 peer was started and its processor seconds so far (evaluations not counted), log weights [draws] and draws [draws, columns];
-and the seconds of imports and of compiling, and the log densities at the points.
+the processor seconds of imports and of compiling, and the log densities at the points.
 
 The posteriors are those of tests/stan. A parameter with a lower bound of 0 is `positive`. Stan does not divide its density
 by the half that is left of a Cauchy or normal above 0, so that the others' log densities get -log 2.
@@ -65,15 +65,21 @@ class Request:
         with open(sys.argv[1], encoding='utf-8') as f:
             self.__dict__.update(json.load(f))
         self.answer = {'at': [], 'cpu': [], 'log_w': [], 'draws': []}
-        self.paused = self.paused_cpu = 0.0
+        self.before = 0.0
 
     def wall(self):
-        return time.time() - self.began - self.paused
+        return time.time() - self.began
 
     @staticmethod
     def cpu():
         used = resource.getrusage(resource.RUSAGE_SELF)
         return used.ru_utime + used.ru_stime
+
+    def part(self, name):
+        """Notes the processor seconds since the part before it ended, or the process began."""
+        now = self.cpu()
+        self.answer[name] = now - self.before
+        self.before = now
 
     def tell(self, **what):
         self.answer.update(what)

@@ -25,6 +25,7 @@ from pyro.distributions.transforms import affine_autoregressive, block_autoregre
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormalizingFlow
 
+r.part('import')
 r.tell(import_seconds=time.time() - begin)
 torch.set_num_threads(1)
 pyro.set_rng_seed(r.seed)
@@ -81,6 +82,7 @@ svi = SVI(model, guide, pyro.optim.ClippedAdam({'lr': r.rate, 'lrd': 1.0}),
           Trace_ELBO(num_particles=r.particles, vectorize_particles=True, max_plate_nesting=0))
 guide()
 svi.loss(model, guide)
+r.part('compile')
 r.tell(compile_seconds=time.time() - begin, stopped=-1)
 for step in range(many * r.checkpoints):
     for optimizer in svi.optim.optim_objs.values():

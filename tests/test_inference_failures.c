@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* A standard normal in two dimensions that ends at x0 = END: log Z = log Phi(END). Starts are beyond that, too. */
-static const double END = 2;
+static const double END = 1;
 typedef enum refusal { FLAG, IS_NAN, IS_MINUS_INFINITY, REFUSALS } refusal;
 typedef struct wall {
     refusal how;
@@ -43,7 +43,7 @@ static nf_target *target(wall *w)
     return t;
 }
 
-static const nf_start_options start_options = {.seed = 3, .paths = 2, .radius = 5, .iterations = 20, .draws = 10};
+static const nf_start_options start_options = {.seed = 3, .paths = 2, .radius = 5, .iterations = 20, .draws = 100};
 static const nf_stage_options stage_options = {
     .family = NF_FAMILY_FULL_RANK, .steps = 20, .draws = 50, .seed = 3, .threads = 1};
 static const nf_judge_options judge_options = {.n = 2000, .seed = 3, .threads = 1};
@@ -53,7 +53,7 @@ static const nf_vi_options vi_options = {.rungs = 2,
                                          .draws = 50,
                                          .seed = 3,
                                          .threads = 1,
-                                         .start = {.paths = 2, .radius = 5, .iterations = 20, .draws = 10},
+                                         .start = {.paths = 2, .radius = 5, .iterations = 20, .draws = 100},
                                          .judge = {.n = 2000}};
 
 static size_t rejected(const nf_target *t)
@@ -129,6 +129,23 @@ Test(inference_failures, refused_points_are_counted_in_whatever_way_they_are_ref
         nf_target_free(t);
     }
     nf_vi_result_free(&first);
+}
+
+/* A start needs no approximation all of whose draws are taken: one restricted to this side of the wall is exact. */
+Test(inference_failures, a_start_goes_up_to_the_wall)
+{
+    for (size_t k = 0; k < 4; k++) {
+        const double ends[] = {2, 1, 0.5, 0.1}, log_z = log(0.5 * erfc(-sqrt(0.5) * ends[k]));
+        wall w = {.how = (refusal)(k % REFUSALS), .end = ends[k]};
+        nf_target *t = target(&w);
+        nf_start_report r;
+        nf_model *m = nf_start(t, &(nf_start_options){.seed = 5, .draws = 1000}, &r);
+        cr_assert_not_null(m, "%s", nf_error_message());
+        cr_assert(r.elbo < log_z + 4 * r.elbo_error && r.elbo > log_z - 0.15, "%g, not %g", r.elbo, log_z);
+        cr_assert(r.elbo_error > 0.3 * sqrt(expm1(-log_z) / 1000) && r.elbo_error < 0.1, "%g", r.elbo_error);
+        nf_model_free(m);
+        nf_target_free(t);
+    }
 }
 
 /* A target that refuses all: each says so. */

@@ -23,7 +23,8 @@ tool = example.Example(sys.argv[1])
 tool.name = 'nflow'
 built = os.path.dirname(os.path.abspath(sys.argv[1]))
 modules = {name: os.path.join(built, place, name + '.so') for place, name in (
-    ('', 'tool_target'), ('../tests/fake_bridgestan', 'fake_threads'), ('../tests/fake_bridgestan', 'fake_1'))}
+    ('', 'tool_target'), ('../tests/fake_bridgestan', 'fake_threads'), ('../tests/fake_bridgestan', 'fake_1'),
+    ('../tests/fake_bridgestan', 'fake_incomplete'))}
 peers = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'peers', 'import')
 folder = tempfile.mkdtemp()
 os.chdir(folder)
@@ -485,6 +486,27 @@ def posterior_of_a_stan_model():
 
 
 @test
+def posterior_of_a_target_that_refuses_or_fails():
+    """Refused points are counted, with a reason, and are in no file; after an error what was found before is written."""
+    n = 20000
+    r, text = tool.results('walls.json', *target('walled'), '--draws', n, '-o', 'walls.csv')
+    rows = read_draws('walls.csv')[2]
+    refused = r['quality']['rejected']
+    share = 1 - (1 - 0.5 * math.erfc(3 / math.sqrt(2))) ** 3
+    assert abs(refused - n * share) < 4 * math.sqrt(n * share) and len(rows) == n - refused, (refused, n * share)
+    assert all(row[3] <= 4.5 and row[4] >= -8 and row[5] <= 3 for row in rows)
+    assert r['rejected'] >= refused + r['rungs'][0]['rejected'] - refused > refused and r['rejection'], r
+    assert r['rejection'] in text and f'{refused} of the {n} final draws' in text, text
+    assert r['verdict'] == 'trust' and abs(r['quality']['log_z'] - math.log1p(-share)) < 0.02, r['quality']
+    tool.fails(1, r'no normal approximation .*the largest log p is -inf.*log p is nan', *target('nowhere'))
+    tool.fails(1, 'returned -9', *target('fading'), '--quiet', '-o', 'faded.csv', '--json', 'faded.json', '--model', 'faded')
+    with open('faded.json', encoding='utf-8') as f:
+        r = json.load(f)
+    assert len(r['rungs']) == 1 and r['best'] == 'full-rank normal' and r['verdict'] == 'do not trust', r
+    assert len(read_draws('faded.csv')[2]) == 4000 and os.path.exists('faded')
+
+
+@test
 def posterior_interrupted():
     """Ctrl-C keeps the best so far."""
     p = subprocess.Popen([*tool.command, *map(str, target('slow', '--steps', 1000, '--draws', 200)), '-o', 'part.csv', '--json',
@@ -522,6 +544,9 @@ def posterior_mistakes():
     fails(1, 'is not a library of BridgeStan', 'vi', modules['tool_target'])
     fails(1, 'out of bounds', 'vi', modules['fake_threads'], '{"a": "wrong"}')
     fails(1, 'does not exist', 'vi', modules['fake_threads'])
+    fails(1, 'cannot read the data file', 'vi', modules['fake_threads'], 'missing.json')
+    fails(1, 'neither a path that ends in .json nor', 'vi', modules['fake_threads'], 'data.R')
+    fails(1, 'no bs_rng_construct', 'vi', modules['fake_incomplete'], '{}')
     fails(1, 'no parameters', 'vi', modules['fake_threads'], '{"a": "empty"}')
     fails(1, 'version', 'vi', modules['fake_1'], '{}')
 

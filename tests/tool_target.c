@@ -1,5 +1,6 @@
 /* Targets for nflow vi --target (tests/tool.py), with the signature of nutpie and with that of a batch: a normal with
-   means 3, -2, 0 and deviations 0.5, 2, 1, and a density that is an error everywhere. */
+   means 3, -2, 0 and deviations 0.5, 2, 1, the same with walls, and densities that are errors, everywhere or after a
+   while. */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,40 @@ EXPORT int64_t broken(uint64_t dim, const double *x, double *grad, double *log_p
 {
     (void)dim, (void)x, (void)grad, (void)log_p, (void)user;
     return -7;
+}
+
+/* The same with a wall three deviations away in each dimension: log p is NaN beyond one, -infinity beyond another, and
+   beyond the third it refuses with a code. */
+EXPORT int64_t walled(uint64_t dim, const double *x, double *grad, double *log_p, void *user)
+{
+    normal(dim, x, grad, log_p, user);
+    if (x[0] > 4.5)
+        *log_p = NAN;
+    else if (x[1] < -8)
+        *log_p = -INFINITY;
+    return x[2] > 3;
+}
+
+EXPORT int64_t nowhere(uint64_t dim, const double *x, double *grad, double *log_p, void *user)
+{
+    normal(dim, x, grad, log_p, user);
+    *log_p = NAN;
+    return 0;
+}
+
+/* A banana, which no normal fits, and an error from the 20001st point on: in the second rung. */
+EXPORT int64_t fading(uint64_t dim, const double *x, double *grad, double *log_p, void *user)
+{
+    static int points;
+    const double bend = x[1] - x[0] * x[0];
+    normal(dim, x, grad, log_p, user);
+    *log_p = -0.5 * x[0] * x[0] - 2 * bend * bend - 0.5 * x[2] * x[2];
+    if (grad) {
+        grad[0] = -x[0] + 8 * bend * x[0];
+        grad[1] = -4 * bend;
+        grad[2] = -x[2];
+    }
+    return ++points > 20000 ? -9 : 0;
 }
 
 EXPORT int normals(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,

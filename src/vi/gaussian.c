@@ -93,18 +93,23 @@ nf_status nfi_gaussian_elbo(nfi_gaussian *a, const nfi_comparison *c, size_t n)
     double log_det = 0, sum = 0, squares = 0;
     for (size_t j = 0; j < d; j++)
         log_det += log(a->l[a->diagonal ? j : j * d + j]);
+    double taken = 0;
     for (size_t i = 0; i < n && !st; i++) {
+        if (c->rejected[i])
+            continue;
         double log_q = -log_det - NFI_HALF_LOG_2PI * (double)d;
         for (size_t j = 0; j < d; j++)
             log_q -= c->z[i * d + j] * c->z[i * d + j] / 2;
-        const double one = c->log_p[i] - log_q; /* -infinity if it is rejected */
+        const double one = c->log_p[i] - log_q;
         sum += one;
         squares += one * one;
+        taken++;
     }
-    if (st || !isfinite(sum))
+    if (st || taken == 0 || !isfinite(sum))
         return st;
-    a->elbo = sum / (double)n;
-    a->se = sqrt(fmax(squares / (double)n - a->elbo * a->elbo, 0) / (double)n);
+    const double share = taken / (double)n, mean = sum / taken;
+    a->elbo = mean + log(share);
+    a->se = sqrt(fmax(squares / taken - mean * mean, 0) / taken + (1 - share) / taken);
     return NF_OK;
 }
 
