@@ -1,14 +1,14 @@
 /* nflow vi: a flow posterior of a Stan model or of any log density in a shared library. */
 #include "cli.h"
 #include "commands.h"
+#include "elbo_trace.h"
+#include "families.h"
 #include "vi_files.h"
 #include "vi_report.h"
 #include "vi_target.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* In the order of nf_family. */
-#define FAMILIES "ladder|mean-field|low-rank|full-rank|planar|radial|sylvester|iaf|realnvp|nsf|ffjord|residual"
 static const char *csv_path, *npy_path, *json_path, *inits_path, *model_path, *plot_path, *trace_path, *function;
 static size_t dim, family = NF_FAMILY_DEFAULT, n_draws = 4000, rungs, resample, chains = 4, threads;
 static double steps = 1;
@@ -48,8 +48,8 @@ static const cli_option options[] = {
 
 static int watch(void *user, const nf_vi_progress *p)
 {
-    if (p->fit && trace_path)
-        vi_trace_add(user, p);
+    if (trace_path)
+        elbo_trace_add(user, p);
     if (p->fit && !quiet)
         cli_progress(p->rung, (double)p->fit->step, (double)p->fit->steps + 1, "rung %zu, ELBO %.3f", p->number + 1,
                      -p->fit->loss);
@@ -94,10 +94,7 @@ static void write_json(const nf_target *t, const nf_vi_result *r, const char *so
 {
     const char *const name[] = {"draws", "npy", "inits", "model", "plot", "trace"};
     const char *const path[] = {csv_path, npy_path, inits_path, model_path, plot_path, trace_path};
-    const char *word = FAMILIES;
-    for (size_t i = 0; i < family; i++)
-        word = strchr(word, '|') + 1;
-    char *family_name = cli_text("%.*s", (int)strcspn(word, "|"), word);
+    char *family_name = family_word((nf_family)family);
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
     js_text(j, "nflow_version", nf_version());
@@ -142,7 +139,7 @@ static int vi(size_t n_arguments, char **argument)
 {
     nf_target *t = make_target(n_arguments, argument);
     const char *source = n_arguments ? argument[0] : function;
-    vi_trace trace = {.n = 0};
+    elbo_trace trace = {.n = 0};
     nf_vi_result r;
     check_paths();
     cli_catch_interrupt();
@@ -172,10 +169,10 @@ static int vi(size_t n_arguments, char **argument)
     if (plot_path)
         vi_plot(plot_path, t, &r);
     if (trace_path)
-        vi_trace_plot(trace_path, &trace, &r);
+        elbo_trace_plot(trace_path, &trace, &r);
     if (message)
         cli_fail(1, "%s", message);
-    vi_trace_free(&trace);
+    elbo_trace_free(&trace);
     nf_vi_result_free(&r);
     nf_target_free(t);
     return 0;

@@ -1,0 +1,29 @@
+/* The ELBO during the fits of nf_vi(), and its picture. */
+#ifndef TOOLS_ELBO_TRACE_H
+#define TOOLS_ELBO_TRACE_H
+#include <nflow/inference.h>
+#include <stdio.h>
+
+typedef struct trace_point {
+    size_t rung;
+    uint64_t step; /* of all rungs together */
+    double elbo;   /* running mean */
+} trace_point;
+
+typedef struct elbo_trace {
+    size_t n, room;
+    trace_point *point; /* [n] */
+    uint64_t before;    /* steps of the rungs before the present one */
+} elbo_trace;
+
+/* Adds what a callback of nf_vi() is told; nothing between fits. */
+void elbo_trace_add(elbo_trace *trace, const nf_vi_progress *p);
+void elbo_trace_free(elbo_trace *trace);
+
+/* Plots it in a picture that is open, whose axes have their labels: a line for each rung and a point for the ELBO of
+   its judgement. Nothing if there is no point. */
+void elbo_trace_draw(FILE *plot, const elbo_trace *trace, const nf_vi_result *r);
+/* A picture of it alone. Exits 1 with one line on failure. */
+void elbo_trace_plot(const char *path, const elbo_trace *trace, const nf_vi_result *r);
+
+#endif
