@@ -272,10 +272,10 @@ void bayes_fit_plot(const bayes_fit *f, const char *path, const char *outputs)
     double *x = bayes_fit_draws(f, n_draws, n, output), *y = NULL;
     if (f->has_gate && n > 1) {
         y = new_columns(f->reference.n, NULL, f->reference.n, f->reference.k, f->reference.x, n, from);
-        char *note = cli_text("%s. Verdict: %s; gate: %s", best_rung(f)->name, nf_verdict_text(q->verdict),
-                              f->gate.passed ? "passed" : "failed");
+        char *note =
+            cli_text("verdict: %s; gate: %s", nf_verdict_text(q->verdict), f->gate.passed ? "passed" : "failed");
         overlay_plot(path, &(overlay){.title = f->model->name,
-                                      .note = note,
+                                      .note = {best_rung(f)->name, note},
                                       .n = n,
                                       .name = name,
                                       .reference = {f->reference.n, n, y},

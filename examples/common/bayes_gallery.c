@@ -2,6 +2,7 @@
 #include "bayes_fit.h"
 #include "chain_reference.h"
 #include "cli.h"
+#include "fewer_colours.h"
 #include "output.h"
 #include "overlay.h"
 #include <stdlib.h>
@@ -12,10 +13,10 @@ typedef struct exhibit {
     const char *model, *title, *outputs, *pair[2];
 } exhibit;
 static const exhibit exhibits[] = {
-    {"eight_schools_centered", "eight schools, centred", "theta.1 theta.3 theta.7 mu tau", {"theta.1", "tau"}},
+    {"eight_schools_centered", "eight schools, centred", "theta.1 theta.3 theta.7 mu tau", {"theta.1", "mu"}},
     {"eight_schools_noncentered", "eight schools, non-centred", "theta.1 theta.3 theta.7 mu tau", {"mu", "tau"}},
     {"german_credit",
-     "logistic regression, German credit",
+     "German credit, logistic",
      "beta.1 beta.2 beta.3 beta.4 beta.21 beta.22 beta.24 beta.25",
      {"beta.21", "beta.22"}},
     {"arK", "autoregression, AR(5)", NULL, {"beta.1", "beta.2"}},
@@ -85,6 +86,7 @@ static kept show(const char *folder, const exhibit *e, const char *data, const n
                    r_hat);
         char *path = cli_text("%s/%s.png", folder, e->model);
         bayes_fit_plot(&f, path, e->outputs);
+        fewer_colours(path);
         free(path);
         k = keep(&f, e);
     }
@@ -107,6 +109,7 @@ void bayes_gallery(const char *folder, const char *only, const char *data, const
     if (whole) {
         char *path = cli_text("%s/posteriors.png", folder);
         draw_sheet(path, all);
+        fewer_colours(path);
         free(path);
     }
     for (size_t i = 0; i < EXHIBITS; i++) {

@@ -23,7 +23,7 @@ static double kernel_width(const shown *s, size_t column, size_t d)
     cli_sort(s->n, x);
     const double robust = (at(s->n, x, 0.75) - at(s->n, x, 0.25)) / 1.34;
     free(x);
-    return fmin(sqrt(square), robust) * pow((double)s->n, -1 / ((double)d + 4));
+    return 1.25 * fmin(sqrt(square), robust) * pow((double)s->n, -1 / ((double)d + 4));
 }
 
 /* The cell of a value; n if it is outside. */

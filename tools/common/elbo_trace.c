@@ -1,7 +1,6 @@
 #include "elbo_trace.h"
 #include "cli.h"
 #include "output.h"
-#include "pairs.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -25,9 +24,7 @@ void elbo_trace_add(elbo_trace *trace, const nf_vi_progress *p)
         (trace_point){.rung = p->number, .step = trace->before + p->fit->step, .elbo = -p->fit->loss};
 }
 
-/* The first ELBOs of a fit are far below the others: the picture's heights are those of the later half of each rung,
-   and of the judgements. */
-static range heights(const elbo_trace *trace, const nf_vi_result *r)
+range elbo_trace_heights(const elbo_trace *trace, const nf_vi_result *r)
 {
     range y = {INFINITY, -INFINITY};
     for (size_t first = 0, end; first < trace->n; first = end) {
@@ -40,7 +37,9 @@ static range heights(const elbo_trace *trace, const nf_vi_result *r)
     for (size_t i = 0; i < r->n_rungs; i++)
         if (isfinite(r->rung[i].quality.elbo))
             y = (range){fmin(y.low, r->rung[i].quality.elbo), fmax(y.high, r->rung[i].quality.elbo)};
-    const double more = y.high > y.low ? 0.1 * (y.high - y.low) : 1;
+    if (!(y.low <= y.high))
+        return (range){-1, 1};
+    const double more = fmax(0.1 * (y.high - y.low), 0.05 - 0.5 * (y.high - y.low));
     return (range){y.low - more, y.high + more};
 }
 
@@ -64,9 +63,6 @@ void elbo_trace_draw(FILE *p, const elbo_trace *trace, const nf_vi_result *r)
 {
     if (trace->n == 0)
         return;
-    const range y = heights(trace, r);
-    if (isfinite(y.low) && isfinite(y.high))
-        plot_range(p, "y", y);
     fputs("plot ", p);
     for (size_t i = 0; i < r->n_rungs; i++)
         fprintf(p, "'-' using 1:2 with lines lw 2 lc rgb '%s' title '%s', ", colours[i % COLOURS], r->rung[i].name);
@@ -89,6 +85,7 @@ void elbo_trace_plot(const char *path, const elbo_trace *trace, const nf_vi_resu
         return;
     FILE *p = plot_open(path, 720, 420);
     fputs("set xlabel 'steps of all rungs'\nset ylabel 'ELBO, nats'\nset key bottom right\nset grid\n", p);
+    plot_range(p, "y", elbo_trace_heights(trace, r));
     elbo_trace_draw(p, trace, r);
     plot_close(p);
 }

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { SHARES = 3, LINE = 120, WIDEST = 880, PANEL = 210, LEFT = 62, BELOW = 44, EDGE = 8, GAP = 5 };
+enum { SHARES = 3, LINE = 120, WIDEST = 880, PANEL = 250, LEFT = 62, BELOW = 44, EDGE = 8, GAP = 5 };
 static const double shares[SHARES] = {0.95, 0.8, 0.5};
 static const char *const orange = "#d95f02", *const blue = "#2b6ca3", *const grey = "#555555";
 
@@ -28,13 +28,17 @@ void overlay_text(canvas c, double left, double bottom, int points, const char *
             bottom / c.height, how, points, colour);
 }
 
-/* Two or three round numbers in a range, or none of them if they are not to be shown. */
-static void put_tics(FILE *p, const char *axis, range r, bool numbers)
+/* A few round numbers along an axis of so many pixels, or marks without numbers. */
+static void put_tics(FILE *p, const char *axis, range r, double pixels, bool numbers)
 {
-    const double most = (r.high - r.low) / 2.2, power = pow(10, floor(log10(most)));
-    const double step = most >= 5 * power ? 5 * power : most >= 2 * power ? 2 * power : power;
-    fprintf(p, "set %stics %.9g,%.9g scale 0.4 format '%s' font ',8' tc rgb 'black'\n", axis, ceil(r.low / step) * step,
-            step, numbers ? "%g" : "");
+    static const double round[] = {1, 2, 5, 10};
+    const double least = (r.high - r.low) * 45 / pixels, power = pow(10, floor(log10(least)));
+    size_t k = 0;
+    while (k < 3 && round[k] * power < least)
+        k++;
+    const double step = round[k] * power;
+    fprintf(p, "set %stics %.9g,%.9g nomirror scale 0.4 format '%s' font ',8' tc rgb 'black'\n", axis,
+            ceil(r.low / step) * step, step, numbers ? "%.8g" : "");
 }
 
 /* ---- panels ---- */
@@ -83,8 +87,8 @@ void overlay_panel(canvas c, box where, const shown *reference, const shown *dra
     plot_range(c.plot, "y", y);
     smooth_plane(draws, a, b, x, y, n, density);
     put_lines(c.plot, n, x, y, density);
-    put_tics(c.plot, "x", x, numbers_a);
-    put_tics(c.plot, "y", y, numbers_b);
+    put_tics(c.plot, "x", x, where.width, numbers_a);
+    put_tics(c.plot, "y", y, where.height, numbers_b);
     smooth_plane(reference, a, b, x, y, n, density);
     to_steps(n * n, density);
     fputs("set palette maxcolors 4 defined (0 '#ffffff', 1 '#dce9f4', 2 '#b3cfe6', 3 '#86b3d8'); set cbrange "
@@ -103,7 +107,7 @@ static void panel_of_one(canvas c, box where, const overlay *o, size_t j)
     const shown *const both[] = {&o->reference, &o->draws};
     overlay_place(c, where);
     plot_range(c.plot, "x", x);
-    put_tics(c.plot, "x", x, j + 1 == o->n);
+    put_tics(c.plot, "x", x, where.width, j + 1 == o->n);
     fprintf(c.plot,
             "set yrange [0:*]\nunset ytics\nplot '-' using 1:2 with filledcurves y1=0 fc rgb '#b3cfe6' notitle, '-' "
             "using 1:2 with "
@@ -129,7 +133,11 @@ static void corner(canvas c, box b, const overlay *o)
     const struct {
         const char *text, *colour;
         int points;
-    } line[] = {{o->title, "black", 12}, {o->note, grey, 9}, {reference, blue, 9}, {draws, orange, 9}};
+    } line[] = {{o->title, "black", 12},
+                {o->note[0], grey, 9},
+                {o->note[1], grey, 9},
+                {reference, blue, 9},
+                {draws, orange, 9}};
     for (size_t i = 0; i < sizeof line / sizeof *line; i++)
         if (line[i].text) {
             overlay_text(c, b.left, top, line[i].points, line[i].colour, "left", line[i].text);
@@ -140,12 +148,17 @@ static void corner(canvas c, box b, const overlay *o)
     b.height = top - b.bottom;
     if (!o->trace || o->trace->n == 0 || b.height < 60)
         return;
-    overlay_place(c, (box){b.left + 50, b.bottom + 38, b.width - 64, b.height - 38});
-    fputs(
-        "set xrange [0:*]; set xtics autofreq format '%g' font ',8' scale 0.4; set ytics autofreq format '%g' font "
-        "',8' scale 0.4 tc rgb 'black'; set xlabel 'steps' font ',8' offset 0,0.6; set label 'ELBO' at graph 0.02,0.93 "
-        "font ',8'; set key bottom right font ',8' samplen 1.5; set grid lw 0.5 lc rgb '#dddddd'\n",
-        c.plot);
+    const range x = {0, 1.02 * (double)o->trace->point[o->trace->n - 1].step},
+                y = elbo_trace_heights(o->trace, o->result);
+    const box where = {b.left + 52, b.bottom + 38, b.width - 60, b.height - 38};
+    overlay_place(c, where);
+    plot_range(c.plot, "x", x);
+    plot_range(c.plot, "y", y);
+    put_tics(c.plot, "x", x, where.width, true);
+    put_tics(c.plot, "y", y, where.height, true);
+    fputs("set xlabel 'steps' font ',8' offset 0,0.6; set label 'ELBO' at graph 0.02,0.93 font ',8'; set key bottom "
+          "right font ',8' samplen 1.5; set grid lw 0.5 lc rgb '#dddddd'\n",
+          c.plot);
     elbo_trace_draw(c.plot, o->trace, o->result);
 }
 
@@ -169,10 +182,9 @@ void overlay_plot(const char *path, const overlay *o)
                 overlay_panel(c, where, &o->reference, &o->draws, j, i, i + 1 == n, j == 0);
             fputs("unset label\n", c.plot);
         }
-    const double free_from = (double)(n / 2) * side;
+    const double k = n == 3 ? 2 : (double)(n / 2); /* the first k rows have room from column k on */
     corner(c,
-           (box){LEFT + free_from + GAP, BELOW + ((double)n - (double)(n / 2)) * side,
-                 (double)n * side - free_from - GAP, (double)(n / 2) * side - GAP},
+           (box){LEFT + k * side + GAP, BELOW + ((double)n - k) * side, ((double)n - k) * side - GAP, k * side - GAP},
            o);
     fputs("unset multiplot\n", c.plot);
     plot_close(c.plot);

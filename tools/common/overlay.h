@@ -13,9 +13,9 @@ enum { OVERLAY_COLUMNS = 8 /* at most */ };
 
 /* What a picture shows. Column j of both sets of points is called name[j]. */
 typedef struct overlay {
-    const char *title, *note; /* a name, and a line below it; NULL: none */
-    size_t n;                 /* columns, from 2 to OVERLAY_COLUMNS */
-    const char *const *name;  /* [n] */
+    const char *title, *note[2]; /* a name, and lines below it; NULL: none */
+    size_t n;                    /* columns, from 2 to OVERLAY_COLUMNS */
+    const char *const *name;     /* [n] */
     shown reference, draws;
     const elbo_trace *trace; /* with the result that it is of; NULL: none */
     const nf_vi_result *result;
