@@ -32,13 +32,14 @@ void overlay_text(canvas c, double left, double bottom, int points, const char *
 static void put_tics(FILE *p, const char *axis, range r, double pixels, bool numbers)
 {
     static const double round[] = {1, 2, 5, 10};
-    const double least = (r.high - r.low) * 45 / pixels, power = pow(10, floor(log10(least)));
+    const double edge = 0.05 * (r.high - r.low), least = (r.high - r.low) * 36 / pixels,
+                 power = pow(10, floor(log10(least)));
     size_t k = 0;
     while (k < 3 && round[k] * power < least)
         k++;
     const double step = round[k] * power;
-    fprintf(p, "set %stics %.9g,%.9g nomirror scale 0.4 format '%s' font ',8' tc rgb 'black'\n", axis,
-            ceil(r.low / step) * step, step, numbers ? "%.8g" : "");
+    fprintf(p, "set %stics %.9g,%.9g,%.9g nomirror scale 0.4 format '%s' font ',8' tc rgb 'black'\n", axis,
+            ceil((r.low + edge) / step) * step, step, r.high - edge, numbers ? "%.8g" : "");
 }
 
 /* ---- panels ---- */
