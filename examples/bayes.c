@@ -5,8 +5,10 @@
  *     bayes --list                   the models
  *     bayes arK                      fits one by nf_vi() with its default options, and says how good the fit is
  *     bayes arK --plot pairs.png     and draws it over the reference draws
+ *     bayes --plots pictures         and this for the models of docs/posterior.md, into a folder
  *     bayes arK --check              no fit: its names, its gradient beside differences, what a gradient costs
  *     bayes --table --seeds 20       fits of all posteriors with reference draws, a line each; --all: of all models
+ *     bayes --table --family all     and by every family of posteriors, with a table of models and families
  *
  * The verdict is the fit's own. The gate is passed if means and standard deviations are those of the reference draws
  * (bayes/gate.h). Data are read below $NFLOW_DATA, or the folder that --data names.
@@ -14,16 +16,23 @@
 #include "bayes_models.h"
 #include "cli.h"
 #include "output.h"
+#include "common/bayes_families.h"
 #include "common/bayes_fit.h"
+#include "common/bayes_gallery.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { POINTS = 8 /* at which gradients are compared with differences */ };
+enum {
+    POINTS = 8, /* at which gradients are compared with differences */
+    ALL_FAMILIES = N_FAMILIES,
+    MOST_MODELS = 64
+};
 
-static const char *folder, *json_path, *png_path;
-static size_t n_seeds = 1, threads;
+static const char *folder, *json_path, *png_path, *gallery;
+static size_t n_seeds = 1, threads, family = NF_FAMILY_DEFAULT;
+static double steps = 1, rate = 1;
 static uint64_t first_seed = 1;
 static bool list, check, table, all;
 static const cli_option options[] = {
@@ -31,6 +40,10 @@ static const cli_option options[] = {
     {"check", NULL, "checks a model's gradient and measures what it costs, in place of a fit", .flag = &check},
     {"table", NULL, "fits every model that has reference draws", .flag = &table},
     {"all", NULL, "with --table: and every other model", .flag = &all},
+    {"family", FAMILIES "|all", "the ladder, one family alone, or all of these and how far each comes",
+     .choice = &family},
+    {"steps", "FACTOR", "times the steps of every fit", .number = &steps, .min = 1e-4, .max = 1e5},
+    {"rate", "FACTOR", "times the rate of every fit", .number = &rate, .min = 1e-4, .max = 1e4},
     {"data", "DIR", "where the data are, by default $NFLOW_DATA", .text = &folder},
     {"seeds", "N", "fits of each model, with seeds following each other; the first one is drawn", .size = &n_seeds,
      .min = 1, .max = 1000},
@@ -39,6 +52,7 @@ static const cli_option options[] = {
     {"json", "FILE", "write the results there", .text = &json_path},
     {"plot", "FILE", "draw a pair plot of draws and reference draws there (PNG or SVG; needs gnuplot)",
      .text = &png_path},
+    {"plots", "DIR", "such pictures of nine posteriors, or of MODEL, and a sheet of all", .text = &gallery},
     {0},
 };
 
@@ -134,29 +148,57 @@ static void print_check(js_file *j, const bayes_model *m, const nf_target *t)
 
 /* ---- fits ---- */
 
-static void fit_seeds(js_file *j, const bayes_model *m, bayes_tally *tally)
+static void fit_json(js_file *j, const bayes_fit *f, nf_family by, uint64_t seed)
+{
+    char *word = family_word(by);
+    js_begin(j, NULL, '{');
+    js_text(j, "model", f->model->name);
+    js_integer(j, "dim", nf_target_dim(f->target));
+    js_text(j, "fitted", word);
+    js_integer(j, "seed", seed);
+    js_number(j, "log_z", f->log_z);
+    if (f->result.model)
+        bayes_fit_json(f, j);
+    else
+        js_text(j, "failed", nf_error_message());
+    js_end(j);
+    free(word);
+}
+
+/* Fits by a family, with every seed. Only a table of families goes on where a fit finds no finite numbers. */
+static void fit_seeds(js_file *j, nf_family by, family_row *row, bayes_tally *tally)
 {
     for (size_t i = 0; i < n_seeds && !cli_interrupted; i++) {
         bayes_fit f;
-        bayes_fit_make(&f, m, folder, &(nf_vi_options){.seed = first_seed + i, .threads = threads});
+        const nf_status st = bayes_fit_try(
+            &f, row->model, folder,
+            &(nf_vi_options){.family = by, .seed = first_seed + i, .steps = steps, .rate = rate, .threads = threads});
+        if (st != NF_ENOTFINITE || family != ALL_FAMILIES)
+            cli_ok(st);
         if (!f.result.stopped) {
-            js_begin(j, NULL, '{');
-            js_text(j, "model", m->name);
-            js_integer(j, "dim", nf_target_dim(f.target));
-            js_integer(j, "seed", first_seed + i);
-            js_number(j, "log_z", f.log_z);
-            bayes_fit_json(&f, j);
-            js_end(j);
-            bayes_tally_add(tally, &f);
+            fit_json(j, &f, by, first_seed + i);
+            family_row_add(row, by, &f);
         }
-        if (table || n_seeds > 1)
-            bayes_fit_line(&f);
-        else
-            bayes_fit_print(&f);
-        if (png_path && i == 0)
-            bayes_fit_plot(&f, png_path);
+        if (st)
+            printf("%-26s %s\n", row->model->name, nf_error_message());
+        else {
+            bayes_tally_add(tally, &f);
+            if (table || n_seeds > 1 || family == ALL_FAMILIES)
+                bayes_fit_line(&f);
+            else
+                bayes_fit_print(&f);
+            if (png_path && i == 0)
+                bayes_fit_plot(&f, png_path, NULL);
+        }
         bayes_fit_free(&f);
     }
+}
+
+static void fit_model(js_file *j, family_row *row, bayes_tally *tally)
+{
+    const size_t from = family == ALL_FAMILIES ? 0 : family, to = family == ALL_FAMILIES ? N_FAMILIES : family + 1;
+    for (size_t k = from; k < to; k++)
+        fit_seeds(j, (nf_family)k, row, tally);
 }
 
 static void check_model(js_file *j, const bayes_model *m)
@@ -184,12 +226,12 @@ int main(int argc, char **argv)
     const bayes_model *m = name ? bayes_find(name) : NULL;
     if (name && !m)
         cli_fail(2, "there is no model '%s'; --list names them", name);
-    if (!m && !list && !table)
+    if (!m && !list && !table && !gallery)
         cli_fail(2, "a model is missing; --list names them");
     if (m && table)
         cli_fail(2, "--table is of all models, not of '%s'", name);
-    if (table && png_path)
-        cli_fail(2, "--plot is of one model, not of a table");
+    if ((table || family == ALL_FAMILIES) && png_path)
+        cli_fail(2, "--plot is of one model and one fit, not of a table");
     if (list) {
         print_models();
         return 0;
@@ -199,16 +241,32 @@ int main(int argc, char **argv)
     cli_writable(json_path);
     cli_writable(png_path);
     cli_catch_interrupt();
+    if (gallery) {
+        bayes_gallery(gallery, name, folder,
+                      &(nf_vi_options){.seed = first_seed, .steps = steps, .rate = rate, .threads = threads});
+        return cli_interrupted ? 130 : 0;
+    }
     bayes_tally tally = {.fits = 0};
+    family_row row[MOST_MODELS];
+    size_t n_rows = 0;
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
     js_begin(j, "results", '[');
-    if (!check && (table || n_seeds > 1))
+    if (!check && (table || n_seeds > 1 || family == ALL_FAMILIES))
         bayes_fit_head();
-    for (size_t i = 0; bayes_models[i] && !cli_interrupted; i++)
-        if (m ? bayes_models[i] == m : all || bayes_models[i]->posterior)
-            (check ? check_model(j, bayes_models[i]) : fit_seeds(j, bayes_models[i], &tally));
+    for (size_t i = 0; bayes_models[i] && !cli_interrupted; i++) {
+        if (m ? bayes_models[i] != m : !all && !bayes_models[i]->posterior)
+            continue;
+        if (check) {
+            check_model(j, bayes_models[i]);
+            continue;
+        }
+        row[n_rows] = (family_row){.model = bayes_models[i], .best = -INFINITY};
+        fit_model(j, &row[n_rows++], &tally);
+    }
     bayes_tally_finish(&tally);
+    if (!check && family == ALL_FAMILIES)
+        family_rows_print(n_rows, row);
     js_end(j);
     js_end(j);
     js_close(j);

@@ -474,7 +474,7 @@ def posterior_of_a_stan_model():
     r, text = tool.results('vi.json', *fence)
     rows = read_draws('fence.csv')[2]
     assert 0 < r['quality']['rejected'] < r['rejected']
-    assert r['quality']['rejected'] == 20000 - len(rows) and r['rungs'][0]['steps'] == 300 and \
+    assert r['quality']['rejected'] == 20000 - len(rows) and r['rungs'][0]['steps'] == 1000 and \
         'must not be beyond the fence' in r['rejection']
     assert 'beyond the fence' in text and max(math.log(row[3]) for row in rows) <= 1
     if shutil.which('gnuplot'):
@@ -483,6 +483,16 @@ def posterior_of_a_stan_model():
             with open(name, 'rb') as f:
                 width, height, channels, pixels = png.decode(f.read())
             assert len({pixels[i:i + channels] for i in range(0, len(pixels), channels)}) > 10, name
+        # over reference draws, whose regions are blue; a reference of one output has one panel
+        tool.succeeds(*funnel, '--rungs', 1, '--steps', 0.2, '--resample', 3000, '-o', 'reference.csv')
+        with open('bracketed.csv', 'w', encoding='utf-8') as f:
+            f.write('x[2],other\n' + ''.join(f'{i % 7},1\n' for i in range(100)))
+        for reference, columns in (('reference.csv', 5), ('bracketed.csv', 1)):
+            tool.succeeds(*funnel, '--rungs', 1, '--steps', 0.1, '--reference', reference, '--plot', 'over.png')
+            with open('over.png', 'rb') as f:
+                width, height, channels, pixels = png.decode(f.read())
+            blue = sum(pixels[i:i + 3] == b'\xb3\xcf\xe6' for i in range(0, len(pixels), channels))
+            assert (blue > 1000) == (columns > 1) and (width > 500) == (columns > 1), (reference, blue, width)
 
 
 @test
@@ -536,6 +546,11 @@ def posterior_mistakes():
     fails(2, '--generated is of Stan models', *target('normal'), '--generated')
     fails(2, '--family must be one of', *target('normal'), '--family', 'x')
     fails(2, 'need names', *target('normal'), '-o', '-')
+    fails(2, '--reference is drawn by --plot', *target('normal'), '--reference', 'other.csv')
+    with open('other.csv', 'w', encoding='utf-8') as f:
+        f.write('a,b\n1,2\n')
+    fails(1, 'a column of the name of an output, such as', *target('normal'), '--reference', 'other.csv', '--plot', 'x.png')
+    fails(1, 'missing.csv', *target('normal'), '--reference', 'missing.csv', '--plot', 'x.png')
     fails(1, 'has no function nothing', *target('nothing'))
     fails(1, "cannot open the target's library", 'vi', '--target', 'missing.so:f', '--dim', 2)
     fails(1, '-7', *target('broken'))

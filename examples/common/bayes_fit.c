@@ -1,6 +1,6 @@
 #include "bayes_fit.h"
 #include "cli.h"
-#include "pairs.h"
+#include "overlay.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,8 @@ static const nf_rung *best_rung(const bayes_fit *f)
 
 static int watch(void *user, const nf_vi_progress *p)
 {
-    const bayes_fit *f = user;
+    bayes_fit *f = user;
+    elbo_trace_add(&f->trace, p);
     if (p->fit)
         cli_progress(f->model->name, (double)p->fit->step, (double)p->fit->steps + 1, "rung %zu, %s", p->number + 1,
                      p->rung);
@@ -43,30 +44,37 @@ const char **bayes_fit_names(const bayes_fit *f)
     return name;
 }
 
-static void pass_gate(bayes_fit *f, const char *folder)
+void bayes_fit_judge(bayes_fit *f)
 {
     const nf_posterior_draws *d = &f->result.draws;
     double *weight = new_weights(f);
     const char **name = bayes_fit_names(f);
-    cli_ok(reference_read(&f->reference, folder, f->model->posterior));
     cli_ok(gate_draws(&f->gate, &f->reference, d->n, d->n_outputs, name, d->output, weight));
     f->has_gate = true;
     free(name);
     free(weight);
 }
 
-void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options)
+nf_status bayes_fit_try(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options)
 {
     *f = (bayes_fit){.model = m, .target = cli_made(bayes_target(m, folder)), .log_z = bayes_log_z(m, folder)};
     const clock_t begin = clock();
     nf_vi_options watched = *options;
     watched.callback = watch;
     watched.user = f;
-    cli_ok(nf_vi(f->target, &watched, &f->result));
+    const nf_status st = nf_vi(f->target, &watched, &f->result);
     f->cpu = (double)(clock() - begin) / CLOCKS_PER_SEC;
     cli_progress_clear();
-    if (m->posterior)
-        pass_gate(f, folder);
+    if (f->result.model && m->posterior) {
+        cli_ok(reference_read(&f->reference, folder, m->posterior));
+        bayes_fit_judge(f);
+    }
+    return st;
+}
+
+void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options)
+{
+    cli_ok(bayes_fit_try(f, m, folder, options));
 }
 
 void bayes_fit_free(bayes_fit *f)
@@ -75,6 +83,7 @@ void bayes_fit_free(bayes_fit *f)
     nf_target_free(f->target);
     reference_free(&f->reference);
     gate_free(&f->gate);
+    elbo_trace_free(&f->trace);
 }
 
 /* ---- text ---- */
@@ -199,30 +208,83 @@ void bayes_fit_json(const bayes_fit *f, js_file *j)
 
 /* ---- the picture ---- */
 
-void bayes_fit_plot(const bayes_fit *f, const char *path)
+size_t bayes_fit_output(const bayes_fit *f, const char *name)
+{
+    size_t k = 0;
+    while (k < nf_target_n_outputs(f->target) && strcmp(nf_target_output_name(f->target, k), name) != 0)
+        k++;
+    return k;
+}
+
+/* Places of outputs, at most OVERLAY_COLUMNS: those that are named or, if names is NULL, the first; those alone that
+   the reference has, if there is one. */
+static size_t choose(const bayes_fit *f, const char *names, size_t *output)
+{
+    size_t n = 0;
+    char *list = cli_text(" %s ", names ? names : "");
+    for (size_t k = 0; k < nf_target_n_outputs(f->target) && n < OVERLAY_COLUMNS; k++) {
+        char *word = cli_text(" %s ", nf_target_output_name(f->target, k));
+        if ((!names || strstr(list, word)) && (!f->has_gate || place_of(f, k) < f->reference.k))
+            output[n++] = k;
+        free(word);
+    }
+    free(list);
+    return n;
+}
+
+/* Columns of rows [.. x k] that index names, [n x n_columns], to be released by free(). index NULL: evenly spread over
+   `all` rows. */
+static double *new_columns(size_t n, const size_t *index, size_t all, size_t k, const double *x, size_t n_columns,
+                           const size_t *column)
+{
+    double *y = cli_allocate(n * n_columns, sizeof *y);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n_columns; j++)
+            y[i * n_columns + j] = x[(index ? index[i] : i * all / n) * k + column[j]];
+    return y;
+}
+
+double *bayes_fit_draws(const bayes_fit *f, size_t n, size_t n_columns, const size_t *output)
 {
     const nf_posterior_draws *d = &f->result.draws;
-    const size_t all = d->n_outputs;
-    size_t n = 0, column[MOST_PANELS], from[MOST_PANELS], index[DOTS];
-    for (size_t k = 0; k < all && n < MOST_PANELS; k++) { /* those that the reference has, if there is one */
-        from[n] = place_of(f, k);
-        if (!f->has_gate || from[n] < f->reference.k)
-            column[n++] = k;
-    }
-    double *weight = new_weights(f), *x = cli_allocate(DOTS * all, sizeof *x);
-    double *y = cli_allocate(DOTS * all, sizeof *y);
+    double *weight = new_weights(f);
+    size_t *index = cli_allocate(n, sizeof *index);
     for (size_t i = 0; i < d->n; i++)
         weight[i] = log(weight[i]);
-    cli_ok(nf_resample(d->n, weight, NF_RESAMPLE_SYSTEMATIC, &(nf_noise){.seed = 1}, DOTS, index));
-    for (size_t i = 0; i < DOTS; i++) {
-        memcpy(x + i * all, d->output + index[i] * all, all * sizeof *x);
-        for (size_t k = 0; f->has_gate && k < n; k++)
-            y[i * all + column[k]] = f->reference.x[i * (f->reference.n / DOTS) * f->reference.k + from[k]];
-    }
-    const char **name = bayes_fit_names(f);
-    pairs_plot(path, n, column, name, &(shown){f->has_gate ? DOTS : 0, all, y}, &(shown){DOTS, all, x});
-    free(name);
+    cli_ok(nf_resample(d->n, weight, NF_RESAMPLE_SYSTEMATIC, &(nf_noise){.seed = 1}, n, index));
+    double *x = new_columns(n, index, d->n, d->n_outputs, d->output, n_columns, output);
     free(weight);
+    free(index);
+    return x;
+}
+
+void bayes_fit_plot(const bayes_fit *f, const char *path, const char *outputs)
+{
+    const nf_quality *q = &f->result.quality;
+    size_t output[OVERLAY_COLUMNS], same[OVERLAY_COLUMNS], from[OVERLAY_COLUMNS];
+    const char *name[OVERLAY_COLUMNS];
+    const size_t n = choose(f, outputs, output), n_draws = f->has_gate ? f->result.draws.n : DOTS;
+    for (size_t j = 0; j < n; j++) {
+        name[j] = nf_target_output_name(f->target, output[j]);
+        from[j] = place_of(f, output[j]);
+        same[j] = j;
+    }
+    double *x = bayes_fit_draws(f, n_draws, n, output), *y = NULL;
+    if (f->has_gate && n > 1) {
+        y = new_columns(f->reference.n, NULL, f->reference.n, f->reference.k, f->reference.x, n, from);
+        char *note =
+            cli_text("verdict: %s; gate: %s", nf_verdict_text(q->verdict), f->gate.passed ? "passed" : "failed");
+        overlay_plot(path, &(overlay){.title = f->model->name,
+                                      .note = {best_rung(f)->name, note},
+                                      .n = n,
+                                      .name = name,
+                                      .reference = {f->reference.n, n, y},
+                                      .draws = {n_draws, n, x},
+                                      .trace = &f->trace,
+                                      .result = &f->result});
+        free(note);
+    } else
+        pairs_plot(path, n < MOST_PANELS ? n : MOST_PANELS, same, name, &(shown){.dim = n}, &(shown){n_draws, n, x});
     free(x);
     free(y);
 }

@@ -2,6 +2,7 @@
 #ifndef EXAMPLES_BAYES_FIT_H
 #define EXAMPLES_BAYES_FIT_H
 #include "bayes_models.h"
+#include "elbo_trace.h"
 #include "gate.h"
 #include "output.h"
 
@@ -9,6 +10,7 @@ typedef struct bayes_fit {
     const bayes_model *model;
     nf_target *target;
     nf_vi_result result;
+    elbo_trace trace; /* of the fit */
     double
         cpu; /* processor seconds, the model's own density included; result.counts.seconds is the (wall) time there */
     double log_z;  /* the model's; NaN: not known */
@@ -19,6 +21,8 @@ typedef struct bayes_fit {
 
 /* Fits a model by nf_vi(), whose callback is a progress bar in place of the options'. Exits 1 with one line on failure;
    after Ctrl-C the result has stopped. */
+/* The same, but an error of nf_vi() is returned. Release it then, too. */
+nf_status bayes_fit_try(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options);
 void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options);
 void bayes_fit_free(bayes_fit *f);
 /* Names of the target's outputs, to be released by free(). */
@@ -30,9 +34,16 @@ void bayes_fit_line(const bayes_fit *f);
 /* Rungs, the verdict's reason, and each output beside the reference. */
 void bayes_fit_print(const bayes_fit *f);
 void bayes_fit_json(const bayes_fit *f, js_file *j);
-/* A pair plot of draws (resampled by their weights, unless the verdict is to trust them as they are) and reference
-   draws. */
-void bayes_fit_plot(const bayes_fit *f, const char *path);
+/* Judges the draws by the reference that the fit has: sets the gate. */
+void bayes_fit_judge(bayes_fit *f);
+/* The place of an output; the number of outputs if there is none of this name. */
+size_t bayes_fit_output(const bayes_fit *f, const char *name);
+/* n draws of these outputs [n x n_columns], to be released by free(): as they are if the verdict is to trust them,
+   otherwise resampled by their weights. */
+double *bayes_fit_draws(const bayes_fit *f, size_t n, size_t n_columns, const size_t *output);
+/* A pair plot of draws, resampled by their weights unless the verdict is to trust them as they are; over reference
+   draws if there are any (overlay.h). Of these outputs, whose names are between blanks; NULL: of the first ones. */
+void bayes_fit_plot(const bayes_fit *f, const char *path, const char *outputs);
 
 /* What the gate says: a line, and members of an object. */
 void bayes_gate_print(const gate *g);

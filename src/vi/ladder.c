@@ -176,11 +176,12 @@ static nf_status climb_all(climb *c)
     const nf_vi_options *o = c->o;
     const size_t all = sizeof ladder / sizeof *ladder;
     const bool full = !c->start.path[c->start.best].diagonal, normal = nfi_family_is_normal(o->family);
+    const nf_family like = o->flow && !normal ? NF_FAMILY_REALNVP : o->family;
     const step_up own = {.name = names[o->family],
                          .family = o->family,
                          .df = normal ? 0 : 20,
-                         .steps = nfi_family_steps(normal),
-                         .rate = nfi_family_rate(normal)};
+                         .steps = nfi_family_steps(like),
+                         .rate = nfi_family_rate(like)};
     for (size_t k = 0; k < (o->family ? 1 : all) && (!o->rungs || k < o->rungs) && !c->r->stopped; k++) {
         const step_up *s = o->family ? &own : k == 0 && !full ? &low_rank : ladder + k;
         const nf_status st = climb_rung(c, s);

@@ -139,10 +139,10 @@ static nf_status settle(nf_stage_options *o, const nf_target *t, const nf_model 
                         o->rate >= 0 && o->rate < INFINITY ? "df" : "rate",
                         o->rate >= 0 && o->rate < INFINITY ? o->df : o->rate);
     o->family = o->family ? o->family : NF_FAMILY_REALNVP;
-    const bool normal = nfi_family_is_normal(o->family) && !o->flow;
-    o->steps = o->steps ? o->steps : nfi_family_steps(normal);
+    const nf_family like = o->flow ? NF_FAMILY_REALNVP : o->family;
+    o->steps = o->steps ? o->steps : nfi_family_steps(like);
     o->draws = o->draws ? o->draws : 100;
-    o->rate = o->rate > 0 ? o->rate : nfi_family_rate(normal);
+    o->rate = o->rate > 0 ? o->rate : nfi_family_rate(like);
     return NF_OK;
 }
 

@@ -37,8 +37,7 @@ range shown_range(const shown *data, const shown *draws, size_t j)
 
 /* ---- parts of scripts ---- */
 
-/* A text between double quotes, without what gnuplot would take for commands in it. */
-static void put_text(FILE *p, const char *text)
+void plot_text(FILE *p, const char *text)
 {
     putc('"', p);
     for (; *text; text++)
@@ -52,7 +51,7 @@ static void put_text(FILE *p, const char *text)
 void plot_label(FILE *p, const char *axis, const char *text)
 {
     fprintf(p, "set %slabel ", axis);
-    put_text(p, text);
+    plot_text(p, text);
     fputs(" noenhanced\n", p);
 }
 

@@ -26,6 +26,8 @@ typedef struct range {
 /* Where nearly all points of one column are: from the 0.5 % to the 99.5 % quantile, and a tenth more on both sides. A
    single point far out would make the picture useless. */
 range shown_range(const shown *data, const shown *draws, size_t column);
+/* A text between double quotes, without what gnuplot would take for commands in it. */
+void plot_text(FILE *plot, const char *text);
 /* An axis's label and range; the axis is "x" or "y". */
 void plot_label(FILE *plot, const char *axis, const char *text);
 void plot_range(FILE *plot, const char *axis, range r);

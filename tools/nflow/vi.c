@@ -1,15 +1,17 @@
 /* nflow vi: a flow posterior of a Stan model or of any log density in a shared library. */
 #include "cli.h"
 #include "commands.h"
+#include "elbo_trace.h"
+#include "families.h"
 #include "vi_files.h"
+#include "vi_reference.h"
 #include "vi_report.h"
 #include "vi_target.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* In the order of nf_family. */
-#define FAMILIES "ladder|mean-field|low-rank|full-rank|planar|radial|sylvester|iaf|realnvp|nsf|ffjord|residual"
-static const char *csv_path, *npy_path, *json_path, *inits_path, *model_path, *plot_path, *trace_path, *function;
+static const char *csv_path, *npy_path, *json_path, *inits_path, *model_path, *plot_path, *trace_path, *reference_path,
+    *function;
 static size_t dim, family = NF_FAMILY_DEFAULT, n_draws = 4000, rungs, resample, chains = 4, threads;
 static double steps = 1;
 static uint64_t seed = 1;
@@ -24,6 +26,8 @@ static const cli_option options[] = {
     {"chains", "N", "how many of these", .size = &chains, .min = 1, .max = 1000},
     {"model", "FILE", "the posterior itself, on the unconstrained scale", .text = &model_path},
     {"plot", "FILE", "a pair plot of the first six outputs (.png or .svg; needs gnuplot)", .text = &plot_path},
+    {"reference", "FILE", "draw it over these draws, csv with names as CmdStan's, up to eight outputs that both have",
+     .text = &reference_path},
     {"trace", "FILE", "a plot of the ELBO during the fit of every rung, likewise", .text = &trace_path},
     {"target", "LIB:FUNCTION", "in place of MODEL: a function of a shared library", .text = &function},
     {"dim", "D", "its dimension", .size = &dim, .max = 1e6},
@@ -48,8 +52,8 @@ static const cli_option options[] = {
 
 static int watch(void *user, const nf_vi_progress *p)
 {
-    if (p->fit && trace_path)
-        vi_trace_add(user, p);
+    if (trace_path || reference_path)
+        elbo_trace_add(user, p);
     if (p->fit && !quiet)
         cli_progress(p->rung, (double)p->fit->step, (double)p->fit->steps + 1, "rung %zu, ELBO %.3f", p->number + 1,
                      -p->fit->loss);
@@ -86,6 +90,8 @@ static void check_paths(void)
             cli_fail(2, "files of vi need names: - is none");
         cli_writable(path[i]);
     }
+    if (reference_path && !plot_path)
+        cli_fail(2, "--reference is drawn by --plot, which is missing");
 }
 
 /* ---- what it leaves ---- */
@@ -94,10 +100,7 @@ static void write_json(const nf_target *t, const nf_vi_result *r, const char *so
 {
     const char *const name[] = {"draws", "npy", "inits", "model", "plot", "trace"};
     const char *const path[] = {csv_path, npy_path, inits_path, model_path, plot_path, trace_path};
-    const char *word = FAMILIES;
-    for (size_t i = 0; i < family; i++)
-        word = strchr(word, '|') + 1;
-    char *family_name = cli_text("%.*s", (int)strcspn(word, "|"), word);
+    char *family_name = family_word((nf_family)family);
     js_file *j = js_open(json_path);
     js_begin(j, NULL, '{');
     js_text(j, "nflow_version", nf_version());
@@ -142,9 +145,12 @@ static int vi(size_t n_arguments, char **argument)
 {
     nf_target *t = make_target(n_arguments, argument);
     const char *source = n_arguments ? argument[0] : function;
-    vi_trace trace = {.n = 0};
+    elbo_trace trace = {.n = 0};
+    vi_reference reference = {.n = 0};
     nf_vi_result r;
     check_paths();
+    if (reference_path)
+        vi_reference_read(&reference, reference_path, t);
     cli_catch_interrupt();
     const nf_status status = nf_vi(t,
                                    &(nf_vi_options){.family = (nf_family)family,
@@ -169,13 +175,16 @@ static int vi(size_t n_arguments, char **argument)
         write_draws(t, &r, source);
     if (inits_path)
         vi_save_inits(inits_path, t, &r, chains, seed);
-    if (plot_path)
+    if (reference_path)
+        vi_reference_plot(plot_path, &reference, source, t, &r, &trace);
+    else if (plot_path)
         vi_plot(plot_path, t, &r);
     if (trace_path)
-        vi_trace_plot(trace_path, &trace, &r);
+        elbo_trace_plot(trace_path, &trace, &r);
     if (message)
         cli_fail(1, "%s", message);
-    vi_trace_free(&trace);
+    vi_reference_free(&reference);
+    elbo_trace_free(&trace);
     nf_vi_result_free(&r);
     nf_target_free(t);
     return 0;
@@ -197,6 +206,7 @@ const cli_command vi_command = {
         "int64_t f(uint64_t dim, const double *x, double *gradient, double *log_p, void *nothing)\n\n"
         "  nflow vi eight_schools.so eight_schools.json -o draws.csv --json report.json\n"
         "  nflow vi model.so data.json --resample 1000 -o draws.csv --plot pairs.png\n"
+        "  nflow vi model.so data.json --reference cmdstan_1.csv --plot pairs.png\n"
         "  nflow vi --target ./density.so:log_density --dim 10 -o draws.csv",
     .options = options,
     .run = vi,

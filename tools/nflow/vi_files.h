@@ -3,8 +3,6 @@
 #define NFLOW_TOOL_VI_FILES_H
 #include <nflow/nflow.h>
 
-/* ---- draws ---- */
-
 /* Draws that go to files: those that the target accepted or, resampled, `resample` of them by their weights. */
 typedef struct vi_draws {
     nf_draws draws;
@@ -19,26 +17,5 @@ void vi_draws_free(vi_draws *w);
 void vi_save_inits(const char *path, const nf_target *t, const nf_vi_result *r, size_t chains, uint64_t seed);
 /* A pair plot of the first outputs, of draws resampled by their weights unless they can be trusted as they are. */
 void vi_plot(const char *path, const nf_target *t, const nf_vi_result *r);
-
-/* ---- the trace ---- */
-
-typedef struct trace_point {
-    size_t rung;
-    uint64_t step; /* of all rungs together */
-    double elbo;   /* running mean */
-} trace_point;
-
-/* The ELBO during the fits. */
-typedef struct vi_trace {
-    size_t n, room;
-    trace_point *point; /* [n] */
-    uint64_t before;    /* steps of the rungs before the present one */
-} vi_trace;
-
-/* Adds what a callback of nf_vi() is told. */
-void vi_trace_add(vi_trace *trace, const nf_vi_progress *p);
-/* Draws it, a line for each rung and a point for the ELBO of its judgement. */
-void vi_trace_plot(const char *path, const vi_trace *trace, const nf_vi_result *r);
-void vi_trace_free(vi_trace *trace);
 
 #endif

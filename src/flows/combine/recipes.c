@@ -10,6 +10,7 @@
 #include <nflow/ode.h>
 #include <nflow/recipes.h>
 #include "base/memory.h"
+#include "flows/inference_sizes.h"
 #include "flows/types.h"
 #include "nn/options.h"
 #include <stdio.h>
@@ -90,15 +91,19 @@ static const recipe ffjord = {.options = NF_OPTION_TABLE("nf_ffjord", nf_recipe_
 
 /* ---- options ---- */
 
-/* Sizes for a posterior in dim dimensions, which has no more to say than a few numbers a dimension. */
+const size_t *nfi_inference_hidden(size_t dim)
+{
+    static const size_t widths[][NFI_INFERENCE_HIDDEN] = {{16, 16}, {32, 32}, {64, 64}, {128, 128}};
+    return widths[dim <= 32 ? 0 : dim <= 64 ? 1 : dim <= 128 ? 2 : 3];
+}
+
 static void for_inference(nf_recipe_options *q, size_t dim)
 {
-    static const size_t widths[][2] = {{16, 16}, {32, 32}, {64, 64}, {128, 128}};
-    q->n_layers = q->n_layers ? q->n_layers : 6;
+    q->n_layers = q->n_layers ? q->n_layers : NFI_INFERENCE_LAYERS;
     if (q->n_hidden)
         return;
-    q->hidden = widths[dim <= 32 ? 0 : dim <= 64 ? 1 : dim <= 128 ? 2 : 3];
-    q->n_hidden = q->n_blocks && q->n_blocks != NF_NONE ? 1 : 2;
+    q->hidden = nfi_inference_hidden(dim);
+    q->n_hidden = q->n_blocks && q->n_blocks != NF_NONE ? 1 : NFI_INFERENCE_HIDDEN;
 }
 
 /* The options that were given, with the recipe's own for those that were not. Residual blocks have one width, so where

@@ -1,0 +1,119 @@
+#include "bayes_gallery.h"
+#include "bayes_fit.h"
+#include "chain_reference.h"
+#include "cli.h"
+#include "fewer_colours.h"
+#include "output.h"
+#include "overlay.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* A model, what the sheet calls it, the outputs of its picture, and two of these, right and up, for the sheet. */
+typedef struct exhibit {
+    const char *model, *title, *outputs, *pair[2];
+} exhibit;
+static const exhibit exhibits[] = {
+    {"eight_schools_centered", "eight schools, centred", "theta.1 theta.3 theta.7 mu tau", {"theta.1", "mu"}},
+    {"eight_schools_noncentered", "eight schools, non-centred", "theta.1 theta.3 theta.7 mu tau", {"mu", "tau"}},
+    {"german_credit",
+     "German credit, logistic",
+     "beta.1 beta.2 beta.3 beta.4 beta.21 beta.22 beta.24 beta.25",
+     {"beta.21", "beta.22"}},
+    {"arK", "autoregression, AR(5)", NULL, {"beta.1", "beta.2"}},
+    {"garch11", "GARCH(1, 1)", NULL, {"alpha0", "beta1"}},
+    {"hmm_example", "hidden Markov model", NULL, {"theta1.1", "theta2.2"}},
+    {"lotka_volterra", "Lotka-Volterra equations", NULL, {"theta.1", "theta.4"}},
+    {"low_dim_gauss_mix", "mixture of two normals", NULL, {"mu.1", "theta"}},
+    {"gp_regr", "Gaussian process", NULL, {"rho", "alpha"}},
+};
+enum { EXHIBITS = sizeof exhibits / sizeof *exhibits, ROWS = 3, COLUMNS = 3, SHOWN = 10000 };
+
+/* What the sheet keeps of a fit. */
+typedef struct kept {
+    double *reference, *draws; /* [.. x 2]; NULL: nothing */
+    size_t n_reference, n_draws;
+} kept;
+
+static kept keep(const bayes_fit *f, const exhibit *e)
+{
+    kept k = {.n_reference = f->reference.n, .n_draws = f->result.draws.n};
+    size_t output[2], from[2];
+    for (size_t j = 0; j < 2; j++) {
+        from[j] = reference_column(&f->reference, e->pair[j]);
+        output[j] = bayes_fit_output(f, e->pair[j]);
+        if (from[j] == f->reference.k || output[j] == f->result.draws.n_outputs)
+            cli_fail(1, "%s has no output %s to show", e->model, e->pair[j]);
+    }
+    k.draws = bayes_fit_draws(f, k.n_draws, 2, output);
+    k.reference = cli_allocate(k.n_reference, 2 * sizeof *k.reference);
+    for (size_t i = 0; i < k.n_reference; i++)
+        for (size_t j = 0; j < 2; j++)
+            k.reference[2 * i + j] = f->reference.x[i * f->reference.k + from[j]];
+    return k;
+}
+
+static void draw_sheet(const char *path, const kept *all)
+{
+    enum { SIDE = 210, LEFT = 62, BELOW = 44, ABOVE = 22, EDGE = 6 };
+    canvas c = {.width = COLUMNS * (LEFT + SIDE) + EDGE, .height = ROWS * (BELOW + SIDE + ABOVE)};
+    c.plot = plot_open(path, (int)c.width, (int)c.height);
+    fputs("set multiplot\nset border lc rgb '#888888'\n", c.plot);
+    for (size_t i = 0; i < EXHIBITS; i++) {
+        const exhibit *e = &exhibits[i];
+        const box b = {LEFT + (double)(i % COLUMNS) * (LEFT + SIDE),
+                       BELOW + (double)(ROWS - 1 - i / COLUMNS) * (BELOW + SIDE + ABOVE), SIDE, SIDE};
+        overlay_text(c, b.left, b.bottom + SIDE + 10, 10, "black", "left", e->title);
+        overlay_text(c, b.left + SIDE / 2, b.bottom - 32, 9, "black", "center", e->pair[0]);
+        overlay_text(c, b.left - 50, b.bottom + SIDE / 2, 9, "black", "center rotate", e->pair[1]);
+        overlay_panel(c, b, &(shown){all[i].n_reference, 2, all[i].reference},
+                      &(shown){all[i].n_draws, 2, all[i].draws}, 0, 1, true, true);
+        fputs("unset label\n", c.plot);
+    }
+    fputs("unset multiplot\n", c.plot);
+    plot_close(c.plot);
+}
+
+static kept show(const char *folder, const exhibit *e, const char *data, const nf_vi_options *options)
+{
+    bayes_fit f;
+    kept k = {NULL};
+    bayes_fit_make(&f, cli_made((void *)bayes_find(e->model)), data, options);
+    if (!f.result.stopped) {
+        const double r_hat = f.has_gate ? 0 : chain_reference(&f, options->seed);
+        bayes_fit_line(&f);
+        if (r_hat > 0)
+            printf("%-26s its reference draws are chains by HMC in the fit's coordinates; worst R-hat %.3f\n", "",
+                   r_hat);
+        char *path = cli_text("%s/%s.png", folder, e->model);
+        bayes_fit_plot(&f, path, e->outputs);
+        fewer_colours(path);
+        free(path);
+        k = keep(&f, e);
+    }
+    bayes_fit_free(&f);
+    return k;
+}
+
+void bayes_gallery(const char *folder, const char *only, const char *data, const nf_vi_options *options)
+{
+    kept all[EXHIBITS] = {{NULL}};
+    bool whole = true;
+    nf_vi_options o = *options;
+    o.judge.n = SHOWN;
+    bayes_fit_head();
+    for (size_t i = 0; i < EXHIBITS; i++) {
+        if (!cli_interrupted && (!only || strcmp(only, exhibits[i].model) == 0))
+            all[i] = show(folder, &exhibits[i], data, &o);
+        whole = whole && all[i].draws;
+    }
+    if (whole) {
+        char *path = cli_text("%s/posteriors.png", folder);
+        draw_sheet(path, all);
+        fewer_colours(path);
+        free(path);
+    }
+    for (size_t i = 0; i < EXHIBITS; i++) {
+        free(all[i].reference);
+        free(all[i].draws);
+    }
+}
