@@ -178,13 +178,11 @@ static void report_fit(js_file *j, const bayes_fit *f)
         return;
     double *weight = cli_allocate(q->n, sizeof *weight);
     js_begin(j, "draws", '{');
-    for (size_t i = 0; i < q->n; i++)
-        weight[i] = q->log_p[i] > -INFINITY;
+    cli_ok(nf_posterior_weights(q, NF_TRUST, weight));
     report_gate(j, "its draws", f, q->n, q->output, weight);
     js_end(j);
     js_begin(j, "weighted", '{');
-    for (size_t i = 0; i < q->n; i++)
-        weight[i] = exp(q->log_weight[i]);
+    cli_ok(nf_posterior_weights(q, NF_USE_WEIGHTS, weight));
     report_gate(j, "with weights", f, q->n, q->output, weight);
     js_end(j);
     free(weight);

@@ -480,7 +480,7 @@ Test(inference, refusals)
     expect_none(nf_start(t, &(nf_start_options){.radius = -1}, NULL), NF_EARG, "radius is -1");
     expect_none(nf_start(t, &(nf_start_options){.n_init = 1}, NULL), NF_EARG, "init is NULL");
     expect_none(nf_start(t, &(nf_start_options){.n_init = 5, .init = mean}, NULL), NF_EARG, "only 4 paths");
-    expect_none(nf_stage(t, flow, NULL, NULL), NF_EARG, "neither of nf_full_normal() nor");
+    expect_none(nf_stage(t, flow, NULL, NULL), NF_EARG, "no pushforward by a flow");
     expect_none(nf_stage(t, plane, NULL, NULL), NF_EDIM, "whitening has 2 dimensions, but the target 3");
     expect_none(nf_stage(t, m, &(nf_stage_options){.family = 99}, NULL), NF_EARG, "family is 99");
     expect_none(nf_stage(t, m, &(nf_stage_options){.rate = -1}, NULL), NF_EARG, "rate is -1");

@@ -25,14 +25,11 @@ static int watch(void *user, const nf_vi_progress *p)
     return cli_interrupted;
 }
 
-/* Weights [n] of the draws, to be released by free(): those of importance sampling, or 1 if the draws can be trusted as
-   they are; 0 for rejected draws. */
+/* Weights [n] of the draws, to be released by free(). */
 static double *new_weights(const bayes_fit *f)
 {
-    const nf_posterior_draws *d = &f->result.draws;
-    double *weight = cli_allocate(d->n, sizeof *weight);
-    for (size_t i = 0; i < d->n; i++)
-        weight[i] = f->result.quality.verdict != NF_TRUST ? exp(d->log_weight[i]) : d->log_p[i] > -INFINITY;
+    double *weight = cli_allocate(f->result.draws.n, sizeof *weight);
+    cli_ok(nf_posterior_weights(&f->result.draws, f->result.quality.verdict, weight));
     return weight;
 }
 

@@ -187,6 +187,16 @@ NF_API NF_CHECKED nf_status nf_judge(const nf_model *q, const nf_target *t, cons
 /** Releases the arrays. A struct of zeros, and NULL, are allowed. */
 NF_API void nf_posterior_draws_free(nf_posterior_draws *draws);
 
+/**
+ * The weights that a verdict gives to draws: equal ones where the draws can be trusted, otherwise those of importance
+ * sampling (after NF_DO_NOT_TRUST, too, where they are the best there is). Rejected draws have none.
+ * @param draws   those of nf_judge() or nf_vi()
+ * @param verdict on them
+ * @param weight  [n] receives the weights. Their sum is 1, or 0 if all draws are rejected
+ * @return NF_EARG.
+ */
+NF_API NF_CHECKED nf_status nf_posterior_weights(const nf_posterior_draws *draws, nf_verdict verdict, double *weight);
+
 /* ---- all of it ---- */
 
 enum { NF_MAX_RUNGS = 8 /**< rungs of nf_vi()'s ladder at most */ };

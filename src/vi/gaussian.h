@@ -3,6 +3,9 @@
 #define NFI_GAUSSIAN_H
 #include "vi/path.h"
 
+/* Up to so many dimensions covariances are full, whatever they are good for: it costs little. */
+enum { NFI_FULL_MAP = 100 };
+
 /* x = mean + L z, z standard normal. */
 typedef struct nfi_gaussian {
     size_t d;
@@ -36,6 +39,10 @@ nf_status nfi_gaussian_elbo(nfi_gaussian *a, const nfi_comparison *c, size_t n);
 /* The best approximation along a path, each tried by `draws` draws; it is diagonal if *best is. best->elbo is -infinity
    if the path has none. */
 nf_status nfi_gaussian_along(nfi_gaussian *best, const nfi_path *path, const nfi_comparison *c, size_t draws);
+/* The diagonal approximation with the largest ELBO, from x0 [d]. a->elbo is to be found out by other draws. `number`
+   names the draws. *usable: the target accepts points around x0. */
+nf_status nfi_gaussian_mean_field(nfi_gaussian *a, const nf_target *t, const double *x0, uint64_t seed, uint64_t number,
+                                  bool *usable);
 /* Laplace's approximation at the path's end, not diagonal. *usable: there is one. */
 nf_status nfi_gaussian_laplace(nfi_gaussian *a, const nfi_path *path, const nf_target *t, bool *usable);
 

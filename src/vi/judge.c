@@ -28,6 +28,21 @@ void nf_posterior_draws_free(nf_posterior_draws *w)
     *w = (nf_posterior_draws){0};
 }
 
+nf_status nf_posterior_weights(const nf_posterior_draws *w, nf_verdict verdict, double *weight)
+{
+    static const char name[] = "nf_posterior_weights";
+    if (!w || !weight)
+        return nfi_missing(name, !w ? "`draws`" : "`weight`");
+    if (!nf_verdict_text(verdict))
+        return nf_error(NF_EARG, "%s: verdict is %d, which is none", name, (int)verdict);
+    double accepted = 0;
+    for (size_t i = 0; i < w->n; i++)
+        accepted += w->log_p[i] > -INFINITY;
+    for (size_t i = 0; i < w->n; i++)
+        weight[i] = verdict != NF_TRUST ? exp(w->log_weight[i]) : w->log_p[i] > -INFINITY ? 1 / accepted : 0;
+    return NF_OK;
+}
+
 static nf_status allocate(nf_posterior_draws *w, size_t n, const nf_target *t)
 {
     *w = (nf_posterior_draws){.n = n, .d = nf_target_dim(t), .n_outputs = nf_target_n_outputs(t)};
@@ -132,11 +147,9 @@ static nf_status compare_all(const nf_posterior_draws *w, nf_quality *q)
         return NF_ENOMEM;
     double *alike = weight + w->n;
     shifts s = {.mean = alike + w->n, .sd = alike + w->n + w->n_outputs};
-    nf_status st = NF_OK;
-    for (size_t i = 0; i < w->n; i++) {
-        weight[i] = exp(w->log_weight[i]);
-        alike[i] = w->log_p[i] > -INFINITY;
-    }
+    nf_status st = nf_posterior_weights(w, NF_USE_WEIGHTS, weight);
+    if (!st)
+        st = nf_posterior_weights(w, NF_TRUST, alike);
     for (size_t k = 0; k < w->n_outputs && !st; k++) {
         nf_summary plain, weighted;
         st = nf_summarise(w->n, w->n_outputs, w->output + k, alike, &plain);

@@ -17,7 +17,7 @@ static const char who[] = "nf_vi";
 typedef struct step_up {
     const char *name;
     nf_family family;
-    double df;
+    bool t; /* the base is a t */
     size_t layers, width, draws;
     uint64_t steps;
     double rate;
@@ -27,7 +27,7 @@ static const step_up ladder[] = {
     {.name = "full-rank normal", .family = NF_FAMILY_FULL_RANK, .draws = 100, .steps = 300, .rate = 0.02},
     {.name = "flow on a t",
      .family = NF_FAMILY_REALNVP,
-     .df = 20,
+     .t = true,
      .layers = 6,
      .width = 16,
      .draws = 100,
@@ -35,7 +35,7 @@ static const step_up ladder[] = {
      .rate = 0.01},
     {.name = "larger flow on a t",
      .family = NF_FAMILY_REALNVP,
-     .df = 20,
+     .t = true,
      .layers = 10,
      .width = 32,
      .draws = 200,
@@ -102,48 +102,63 @@ static void keep_best(climb *c, nf_model *m, nf_posterior_draws *draws, const nf
     r->best = r->n_rungs;
 }
 
+/* Degrees of freedom with which a t in d dimensions is within 0.03 nats of a normal (KL is 0.75 / (df - 4)^2 a
+   dimension), but at least 20: from there they are learnt. */
+static double initial_df(size_t d)
+{
+    return fmax(20, 4 + sqrt(25 * (double)d));
+}
+
+/* What many dimensions do to a rung's rate and draws: noise of the gradient adds up over dimensions, and so does the
+   cost of draws. 1 up to 100. */
+static double lighter(size_t d)
+{
+    return fmin(1, sqrt(100 / (double)d));
+}
+
 static nf_model *fit(climb *c, const step_up *s, nf_fit_report *report)
 {
     const nf_vi_options *o = c->o;
+    const size_t d = nf_target_dim(c->t);
     return nf_stage(c->t, c->whitening,
                     &(nf_stage_options){.family = s->family,
                                         .flow = nfi_family_is_normal(s->family) ? NULL : o->flow,
-                                        .df = s->df,
+                                        .df = s->t ? initial_df(d) : 0,
                                         .layers = s->layers,
                                         .width = s->width,
                                         .steps = (uint64_t)fmax((double)s->steps * (o->steps > 0 ? o->steps : 1), 1),
-                                        .draws = o->draws ? o->draws : s->draws,
-                                        .rate = s->rate * (o->rate > 0 ? o->rate : 1),
+                                        .draws = o->draws ? o->draws : (size_t)ceil((double)s->draws * lighter(d)),
+                                        .rate = s->rate * (o->rate > 0 ? o->rate : 1) * lighter(d),
                                         .total_gradient = o->total_gradient,
-                                        .seed = o->seed + c->r->n_rungs,
+                                        .seed = o->seed + c->now.number,
                                         .threads = o->threads,
                                         .callback = o->callback ? during_fit : NULL,
                                         .user = c},
                     report);
 }
 
-/* The normal of a normal rung is the next whitening. */
-static void whiten_again(climb *c, const step_up *s, const nf_model *m)
+/* The normal of a normal rung has the next rungs' coordinates. */
+static nf_status whiten_again(climb *c, const step_up *s, const nf_model *m)
 {
-    if (s->family == NF_FAMILY_FULL_RANK && nf_model_shape(m)->n_params == nf_model_shape(c->whitening)->n_params) {
-        memcpy(nf_model_theta(c->whitening), nf_model_theta((nf_model *)m),
-               nf_model_shape(m)->n_params * sizeof(nf_real));
-        if (nf_model_update(c->whitening, NF_EVAL))
-            return;
-    }
+    if (!nfi_family_is_normal(s->family))
+        return NF_OK;
+    nf_dist *normal = (nf_dist *)nf_object_ref(nf_model_object(m));
+    nf_model *copy = nf_model_of_dist(normal, NULL);
+    if (!copy)
+        return nf_error_status();
+    memcpy(nf_model_theta(copy), nf_model_theta((nf_model *)m), nf_model_shape(m)->n_params * sizeof(nf_real));
+    nf_model_free(c->whitening);
+    c->whitening = copy;
+    return nf_model_update(copy, NF_EVAL);
 }
 
-static nf_status climb_rung(climb *c, const step_up *s)
+/* Fits and judges; the rung's quality is written. What is found is kept if it is the best so far. */
+static nf_status fit_and_judge(climb *c, const step_up *s, nf_rung *rung)
 {
-    nf_vi_result *r = c->r;
-    nf_rung *rung = r->rung + r->n_rungs;
-    nf_target_counts before, after;
     nf_fit_report report = {0};
     nf_posterior_draws draws = {0};
-    const double began = nfi_fit_clock();
-    nf_target_count(c->t, &before);
-    c->now = (nf_vi_progress){.rung = s->name, .number = r->n_rungs, .best = r->model ? &r->quality : NULL};
     nf_model *m = fit(c, s, &report);
+    rung->steps = report.steps;
     if (!m)
         return nf_error_status();
     nf_judge_options j = c->o->judge;
@@ -152,25 +167,41 @@ static nf_status climb_rung(climb *c, const step_up *s)
     nf_status st = nf_judge(m, c->t, &j, &rung->quality, &draws);
     if (!st)
         st = nfi_look_elsewhere(&c->start, c->t, c->o->seed + 1, m, &rung->quality);
-    if (st) {
-        nf_model_free(m);
-        nf_posterior_draws_free(&draws);
-        return st;
+    if (!st)
+        st = whiten_again(c, s, m);
+    if (!st) {
+        keep_best(c, m, &draws, &rung->quality);
+        return NF_OK;
     }
+    nf_model_free(m);
+    nf_posterior_draws_free(&draws);
+    return st;
+}
+
+/* A rung whose fit found no finite numbers is one that cannot be trusted: the climb goes on. */
+static nf_status climb_rung(climb *c, const step_up *s)
+{
+    nf_vi_result *r = c->r;
+    nf_rung *rung = r->rung + r->n_rungs;
+    nf_target_counts before, after;
+    const double began = nfi_fit_clock();
+    nf_target_count(c->t, &before);
+    c->now = (nf_vi_progress){.rung = s->name, .number = r->n_rungs, .best = r->model ? &r->quality : NULL};
+    const nf_status st = fit_and_judge(c, s, rung);
+    if (st && st != NF_ENOTFINITE)
+        return st;
+    if (st)
+        nfi_judge_no_fit(&rung->quality, nf_error_message());
     nf_target_count(c->t, &after);
     rung->name = s->name;
-    rung->steps = report.steps;
     rung->gradients = after.gradients - before.gradients;
     rung->rejected = after.rejected - before.rejected;
     rung->target_seconds = after.seconds - before.seconds;
-    whiten_again(c, s, m);
-    keep_best(c, m, &draws, &rung->quality);
     rung->seconds = nfi_fit_clock() - began;
     r->n_rungs++;
     return NF_OK;
 }
 
-/* A rung whose fit found no finite numbers is passed over. */
 static nf_status climb_all(climb *c)
 {
     const nf_vi_options *o = c->o;
@@ -179,18 +210,19 @@ static nf_status climb_all(climb *c)
     const nf_family like = o->flow && !normal ? NF_FAMILY_REALNVP : o->family;
     const step_up own = {.name = names[o->family],
                          .family = o->family,
-                         .df = normal ? 0 : 20,
+                         .t = !normal,
                          .steps = nfi_family_steps(like),
                          .rate = nfi_family_rate(like)};
     for (size_t k = 0; k < (o->family ? 1 : all) && (!o->rungs || k < o->rungs) && !c->r->stopped; k++) {
         const step_up *s = o->family ? &own : k == 0 && !full ? &low_rank : ladder + k;
         const nf_status st = climb_rung(c, s);
-        if (st && st != NF_ENOTFINITE)
+        if (st)
             return st;
-        if (!st && c->r->quality.verdict == NF_TRUST && !o->all_rungs)
+        if (c->r->model && c->r->quality.verdict == NF_TRUST && !o->all_rungs)
             break;
     }
-    return c->r->model ? NF_OK : nf_error_status();
+    const nf_rung *last = c->r->rung + c->r->n_rungs - 1;
+    return c->r->model ? NF_OK : nf_error(NF_ENOTFINITE, "%s: %s: %s", who, last->name, last->quality.why);
 }
 
 /* ---- the result ---- */
@@ -200,9 +232,7 @@ static nf_status summarise(nf_vi_result *r)
     const nf_posterior_draws *w = &r->draws;
     double *weight = nfi_calloc(w->n, sizeof *weight);
     r->summary = nfi_calloc(w->n_outputs, sizeof *r->summary);
-    nf_status st = weight && r->summary ? NF_OK : NF_ENOMEM;
-    for (size_t i = 0; i < w->n && !st; i++)
-        weight[i] = r->quality.verdict != NF_TRUST ? exp(w->log_weight[i]) : w->log_p[i] > -INFINITY;
+    nf_status st = weight && r->summary ? nf_posterior_weights(w, r->quality.verdict, weight) : NF_ENOMEM;
     for (size_t k = 0; k < w->n_outputs && !st; k++)
         st = nf_summarise(w->n, w->n_outputs, w->output + k, weight, r->summary + k);
     nfi_free(weight);

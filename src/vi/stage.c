@@ -1,18 +1,21 @@
 /*
- * A stage of inference: a fit in the coordinates z of a normal approximation x = m + L z. The distribution that is
- * fitted ends in an affine map z = m' + L' u. In x that map is
+ * A stage of inference: a fit in the coordinates z of an approximation x = W(z), which is a distribution of x again
+ * when W is put on top of what was fitted. W is mostly an affine map, and so is the last layer of what is fitted, z =
+ * m' + L' u. Two of them are one,
  *
  *     x = (m + L m') + (L L') u,
  *
- * affine again, and L L' is lower triangular with the diagonals' products on its diagonal. So only its parameters
- * change when the result is brought back to x.
+ * and L L' is lower triangular with the diagonals' products on its diagonal. So only the last layer's parameters
+ * change, where it has as many as L L' needs.
  */
 #include "base/memory.h"
 #include "base/status.h"
 #include "math/cholesky.h"
 #include "object/tree.h"
 #include "vi/family.h"
+#include "vi/gaussian.h"
 #include <math.h>
+#include <nflow/combine.h>
 #include <string.h>
 
 static const char who[] = "nf_stage";
@@ -24,21 +27,35 @@ static size_t below_diagonal(size_t d)
     return d * (d - 1) / 2;
 }
 
-/* Whether m is of nf_full_normal(d) or nf_diagonal_normal(d). */
-static nf_status check_whitening(const nf_model *m, size_t d, bool *diagonal)
+typedef enum form { DIAGONAL, FULL, OTHER } form; /* of the coordinates' map */
+
+static nf_object *map_of(const nf_model *whitening)
+{
+    return nf_model_object(whitening)->children[1];
+}
+
+/* Its parameters are the model's last ones. */
+static const nf_real *map_theta(const nf_model *whitening)
+{
+    return nf_model_theta((nf_model *)whitening) + nf_model_shape(whitening)->n_params -
+           nf_object_shape(map_of(whitening))->n_params;
+}
+
+static nf_status check_whitening(const nf_model *m, size_t d, form *w)
 {
     const nf_object *o = nf_model_object(m);
     const nf_shape *s = nf_object_shape(o);
-    *diagonal = s->n_params == 2 * d;
-    const bool normal = strcmp(nf_object_name(o), "pushforward") == 0 && o->n_children == 2 &&
-                        strcmp(nf_object_name(o->children[0]), "normal") == 0 &&
-                        strcmp(nf_object_name(o->children[1]), *diagonal ? "affine" : "full_affine") == 0;
-    if (!normal)
-        return nf_error(NF_EARG,
-                        "%s: whitening is a model of `%s`, neither of nf_full_normal() nor of nf_diagonal_normal()",
-                        who, nf_object_name(o));
-    if (s->dim_out != d)
-        return nf_error(NF_EDIM, "%s: whitening has %zu dimensions, but the target %zu", who, s->dim_out, d);
+    if (strcmp(nf_object_name(o), "pushforward") != 0 || o->n_children != 2)
+        return nf_error(NF_EARG, "%s: whitening is a model of `%s`, which is no pushforward by a flow", who,
+                        nf_object_name(o));
+    if (s->n_state)
+        return nf_error(NF_EARG, "%s: whitening has a state of %zu numbers, but must have none", who, s->n_state);
+    const size_t from = nf_object_shape(o->children[1])->dim_in;
+    if (s->dim_out != d || from != d)
+        return nf_error(NF_EDIM, "%s: whitening has %zu dimensions, but the target %zu", who,
+                        s->dim_out != d ? s->dim_out : from, d);
+    const char *name = nf_object_name(map_of(m));
+    *w = strcmp(name, "affine") == 0 ? DIAGONAL : strcmp(name, "full_affine") == 0 ? FULL : OTHER;
     return NF_OK;
 }
 
@@ -79,22 +96,20 @@ static nf_status fold_full(size_t d, bool diagonal, const nf_real *whitening, nf
     return NF_OK;
 }
 
-/* A model like m, whose last map is diagonal, with a full one in its place: what a full whitening makes of it. */
-static nf_model *with_full_map(const nf_model *m, const nf_stage_options *o, size_t d, const nf_real *whitening)
+/* A model of what m is of, with the coordinates' map on top. */
+static nf_model *put_on_top(const nf_model *m, const nf_model *whitening)
 {
-    nf_model *full = nf_model_of_dist(nfi_family_dist(o, d, false), NULL);
-    if (!full)
+    nf_object *o = nf_model_object(m), *map = map_of(whitening);
+    nf_flow *own = (nf_flow *)nf_object_ref(o->children[1]), *top = (nf_flow *)nf_object_ref(map);
+    nf_dist *base = (nf_dist *)nf_object_ref(o->children[0]);
+    nf_model *both = nf_model_of_dist(nf_pushforward(base, nf_chain((nf_flow *[]){own, top}, 2)), NULL);
+    if (!both)
         return NULL;
-    const nf_real *from = nf_model_theta((nf_model *)m), *mean = from + nf_model_shape(m)->n_params - 2 * d;
-    nf_real *theta = nf_model_theta(full);
-    memcpy(theta, from, (size_t)(mean - from) * sizeof *theta);
-    theta += mean - from;
-    memcpy(theta, mean, 2 * d * sizeof *theta);
-    memset(theta + 2 * d, 0, below_diagonal(d) * sizeof *theta);
-    if (fold_full(d, false, whitening, theta) == NF_OK && nf_model_update(full, NF_EVAL) == NF_OK)
-        return full;
-    nf_model_free(full);
-    return NULL;
+    const size_t n = nf_model_shape(m)->n_params, n_top = nf_object_shape(map)->n_params;
+    nf_real *theta = nf_model_theta(both);
+    memcpy(theta, nf_model_theta((nf_model *)m), n * sizeof *theta);
+    memcpy(theta + n, map_theta(whitening), n_top * sizeof *theta);
+    return both;
 }
 
 static void fold_diagonal(size_t d, const nf_real *whitening, nf_real *theta)
@@ -152,43 +167,46 @@ static nf_model *diagonal_of(const nf_model *normal, size_t d)
     nf_model *m = nf_model_of_dist(nf_diagonal_normal(d), NULL);
     if (!m)
         return NULL;
-    memcpy(nf_model_theta(m), nf_model_theta((nf_model *)normal), 2 * d * sizeof(nf_real));
+    memcpy(nf_model_theta(m), map_theta(normal), 2 * d * sizeof(nf_real));
     if (nf_model_update(m, NF_EVAL) == NF_OK)
         return m;
     nf_model_free(m);
     return NULL;
 }
 
-/* Up to so many dimensions the last affine map of a flow is a full one, since whitening leaves something to do; with
-   more it would take most of the time. */
-enum { FULL_MAP = 100 };
+/* *m, which was fitted in z, becomes a model of x. Its last map is diagonal, if `plain`. */
+static nf_status bring_back(nf_model **m, size_t d, bool plain, const nf_model *whitening, form w)
+{
+    nf_status st = NF_OK;
+    if (w == OTHER || (w == FULL && plain)) {
+        nf_model *both = put_on_top(*m, whitening);
+        if (!both)
+            return nf_error_status();
+        nf_model_free(*m);
+        *m = both;
+    } else {
+        const nf_real *white = map_theta(whitening);
+        nf_real *theta = nf_model_theta(*m) + nf_model_shape(*m)->n_params - 2 * d - (plain ? 0 : below_diagonal(d));
+        if (plain)
+            fold_diagonal(d, white, theta);
+        else
+            st = fold_full(d, w == DIAGONAL, white, theta);
+    }
+    return st ? st : nf_model_update(*m, NF_EVAL);
+}
 
-/* The fit in z of a whitening that is a normal of the right kind. */
-static nf_model *in_coordinates(const nf_target *t, const nf_model *whitening, bool diagonal, const nf_stage_options *o,
+/* The fit in the coordinates of a whitening of this form. */
+static nf_model *in_coordinates(const nf_target *t, const nf_model *whitening, form w, const nf_stage_options *o,
                                 nf_fit_report *report)
 {
     const size_t d = nf_target_dim(t);
-    const bool light = d > FULL_MAP && !nfi_family_is_normal(o->family);
-    const bool plain = (diagonal || light) && o->family != NF_FAMILY_FULL_RANK; /* the last affine map is diagonal */
+    const bool light = d > NFI_FULL_MAP && !nfi_family_is_normal(o->family);
+    const bool plain = (w != FULL || light) && o->family != NF_FAMILY_FULL_RANK; /* the last affine map is diagonal */
     nf_target *z = nf_target_pulled_back(t, whitening);
     nf_model *m = z ? nf_model_of_dist(nfi_family_dist(o, d, plain), &(nf_model_options){.seed = o->seed}) : NULL;
     nf_status st = m ? fit(m, z, o, report) : nf_error_status();
-    if (!st) {
-        const size_t affine = 2 * d + (plain ? 0 : below_diagonal(d));
-        const nf_real *white = nf_model_theta((nf_model *)whitening);
-        nf_real *theta = nf_model_theta(m) + nf_model_shape(m)->n_params - affine;
-        if (plain && !diagonal) {
-            nf_model *full = with_full_map(m, o, d, white);
-            st = full ? NF_OK : nf_error_status();
-            nf_model_free(m);
-            m = full;
-        } else if (plain)
-            fold_diagonal(d, white, theta);
-        else
-            st = fold_full(d, diagonal, white, theta);
-    }
     if (!st)
-        st = nf_model_update(m, NF_EVAL);
+        st = bring_back(&m, d, plain, whitening, w);
     nf_target_free(z);
     if (!st)
         return m;
@@ -200,13 +218,13 @@ nf_model *nf_stage(const nf_target *t, const nf_model *whitening, const nf_stage
                    nf_fit_report *report)
 {
     nf_stage_options o;
-    bool diagonal;
-    if (settle(&o, t, whitening, options) || check_whitening(whitening, nf_target_dim(t), &diagonal))
+    form w;
+    if (settle(&o, t, whitening, options) || check_whitening(whitening, nf_target_dim(t), &w))
         return NULL;
-    if (diagonal || o.family != NF_FAMILY_MEAN_FIELD || o.flow)
-        return in_coordinates(t, whitening, diagonal, &o, report);
+    if (w != FULL || o.family != NF_FAMILY_MEAN_FIELD || o.flow)
+        return in_coordinates(t, whitening, w, &o, report);
     nf_model *plain = diagonal_of(whitening, nf_target_dim(t));
-    nf_model *m = plain ? in_coordinates(t, plain, true, &o, report) : NULL;
+    nf_model *m = plain ? in_coordinates(t, plain, DIAGONAL, &o, report) : NULL;
     nf_model_free(plain);
     return m;
 }

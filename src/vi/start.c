@@ -1,6 +1,7 @@
 /*
  * The start of inference: paths to modes from several points, the best normal approximation of each path, and of these
- * the best one. gaussian.c has the formulas.
+ * the best one; where none is Laplace's, also the best mean-field ones from the same points. gaussian.c and
+ * mean_field.c have the formulas.
  */
 #include "vi/start.h"
 #include "base/memory.h"
@@ -49,29 +50,58 @@ static nf_status climb(nfi_path *path, const nf_target *t, const nf_start_option
     return st;
 }
 
-/* The better one of *a and Laplace's approximation at the path's end, by all draws of `c`. */
+/* *a = the better one of *a and `other`, by all draws of `c`. `other` is released. */
+static nf_status take_better(nfi_gaussian *a, nfi_gaussian *other, bool usable, const nfi_comparison *c)
+{
+    const nf_status st = usable ? nfi_gaussian_elbo(other, c, c->n) : NF_OK;
+    if (!st && usable && other->elbo > a->elbo) {
+        const nfi_gaussian worse = *a;
+        *a = *other;
+        *other = worse;
+    }
+    nfi_gaussian_end(other);
+    return st;
+}
+
+/* Laplace's approximation at the path's end. */
 static nf_status compare_with_laplace(nfi_gaussian *a, const nfi_path *path, const nfi_comparison *c)
 {
-    bool usable;
+    bool usable = false;
     nfi_gaussian other;
     nf_status st = nfi_gaussian_begin(&other, path->d, false);
     if (!st)
         st = nfi_gaussian_laplace(&other, path, c->target, &usable);
-    if (!st && usable)
-        st = nfi_gaussian_elbo(&other, c, c->n);
-    if (!st && usable && other.elbo > a->elbo) {
-        const nfi_gaussian worse = *a;
-        *a = other;
-        other = worse;
-    }
-    nfi_gaussian_end(&other);
-    return st;
+    const nf_status taken = take_better(a, &other, usable && !st, c);
+    return st ? st : taken;
 }
 
-/* `best` receives the path of the best approximation. */
-static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, nfi_path *best, const nfi_comparison *c,
-                      size_t d)
+/* The mean-field approximation from a path's start, x0 [d]. */
+static nf_status compare_with_mean_field(nfi_gaussian *a, const double *x0, const nfi_comparison *c,
+                                         const nf_start_options *o, size_t number)
 {
+    bool usable = false;
+    nfi_gaussian other;
+    nf_status st = nfi_gaussian_begin(&other, c->d, c->d > o->full || c->d > NFI_FULL_MAP);
+    if (!st)
+        st = nfi_gaussian_mean_field(&other, c->target, x0, o->seed, number, &usable);
+    const nf_status taken = take_better(a, &other, usable && !st, c);
+    return st ? st : taken;
+}
+
+static size_t best_of(const nfi_start *s)
+{
+    size_t best = 0;
+    for (size_t k = 1; k < s->n; k++)
+        best = s->path[k].elbo > s->path[best].elbo ? k : best;
+    return best;
+}
+
+/* The approximations of paths, and Laplace's; x0 [paths x d] receives where the paths start, NaN if there is none.
+   `best` receives the path of the best one. */
+static nf_status along_paths(nfi_start *s, const nf_start_options *o, nfi_path *path, nfi_path *best,
+                             const nfi_comparison *c, double *x0)
+{
+    const size_t d = c->d;
     const bool diagonal = d > o->full, of_all = d <= LAPLACE_OF_ALL;
     nf_status st = NF_OK;
     s->log_p = -INFINITY;
@@ -88,6 +118,8 @@ static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, n
             st = compare_with_laplace(a, path, c);
         for (size_t k = 0; k < path->n; k++)
             s->log_p = fmax(s->log_p, path->log_p[k]);
+        for (size_t j = 0; j < d; j++)
+            x0[s->n * d + j] = path->n ? path->x[j] : NAN;
         if (s->n == 0 || a->elbo > s->path[s->best].elbo) {
             const nfi_path other = *best;
             *best = *path;
@@ -97,14 +129,29 @@ static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, n
     }
     if (!st && s->path[s->best].elbo > -INFINITY && !diagonal && !of_all)
         st = compare_with_laplace(s->path + s->best, best, c);
-    if (st || s->path[s->best].elbo > -INFINITY)
+    return st;
+}
+
+/* Where Laplace's approximation is the best one, the density is near a normal's, and mean-field ones have nothing to
+   add. */
+static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, nfi_path *best, const nfi_comparison *c,
+                      double *x0)
+{
+    nf_status st = along_paths(s, o, path, best, c, x0);
+    for (size_t k = 0; k < s->n && !st && !s->path[s->best].laplace; k++)
+        if (!isnan(x0[k * c->d]))
+            st = compare_with_mean_field(s->path + k, x0 + k * c->d, c, o, k);
+    if (st)
         return st;
+    s->best = best_of(s);
+    if (s->path[s->best].elbo > -INFINITY)
+        return NF_OK;
     const char *why = nf_target_rejection(c->target);
     return nf_error(
         NF_ETARGET,
         "%s: no normal approximation in %zu dimensions was found from %zu starting points (the largest log p "
         "is %g)%s%s",
-        who, d, o->paths, s->log_p, *why ? "; a draw was rejected: " : "", why);
+        who, c->d, o->paths, s->log_p, *why ? "; a draw was rejected: " : "", why);
 }
 
 static nf_status settle(nf_start_options *o, const nf_target *t)
@@ -137,13 +184,15 @@ nf_status nfi_start_find(nfi_start *s, const nf_target *t, const nf_start_option
         return st;
     nfi_target_step(t);
     s->path = nfi_calloc(o.paths, sizeof *s->path);
-    st = s->path ? nfi_comparison_begin(&c, t, o.draws, o.seed) : NF_ENOMEM;
+    double *x0 = nfi_calloc(o.paths, t->d * sizeof *x0);
+    st = s->path && x0 ? nfi_comparison_begin(&c, t, o.draws, o.seed) : NF_ENOMEM;
     if (!st)
         st = nfi_path_begin(&path, t->d, o.iterations);
     if (!st)
         st = nfi_path_begin(&best, t->d, o.iterations);
     if (!st)
-        st = find(s, &o, &path, &best, &c, t->d);
+        st = find(s, &o, &path, &best, &c, x0);
+    nfi_free(x0);
     nfi_path_end(&path);
     nfi_path_end(&best);
     nfi_comparison_end(&c);

@@ -63,6 +63,17 @@ void nfi_judge_verdict(nf_quality *q, const nf_target *t)
     }
 }
 
+void nfi_judge_no_fit(nf_quality *q, const char *message)
+{
+    *q = (nf_quality){.elbo = NAN,
+                      .elbo_error = NAN,
+                      .log_z = NAN,
+                      .log_z_error = NAN,
+                      .k_hat = INFINITY,
+                      .verdict = NF_DO_NOT_TRUST};
+    SAY("the fit has ended without a posterior: %s", message);
+}
+
 const char *nf_verdict_text(nf_verdict verdict)
 {
     static const char *const text[] = {
