@@ -41,7 +41,7 @@ static size_t layers_of(flow_family f, size_t n)
     case FLOW_REALNVP_IMAGE:
         return 3;
     default:
-        return n < 2000 ? 3 : 5;
+        return n < 2000 ? 3 : n < 20000 ? 5 : 8;
     }
 }
 
