@@ -73,7 +73,7 @@ def fail(why):
 def run(command):
     """Wall and processor seconds of a program on one processor."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-    one = sorted(os.sched_getaffinity(0))[:1]
+    one = sorted(os.sched_getaffinity(0))[-1:]
     done = subprocess.run(command, env=os.environ | ISA.get(o.isa, {}), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                           preexec_fn=lambda: os.sched_setaffinity(0, one), text=True, check=False)
     if done.returncode:

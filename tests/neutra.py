@@ -23,17 +23,19 @@ def results(folder, *args):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    # the funnel: through the flow all shares are those of the exact quantiles, without it the neck stays empty
-    [r], text = results(tmp, '--model', 'funnel', '--rungs', 2, '--chains', 16, *(few if thin else []))
+    # the funnel: through the flow all shares are those of the exact quantiles, without it the neck stays empty. Standard
+    # errors know of places where chains have been. Through the larger flow of the third rung they go everywhere often;
+    # through that of the second, which the thin test has, they seldom go to the ends, and only the middle is looked at.
+    rungs = 2 if thin else 3
+    [r], text = results(tmp, '--model', 'funnel', '--rungs', rungs, '--chains', 16, *(few if thin else []))
     assert (r['model'], r['dim']) == ('funnel', 10) and set(r) == {'model', 'dim', 'fit', 'HMC', 'NeuTra'}, r
-    assert r['fit']['rungs'] == 2 and r['fit']['family'] == 'flow on a t', r
+    assert r['fit']['rungs'] == rungs and r['fit']['family'] == ('flow on a t' if thin else 'larger flow on a t'), r
     through, plain = r['NeuTra'], r['HMC']
     for run in through, plain:
         assert run['gradients'] > 16 * 600 and run['step'] > 0 and 0.5 < run['acceptance'] < 0.95, run
         assert [q['p'] for q in run['quantiles']] == [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99], run
-    for q in through['quantiles']:
-        # Few draws are beyond the 1 % quantiles, and their errors are themselves uncertain.
-        assert abs(q['share'] - q['p']) < 5 * q['share_se'] + (0.01 if q['p'] in (0.01, 0.99) else 0), q
+    for q in through['quantiles'][2:5] if thin else through['quantiles']:
+        assert abs(q['share'] - q['p']) < (5 if thin else 4) * q['share_se'], q
     assert abs(through['quantiles'][1]['exact'] + 3 * 1.6448536) < 1e-6, through
     assert through['r_hat'] < 1.03 and through['ess_bulk'] > 500 and through['ess_tail'] > 400, through
     assert through['divergent'] < 0.01 * 16 * 400, through

@@ -33,8 +33,8 @@ void nfi_gaussian_end(nfi_gaussian *a);
 nf_status nfi_comparison_begin(nfi_comparison *c, const nf_target *t, size_t n, uint64_t seed);
 void nfi_comparison_end(nfi_comparison *c);
 
-/* a->elbo and a->se by the first n draws. If the target rejects some, it is the ELBO of the normal restricted to what it
-   takes: the mean over those, and the log of their share. -infinity if it rejects all. */
+/* a->elbo and a->se by the first n draws. If the target rejects some, it is the ELBO of the normal restricted to what
+   it takes: the mean over those, and the log of their share. -infinity if it rejects all. */
 nf_status nfi_gaussian_elbo(nfi_gaussian *a, const nfi_comparison *c, size_t n);
 /* The best approximation along a path, each tried by `draws` draws; it is diagonal if *best is. best->elbo is -infinity
    if the path has none. */
