@@ -71,7 +71,40 @@ with tempfile.TemporaryDirectory() as tmp:
         with open(picture, 'rb') as f:
             assert f.read(8) == b'\x89PNG\r\n\x1a\n'
 
+    # pictures of draws over reference draws: regions of the reference in blue, lines of the fit in orange
+    if shutil.which('gnuplot') and data:
+        folder = os.path.join(tmp, 'pictures')
+        os.mkdir(folder)
+        text = bayes.succeeds(*(['garch11'] if thin else []), '--plots', folder, '--steps', 0.02)
+        shown = [line.split()[0] for line in text.splitlines() if 'trust' in line or 'weights' in line]
+        assert shown == ['garch11'] if thin else len(shown) == 9 and 'worst R-hat' in text, text
+        assert set(os.listdir(folder)) == {n + '.png' for n in shown + ([] if thin else ['posteriors'])}, text
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), 'rb') as f:
+                whole = f.read()
+            assert whole[:8] == b'\x89PNG\r\n\x1a\n' and len(whole) > 10000, (name, len(whole))
+
+    # families: a table whose entries are log Z less the ELBO; that of the posterior's own family is attained
+    rows, text = results(tmp, 'conjugate', '--family', 'all', '--steps', 0.05)
+    words = ['ladder', 'mean-field', 'low-rank', 'full-rank', 'planar', 'radial', 'sylvester', 'iaf', 'realnvp', 'nsf',
+             'ffjord', 'residual']
+    assert [r['fitted'] for r in rows] == words and all(r['seed'] == 1 for r in rows), rows
+    lines = text.splitlines()
+    places = [i for i, line in enumerate(lines) if line.split()[-len(words):] == words]
+    assert [lines[i].split()[0] for i in places] == ['ln', 'CPU'], text
+    below = dict(zip(words, lines[places[0] + 1].split()[1:]))
+    for r in rows:
+        assert abs(float(below[r['fitted']]) - (r['log_z'] - r['elbo'])) < 0.0501, (below, r)
+    assert abs(float(below['full-rank'])) < 0.03 < float(below['mean-field']), below
+    [r], _ = results(tmp, 'conjugate', '--family', 'planar', '--steps', 0.05, '--rate', 0.5)
+    assert r['family'] == 'planar flow on a t' and r['fitted'] == 'planar' and r['rungs'] == 1, r
+
     bayes.fails(2, 'a model is missing')
+    bayes.fails(2, '--family must be one of', 'conjugate', '--family', 'x')
+    bayes.fails(2, 'not of a table', 'conjugate', '--family', 'all', '--plot', os.path.join(tmp, 'x.png'))
+    bayes.fails(2, 'no picture of funnel', 'funnel', '--plots', tmp)
+    bayes.fails(1, 'cannot write', 'garch11', '--plots', os.path.join(tmp, 'no'))
+    bayes.fails(1, 'NFLOW_DATA', '--plots', tmp, env=without)
     bayes.fails(2, "no model 'arc'", 'arc')
     bayes.fails(2, 'unknown argument', 'arK', 'blr')
     bayes.fails(2, '--seeds must be', 'arK', '--seeds', 0)

@@ -13,7 +13,7 @@ typedef struct exhibit {
     const char *model, *title, *outputs, *pair[2];
 } exhibit;
 static const exhibit exhibits[] = {
-    {"eight_schools_centered", "eight schools, centred", "theta.1 theta.3 theta.7 mu tau", {"theta.1", "mu"}},
+    {"eight_schools_centered", "eight schools, centred", "theta.1 theta.3 theta.7 mu tau", {"theta.1", "tau"}},
     {"eight_schools_noncentered", "eight schools, non-centred", "theta.1 theta.3 theta.7 mu tau", {"mu", "tau"}},
     {"german_credit",
      "German credit, logistic",
@@ -97,7 +97,14 @@ static kept show(const char *folder, const exhibit *e, const char *data, const n
 void bayes_gallery(const char *folder, const char *only, const char *data, const nf_vi_options *options)
 {
     kept all[EXHIBITS] = {{NULL}};
-    bool whole = true;
+    bool whole = true, known = !only;
+    for (size_t i = 0; i < EXHIBITS; i++)
+        known = known || strcmp(only, exhibits[i].model) == 0;
+    if (!known)
+        cli_fail(2, "there is no picture of %s: it has no reference draws", only);
+    char *first = cli_text("%s/%s.png", folder, only ? only : exhibits[0].model);
+    cli_writable(first);
+    free(first);
     nf_vi_options o = *options;
     o.judge.n = SHOWN;
     bayes_fit_head();
