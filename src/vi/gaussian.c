@@ -31,7 +31,7 @@ enum {
 nf_status nfi_gaussian_begin(nfi_gaussian *a, size_t d, bool diagonal)
 {
     size_t count;
-    *a = (nfi_gaussian){.d = d, .diagonal = diagonal, .elbo = -INFINITY};
+    *a = (nfi_gaussian){.d = d, .diagonal = diagonal, .elbo = -INFINITY, .se = INFINITY};
     if (!nfi_mul(d, diagonal ? 2 : d + 1, &count))
         return nf_error(NF_ENOMEM, "out of memory: a covariance in %zu dimensions", d);
     a->mean = nfi_calloc(count, sizeof *a->mean);

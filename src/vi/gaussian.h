@@ -13,7 +13,7 @@ typedef struct nfi_gaussian {
     double *mean;  /* [d] */
     double *l;     /* [d x d] by rows, of which the lower triangle counts; [d] if diagonal */
     double elbo;   /* -infinity before there is any */
-    double se;     /* standard error of elbo */
+    double se;     /* standard error of elbo; infinity before there is any */
     bool laplace;  /* found from second derivatives at the end of the path */
     size_t point;  /* of the path */
 } nfi_gaussian;

@@ -1,6 +1,6 @@
 /*
  * The start of inference: paths to modes from several points, the best normal approximation of each path, and of these
- * the best one; where none is Laplace's, also the best mean-field ones from the same points. gaussian.c and
+ * the best one; where that is not near the target, also mean-field ones from the same points. gaussian.c and
  * mean_field.c have the formulas.
  */
 #include "vi/start.h"
@@ -132,13 +132,18 @@ static nf_status along_paths(nfi_start *s, const nf_start_options *o, nfi_path *
     return st;
 }
 
-/* Where Laplace's approximation is the best one, the density is near a normal's, and mean-field ones have nothing to
-   add. */
+/* Whether the best approximation is near the target: log p - log q varies by less than a nat. With many dimensions that
+   may be so at a mode without mass. */
+static bool is_near(const nfi_start *s, const nfi_comparison *c)
+{
+    return c->d <= NFI_FULL_MAP && s->path[s->best].se * sqrt((double)c->n) < 1;
+}
+
 static nf_status find(nfi_start *s, const nf_start_options *o, nfi_path *path, nfi_path *best, const nfi_comparison *c,
                       double *x0)
 {
     nf_status st = along_paths(s, o, path, best, c, x0);
-    for (size_t k = 0; k < s->n && !st && !s->path[s->best].laplace; k++)
+    for (size_t k = 0; k < s->n && !st && !is_near(s, c); k++)
         if (!isnan(x0[k * c->d]))
             st = compare_with_mean_field(s->path + k, x0 + k * c->d, c, o, k);
     if (st)
