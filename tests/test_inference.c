@@ -114,6 +114,20 @@ static nf_target *target(size_t d, nf_target_fn *f, void *user)
 
 /* ---- starts ---- */
 
+/* Scores of draws, and the log q with which they were drawn, are one density in whatever way a stage folds. */
+static void is_one_density(const nf_model *m)
+{
+    enum { N = 50 };
+    const size_t d = nf_model_shape(m)->dim_out;
+    nf_real x[N * 3];
+    double drawn[N], scored[N];
+    cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 4}, N, NULL, x, drawn), NF_OK);
+    cr_assert_eq(nf_log_prob(m, NULL, NULL, N, x, NULL, scored), NF_OK);
+    for (size_t i = 0; i < N; i++)
+        cr_assert_float_eq(drawn[i], scored[i], (exact ? 1e-4 : 0.5) * (1 + fabs(drawn[i])), "%zu: %g %g", d, drawn[i],
+                           scored[i]);
+}
+
 Test(inference, the_start_of_a_normal_is_that_normal)
 {
     nf_target *t = target(3, skewed, NULL);
@@ -224,6 +238,13 @@ Test(inference, many_dimensions_start_diagonal)
     cr_assert_str_eq(v.rung[0].name, "low-rank normal");
     cr_assert(v.quality.elbo > r.elbo, "%g, %g", v.quality.elbo, r.elbo);
     nf_vi_result_free(&v);
+    const nf_vi_options all = {.seed = 3, .start = {.full = 2}, .steps = 0.05, .all_rungs = true, .judge = {.n = 500}};
+    cr_assert_eq(nf_vi(t, &all, &v), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(v.n_rungs, 3);
+    cr_assert_str_eq(v.rung[1].name, "IAF on a t");
+    cr_assert(v.rung[1].quality.elbo > v.rung[0].quality.elbo - 1, "it begins where the low-rank one has ended");
+    is_one_density(v.model);
+    nf_vi_result_free(&v);
     nf_model_free(m);
     nf_target_free(t);
 }
@@ -295,21 +316,37 @@ Test(inference, rejected_draws_are_counted_and_have_no_outputs)
     nf_target_free(t);
 }
 
-/* ---- stages ---- */
-
-/* Scores of draws, and the log q with which they were drawn, are one density in whatever way a stage folds. */
-static void is_one_density(const nf_model *m)
+Test(inference, weights_are_those_of_the_verdict)
 {
-    enum { N = 50 };
-    const size_t d = nf_model_shape(m)->dim_out;
-    nf_real x[N * 3];
-    double drawn[N], scored[N];
-    cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = 4}, N, NULL, x, drawn), NF_OK);
-    cr_assert_eq(nf_log_prob(m, NULL, NULL, N, x, NULL, scored), NF_OK);
-    for (size_t i = 0; i < N; i++)
-        cr_assert_float_eq(drawn[i], scored[i], (exact ? 1e-4 : 0.5) * (1 + fabs(drawn[i])), "%zu: %g %g", d, drawn[i],
-                           scored[i]);
+    fruit f = {.fence = 1};
+    nf_target *t = target(2, banana, &f);
+    nf_model *m = nf_model_of_dist(nf_diagonal_normal(2), NULL);
+    nf_quality q;
+    nf_posterior_draws w;
+    double weight[3][200];
+    cr_assert_eq(nf_judge(m, t, &(nf_judge_options){.n = 200, .seed = 2}, &q, &w), NF_OK);
+    for (int v = 0; v < 3; v++) {
+        double sum = 0;
+        cr_assert_eq(nf_posterior_weights(&w, (nf_verdict)v, weight[v]), NF_OK);
+        for (size_t i = 0; i < w.n; i++)
+            sum += weight[v][i];
+        cr_assert_float_eq(sum, 1, 1e-12, "%g", sum);
+    }
+    for (size_t i = 0; i < w.n; i++) {
+        const bool out = w.x[2 * i] > 1;
+        cr_assert_float_eq(weight[NF_TRUST][i], out ? 0 : 1.0 / (double)(w.n - q.rejected), 1e-15);
+        cr_assert_float_eq(weight[NF_USE_WEIGHTS][i], exp(w.log_weight[i]), 1e-15);
+        cr_assert_eq(weight[NF_DO_NOT_TRUST][i], weight[NF_USE_WEIGHTS][i]);
+    }
+    expect(nf_posterior_weights(NULL, NF_TRUST, weight[0]), NF_EARG, "`draws`");
+    expect(nf_posterior_weights(&w, NF_TRUST, NULL), NF_EARG, "`weight`");
+    expect(nf_posterior_weights(&w, (nf_verdict)3, weight[0]), NF_EARG, "verdict is 3");
+    nf_posterior_draws_free(&w);
+    nf_model_free(m);
+    nf_target_free(t);
 }
+
+/* ---- stages ---- */
 
 Test(inference, stages_fit_in_the_target_s_own_coordinates)
 {
@@ -357,6 +394,32 @@ Test(inference, stages_take_flows_of_the_caller)
     nf_flow_free(flow);
     is_one_density(m);
     nf_model_free(m);
+    nf_model_free(start);
+    nf_target_free(t);
+}
+
+/* In the coordinates of a flow nothing is folded: with no step to speak of, the flow itself comes back. */
+Test(inference, any_flow_has_coordinates)
+{
+    fruit f = {.fence = INFINITY};
+    nf_target *t = target(2, banana, &f);
+    nf_model *start = nf_start(t, NULL, NULL);
+    nf_model *bent = nf_stage(t, start, &(nf_stage_options){.steps = 300, .df = 20, .seed = 1}, NULL);
+    cr_assert_not_null(bent, "%s", nf_error_message());
+    nf_quality once, again;
+    cr_assert_eq(nf_judge(bent, t, NULL, &once, NULL), NF_OK);
+    for (int family = NF_FAMILY_MEAN_FIELD; family <= NF_FAMILY_FULL_RANK; family++) {
+        nf_model *m = nf_stage(
+            t, bent, &(nf_stage_options){.family = (nf_family)family, .df = 20, .steps = 1, .rate = 1e-9, .seed = 2},
+            NULL);
+        cr_assert_not_null(m, "%s", nf_error_message());
+        is_one_density(m);
+        cr_assert_eq(nf_judge(m, t, NULL, &again, NULL), NF_OK);
+        if (family != NF_FAMILY_LOW_RANK)
+            cr_assert_float_eq(again.elbo, once.elbo, 0.05 + 4 * once.elbo_error, "%g %g", again.elbo, once.elbo);
+        nf_model_free(m);
+    }
+    nf_model_free(bent);
     nf_model_free(start);
     nf_target_free(t);
 }
@@ -469,6 +532,62 @@ Test(inference, what_was_found_before_an_end_is_kept)
     nf_target_free(t);
 }
 
+/* A normal density whose gradients become NaN beyond `limit` calls. */
+static int spoilt(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad, unsigned char *rejected)
+{
+    fruit *f = user;
+    f->limit -= f->limit > 0;
+    (void)rejected;
+    for (size_t i = 0; i < n; i++) {
+        log_p[i] = 0;
+        for (size_t j = 0; j < d; j++) {
+            log_p[i] -= x[i * d + j] * x[i * d + j] / 2;
+            if (grad)
+                grad[i * d + j] = f->limit ? -x[i * d + j] : NAN;
+        }
+    }
+    return 0;
+}
+
+Test(inference, a_fit_without_finite_numbers_is_a_rung)
+{
+    fruit f = {.limit = SIZE_MAX};
+    nf_target *t = target(2, spoilt, &f);
+    nf_vi_result r;
+    const nf_vi_options one = {.rungs = 1, .threads = 1}, two = {.rungs = 2, .all_rungs = true, .threads = 1};
+    cr_assert_eq(nf_vi(t, &one, &r), NF_OK);
+    f.limit = r.counts.calls + 10; /* it is spoilt in the second rung */
+    nf_vi_result_free(&r);
+    cr_assert_eq(nf_vi(t, &two, &r), NF_OK, "%s", nf_error_message());
+    cr_assert_eq(r.n_rungs, 2);
+    cr_assert_eq(r.best, 0);
+    cr_assert_eq(r.quality.verdict, NF_TRUST);
+    const nf_quality *q = &r.rung[1].quality;
+    cr_assert_str_eq(r.rung[1].name, "flow on a t");
+    cr_assert_eq(q->verdict, NF_DO_NOT_TRUST);
+    cr_assert(q->n == 0 && isnan(q->elbo) && isnan(q->log_z));
+    cr_assert(strstr(q->why, "ended without a posterior: ") && strlen(q->why) > 40, "%s", q->why);
+    cr_assert(r.rung[1].gradients > 0 && r.rung[1].seconds > 0);
+    nf_vi_result_free(&r);
+    f.limit = 1; /* at once: there is nothing to begin with */
+    expect(nf_vi(t, &one, &r), NF_ETARGET, "no normal approximation");
+    nf_vi_result_free(&r);
+    nf_target_free(t);
+    f.limit = SIZE_MAX;
+    t = target(2, spoilt, &f);
+    nf_model *start = nf_start(t, NULL, NULL);
+    cr_assert_not_null(start);
+    nf_target_counts n;
+    nf_target_count(t, &n);
+    f.limit = n.calls + 1;
+    expect(nf_vi(t, &two, &r), NF_ENOTFINITE, "nf_vi: flow on a t: the fit has ended");
+    cr_assert_eq(r.n_rungs, 2);
+    cr_assert_null(r.model);
+    nf_vi_result_free(&r);
+    nf_model_free(start);
+    nf_target_free(t);
+}
+
 Test(inference, refusals)
 {
     nf_target *t = target(3, skewed, NULL);
@@ -481,6 +600,9 @@ Test(inference, refusals)
     expect_none(nf_start(t, &(nf_start_options){.n_init = 1}, NULL), NF_EARG, "init is NULL");
     expect_none(nf_start(t, &(nf_start_options){.n_init = 5, .init = mean}, NULL), NF_EARG, "only 4 paths");
     expect_none(nf_stage(t, flow, NULL, NULL), NF_EARG, "no pushforward by a flow");
+    nf_model *noisy = nf_model_of_dist(nf_normal(3), NULL);
+    expect_none(nf_stage(t, noisy, NULL, NULL), NF_EARG, "a model of `normal`");
+    nf_model_free(noisy);
     expect_none(nf_stage(t, plane, NULL, NULL), NF_EDIM, "whitening has 2 dimensions, but the target 3");
     expect_none(nf_stage(t, m, &(nf_stage_options){.family = 99}, NULL), NF_EARG, "family is 99");
     expect_none(nf_stage(t, m, &(nf_stage_options){.rate = -1}, NULL), NF_EARG, "rate is -1");

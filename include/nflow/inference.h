@@ -34,8 +34,8 @@ typedef struct nf_start_report {
     double elbo;       /**< estimate of the ELBO of the approximation */
     double elbo_error; /**< its standard error */
     double log_p;      /**< the largest log p that a path met */
-    size_t path;       /**< the number of the path that gave the approximation */
-    size_t point;      /**< the point of this path, from 0, its start */
+    size_t path;       /**< the number of the path that gave the approximation, or that starts where its fit did */
+    size_t point;      /**< the point of this path, from 0, its start; of a mean-field fit the number of its steps */
     size_t usable;     /**< paths that gave an approximation */
     bool laplace;      /**< the approximation is Laplace's, by second derivatives at the end of the path */
 } nf_start_report;
@@ -46,8 +46,14 @@ typedef struct nf_start_report {
  * 2022, Pathfinder), and its end has Laplace's. The approximation with the largest ELBO is taken: it need not be at a
  * mode, and targets whose density grows without bound have one, too.
  *
- * Up to options->full dimensions the covariance is full. Laplace's approximation costs 2 d gradients and is made at the
- * ends of all paths up to 50 dimensions, otherwise at the end of the best path. If the target rejects some of an
+ * Where the best of these is not near the target (log p - log q varies by a nat or more over draws), and always with
+ * more than 100 dimensions, a mean-field approximation is fitted from the start of each path by 30 fixed draws
+ * (Giordano, Ingram & Broderick 2024). It costs some thousand gradients, and finds the mass of a scale and what it
+ * scales where paths run to a scale of 0.
+ *
+ * Up to options->full dimensions the covariance is full, but with more than 100 it is diagonal if a mean-field
+ * approximation is the best one. Laplace's approximation costs 2 d gradients and is made at the ends of all paths up to
+ * 50 dimensions, otherwise at the end of the best path. If the target rejects some of an
  * approximation's draws, its ELBO is that of the normal restricted to what is left.
  * @param t       the target; borrowed
  * @param options NULL: the defaults
@@ -97,18 +103,20 @@ typedef struct nf_stage_options {
 } nf_stage_options;
 
 /**
- * Fits a distribution to a target in coordinates that a normal approximation makes simple. With the approximation x = m
- * + L z, a distribution of z is fitted to the target in z (nf_target_pulled_back()), so that one rate suits all
- * targets; its last layer is an affine map, which is then multiplied by L and moved by m. So the result is a
- * distribution of x like any other, which can be saved, sampled and fitted further.
+ * Fits a distribution to a target in coordinates that an approximation makes simple. With the approximation x = W(z), z
+ * normal, a distribution of z is fitted to the target in z (nf_target_pulled_back()), so that one rate suits all
+ * targets; then W is put on top. If W is an affine map, x = m + L z, the last layer of what was fitted, which is
+ * affine, is multiplied by L and moved by m instead. So the result is a distribution of x like any other, which can be
+ * saved, sampled and fitted further.
  * @param t         the target; borrowed
- * @param whitening a model of nf_full_normal(d) or nf_diagonal_normal(d): nf_start()'s, or an earlier stage's.
- * Borrowed. After a diagonal one the last affine map is diagonal, too, unless the family is full-rank
+ * @param whitening the approximation, a model of a pushforward by a flow from d to d without context and state:
+ * nf_start()'s, or an earlier stage's. Borrowed. After any but nf_full_normal(d) the last affine map is diagonal,
+ * unless the family is full-rank; with more than 100 dimensions those of flows are diagonal in any case
  * @param options   NULL: the defaults
  * @param report    of the fit; NULL: not wanted
- * @return the fitted model: nf_full_normal() for NF_FAMILY_FULL_RANK, nf_diagonal_normal() for NF_FAMILY_MEAN_FIELD
- * (where the whitening, of which then the diagonal counts, may be a full one), else a pushforward by a chain. NULL on
- * NF_EARG, NF_EDIM, NF_ENOTFINITE (the fit ended so), NF_ETARGET, NF_ENOMEM.
+ * @return the fitted model. After nf_full_normal() or nf_diagonal_normal() it is of nf_full_normal() for
+ * NF_FAMILY_FULL_RANK and of nf_diagonal_normal() for NF_FAMILY_MEAN_FIELD (of a full whitening the diagonal counts),
+ * else of a pushforward by a chain. NULL on NF_EARG, NF_EDIM, NF_ENOTFINITE (the fit ended so), NF_ETARGET, NF_ENOMEM.
  */
 NF_API nf_model *nf_stage(const nf_target *t, const nf_model *whitening, const nf_stage_options *options,
                           nf_fit_report *report);
@@ -210,7 +218,8 @@ typedef struct nf_rung {
     double target_seconds; /**< time of it inside the target's callback, of all threads together */
     size_t gradients;      /**< gradients that the target computed */
     size_t rejected;       /**< draws that the target rejected */
-    nf_quality quality;    /**< its posterior's */
+    nf_quality quality;    /**< its posterior's. If the fit ended without finite numbers there is none: n is 0, the
+                              bounds are NaN, and `why` has the fit's message */
 } nf_rung;
 
 /** How far nf_vi() is; its callback gets this. */
@@ -258,10 +267,14 @@ typedef struct nf_vi_result {
 /**
  * Variational inference, with a report that says whether to trust it. The ladder:
  *
- * 1. nf_start(): a normal approximation. All later fits are in its coordinates.
- * 2. A normal with full covariance. (With more than nf_start_options.full dimensions: of low rank.)
+ * 1. nf_start(): a normal approximation, in whose coordinates the next fit is made.
+ * 2. A normal with full covariance, which has the coordinates of the next fits.
  * 3. A Real NVP on a t with learnt degrees of freedom, with an affine map on top.
- * 4. The same with larger nets, more draws and four times the steps.
+ * 4. The same with larger nets, more draws and three times the steps.
+ *
+ * If the start's covariance is diagonal (see there), with many dimensions, these are a normal of low rank and nf_iaf()
+ * of two and of four layers instead. With more than 100 dimensions rates and draws are multiplied by sqrt(100 / d).
+ * The t has 20 degrees of freedom at first, or so many that it is within 0.03 nats of a normal.
  *
  * After each rung the posterior is judged (nf_judge()); the first that can be trusted ends the climb, otherwise the
  * best one is returned: first by verdict, then by ELBO. A posterior is not trusted either if another path of the start
@@ -270,8 +283,8 @@ typedef struct nf_vi_result {
  * @param options NULL: the defaults
  * @param result  written; release it by nf_vi_result_free() also after an error. After an error of the target in a
  *                later rung it has what the earlier ones gave
- * @return NF_EARG, NF_ETARGET (see nf_start(); or the target's callback failed), NF_ENOMEM; what users' own hooks
- * return. NF_OK says nothing about the verdict.
+ * @return NF_EARG, NF_ETARGET (see nf_start(); or the target's callback failed), NF_ENOTFINITE (of every rung's fit),
+ * NF_ENOMEM; what users' own hooks return. NF_OK says nothing about the verdict.
  */
 NF_API NF_CHECKED nf_status nf_vi(const nf_target *t, const nf_vi_options *options, nf_vi_result *result);
 /** Releases what a result holds. NULL is allowed. */

@@ -42,8 +42,27 @@ static const step_up ladder[] = {
      .steps = 6000,
      .rate = 0.005},
 };
-static const step_up low_rank = {
-    .name = "low-rank normal", .family = NF_FAMILY_LOW_RANK, .draws = 100, .steps = 1000, .rate = 0.02};
+/* The same in many dimensions: what does not grow with their square. One scale that many effects have in common is
+   found by autoregressive nets, some of whose units see the first features alone; nets of couplings may miss it. */
+static const step_up ladder_of_many[] = {
+    {.name = "low-rank normal", .family = NF_FAMILY_LOW_RANK, .draws = 100, .steps = 1000, .rate = 0.02},
+    {.name = "IAF on a t",
+     .family = NF_FAMILY_IAF,
+     .t = true,
+     .layers = 2,
+     .width = 16,
+     .draws = 100,
+     .steps = 2000,
+     .rate = 0.01},
+    {.name = "larger IAF on a t",
+     .family = NF_FAMILY_IAF,
+     .t = true,
+     .layers = 4,
+     .width = 32,
+     .draws = 200,
+     .steps = 3000,
+     .rate = 0.005},
+};
 
 static const char *const names[] = {[NF_FAMILY_MEAN_FIELD] = "mean-field normal",
                                     [NF_FAMILY_LOW_RANK] = "low-rank normal",
@@ -214,7 +233,7 @@ static nf_status climb_all(climb *c)
                          .steps = nfi_family_steps(like),
                          .rate = nfi_family_rate(like)};
     for (size_t k = 0; k < (o->family ? 1 : all) && (!o->rungs || k < o->rungs) && !c->r->stopped; k++) {
-        const step_up *s = o->family ? &own : k == 0 && !full ? &low_rank : ladder + k;
+        const step_up *s = o->family ? &own : (full ? ladder : ladder_of_many) + k;
         const nf_status st = climb_rung(c, s);
         if (st)
             return st;
