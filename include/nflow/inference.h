@@ -115,8 +115,9 @@ typedef struct nf_stage_options {
  * @param options   NULL: the defaults
  * @param report    of the fit; NULL: not wanted
  * @return the fitted model. After nf_full_normal() or nf_diagonal_normal() it is of nf_full_normal() for
- * NF_FAMILY_FULL_RANK and of nf_diagonal_normal() for NF_FAMILY_MEAN_FIELD (of a full whitening the diagonal counts),
- * else of a pushforward by a chain. NULL on NF_EARG, NF_EDIM, NF_ENOTFINITE (the fit ended so), NF_ETARGET, NF_ENOMEM.
+ * NF_FAMILY_FULL_RANK and of nf_diagonal_normal() for NF_FAMILY_MEAN_FIELD, else of a pushforward by a chain. (For
+ * mean-field and low-rank normals the diagonal alone of a full whitening counts.) NULL on NF_EARG, NF_EDIM,
+ * NF_ENOTFINITE (the fit ended so), NF_ETARGET, NF_ENOMEM.
  */
 NF_API nf_model *nf_stage(const nf_target *t, const nf_model *whitening, const nf_stage_options *options,
                           nf_fit_report *report);

@@ -221,7 +221,8 @@ nf_model *nf_stage(const nf_target *t, const nf_model *whitening, const nf_stage
     form w;
     if (settle(&o, t, whitening, options) || check_whitening(whitening, nf_target_dim(t), &w))
         return NULL;
-    if (w != FULL || o.family != NF_FAMILY_MEAN_FIELD || o.flow)
+    const bool of_axes = o.family == NF_FAMILY_MEAN_FIELD || o.family == NF_FAMILY_LOW_RANK;
+    if (w != FULL || !of_axes || o.flow)
         return in_coordinates(t, whitening, w, &o, report);
     nf_model *plain = diagonal_of(whitening, nf_target_dim(t));
     nf_model *m = plain ? in_coordinates(t, plain, DIAGONAL, &o, report) : NULL;
