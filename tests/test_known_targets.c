@@ -20,12 +20,18 @@ typedef struct known {
 /* The normal ones are attained. Of t with 1.5 degrees nothing is wrong but the tails. No smooth map makes a ring of the
    plane: there is a cut with too few draws. */
 static const known targets[] = {
-    {"conjugate", 0, 1, -1e-3, 1e-3, NF_TRUST, 100},      {"ill_conditioned", 0, 1, -1e-3, 1e-3, NF_TRUST, 60},
-    {"hierarchical", 2, 1, -0.3, 0.1, NF_USE_WEIGHTS, 5}, {"funnel", 3, 0.5, -0.05, 0.1, NF_USE_WEIGHTS, 100},
-    {"banana", 3, 0.3, -0.05, 0.05, NF_USE_WEIGHTS, 100}, {"student_t", 2, 1, -0.1, 0.1, NF_DO_NOT_TRUST, 100},
+    {"conjugate", 0, 1, -1e-3, 1e-3, NF_TRUST, 100},        {"ill_conditioned", 0, 1, -1e-3, 1e-3, NF_TRUST, 60},
+    {"hierarchical", 2, 0.5, -0.3, 0.1, NF_USE_WEIGHTS, 5}, {"funnel", 3, 0.5, -0.05, 0.1, NF_USE_WEIGHTS, 100},
+    {"banana", 3, 0.3, -0.05, 0.05, NF_USE_WEIGHTS, 100},   {"student_t", 2, 1, -0.1, 0.1, NF_DO_NOT_TRUST, 100},
     {"ring", 2, 1, -0.2, 0.1, NF_DO_NOT_TRUST, 100},
 };
 enum { TARGETS = sizeof targets / sizeof *targets };
+
+/* A thousand dimensions take most of the time, and their code is the same in float and under sanitizers. */
+static bool is_too_much(const known *k)
+{
+    return (NFLOW_THIN || !exact) && strcmp(k->name, "hierarchical") == 0;
+}
 
 static nf_target *target_of(const known *k, double *log_z)
 {
@@ -52,7 +58,7 @@ Test(known_targets, the_ladder)
 {
     for (size_t i = 0; i < TARGETS; i++) {
         const known *k = targets + i;
-        if (NFLOW_THIN && strcmp(k->name, "hierarchical") == 0)
+        if (is_too_much(k))
             continue;
         double log_z;
         nf_target *t = target_of(k, &log_z);
@@ -83,7 +89,7 @@ Test(known_targets, no_family_promises_too_much)
     static const char *const name[] = {"mean-field", "low-rank", "full-rank", "Real NVP", "IAF"};
     for (size_t i = 0; i < TARGETS; i++) {
         const known *k = targets + i;
-        if (NFLOW_THIN && strcmp(k->name, "hierarchical") == 0)
+        if (is_too_much(k))
             continue;
         double log_z;
         nf_target *t = target_of(k, &log_z);
