@@ -94,7 +94,7 @@ static int elbos(void *user, size_t n, size_t d2, const double *m, double *value
     nf_status st = NF_OK;
     for (size_t i = 0; i < n && !st; i++)
         st = elbo(user, m + i * d2, value + i, grad + i * d2, rejected + i);
-    return st;
+    return (int)st;
 }
 
 nf_status nfi_gaussian_mean_field(nfi_gaussian *a, const nf_target *t, const double *x0, uint64_t seed, uint64_t number,
