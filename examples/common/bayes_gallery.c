@@ -76,7 +76,7 @@ static void draw_sheet(const char *path, const kept *all)
 static kept show(const char *folder, const exhibit *e, const char *data, const nf_vi_options *options)
 {
     bayes_fit f;
-    kept k = {NULL};
+    kept k = {.reference = NULL};
     bayes_fit_make(&f, cli_made((void *)bayes_find(e->model)), data, options);
     if (!f.result.stopped) {
         const double r_hat = f.has_gate ? 0 : chain_reference(&f, options->seed);
@@ -96,7 +96,7 @@ static kept show(const char *folder, const exhibit *e, const char *data, const n
 
 void bayes_gallery(const char *folder, const char *only, const char *data, const nf_vi_options *options)
 {
-    kept all[EXHIBITS] = {{NULL}};
+    kept all[EXHIBITS] = {{.reference = NULL}};
     bool whole = true, known = !only;
     for (size_t i = 0; i < EXHIBITS; i++)
         known = known || strcmp(only, exhibits[i].model) == 0;
