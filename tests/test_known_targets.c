@@ -27,8 +27,8 @@ static const known targets[] = {
 };
 enum { TARGETS = sizeof targets / sizeof *targets };
 
-/* A thousand dimensions take most of the time, and their code is the same in float and under sanitizers. There a climb of
-   three rungs is long, too. */
+/* A thousand dimensions take most of the time, and their code is the same in float and under sanitizers. There a climb
+   of three rungs is long, too. */
 static bool is_too_much(const known *k)
 {
     const bool many = strcmp(k->name, "hierarchical") == 0, high = strcmp(k->name, "funnel") == 0;
