@@ -53,8 +53,8 @@ typedef struct nf_start_report {
  *
  * Up to options->full dimensions the covariance is full, but with more than 100 it is diagonal if a mean-field
  * approximation is the best one. Laplace's approximation costs 2 d gradients and is made at the ends of all paths up to
- * 50 dimensions, otherwise at the end of the best path. If the target rejects some of an
- * approximation's draws, its ELBO is that of the normal restricted to what is left.
+ * 50 dimensions, otherwise at the end of the best path. If the target rejects some of an approximation's draws, its
+ * ELBO is that of the normal restricted to what is left.
  * @param t       the target; borrowed
  * @param options NULL: the defaults
  * @param report  NULL: not wanted

@@ -3,7 +3,8 @@
 #define NFI_GAUSSIAN_H
 #include "vi/path.h"
 
-/* Up to so many dimensions covariances are full, whatever they are good for: it costs little. */
+/* Up to so many dimensions a mean-field start is written as a full matrix, and the last affine map of a flow is a full
+   one: later fits need the room, and it costs little. With more dimensions it would take most of the time. */
 enum { NFI_FULL_MAP = 100 };
 
 /* x = mean + L z, z standard normal. */
