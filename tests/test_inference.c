@@ -383,6 +383,47 @@ Test(inference, stages_fit_in_the_target_s_own_coordinates)
     nf_target_free(t);
 }
 
+/* The last length of a fit that its callback saw. */
+static int note_length(void *user, const nf_progress *p)
+{
+    uint64_t *steps = user;
+    *steps = p->steps;
+    cr_assert(p->step <= p->steps);
+    return 0;
+}
+
+/* A normal is found in a few steps; with a tolerance that nothing attains all steps are made. */
+Test(inference, stages_end_when_the_elbo_has_settled)
+{
+    nf_target *t = target(3, skewed, NULL);
+    nf_model *start = nf_start(t, NULL, NULL);
+    uint64_t length = 0;
+    nf_convergence rule = {0}, never = {.tolerance = NF_ZERO};
+    nf_stage_options o = {
+        .family = NF_FAMILY_FULL_RANK, .steps = 900, .rule = &rule, .callback = note_length, .user = &length};
+    nf_fit_report r;
+    nf_model *m = nf_stage(t, start, &o, &r);
+    cr_assert_not_null(m, "%s", nf_error_message());
+    cr_assert(rule.settled && rule.gain < 0.005 && rule.error < 0.005 && rule.steps < 600);
+    cr_assert(r.steps == rule.steps + rule.steps / 2 && r.steps == length, "%zu steps", (size_t)r.steps);
+    nf_quality q;
+    cr_assert_eq(nf_judge(m, t, NULL, &q, NULL), NF_OK);
+    cr_assert(q.log_z - q.elbo < (exact ? 1e-3 : 1e-2), "%g below", q.log_z - q.elbo);
+    nf_model_free(m);
+    o.rule = &never;
+    m = nf_stage(t, start, &o, &r);
+    cr_assert_not_null(m, "%s", nf_error_message());
+    cr_assert(!never.settled && never.steps == 599 && r.steps == 900 && length == 900); /* 600 steps of one rate */
+    nf_model_free(m);
+    nf_vi_result found;
+    cr_assert_eq(nf_vi(t, &(nf_vi_options){.tolerance = NF_ZERO, .steps = 0.2}, &found), NF_OK);
+    cr_assert(found.rung[0].steps == 200 && !found.rung[0].settled && fabs(found.rung[0].gain) < 0.005 &&
+              found.rung[0].gain_error < 0.005);
+    nf_vi_result_free(&found);
+    nf_model_free(start);
+    nf_target_free(t);
+}
+
 Test(inference, stages_take_flows_of_the_caller)
 {
     fruit f = {.fence = INFINITY};
@@ -441,7 +482,7 @@ Test(inference, the_ladder_ends_where_it_can_be_trusted)
         cr_assert_float_eq(r.summary[k].mean, mean[k], 4.5 * r.summary[k].mean_error);
         cr_assert_float_eq(r.summary[k].sd, sqrt(variance), 4.5 * r.summary[k].sd_error);
     }
-    cr_assert(r.counts.gradients > 30000 && r.counts.gradients < 33000, "%zu", r.counts.gradients);
+    cr_assert(r.counts.gradients > 15000 && r.counts.gradients < 18000, "%zu", r.counts.gradients);
     nf_vi_result_free(&r);
     cr_assert_eq(nf_vi(bent, &(nf_vi_options){.seed = 2, .rungs = 2, .steps = 0.5}, &r), NF_OK, "%s",
                  nf_error_message());
@@ -513,8 +554,8 @@ Test(inference, what_was_found_before_an_end_is_kept)
     nf_vi_options o = {.callback = stop_in_second_rung, .user = &calls, .threads = 1};
     cr_assert_eq(nf_vi(t, &o, &r), NF_OK, "%s", nf_error_message());
     cr_assert(r.stopped);
-    cr_assert_eq(calls, 303);
     cr_assert_eq(r.n_rungs, 2);
+    cr_assert_eq(calls, r.rung[0].steps + 3);
     nf_vi_result_free(&r);
     nf_target_counts before, after;
     nf_target_count(t, &before);
@@ -607,11 +648,14 @@ Test(inference, refusals)
     expect_none(nf_stage(t, m, &(nf_stage_options){.family = 99}, NULL), NF_EARG, "family is 99");
     expect_none(nf_stage(t, m, &(nf_stage_options){.rate = -1}, NULL), NF_EARG, "rate is -1");
     expect_none(nf_stage(t, m, &(nf_stage_options){.df = INFINITY}, NULL), NF_EARG, "df is inf");
+    nf_convergence rule = {.tolerance = NAN};
+    expect_none(nf_stage(t, m, &(nf_stage_options){.rule = &rule}, NULL), NF_EARG, "rule->tolerance is nan");
     expect(nf_judge(plane, t, NULL, &q, NULL), NF_EDIM, "q has 2 dimensions");
     expect(nf_judge(flow, t, NULL, &q, NULL), NF_EARG, "");
     expect(nf_vi(t, &(nf_vi_options){.family = 99}, &r), NF_EARG, "family is 99");
     expect(nf_vi(t, &(nf_vi_options){.steps = -1}, &r), NF_EARG, "steps is -1");
     expect(nf_vi(t, &(nf_vi_options){.rate = NAN}, &r), NF_EARG, "rate is nan");
+    expect(nf_vi(t, &(nf_vi_options){.tolerance = NAN}, &r), NF_EARG, "tolerance is nan");
     nf_vi_result_free(&r);
     nf_vi_result_free(NULL);
     nf_posterior_draws_free(NULL);

@@ -425,6 +425,8 @@ def posterior_of_a_function():
     assert abs(r['quality']['log_z']) < 0.02 and abs(r['quality']['elbo']) < 0.02, r['quality']
     assert r['dim'] == 3 and r['rejected'] == 0 and r['gradients'] > 100 and not r['interrupted']
     assert r['options']['seed'] == 1 and r['files']['draws'] == 'vi.csv' and len(r['rungs']) == 1
+    rung = r['rungs'][0]
+    assert rung['settled'] and rung['steps'] < 200 and rung['gain'] < 0.005 and rung['gain_error'] < 0.005, rung
     comments, header, rows = read_draws('vi.csv')
     assert '# verdict = trust' in comments and header == ['lp_approx__', 'lp__', 'log_weight__', 'x.1', 'x.2', 'x.3']
     assert len(rows) == n and read_npy('vi.npy') == rows
@@ -474,7 +476,7 @@ def posterior_of_a_stan_model():
     r, text = tool.results('vi.json', *fence)
     rows = read_draws('fence.csv')[2]
     assert 0 < r['quality']['rejected'] < r['rejected']
-    assert r['quality']['rejected'] == 20000 - len(rows) and r['rungs'][0]['steps'] == 1000 and \
+    assert r['quality']['rejected'] == 20000 - len(rows) and r['rungs'][0]['steps'] <= 1000 and \
         'must not be beyond the fence' in r['rejection']
     assert 'beyond the fence' in text and max(math.log(row[3]) for row in rows) <= 1
     if shutil.which('gnuplot'):
@@ -519,8 +521,8 @@ def posterior_of_a_target_that_refuses_or_fails():
 @test
 def posterior_interrupted():
     """Ctrl-C keeps the best so far."""
-    p = subprocess.Popen([*tool.command, *map(str, target('slow', '--steps', 1000, '--draws', 200)), '-o', 'part.csv', '--json',
-                          'part.json'], stdout=subprocess.PIPE, text=True)
+    p = subprocess.Popen([*tool.command, *map(str, target('slow', '--steps', 1000, '--tolerance', 0, '--draws', 200)), '-o', 'part.csv',
+                          '--json', 'part.json'], stdout=subprocess.PIPE, text=True)
     while not os.path.exists('began') and p.poll() is None:
         time.sleep(0.02)
     time.sleep(0.3)

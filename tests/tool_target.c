@@ -66,7 +66,7 @@ EXPORT int64_t nowhere(uint64_t dim, const double *x, double *grad, double *log_
     return 0;
 }
 
-/* A banana, which no normal fits, and an error from the 20001st point on: in the second rung. */
+/* A banana, which no normal fits, and an error from the 30001st point on: in the second rung. */
 EXPORT int64_t fading(uint64_t dim, const double *x, double *grad, double *log_p, void *user)
 {
     static int points;
@@ -78,7 +78,7 @@ EXPORT int64_t fading(uint64_t dim, const double *x, double *grad, double *log_p
         grad[1] = -4 * bend;
         grad[2] = -x[2];
     }
-    return ++points > 20000 ? -9 : 0;
+    return ++points > 30000 ? -9 : 0;
 }
 
 EXPORT int normals(void *user, size_t n, size_t d, const double *x, double *log_p, double *grad,

@@ -8,6 +8,7 @@
  */
 #ifndef NFLOW_INFERENCE_H
 #define NFLOW_INFERENCE_H
+#include <nflow/convergence.h>
 #include <nflow/fit.h>
 #include <nflow/importance.h>
 #include <nflow/target.h>
@@ -85,19 +86,20 @@ typedef enum nf_family {
 
 /** Options of nf_stage; NULL or zeros mean the defaults. */
 typedef struct nf_stage_options {
-    nf_family family;    /**< recipes have NF_SIZES_INFERENCE */
-    nf_flow *flow;       /**< a flow from d to d features in place of the family's; borrowed, a reference is taken */
-    double df;           /**< the base is a t with learnt degrees of freedom that start here; 0: a normal */
-    size_t layers;       /**< of the family's flow; 0: its own number */
-    size_t width;        /**< of its nets' hidden layers; 0: its own */
-    uint64_t steps;      /**< 0: 1000 for normals, 2000 for flows */
-    size_t draws;        /**< of a step; 0: 100 */
-    double rate;         /**< of Adam, falls to 0 along a cosine; 0: 0.1 for normals, 0.005 for NF_FAMILY_NSF, 0.01 for
-                              NF_FAMILY_IAF, NF_FAMILY_REALNVP and flows of the caller, 0.04 for NF_FAMILY_FFJORD, 0.02
-                              for the other families */
-    bool total_gradient; /**< the estimator is NF_GRADIENT_PATH in place of NF_GRADIENT_STL */
-    uint64_t seed;       /**< of parameters and noise */
-    size_t threads;      /**< 0: as nf_workspace_new() */
+    nf_family family;     /**< recipes have NF_SIZES_INFERENCE */
+    nf_flow *flow;        /**< a flow from d to d features in place of the family's; borrowed, a reference is taken */
+    double df;            /**< the base is a t with learnt degrees of freedom that start here; 0: a normal */
+    size_t layers;        /**< of the family's flow; 0: its own number */
+    size_t width;         /**< of its nets' hidden layers; 0: its own */
+    uint64_t steps;       /**< the most; 0: 1000 for normals, 2000 for flows */
+    size_t draws;         /**< of a step; 0: 100 */
+    double rate;          /**< of Adam, at first; 0: 0.1 for normals, 0.005 for NF_FAMILY_NSF, 0.01 for
+                               NF_FAMILY_IAF, NF_FAMILY_REALNVP and flows of the caller, 0.04 for NF_FAMILY_FFJORD, 0.02
+                               for the other families */
+    nf_convergence *rule; /**< says when the ELBO no longer improves, see nf_stage(); NULL: one of zeros. Written */
+    bool total_gradient;  /**< the estimator is NF_GRADIENT_PATH in place of NF_GRADIENT_STL */
+    uint64_t seed;        /**< of parameters and noise */
+    size_t threads;       /**< 0: as nf_workspace_new() */
     int (*callback)(void *user, const nf_progress *progress); /**< as nf_fit_options.callback; NULL: none */
     void *user;                                               /**< passed to callback */
 } nf_stage_options;
@@ -108,6 +110,10 @@ typedef struct nf_stage_options {
  * targets; then W is put on top. If W is an affine map, x = m + L z, the last layer of what was fitted, which is
  * affine, is multiplied by L and moved by m instead. So the result is a distribution of x like any other, which can be
  * saved, sampled and fitted further.
+ *
+ * The rate is constant until the ELBO of the steps has settled (nf_convergence), or for two thirds of all steps. Then
+ * it falls to 0 along a cosine, over half as many steps as were made before. So `steps` is a limit that few fits come
+ * to.
  * @param t         the target; borrowed
  * @param whitening the approximation, a model of a pushforward by a flow from d to d without context and state:
  * nf_start()'s, or an earlier stage's. Borrowed. After any but nf_full_normal(d) the last affine map is diagonal,
@@ -215,6 +221,9 @@ enum { NF_MAX_RUNGS = 8 /**< rungs of nf_vi()'s ladder at most */ };
 typedef struct nf_rung {
     const char *name;      /**< "full-rank normal", "t flow", ...; a constant */
     uint64_t steps;        /**< steps of its fit */
+    bool settled;          /**< the ELBO had settled before the rate began to fall, see nf_stage() */
+    double gain;           /**< what it still gained then, in nats, from one quarter of the steps to the next */
+    double gain_error;     /**< its standard error; see nf_convergence */
     double seconds;        /**< wall time of fit and judgement */
     double target_seconds; /**< time of it inside the target's callback, of all threads together */
     size_t gradients;      /**< gradients that the target computed */
@@ -240,11 +249,13 @@ typedef struct nf_vi_options {
     size_t rungs;           /**< the most rungs; 0: all */
     bool all_rungs;         /**< climb on where a rung is trusted, too */
     size_t draws;           /**< of a step; 0: 100 */
-    double steps;           /**< a factor of every rung's steps; 0: 1 */
-    double rate;            /**< a factor of every rung's rate; 0: 1 */
-    bool total_gradient;    /**< see nf_stage_options */
-    uint64_t seed;          /**< of everything */
-    size_t threads;         /**< 0: as nf_workspace_new(). Results do not depend on it */
+    double steps;           /**< a factor of the most steps of every rung; 0: 1 */
+    double tolerance;    /**< nats by which the ELBO may still gain when it has settled, see nf_convergence; 0: 0.005;
+                              NF_ZERO: every rung makes all its steps */
+    double rate;         /**< a factor of every rung's rate; 0: 1 */
+    bool total_gradient; /**< see nf_stage_options */
+    uint64_t seed;       /**< of everything */
+    size_t threads;      /**< 0: as nf_workspace_new(). Results do not depend on it */
     int (*callback)(void *user,
                     const nf_vi_progress *progress); /**< other than 0 ends the work, what was found is kept */
     void *user;                                      /**< passed to callback */

@@ -30,6 +30,7 @@
 #include <nflow/stan.h>
 #include <nflow/data.h>
 #include <nflow/schedule.h>
+#include <nflow/convergence.h>
 #include <nflow/objective.h>
 #include <nflow/ranks.h>
 #include <nflow/vi.h>

@@ -24,7 +24,7 @@ typedef struct step_up {
 } step_up;
 
 static const step_up ladder[] = {
-    {.name = "full-rank normal", .family = NF_FAMILY_FULL_RANK, .draws = 100, .steps = 300, .rate = 0.02},
+    {.name = "full-rank normal", .family = NF_FAMILY_FULL_RANK, .draws = 100, .steps = 1000, .rate = 0.1},
     {.name = "flow on a t",
      .family = NF_FAMILY_REALNVP,
      .t = true,
@@ -135,7 +135,7 @@ static double lighter(size_t d)
     return fmin(1, sqrt(100 / (double)d));
 }
 
-static nf_model *fit(climb *c, const step_up *s, nf_fit_report *report)
+static nf_model *fit(climb *c, const step_up *s, nf_convergence *rule, nf_fit_report *report)
 {
     const nf_vi_options *o = c->o;
     const size_t d = nf_target_dim(c->t);
@@ -148,6 +148,7 @@ static nf_model *fit(climb *c, const step_up *s, nf_fit_report *report)
                                         .steps = (uint64_t)fmax((double)s->steps * (o->steps > 0 ? o->steps : 1), 1),
                                         .draws = o->draws ? o->draws : (size_t)ceil((double)s->draws * lighter(d)),
                                         .rate = s->rate * (o->rate > 0 ? o->rate : 1) * lighter(d),
+                                        .rule = rule,
                                         .total_gradient = o->total_gradient,
                                         .seed = o->seed + c->now.number,
                                         .threads = o->threads,
@@ -176,8 +177,12 @@ static nf_status fit_and_judge(climb *c, const step_up *s, nf_rung *rung)
 {
     nf_fit_report report = {0};
     nf_posterior_draws draws = {0};
-    nf_model *m = fit(c, s, &report);
+    nf_convergence rule = {.tolerance = c->o->tolerance};
+    nf_model *m = fit(c, s, &rule, &report);
     rung->steps = report.steps;
+    rung->settled = rule.settled;
+    rung->gain = rule.gain;
+    rung->gain_error = rule.error;
     if (!m)
         return nf_error_status();
     nf_judge_options j = c->o->judge;
@@ -272,6 +277,8 @@ nf_status nf_vi(const nf_target *t, const nf_vi_options *options, nf_vi_result *
         return nf_error(NF_EARG, "%s: %s is %g, but must be a factor from 0 to 1e6", who,
                         o->steps >= 0 && o->steps < 1e6 ? "rate" : "steps",
                         o->steps >= 0 && o->steps < 1e6 ? o->rate : o->steps);
+    if (!(o->tolerance >= 0) && o->tolerance != NF_ZERO)
+        return nf_error(NF_EARG, "%s: tolerance is %g, but must be positive, 0 or NF_ZERO", who, o->tolerance);
     const double began = nfi_fit_clock();
     climb c = {.t = t, .o = o, .r = result};
     nf_target_counts before;

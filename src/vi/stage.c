@@ -14,6 +14,7 @@
 #include "object/tree.h"
 #include "vi/family.h"
 #include "vi/gaussian.h"
+#include "vi/pace.h"
 #include <math.h>
 #include <nflow/combine.h>
 #include <string.h>
@@ -127,16 +128,22 @@ static nf_status fit(nf_model *m, const nf_target *z, const nf_stage_options *o,
     nf_objective *elbo = nf_elbo(
         m, z,
         &(nf_elbo_options){.draws = o->draws, .gradient = o->total_gradient ? NF_GRADIENT_PATH : NF_GRADIENT_STL});
-    const nf_status st = elbo ? nf_fit(elbo,
-                                       &(nf_fit_options){.steps = o->steps,
-                                                         .rate = o->rate,
-                                                         .schedule = {.kind = NF_COSINE, .from = 1},
-                                                         .seed = o->seed,
-                                                         .threads = o->threads,
-                                                         .callback = o->callback,
-                                                         .user = o->user},
-                                       report)
-                              : nf_error_status();
+    nf_convergence own = {0};
+    nfi_pace pace;
+    nfi_pace_begin(&pace, o->steps, o->rule ? o->rule : &own);
+    pace.callback = o->callback;
+    pace.user = o->user;
+    const nf_status st =
+        elbo ? nf_fit(elbo,
+                      &(nf_fit_options){.steps = o->steps,
+                                        .rate = o->rate,
+                                        .schedule = {.kind = NF_CUSTOM, .call = nfi_pace_factor, .user = &pace},
+                                        .seed = o->seed,
+                                        .threads = o->threads,
+                                        .callback = nfi_pace_step,
+                                        .user = &pace},
+                      report)
+             : nf_error_status();
     nf_objective_free(elbo);
     return st;
 }
@@ -153,6 +160,9 @@ static nf_status settle(nf_stage_options *o, const nf_target *t, const nf_model 
         return nf_error(NF_EARG, "%s: %s is %g, but must be finite and not negative", who,
                         o->rate >= 0 && o->rate < INFINITY ? "df" : "rate",
                         o->rate >= 0 && o->rate < INFINITY ? o->df : o->rate);
+    if (o->rule && !(o->rule->tolerance >= 0) && o->rule->tolerance != NF_ZERO)
+        return nf_error(NF_EARG, "%s: rule->tolerance is %g, but must be positive, 0 or NF_ZERO", who,
+                        o->rule->tolerance);
     o->family = o->family ? o->family : NF_FAMILY_REALNVP;
     const nf_family like = o->flow ? NF_FAMILY_REALNVP : o->family;
     o->steps = o->steps ? o->steps : nfi_family_steps(like);

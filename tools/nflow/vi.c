@@ -13,7 +13,7 @@
 static const char *csv_path, *npy_path, *json_path, *inits_path, *model_path, *plot_path, *trace_path, *reference_path,
     *function;
 static size_t dim, family = NF_FAMILY_DEFAULT, n_draws = 4000, rungs, resample, chains = 4, threads;
-static double steps = 1;
+static double steps = 1, tolerance = 0.005;
 static uint64_t seed = 1;
 static bool batch, thread_safe, transformed, generated, quiet;
 
@@ -41,7 +41,10 @@ static const cli_option options[] = {
     {"resample", "N", "write N draws, chosen by importance weights, in place of the plain ones; 0: plain",
      .size = &resample, .max = 1e8},
     {"rungs", "N", "the most rungs of the ladder; 0: all", .size = &rungs, .max = NF_MAX_RUNGS},
-    {"steps", "FACTOR", "times the steps of every rung", .number = &steps, .min = 1e-4, .max = 1e5},
+    {"steps", "FACTOR", "times the most steps of every rung", .number = &steps, .min = 1e-4, .max = 1e5},
+    {"tolerance", "NATS",
+     "a fit ends soon after the ELBO gains less in a quarter of its steps; 0: never before all are made",
+     .number = &tolerance, .max = 1e9},
     {"seed", "S", "of everything", .seed = &seed},
     {"threads", "N", "0: as many as there are. Results do not depend on it", .size = &threads, .max = 1024},
     {"quiet", NULL, "print nothing, and draw no progress bar", .flag = &quiet},
@@ -111,6 +114,7 @@ static void write_json(const nf_target *t, const nf_vi_result *r, const char *so
     js_integer(j, "resample", resample);
     js_integer(j, "rungs", rungs);
     js_number(j, "steps", steps);
+    js_number(j, "tolerance", tolerance);
     js_integer(j, "seed", seed);
     js_integer(j, "threads", threads);
     js_end(j);
@@ -157,6 +161,7 @@ static int vi(size_t n_arguments, char **argument)
                                                     .judge = {.n = n_draws},
                                                     .rungs = rungs,
                                                     .steps = steps,
+                                                    .tolerance = tolerance > 0 ? tolerance : NF_ZERO,
                                                     .seed = seed,
                                                     .threads = threads,
                                                     .callback = watch,

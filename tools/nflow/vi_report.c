@@ -58,6 +58,10 @@ void vi_print(const nf_target *t, const nf_vi_result *r)
     if (r->stopped)
         printf("interrupted: this is the best until then\n");
     printf("verdict: %s. %s\n", nf_verdict_text(q->verdict), q->why);
+    const nf_rung *best = r->rung + r->best;
+    if (q->verdict != NF_TRUST && !best->settled && best->gain > 3 * best->gain_error)
+        printf("its ELBO still gained %.3f +- %.3f a quarter of its steps: --steps with a larger factor may help\n",
+               best->gain, best->gain_error);
 }
 
 /* ---- JSON ---- */
@@ -108,6 +112,9 @@ static void json_rungs(js_file *j, const nf_target *t, const nf_vi_result *r)
         js_begin(j, NULL, '{');
         js_text(j, "name", g->name);
         js_integer(j, "steps", g->steps);
+        js_truth(j, "settled", g->settled);
+        js_number(j, "gain", g->gain);
+        js_number(j, "gain_error", g->gain_error);
         js_number(j, "seconds", g->seconds);
         js_number(j, "target_seconds", g->target_seconds);
         js_integer(j, "gradients", g->gradients);
