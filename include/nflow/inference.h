@@ -96,7 +96,8 @@ typedef struct nf_stage_options {
     double rate;          /**< of Adam, at first; 0: 0.1 for normals, 0.005 for NF_FAMILY_NSF, 0.01 for
                                NF_FAMILY_IAF, NF_FAMILY_REALNVP and flows of the caller, 0.04 for NF_FAMILY_FFJORD, 0.02
                                for the other families */
-    nf_convergence *rule; /**< says when the ELBO no longer improves, see nf_stage(); NULL: one of zeros. Written */
+    nf_convergence *rule; /**< says when the ELBO no longer improves; NULL: one of zeros. Written. If its
+                              `least` is 0 that becomes steps / 8, but at least 100 */
     bool total_gradient;  /**< the estimator is NF_GRADIENT_PATH in place of NF_GRADIENT_STL */
     uint64_t seed;        /**< of parameters and noise */
     size_t threads;       /**< 0: as nf_workspace_new() */

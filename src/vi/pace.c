@@ -6,6 +6,8 @@
 #include "vi/pace.h"
 #include <math.h>
 
+enum { LEAST = 100 };
+
 static uint64_t half(uint64_t steps)
 {
     return steps / 2 ? steps / 2 : 1;
@@ -14,6 +16,8 @@ static uint64_t half(uint64_t steps)
 void nfi_pace_begin(nfi_pace *p, uint64_t steps, nf_convergence *rule)
 {
     *p = (nfi_pace){.rule = rule, .fall = steps - steps / 3, .last = steps};
+    if (!rule->least)
+        rule->least = steps / 8 > LEAST ? steps / 8 : LEAST;
 }
 
 double nfi_pace_factor(void *pace, uint64_t step)
