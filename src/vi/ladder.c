@@ -24,7 +24,7 @@ typedef struct step_up {
 } step_up;
 
 static const step_up ladder[] = {
-    {.name = "full-rank normal", .family = NF_FAMILY_FULL_RANK, .draws = 100, .steps = 1000, .rate = 0.1},
+    {.name = "full-rank normal", .family = NF_FAMILY_FULL_RANK, .draws = 100, .steps = 1000, .rate = 0.02},
     {.name = "flow on a t",
      .family = NF_FAMILY_REALNVP,
      .t = true,
