@@ -6,12 +6,6 @@ enum { D = 3, N = 5, MOST = 64 };
 
 static const nf_noise noise = {.seed = 4};
 
-static nf_model *made(nf_model *m)
-{
-    cr_assert_not_null(m, "%s", nf_error_message());
-    return m;
-}
-
 /* ---- models of every kind ---- */
 
 /* Rows that are no draws of any of the models. */

@@ -65,12 +65,6 @@ typedef struct fixture {
 
 static const nf_noise noise = {.seed = 4};
 
-static nf_model *made(nf_model *m)
-{
-    cr_assert_not_null(m, "%s", nf_error_message());
-    return m;
-}
-
 static void begin(fixture *f)
 {
     *f = (fixture){.data = {.n = N, .dim = D, .x = f->x}, .images = {.n = N, .dim = X, .x = f->x}};
