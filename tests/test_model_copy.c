@@ -1,5 +1,6 @@
 /* A copy of a model computes the same bits, and nothing that is done to one of the two reaches the other. */
 #include "expect.h"
+#include "prepared_net.h"
 #include <nflow/nflow.h>
 
 enum { D = 3, N = 5, MOST = 64 };
@@ -216,57 +217,24 @@ Test(model_copy, waits_for_an_update_where_the_model_does)
     nf_model_free(m);
 }
 
-static bool fails;
-static size_t prepared; /* times */
-
-/* prep = theta + state; the state counts. */
-static nf_status prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
-{
-    (void)o, (void)mode;
-    prepared++;
-    state[0] += 1;
-    prep[0] = theta[0] + state[0];
-    return fails ? nf_error(NF_ENOCONV, "as it was told") : NF_OK;
-}
-
-static nf_status apply(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved)
-{
-    (void)o, (void)saved;
-    for (size_t s = 0; s < p->ld; s++)
-        y[s] = x[s] + p->prep[0];
-    return NF_OK;
-}
-
-static nf_status no_gradient(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
-                             const nf_real *gy, nf_real *gx, const nf_grad *g)
-{
-    (void)o, (void)p, (void)x, (void)y, (void)saved, (void)gy, (void)gx, (void)g;
-    return NF_OK;
-}
-
 /* What is prepared is copied, not prepared again: that might move the state. */
 Test(model_copy, prepares_nothing)
 {
-    static const nf_net_type type = {.part = {.name = "counting", .prepare = prepare},
-                                     .abi = sizeof(nf_net_type),
-                                     .apply = apply,
-                                     .vjp = no_gradient};
-    const nf_shape own = {.dim_in = 1, .dim_out = 1, .n_params = 1, .n_state = 1, .n_prep = 1};
-    nf_model *m = made(nf_model_of_net(nf_net_new(&type, &own, NULL, NULL, 0), NULL));
+    nf_model *m = made(prepared_net());
     const nf_real x[1] = {0};
     nf_real y[1];
-    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-    prepared = 0;
+    cr_assert_eq(nf_model_update(m, NF_TRAIN), NF_OK);
+    times_prepared = 0;
     nf_model *copy = made(nf_model_copy(m));
-    cr_assert_eq(prepared, 0);
-    cr_assert_eq(nf_model_state(copy)[0], 2);
+    cr_assert_eq(times_prepared, 0);
+    cr_assert_eq(nf_model_state(copy)[0], 1);
     cr_assert_eq(nf_evaluate(copy, NULL, NULL, 1, x, NULL, y), NF_OK, "%s", nf_error_message());
-    cr_assert_eq(y[0], 2);
+    cr_assert_eq(y[0], 1);
     nf_model_free(copy);
 
-    fails = true;
+    prepare_fails = true;
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_ENOCONV);
-    fails = false;
+    prepare_fails = false;
     copy = made(nf_model_copy(m));
     expect(nf_evaluate(copy, NULL, NULL, 1, x, NULL, y), NF_ESTALE, "the model's last nf_model_update() has failed");
     cr_assert_eq(nf_model_update(copy, NF_EVAL), NF_OK);
