@@ -5,7 +5,8 @@
  *     bayes --list                   the models
  *     bayes arK                      fits one by nf_vi() with its default options, and says how good the fit is
  *     bayes arK --plot pairs.png     and draws it over the reference draws
- *     bayes --plots pictures         and this for the models of docs/posterior.md, into a folder
+ *     bayes arK garch11 blr          fits several, a line each
+ *     bayes --plots pictures         draws the models of docs/posterior.md, or those named, into a folder, and a sheet
  *     bayes arK --check              no fit: its names, its gradient beside differences, what a gradient costs
  *     bayes --table --seeds 20       fits of all posteriors with reference draws, a line each; --all: of all models
  *     bayes --table --family all     and by every family of posteriors, with a table of models and families
@@ -26,11 +27,12 @@
 
 enum {
     POINTS = 8, /* at which gradients are compared with differences */
-    ALL_FAMILIES = N_FAMILIES,
-    MOST_MODELS = 64
+    ALL_FAMILIES = N_FAMILIES
 };
 
 static const char *folder, *json_path, *png_path, *gallery;
+static char **named; /* [n_named]: the models that the command line names */
+static size_t n_named;
 static size_t n_seeds = 1, threads, family = NF_FAMILY_DEFAULT;
 static double steps = 1, rate = 1;
 static uint64_t first_seed = 1;
@@ -52,7 +54,7 @@ static const cli_option options[] = {
     {"json", "FILE", "write the results there", .text = &json_path},
     {"plot", "FILE", "draw a pair plot of draws and reference draws there (PNG or SVG; needs gnuplot)",
      .text = &png_path},
-    {"plots", "DIR", "such pictures of nine posteriors, or of MODEL, and a sheet of all", .text = &gallery},
+    {"plots", "DIR", "such pictures of nine posteriors, or of the models named, and a sheet of them", .text = &gallery},
     {0},
 };
 
@@ -118,8 +120,9 @@ static double gradient_cost(const nf_target *t)
     return cost;
 }
 
-static void print_check(js_file *j, const bayes_model *m, const nf_target *t)
+static void check_model(js_file *j, const bayes_model *m)
 {
+    nf_target *t = cli_made(bayes_target(m, folder));
     const size_t dim = nf_target_dim(t);
     const double log_z = bayes_log_z(m, folder);
     double *x = new_points(POINTS, dim);
@@ -135,6 +138,10 @@ static void print_check(js_file *j, const bayes_model *m, const nf_target *t)
     printf("a gradient costs    %.2f us\n", cost);
     if (isfinite(log_z))
         printf("ln Z                %.6f\n", log_z);
+    js_begin(j, NULL, '{');
+    js_text(j, "model", m->name);
+    js_integer(j, "dim", dim);
+    js_number(j, "log_z", log_z);
     js_begin(j, "outputs", '[');
     for (size_t k = 0; k < nf_target_n_outputs(t); k++)
         js_text(j, NULL, nf_target_output_name(t, k));
@@ -142,11 +149,19 @@ static void print_check(js_file *j, const bayes_model *m, const nf_target *t)
     js_number(j, "gradient_error", r.worst_error);
     js_integer(j, "rejected", r.rejected);
     js_number(j, "gradient_us", cost);
+    js_end(j);
     free(x);
     free(names);
+    nf_target_free(t);
 }
 
 /* ---- fits ---- */
+
+/* Whether each fit is a line. */
+static bool is_a_table(void)
+{
+    return table || n_named > 1 || n_seeds > 1 || family == ALL_FAMILIES;
+}
 
 static void fit_json(js_file *j, const bayes_fit *f, nf_family by, uint64_t seed)
 {
@@ -183,7 +198,7 @@ static void fit_seeds(js_file *j, nf_family by, family_row *row, bayes_tally *ta
             printf("%-26s %s\n", row->model->name, nf_error_message());
         else {
             bayes_tally_add(tally, &f);
-            if (table || n_seeds > 1 || family == ALL_FAMILIES)
+            if (is_a_table())
                 bayes_fit_line(&f);
             else
                 bayes_fit_print(&f);
@@ -201,61 +216,26 @@ static void fit_model(js_file *j, family_row *row, bayes_tally *tally)
         fit_seeds(j, (nf_family)k, row, tally);
 }
 
-static void check_model(js_file *j, const bayes_model *m)
+static bool is_wanted(const bayes_model *m)
 {
-    nf_target *t = cli_made(bayes_target(m, folder));
-    js_begin(j, NULL, '{');
-    js_text(j, "model", m->name);
-    js_integer(j, "dim", nf_target_dim(t));
-    js_number(j, "log_z", bayes_log_z(m, folder));
-    print_check(j, m, t);
-    js_end(j);
-    nf_target_free(t);
+    for (size_t i = 0; i < n_named; i++)
+        if (bayes_find(named[i]) == m)
+            return true;
+    return n_named == 0 && (all || m->posterior);
 }
 
-int main(int argc, char **argv)
+/* Fits all models that are wanted, or checks them, in the list's order. */
+static void run_models(js_file *j)
 {
-    const char *name = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
-    if (name) { /* what follows are options */
-        argv[1] = argv[0];
-        argc--;
-        argv++;
-    }
-    cli_parse(argc, argv, "Bayesian models and their posteriors: bayes MODEL [options], or bayes --list or --table.",
-              options);
-    const bayes_model *m = name ? bayes_find(name) : NULL;
-    if (name && !m)
-        cli_fail(2, "there is no model '%s'; --list names them", name);
-    if (!m && !list && !table && !gallery)
-        cli_fail(2, "a model is missing; --list names them");
-    if (m && table)
-        cli_fail(2, "--table is of all models, not of '%s'", name);
-    if ((table || family == ALL_FAMILIES) && png_path)
-        cli_fail(2, "--plot is of one model and one fit, not of a table");
-    if (list) {
-        print_models();
-        return 0;
-    }
-    if (!folder)
-        folder = getenv("NFLOW_DATA");
-    cli_writable(json_path);
-    cli_writable(png_path);
-    cli_catch_interrupt();
-    if (gallery) {
-        bayes_gallery(gallery, name, folder,
-                      &(nf_vi_options){.seed = first_seed, .steps = steps, .rate = rate, .threads = threads});
-        return cli_interrupted ? 130 : 0;
-    }
+    size_t n = 0, n_rows = 0;
+    while (bayes_models[n])
+        n++;
+    family_row *row = cli_allocate(n, sizeof *row);
     bayes_tally tally = {.fits = 0};
-    family_row row[MOST_MODELS];
-    size_t n_rows = 0;
-    js_file *j = js_open(json_path);
-    js_begin(j, NULL, '{');
-    js_begin(j, "results", '[');
-    if (!check && (table || n_seeds > 1 || family == ALL_FAMILIES))
+    if (!check && is_a_table())
         bayes_fit_head();
-    for (size_t i = 0; bayes_models[i] && !cli_interrupted; i++) {
-        if (m ? bayes_models[i] != m : !all && !bayes_models[i]->posterior)
+    for (size_t i = 0; i < n && !cli_interrupted; i++) {
+        if (!is_wanted(bayes_models[i]))
             continue;
         if (check) {
             check_model(j, bayes_models[i]);
@@ -267,6 +247,50 @@ int main(int argc, char **argv)
     bayes_tally_finish(&tally);
     if (!check && family == ALL_FAMILIES)
         family_rows_print(n_rows, row);
+    free(row);
+}
+
+int main(int argc, char **argv)
+{
+    /* names stand before all options: the program's own goes behind them */
+    char *program = argv[0];
+    while (argc > 1 && argv[1][0] != '-') {
+        argv[0] = argv[1];
+        argv[1] = program;
+        argc--;
+        argv++;
+        n_named++;
+    }
+    named = argv - n_named;
+    cli_parse(argc, argv, "Bayesian models and their posteriors: bayes MODEL... [options], or bayes --list or --table.",
+              options);
+    for (size_t i = 0; i < n_named; i++)
+        if (!bayes_find(named[i]))
+            cli_fail(2, "there is no model '%s'; --list names them", named[i]);
+    if (!n_named && !list && !table && !gallery)
+        cli_fail(2, "a model is missing; --list names them");
+    if (n_named && table)
+        cli_fail(2, "--table is of all models, not of '%s'", named[0]);
+    if ((table || n_named > 1 || family == ALL_FAMILIES) && png_path)
+        cli_fail(2, "--plot is of one model and one fit, not of a table");
+    if (list) {
+        print_models();
+        return 0;
+    }
+    if (!folder)
+        folder = getenv("NFLOW_DATA");
+    cli_writable(json_path);
+    cli_writable(png_path);
+    cli_catch_interrupt();
+    if (gallery) {
+        bayes_gallery(gallery, n_named, named, folder,
+                      &(nf_vi_options){.seed = first_seed, .steps = steps, .rate = rate, .threads = threads});
+        return cli_interrupted ? 130 : 0;
+    }
+    js_file *j = js_open(json_path);
+    js_begin(j, NULL, '{');
+    js_begin(j, "results", '[');
+    run_models(j);
     js_end(j);
     js_end(j);
     js_close(j);

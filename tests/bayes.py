@@ -5,6 +5,7 @@ Usage: bayes.py <bayes> [thin: fewer fits]"""
 import math
 import os
 import shutil
+import struct
 import sys
 import tempfile
 
@@ -50,6 +51,11 @@ with tempfile.TemporaryDirectory() as tmp:
     text = bayes.succeeds('conjugate')
     assert 'verdict: trust' in text and 'beta.8' in text, text
 
+    # several models: a line each, in the list's order
+    rows, text = results(tmp, 'conjugate', 'banana', '--steps', 0.01)
+    assert [r['model'] for r in rows] == [n for n in names if n in ('conjugate', 'banana')], rows
+    assert '2 fits' in text and 'beta.8' not in text, text
+
     # the same again, for any number of threads
     runs = [results(tmp, 'conjugate', '--threads', t)[0] for t in (1, 3)]
     for [r] in runs:
@@ -71,18 +77,22 @@ with tempfile.TemporaryDirectory() as tmp:
         with open(picture, 'rb') as f:
             assert f.read(8) == b'\x89PNG\r\n\x1a\n'
 
-    # pictures of draws over reference draws: regions of the reference in blue, lines of the fit in orange
+    # pictures of draws over reference draws: regions of the reference in blue, lines of the fit in orange; and a sheet
     if shutil.which('gnuplot') and data:
         folder = os.path.join(tmp, 'pictures')
         os.mkdir(folder)
-        text = bayes.succeeds(*(['garch11'] if thin else []), '--plots', folder, '--steps', 0.02)
+        named = ['gp_regr', 'garch11'] if thin else []
+        text = bayes.succeeds(*named, '--plots', folder, '--steps', 0.02)
         shown = [line.split()[0] for line in text.splitlines() if 'trust' in line or 'weights' in line]
-        assert shown == ['garch11'] if thin else len(shown) == 9 and 'worst R-hat' in text, text
-        assert set(os.listdir(folder)) == {n + '.png' for n in shown + ([] if thin else ['posteriors'])}, text
+        assert shown == ['garch11', 'gp_regr'] if thin else len(shown) == 9 and 'worst R-hat' in text, text
+        assert set(os.listdir(folder)) == {n + '.png' for n in shown + ['posteriors']}, text
         for name in os.listdir(folder):
             with open(os.path.join(folder, name), 'rb') as f:
                 whole = f.read()
             assert whole[:8] == b'\x89PNG\r\n\x1a\n' and len(whole) > 10000, (name, len(whole))
+            if name == 'posteriors.png':
+                columns, rows = (2, 1) if thin else (3, 3)
+                assert struct.unpack('>2I', whole[16:24]) == (columns * 272 + 6, rows * 276), whole[:24]
 
     # families: a table whose entries are log Z less the ELBO; that of the posterior's own family is attained
     rows, text = results(tmp, 'conjugate', '--family', 'all', '--steps', 0.05)
@@ -106,7 +116,9 @@ with tempfile.TemporaryDirectory() as tmp:
     bayes.fails(1, 'cannot write', 'garch11', '--plots', os.path.join(tmp, 'no'))
     bayes.fails(1, 'NFLOW_DATA', '--plots', tmp, env=without)
     bayes.fails(2, "no model 'arc'", 'arc')
-    bayes.fails(2, 'unknown argument', 'arK', 'blr')
+    bayes.fails(2, "no model 'blx'", 'arK', 'blx')
+    bayes.fails(2, 'unknown argument', 'arK', '--seeds', 1, 'blr')
+    bayes.fails(2, 'not of a table', 'arK', 'blr', '--plot', os.path.join(tmp, 'x.png'))
     bayes.fails(2, '--seeds must be', 'arK', '--seeds', 0)
     bayes.fails(2, '--table is of all models', 'arK', '--table')
     bayes.fails(2, 'not of a table', '--table', '--plot', os.path.join(tmp, 'x.png'))

@@ -427,6 +427,19 @@ static nf_status save_and_load(void)
     return status;
 }
 
+/* A model with prepared numbers and notes, and its copy. */
+static nf_status copied(void)
+{
+    nf_model *m = nf_model_of_flow(every_flow(), NULL);
+    nf_status status = m ? nf_model_set_notes(m, 1, &(nf_note){"unit", "km"}) : failed_constructor();
+    nf_model *copy = status == NF_OK ? nf_model_copy(m) : NULL;
+    if (status == NF_OK && !copy)
+        status = failed_constructor();
+    nf_model_free(copy);
+    nf_model_free(m);
+    return status;
+}
+
 static nf_flow *every_constraint(void)
 {
     const double lower[] = {-INFINITY, 0, 1}, upper[] = {2, 1, INFINITY};
@@ -550,3 +563,4 @@ EACH(continuous)
 EACH(likelihood)
 EACH(save_and_load)
 EACH(constraints)
+EACH_BLOCK(copied)

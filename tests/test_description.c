@@ -226,6 +226,14 @@ Test(description, says_where_it_is_wrong)
     refused(FLOW("spline") FIELDS("\"bins\": 4.5"), "'bins' is not a non-negative integer");
     refused(FLOW("lu_linear") "}", "the field 'seed' is missing");
     refused(FLOW("invert") "}", "part 0, a flow, is missing");
+    refused(FLOW("invert") CHILDREN(MLP "}"), "part 0 is a mlp where a flow is needed");
+    refused(FLOW("residual") "}", "part 0 of a residual flow, a net, is missing");
+    refused(FLOW("residual") CHILDREN(FLOW("planar") "}"),
+            "part 0 of a residual flow is a planar where a net is needed");
+    refused("{\"kind\": \"net\", \"type\": \"lipschitz\", \"dim_in\": 2, \"dim_out\": 2}",
+            "part 0 of a bounded net, a net, is missing");
+    refused(DIST("pushforward") CHILDREN(FLOW("planar") "}, " FLOW("planar") "}"),
+            "part 0 is a planar where a distribution is needed");
     refused(FLOW("chain") CHILDREN(FLOW("planar") "}, " FLOW("invert") CHILDREN(FLOW("spline") FIELDS("\"box\": -1"))),
             "child 1.0: flow 'spline': nf_spline: `box` is -1");
     refused(FLOW("chain") CHILDREN(FLOW("planar") "}, {}"), "nf_rebuild: child 1: an object");

@@ -44,6 +44,19 @@ static nf_target *target_of(const known *k, double *log_z)
     return t;
 }
 
+/* Calls `check` for each target that is not too much. */
+static void for_each_target(void (*check)(const known *k, const nf_target *t, double log_z))
+{
+    for (const known *k = targets; k < targets + TARGETS; k++) {
+        if (is_too_much(k))
+            continue;
+        double log_z;
+        nf_target *t = target_of(k, &log_z);
+        check(k, t, log_z);
+        nf_target_free(t);
+    }
+}
+
 /* Rounding of log p and log q, of which in float the latter has the error. */
 static double rounding(const nf_target *t, double log_z)
 {
@@ -56,59 +69,53 @@ static void is_no_bound_broken(const known *k, const char *of, const nf_quality 
               of, q->elbo, q->elbo_error, log_z);
 }
 
+static void climb(const known *k, const nf_target *t, double log_z)
+{
+    const double error = rounding(t, log_z);
+    nf_vi_result r;
+    cr_assert_eq(nf_vi(t, &(nf_vi_options){.seed = 1, .rungs = k->rungs, .steps = k->steps, .threads = 1}, &r), NF_OK,
+                 "%s", nf_error_message());
+    const nf_quality *q = &r.quality;
+    for (size_t j = 0; j < r.n_rungs; j++)
+        is_no_bound_broken(k, r.rung[j].name, &r.rung[j].quality, log_z, error);
+    cr_expect(q->elbo > log_z + k->least - 3 * q->elbo_error - error, "%s: %.6f", k->name, q->elbo - log_z);
+    cr_expect(fabs(q->log_z - log_z) < k->near + error, "%s: %.6f", k->name, q->log_z - log_z);
+    cr_expect(q->verdict <= k->verdict, "%s: %s: %s", k->name, nf_verdict_text(q->verdict), q->why);
+    if (k->verdict < NF_DO_NOT_TRUST)
+        cr_expect(q->k_hat < 0.7, "%s: %g", k->name, q->k_hat);
+    nf_vi_result_free(&r);
+}
+
 Test(known_targets, the_ladder)
 {
-    for (size_t i = 0; i < TARGETS; i++) {
-        const known *k = targets + i;
-        if (is_too_much(k))
-            continue;
-        double log_z;
-        nf_target *t = target_of(k, &log_z);
-        const double error = rounding(t, log_z);
-        nf_vi_result r;
-        cr_assert_eq(nf_vi(t, &(nf_vi_options){.seed = 1, .rungs = k->rungs, .steps = k->steps, .threads = 1}, &r),
-                     NF_OK, "%s", nf_error_message());
-        const nf_quality *q = &r.quality;
-        for (size_t j = 0; j < r.n_rungs; j++)
-            is_no_bound_broken(k, r.rung[j].name, &r.rung[j].quality, log_z, error);
-        cr_expect(q->elbo > log_z + k->least - 3 * q->elbo_error - error, "%s: %.6f", k->name, q->elbo - log_z);
-        cr_expect(fabs(q->log_z - log_z) < k->near + error, "%s: %.6f", k->name, q->log_z - log_z);
-        cr_expect(q->verdict <= k->verdict, "%s: %s: %s", k->name, nf_verdict_text(q->verdict), q->why);
-        if (k->verdict < NF_DO_NOT_TRUST)
-            cr_expect(q->k_hat < 0.7, "%s: %g", k->name, q->k_hat);
-        nf_vi_result_free(&r);
-        nf_target_free(t);
-    }
+    for_each_target(climb);
 }
 
 /* After few steps, when there is something left to be wrong about. */
-Test(known_targets, no_family_promises_too_much)
+static void fit_each_family(const known *k, const nf_target *t, double log_z)
 {
     static const nf_family families[] = {NF_FAMILY_MEAN_FIELD, NF_FAMILY_LOW_RANK, NF_FAMILY_FULL_RANK,
                                          NF_FAMILY_REALNVP, NF_FAMILY_IAF};
     static const char *const name[] = {"mean-field", "low-rank", "full-rank", "Real NVP", "IAF"};
-    for (size_t i = 0; i < TARGETS; i++) {
-        const known *k = targets + i;
-        if (is_too_much(k))
-            continue;
-        double log_z;
-        nf_target *t = target_of(k, &log_z);
-        nf_model *start = nf_start(t, &(nf_start_options){.seed = 1}, NULL);
-        cr_assert_not_null(start, "%s: %s", k->name, nf_error_message());
-        for (size_t j = 0; j < sizeof families / sizeof *families; j++) {
-            const nf_stage_options o = {
-                .family = families[j], .steps = k->stage, .draws = 32, .layers = 3, .seed = 1, .threads = 1};
-            nf_model *m = nf_stage(t, start, &o, NULL);
-            cr_assert_not_null(m, "%s, %s: %s", k->name, name[j], nf_error_message());
-            nf_quality q;
-            cr_assert_eq(nf_judge(m, t, &(nf_judge_options){.n = 2000, .seed = 1}, &q, NULL), NF_OK);
-            cr_expect(isfinite(q.elbo), "%s, %s", k->name, name[j]);
-            is_no_bound_broken(k, name[j], &q, log_z, rounding(t, log_z));
-            nf_model_free(m);
-        }
-        nf_model_free(start);
-        nf_target_free(t);
+    nf_model *start = nf_start(t, &(nf_start_options){.seed = 1}, NULL);
+    cr_assert_not_null(start, "%s: %s", k->name, nf_error_message());
+    for (size_t j = 0; j < sizeof families / sizeof *families; j++) {
+        const nf_stage_options o = {
+            .family = families[j], .steps = k->stage, .draws = 32, .layers = 3, .seed = 1, .threads = 1};
+        nf_model *m = nf_stage(t, start, &o, NULL);
+        cr_assert_not_null(m, "%s, %s: %s", k->name, name[j], nf_error_message());
+        nf_quality q;
+        cr_assert_eq(nf_judge(m, t, &(nf_judge_options){.n = 2000, .seed = 1}, &q, NULL), NF_OK);
+        cr_expect(isfinite(q.elbo), "%s, %s", k->name, name[j]);
+        is_no_bound_broken(k, name[j], &q, log_z, rounding(t, log_z));
+        nf_model_free(m);
     }
+    nf_model_free(start);
+}
+
+Test(known_targets, no_family_promises_too_much)
+{
+    for_each_target(fit_each_family);
 }
 
 /* The mean-field approximation of a density that grows without bound, where all thousand effects are their mean. */

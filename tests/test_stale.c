@@ -4,52 +4,12 @@
 #include "base/instruction_set.h"
 #include "expect.h"
 #include "object/fingerprint.h"
+#include "prepared_net.h"
 #include "temp_files.h"
 #include <math.h>
 #include <nflow/nflow.h>
 
 enum { D = 3, X = 4, N = 5 };
-
-/* ---- a net and a flow with hooks of their own ---- */
-
-static bool fails;
-static size_t prepared; /* times */
-
-/* prep = theta + state. In training the state advances, as it may. */
-static nf_status prepare(const nf_object *o, nf_mode mode, const nf_real *theta, nf_real *state, nf_real *prep)
-{
-    (void)o;
-    if (mode == NF_TRAIN)
-        state[0] += 1;
-    prep[0] = theta[0] + state[0];
-    prepared++;
-    return fails ? nf_error(NF_ENOCONV, "as it was told") : NF_OK;
-}
-
-static nf_status net_apply(const nf_object *o, const nf_pass *p, const nf_real *x, nf_real *y, void **saved)
-{
-    (void)o, (void)saved;
-    for (size_t s = 0; s < p->ld; s++)
-        y[s] = x[s] + p->prep[0];
-    return NF_OK;
-}
-
-static nf_status no_net_gradient(const nf_object *o, const nf_pass *p, const nf_real *x, const nf_real *y, void *saved,
-                                 const nf_real *gy, nf_real *gx, const nf_grad *g)
-{
-    (void)o, (void)p, (void)x, (void)y, (void)saved, (void)gy, (void)gx, (void)g;
-    return NF_OK;
-}
-
-static nf_model *own_net(void)
-{
-    static const nf_net_type type = {.part = {.name = "own", .prepare = prepare},
-                                     .abi = sizeof(nf_net_type),
-                                     .apply = net_apply,
-                                     .vjp = no_net_gradient};
-    const nf_shape own = {.dim_in = 1, .dim_out = 1, .n_params = 1, .n_state = 1, .n_prep = 1};
-    return nf_model_of_net(nf_net_new(&type, &own, NULL, NULL, 0), NULL);
-}
 
 /* ---- every call ---- */
 
@@ -65,19 +25,13 @@ typedef struct fixture {
 
 static const nf_noise noise = {.seed = 4};
 
-static nf_model *made(nf_model *m)
-{
-    cr_assert_not_null(m, "%s", nf_error_message());
-    return m;
-}
-
 static void begin(fixture *f)
 {
     *f = (fixture){.data = {.n = N, .dim = D, .x = f->x}, .images = {.n = N, .dim = X, .x = f->x}};
     for (size_t i = 0; i < N * X; i++)
         f->x[i] = NF_R(0.1) * (nf_real)(i % 7);
     nf_dist *of_images = nf_posterior(D, nf_lu_linear(D, 2));
-    f->net = made(own_net());
+    f->net = made(prepared_net());
     f->flow = made(nf_model_of_flow(nf_lu_linear(D, 1), NULL));
     f->q = made(nf_model_of_dist(nf_pushforward(nf_normal(D), nf_lu_linear(D, 1)), NULL));
     f->posterior = made(nf_model_of_dist(nf_posterior(D, nf_lu_linear(D, 1)), NULL));
@@ -250,17 +204,17 @@ Test(stale, every_call_refuses_and_names_itself)
 /* A model whose numbers have moved is neither stale nor prepared again; one that gets others is stale. */
 Test(stale, numbers_that_moved_are_the_same)
 {
-    nf_model *m = made(own_net());
+    nf_model *m = made(prepared_net());
     nf_real theta[2][1] = {{NF_R(0.75)}, {NF_R(0.75)}}, state[1] = {0}, x[1] = {1}, y[1];
     cr_assert_eq(nf_model_rebind(m, theta[0], state), NF_OK);
     expect(nf_evaluate(m, NULL, NULL, 1, x, NULL, y), NF_ESTALE, "nf_evaluate: ");
     cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-    prepared = 0;
+    times_prepared = 0;
     cr_assert_eq(nf_model_rebind(m, theta[1], NULL), NF_OK);
     theta[0][0] = -3;
     cr_assert_eq(nf_evaluate(m, NULL, NULL, 1, x, NULL, y), NF_OK, "%s", nf_error_message());
     cr_assert_eq(y[0], NF_R(1.75));
-    cr_assert_eq(prepared, 0);
+    cr_assert_eq(times_prepared, 0);
     cr_assert_eq(nf_model_rebind(m, theta[0], NULL), NF_OK);
     expect(nf_evaluate(m, NULL, NULL, 1, x, NULL, y), NF_ESTALE, "nf_evaluate: ");
     nf_model_free(m);
@@ -335,9 +289,9 @@ Test(stale, is_a_model_whose_preparation_failed)
 {
     fixture f;
     begin(&f);
-    fails = true;
+    prepare_fails = true;
     cr_assert_eq(nf_model_update(f.net, NF_EVAL), NF_ENOCONV);
-    fails = false;
+    prepare_fails = false;
     expect(evaluate(&f), NF_ESTALE, "nf_evaluate: the model's last nf_model_update() has failed");
     cr_assert_eq(nf_model_update(f.net, NF_EVAL), NF_OK);
     cr_assert_eq(evaluate(&f), NF_OK);

@@ -208,18 +208,18 @@ static const nf_elbo_options annealed = {
 static double along(nf_model *m, const double *c, size_t n, double h, const nf_real *v)
 {
     const size_t n_params = nf_model_shape(m)->n_params, d = nf_model_shape(m)->dim_out;
-    nf_real *theta = nf_model_theta(m), *was = reals(n_params), *x = reals(n * d);
-    memcpy(was, theta, n_params * sizeof *was);
+    nf_model *moved = nf_model_copy(m);
+    cr_assert_not_null(moved, "%s", nf_error_message());
+    nf_real *x = reals(n * d);
     for (size_t i = 0; i < n_params; i++)
-        theta[i] += (nf_real)(h * (double)v[i]);
-    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-    cr_assert_eq(nf_sample(m, NULL, &(nf_noise){.seed = SEED, .step = STEP}, n, NULL, x, NULL), NF_OK);
+        nf_model_theta(moved)[i] += (nf_real)(h * (double)v[i]);
+    cr_assert_eq(nf_model_update(moved, NF_EVAL), NF_OK);
+    cr_assert_eq(nf_sample(moved, NULL, &(nf_noise){.seed = SEED, .step = STEP}, n, NULL, x, NULL), NF_OK);
     double sum = 0;
     for (size_t i = 0; i < n * d; i++)
         sum += c[i] * (double)x[i];
-    memcpy(theta, was, n_params * sizeof *was);
-    cr_assert_eq(nf_model_update(m, NF_EVAL), NF_OK);
-    free(was), free(x);
+    nf_model_free(moved);
+    free(x);
     return sum;
 }
 

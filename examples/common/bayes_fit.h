@@ -11,19 +11,18 @@ typedef struct bayes_fit {
     nf_target *target;
     nf_vi_result result;
     elbo_trace trace; /* of the fit */
-    double
-        cpu; /* processor seconds, the model's own density included; result.counts.seconds is the (wall) time there */
-    double log_z;  /* the model's; NaN: not known */
-    bool has_gate; /* there are reference draws */
+    double cpu;       /* processor seconds of the fit, those in the model's own density included */
+    double log_z;     /* the model's; NaN: not known */
+    bool has_gate;    /* there are reference draws */
     reference_draws reference;
     gate gate;
 } bayes_fit;
 
 /* Fits a model by nf_vi(), whose callback is a progress bar in place of the options'. Exits 1 with one line on failure;
    after Ctrl-C the result has stopped. */
+void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options);
 /* The same, but an error of nf_vi() is returned. Release it then, too. */
 nf_status bayes_fit_try(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options);
-void bayes_fit_make(bayes_fit *f, const bayes_model *m, const char *folder, const nf_vi_options *options);
 void bayes_fit_free(bayes_fit *f);
 /* Names of the target's outputs, to be released by free(). */
 const char **bayes_fit_names(const bayes_fit *f);

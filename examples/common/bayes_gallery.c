@@ -26,17 +26,18 @@ static const exhibit exhibits[] = {
     {"low_dim_gauss_mix", "mixture of two normals", NULL, {"mu.1", "theta"}},
     {"gp_regr", "Gaussian process", NULL, {"rho", "alpha"}},
 };
-enum { EXHIBITS = sizeof exhibits / sizeof *exhibits, ROWS = 3, COLUMNS = 3, SHOWN = 10000 };
+enum { EXHIBITS = sizeof exhibits / sizeof *exhibits, COLUMNS = 3, SHOWN = 10000 };
 
 /* What the sheet keeps of a fit. */
 typedef struct kept {
-    double *reference, *draws; /* [.. x 2]; NULL: nothing */
+    const exhibit *of;
+    double *reference, *draws; /* [.. x 2]; NULL: the fit was stopped */
     size_t n_reference, n_draws;
 } kept;
 
 static kept keep(const bayes_fit *f, const exhibit *e)
 {
-    kept k = {.n_reference = f->reference.n, .n_draws = f->result.draws.n};
+    kept k = {.of = e, .n_reference = f->reference.n, .n_draws = f->result.draws.n};
     size_t output[2], from[2];
     for (size_t j = 0; j < 2; j++) {
         from[j] = reference_column(&f->reference, e->pair[j]);
@@ -52,16 +53,17 @@ static kept keep(const bayes_fit *f, const exhibit *e)
     return k;
 }
 
-static void draw_sheet(const char *path, const kept *all)
+static void draw_sheet(const char *path, size_t n, const kept *all)
 {
     enum { SIDE = 210, LEFT = 62, BELOW = 44, ABOVE = 22, EDGE = 6 };
-    canvas c = {.width = COLUMNS * (LEFT + SIDE) + EDGE, .height = ROWS * (BELOW + SIDE + ABOVE)};
+    const size_t columns = n < COLUMNS ? n : COLUMNS, rows = (n + columns - 1) / columns;
+    canvas c = {.width = (double)columns * (LEFT + SIDE) + EDGE, .height = (double)rows * (BELOW + SIDE + ABOVE)};
     c.plot = plot_open(path, (int)c.width, (int)c.height);
     fputs("set multiplot\nset border lc rgb '#888888'\n", c.plot);
-    for (size_t i = 0; i < EXHIBITS; i++) {
-        const exhibit *e = &exhibits[i];
-        const box b = {LEFT + (double)(i % COLUMNS) * (LEFT + SIDE),
-                       BELOW + (double)(ROWS - 1 - i / COLUMNS) * (BELOW + SIDE + ABOVE), SIDE, SIDE};
+    for (size_t i = 0; i < n; i++) {
+        const exhibit *e = all[i].of;
+        const box b = {LEFT + (double)(i % columns) * (LEFT + SIDE),
+                       BELOW + (double)(rows - 1 - i / columns) * (BELOW + SIDE + ABOVE), SIDE, SIDE};
         overlay_text(c, b.left, b.bottom + SIDE + 10, 10, "black", "left", e->title);
         overlay_text(c, b.left + SIDE / 2, b.bottom - 32, 9, "black", "center", e->pair[0]);
         overlay_text(c, b.left - 50, b.bottom + SIDE / 2, 9, "black", "center rotate", e->pair[1]);
@@ -76,7 +78,7 @@ static void draw_sheet(const char *path, const kept *all)
 static kept show(const char *folder, const exhibit *e, const char *data, const nf_vi_options *options)
 {
     bayes_fit f;
-    kept k = {.reference = NULL};
+    kept k = {.of = e};
     bayes_fit_make(&f, cli_made((void *)bayes_find(e->model)), data, options);
     if (!f.result.stopped) {
         const double r_hat = f.has_gate ? 0 : chain_reference(&f, options->seed);
@@ -94,32 +96,51 @@ static kept show(const char *folder, const exhibit *e, const char *data, const n
     return k;
 }
 
-void bayes_gallery(const char *folder, const char *only, const char *data, const nf_vi_options *options)
+/* The exhibits of these models, in the sheet's order. Returns how many; without names all of them. */
+static size_t choose(size_t n_names, char *const *name, const exhibit **chosen)
 {
-    kept all[EXHIBITS] = {{.reference = NULL}};
-    bool whole = true, known = !only;
-    for (size_t i = 0; i < EXHIBITS; i++)
-        known = known || strcmp(only, exhibits[i].model) == 0;
-    if (!known)
-        cli_fail(2, "there is no picture of %s: it has no reference draws", only);
-    char *first = cli_text("%s/%s.png", folder, only ? only : exhibits[0].model);
+    size_t n = 0;
+    for (size_t k = 0; k < n_names; k++) {
+        bool known = false;
+        for (size_t i = 0; i < EXHIBITS; i++)
+            known = known || strcmp(name[k], exhibits[i].model) == 0;
+        if (!known)
+            cli_fail(2, "there is no picture of %s: it has no reference draws", name[k]);
+    }
+    for (size_t i = 0; i < EXHIBITS; i++) {
+        bool wanted = n_names == 0;
+        for (size_t k = 0; k < n_names; k++)
+            wanted = wanted || strcmp(name[k], exhibits[i].model) == 0;
+        if (wanted)
+            chosen[n++] = &exhibits[i];
+    }
+    return n;
+}
+
+void bayes_gallery(const char *folder, size_t n_names, char *const *name, const char *data,
+                   const nf_vi_options *options)
+{
+    const exhibit *chosen[EXHIBITS];
+    kept all[EXHIBITS] = {{.of = NULL}};
+    const size_t n = choose(n_names, name, chosen);
+    size_t done = 0;
+    char *first = cli_text("%s/%s.png", folder, chosen[0]->model);
     cli_writable(first);
     free(first);
     nf_vi_options o = *options;
     o.judge.n = SHOWN;
     bayes_fit_head();
-    for (size_t i = 0; i < EXHIBITS; i++) {
-        if (!cli_interrupted && (!only || strcmp(only, exhibits[i].model) == 0))
-            all[i] = show(folder, &exhibits[i], data, &o);
-        whole = whole && all[i].draws;
+    while (done < n && !cli_interrupted) {
+        all[done] = show(folder, chosen[done], data, &o);
+        done += all[done].draws != NULL;
     }
-    if (whole) {
+    if (n > 1 && done == n) {
         char *path = cli_text("%s/posteriors.png", folder);
-        draw_sheet(path, all);
+        draw_sheet(path, n, all);
         fewer_colours(path);
         free(path);
     }
-    for (size_t i = 0; i < EXHIBITS; i++) {
+    for (size_t i = 0; i < n; i++) {
         free(all[i].reference);
         free(all[i].draws);
     }

@@ -4,9 +4,11 @@
 #define EXAMPLES_BAYES_GALLERY_H
 #include <nflow/inference.h>
 
-/* Fits the models, and writes FOLDER/MODEL.png for each and FOLDER/posteriors.png, the sheet. One line for each fit is
-   printed. only: this model alone, and no sheet; NULL: all. data: as for bayes_target(). Exits 1 with one line on
-   failure; after Ctrl-C it returns at once. */
-void bayes_gallery(const char *folder, const char *only, const char *data, const nf_vi_options *options);
+/* Fits the models, and writes FOLDER/MODEL.png for each and, if they are two or more, FOLDER/posteriors.png, the sheet.
+   One line for each fit is printed. name [n_names]: these models; n_names 0: all of the list. data: as for
+   bayes_target(). Exits 1 with one line on failure, 2 if there is no picture of a model; after Ctrl-C it returns at
+   once. */
+void bayes_gallery(const char *folder, size_t n_names, char *const *name, const char *data,
+                   const nf_vi_options *options);
 
 #endif

@@ -41,6 +41,19 @@ NF_API nf_model *nf_model_of_net(nf_net *net, const nf_model_options *options);
 NF_API nf_model *nf_model_of_vae(nf_vae *vae, const nf_model_options *options);
 /** Binds an object of any kind, likewise: the result of nf_rebuild(), say. */
 NF_API nf_model *nf_model_of_object(nf_object *o, const nf_model_options *options);
+/**
+ * A second model with the same numbers. The object is shared, by one more reference: it is immutable. Theta, state,
+ * what is prepared from them, and the notes are copied to memory of the copy's own, also where those of `m` are in
+ * arrays of the caller. So the copy computes what `m` computes, bit for bit, and later changes of one do not change the
+ * other. Where `m` waits for an nf_model_update(), the copy waits for one of its own. A callback of a fit may copy the
+ * model that is trained, to keep what it is at that step.
+ *
+ * Not copied is what others have of `m`: objectives, fitters and tapes go on with `m`. `m` is only read, so other
+ * threads may use it at the same time.
+ * @return a model to be released by nf_model_free(). NULL on NF_ENOMEM, or if `m` is NULL: the message then says so,
+ * and its status is that of the thread's last error, or NF_EARG.
+ */
+NF_API nf_model *nf_model_copy(const nf_model *m);
 /** Releases the model, but not the caller's arrays. NULL is allowed. */
 NF_API void nf_model_free(nf_model *m);
 

@@ -162,7 +162,8 @@ nf_status nfi_read_elements(nfi_stream *s, const nfi_raw_array *a, size_t wide, 
     return status == NF_OK ? nfi_stream_expect_end(s) : status;
 }
 
-nf_status nfi_read_array(nfi_stream *s, const nfi_raw_array *a, size_t limit, nf_array *out)
+/* Reads the elements and makes the array of numbers of them. */
+static nf_status read_array(nfi_stream *s, const nfi_raw_array *a, size_t limit, nf_array *out)
 {
     unsigned char *raw = NULL;
     nf_status status = nfi_read_elements(s, a, sizeof(nf_real), limit, &raw);
@@ -177,6 +178,24 @@ nf_status nfi_read_array(nfi_stream *s, const nfi_raw_array *a, size_t limit, nf
             memcpy(out->extent, a->extent, a->rank * sizeof *out->extent);
     }
     nfi_free(raw);
+    return status;
+}
+
+nf_status nfi_load_array(const char *who, const char *path, size_t max_bytes, nfi_header_fn *read_header, nf_array *out)
+{
+    if (!out || !path)
+        return nf_error(NF_EARG, "%s: %s is NULL", who, out ? "path" : "out");
+    *out = (nf_array){0};
+    nfi_stream *s = nfi_stream_open(who, path, true);
+    if (!s)
+        return nf_error_status();
+    nfi_raw_array a = {.who = who, .path = path};
+    nf_status status = read_header(s, &a);
+    if (status == NF_OK)
+        status = read_array(s, &a, nfi_limit_of(max_bytes), out);
+    nfi_stream_close(s);
+    if (status != NF_OK)
+        nf_array_free(out);
     return status;
 }
 

@@ -31,15 +31,18 @@ nf_status nfi_count_array(nfi_raw_array *a);
 /* Reads the elements as they are in the file, to *raw [all x width], and checks that the file ends there. They will
    become `wide` bytes each in memory, of which there may be `limit`. */
 nf_status nfi_read_elements(nfi_stream *s, const nfi_raw_array *a, size_t wide, size_t limit, unsigned char **raw);
-/* Reads the elements and makes the array of numbers of them. After an error the caller releases `out`. */
-nf_status nfi_read_array(nfi_stream *s, const nfi_raw_array *a, size_t limit, nf_array *out);
 /* Rows rows[0 .. count - 1] of the array whose elements are `raw`, to out [count x dim]; rows NULL: all, in order.
    NF_EFORMAT if a finite number is infinite in nf_real. */
 nf_status nfi_decode_rows(const nfi_raw_array *a, const unsigned char *raw, size_t count, const size_t *rows,
                           nf_real *out);
 
-/* Reads the header of an npy file, where the stream then stands behind it, to *a, whose who and path are given. */
-nf_status nfi_read_npy_header(nfi_stream *s, nfi_raw_array *a);
+/* Reads a header, behind which the stream then stands, to *a, whose who and path are given. */
+typedef nf_status nfi_header_fn(nfi_stream *s, nfi_raw_array *a);
+/* Reads a whole file of one array: nf_load_npy and its like, which is `who`. After an error *out is empty. */
+nf_status nfi_load_array(const char *who, const char *path, size_t max_bytes, nfi_header_fn *read_header,
+                         nf_array *out);
+/* Those of npy files. */
+nfi_header_fn nfi_read_npy_header;
 
 /* The most bytes that a file may have in memory: max_bytes, or what stands for 0. */
 size_t nfi_limit_of(size_t max_bytes);

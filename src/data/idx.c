@@ -96,23 +96,16 @@ nf_status nf_load_idx(const char *path, size_t max_bytes, nf_bytes *out)
     return status;
 }
 
+/* An nfi_header_fn, for elements of every type. */
+static nf_status read_any_header(nfi_stream *s, nfi_raw_array *a)
+{
+    unsigned char type;
+    return read_header(s, a, &type);
+}
+
 nf_status nf_load_idx_array(const char *path, size_t max_bytes, nf_array *out)
 {
-    if (!out || !path)
-        return nf_error(NF_EARG, "nf_load_idx_array: %s is NULL", out ? "path" : "out");
-    *out = (nf_array){0};
-    nfi_stream *s = nfi_stream_open("nf_load_idx_array", path, true);
-    if (!s)
-        return nf_error_status();
-    nfi_raw_array a = {.who = "nf_load_idx_array", .path = path};
-    unsigned char type;
-    nf_status status = read_header(s, &a, &type);
-    if (status == NF_OK)
-        status = nfi_read_array(s, &a, nfi_limit_of(max_bytes), out);
-    nfi_stream_close(s);
-    if (status != NF_OK)
-        nf_array_free(out);
-    return status;
+    return nfi_load_array("nf_load_idx_array", path, max_bytes, read_any_header, out);
 }
 
 /* ---- packed bits ---- */

@@ -195,18 +195,5 @@ nf_status nfi_read_npy_header(nfi_stream *s, nfi_raw_array *a)
 
 nf_status nf_load_npy(const char *path, size_t max_bytes, nf_array *out)
 {
-    if (!out || !path)
-        return nf_error(NF_EARG, "nf_load_npy: %s is NULL", out ? "path" : "out");
-    *out = (nf_array){0};
-    nfi_stream *s = nfi_stream_open("nf_load_npy", path, true);
-    if (!s)
-        return nf_error_status();
-    nfi_raw_array a = {.who = "nf_load_npy", .path = path};
-    nf_status status = nfi_read_npy_header(s, &a);
-    if (status == NF_OK)
-        status = nfi_read_array(s, &a, nfi_limit_of(max_bytes), out);
-    nfi_stream_close(s);
-    if (status != NF_OK)
-        nf_array_free(out);
-    return status;
+    return nfi_load_array("nf_load_npy", path, max_bytes, nfi_read_npy_header, out);
 }

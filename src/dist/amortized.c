@@ -103,7 +103,7 @@ static nf_status score_vjp(const nf_object *o, const nf_pass *p, const nf_real *
 
 static nf_dist *rebuild(nf_reader *r)
 {
-    return nf_amortized_dist(nfi_read_dist(r, NFI_TRANSFORM),
+    return nf_amortized_dist(nfi_read_dist(r, NFI_TRANSFORM, NULL),
                              nfi_read_net(r, NFI_CONDITIONER, "an amortised distribution"));
 }
 

@@ -211,7 +211,8 @@ static const nf_dequantised_options defaults = {.levels = 256};
 static const nf_option_table table =
     NF_OPTION_TABLE("nf_dequantised", nf_dequantised_options, options_of_type, &defaults);
 
-NFI_REBUILD(dist, nf_dequantised_options, nf_dequantised(nfi_read_dist(r, DENSITY), nfi_read_dist(r, NOISE), q))
+NFI_REBUILD(dist, nf_dequantised_options,
+            nf_dequantised(nfi_read_dist(r, DENSITY, NULL), nfi_read_dist(r, NOISE, NULL), q))
 
 const nf_dist_type nfi_dequantised_type = {
     .part = {.name = "dequantised", .init = init, .start_context = nfi_given_start_context, .destroy = nfi_free},

@@ -57,16 +57,3 @@ nf_status nfi_sample_vjp_none(const nf_object *o, const nf_pass *p, const nf_rea
     (void)o, (void)p, (void)x, (void)saved, (void)gx, (void)g_log_q, (void)g;
     return NF_OK;
 }
-
-nf_dist *nfi_read_dist(nf_reader *r, size_t i)
-{
-    nf_object *o = nf_read_child(r, i);
-    if (o && !nfi_as_dist(o)) {
-        nf_error(NF_EFORMAT, "part %zu is a %s where a distribution is needed", i, nf_object_name(o));
-        nf_object_free(o);
-        return NULL;
-    }
-    if (!o)
-        nf_error(NF_EFORMAT, "part %zu, a distribution, is missing", i);
-    return nfi_as_dist(o);
-}

@@ -165,7 +165,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 static nf_dist *rebuild(nf_reader *r)
 {
-    return nf_joint(nfi_read_dist(r, FIRST), nfi_read_dist(r, REST));
+    return nf_joint(nfi_read_dist(r, FIRST, NULL), nfi_read_dist(r, REST, NULL));
 }
 
 const nf_dist_type nfi_joint_type = {

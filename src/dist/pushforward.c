@@ -202,7 +202,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 static nf_dist *rebuild(nf_reader *r)
 {
-    return nf_pushforward(nfi_read_dist(r, BASE), nfi_read_flow(r, FLOW));
+    return nf_pushforward(nfi_read_dist(r, BASE, NULL), nfi_read_flow(r, FLOW, NULL));
 }
 
 const nf_dist_type nfi_pushforward_type = {

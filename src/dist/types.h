@@ -14,9 +14,6 @@ extern const nf_dist_type nfi_amortized_dist_type;
 extern const nf_dist_type nfi_joint_type;
 extern const nf_dist_type nfi_dequantised_type;
 
-/* Child i of a description, as a new reference to a distribution. NULL with NF_EFORMAT if it is not one. */
-nf_dist *nfi_read_dist(nf_reader *r, size_t i);
-
 #define NFI_HALF_LOG_2PI 0.91893853320467274178 /* log(2 pi) / 2 */
 
 /* gx [dim x ld] = d log q(x) / dx at the draws x of a pass that left `saved` on p->tape. Whether the draws are weighted

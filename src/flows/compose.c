@@ -71,36 +71,10 @@ nf_flow *nfi_read_list(nf_reader *r, nf_flow *(*make)(nf_flow *const *f, size_t 
     if (!f)
         return NULL;
     for (size_t i = 0; i < n; i++)
-        f[i] = nfi_read_flow(r, i);
+        f[i] = nfi_read_flow(r, i, NULL);
     nf_flow *flow = make(f, n);
     nfi_free(f);
     return flow;
-}
-
-nf_flow *nfi_read_flow(nf_reader *r, size_t i)
-{
-    nf_object *o = nf_read_child(r, i);
-    if (o && !nfi_as_flow(o)) {
-        nf_error(NF_EFORMAT, "part %zu is a %s where a flow is needed", i, nf_object_name(o));
-        nf_object_free(o);
-        return NULL;
-    }
-    if (!o)
-        nf_error(NF_EFORMAT, "part %zu, a flow, is missing", i);
-    return (nf_flow *)o;
-}
-
-nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose)
-{
-    nf_object *net = nf_read_child(r, i);
-    if (net && nfi_as_net(net))
-        return (nf_net *)net;
-    if (net)
-        nf_error(NF_EFORMAT, "part %zu of %s is a %s where a net is needed", i, whose, nf_object_name(net));
-    else
-        nf_error(NF_EFORMAT, "part %zu of %s, a net, is missing", i, whose);
-    nf_object_free(net);
-    return NULL;
 }
 
 nf_status nfi_hand_on(const nf_object *o, size_t i, const nf_noise *noise, nf_batch *b, nf_real *theta, nf_real *state,

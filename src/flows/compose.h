@@ -50,9 +50,4 @@ nf_flow *nfi_flow_of_list(const nf_flow_type *type, const char *part, nfi_link_f
 /* Reads all children of a description and passes them to the constructor `make`. */
 nf_flow *nfi_read_list(nf_reader *r, nf_flow *(*make)(nf_flow *const *f, size_t n));
 
-/* Child i of a description, as a new reference to a flow. NULL with NF_EFORMAT if it is not a flow. */
-nf_flow *nfi_read_flow(nf_reader *r, size_t i);
-/* The same for a net. `whose` names the flow whose child it is. */
-nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose);
-
 #endif

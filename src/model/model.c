@@ -1,8 +1,10 @@
 /* A model: an object bound to its numbers, theta, state and what is prepared from the two. Here the three are made,
-   kept in step, and released, and a gradient in the prepared numbers is pulled back to theta. */
+   copied, kept in step, and released, and a gradient in the prepared numbers is pulled back to theta. */
 #include "model/model.h"
 #include "base/memory.h"
+#include "base/status.h"
 #include "object/parts.h"
+#include <string.h>
 
 nfi_preparing nfi_preparing_of(const nf_model *m, nf_mode mode)
 {
@@ -57,34 +59,47 @@ static nf_status check_options(const nf_object *o, const nf_model_options *optio
     return NF_OK;
 }
 
+/* A model of an object whose reference is the model's from now on. It has the caller's arrays, and zeros where there
+   are none; nothing is initialised or prepared. NULL on NF_ENOMEM. */
+static nf_model *new_model(nf_object *o, nf_real *theta, nf_real *state)
+{
+    nf_model *m = nfi_calloc(1, sizeof *m);
+    if (!m) {
+        nfi_parts_drop(1, &o);
+        return NULL;
+    }
+    m->o = o;
+    m->own_theta = !theta;
+    m->own_state = !state;
+    m->theta = m->own_theta ? nfi_calloc(o->total.n_params, sizeof(nf_real)) : theta;
+    m->state = m->own_state ? nfi_calloc(o->total.n_state, sizeof(nf_real)) : state;
+    m->prep = nfi_calloc(o->total.n_prep, sizeof(nf_real));
+    if (m->theta && m->state && m->prep && nfi_list_prepared(o, &m->preparation) == NF_OK)
+        return m;
+    nf_model_free(m);
+    return NULL;
+}
+
 nf_model *nfi_model_bind(nf_object *o, const nf_model_options *options, const char *who, const char *noun)
 {
     static const nf_model_options none;
     if (!nfi_parts_take(who, 1, &o, (const char *const[]){noun}))
         return NULL;
     options = options ? options : &none;
-    nf_model *m = NULL;
-    if (check_options(o, options, who) == NF_OK)
-        m = nfi_calloc(1, sizeof *m);
-    if (!m) {
+    if (check_options(o, options, who) != NF_OK) {
         nfi_parts_drop(1, &o);
         return NULL;
     }
-    m->o = o;
-    m->own_theta = !options->theta;
-    m->own_state = !options->state;
-    m->theta = m->own_theta ? nfi_calloc(o->total.n_params, sizeof(nf_real)) : options->theta;
-    m->state = m->own_state ? nfi_calloc(o->total.n_state, sizeof(nf_real)) : options->state;
-    m->prep = nfi_calloc(o->total.n_prep, sizeof(nf_real));
-    nf_status status = m->theta && m->state && m->prep ? nfi_list_prepared(o, &m->preparation) : NF_ENOMEM;
-    if (status == NF_OK)
-        status = m->own_theta ? nf_model_init(m, options->seed, options->n_init, options->init_x, options->init_ctx)
-                              : nf_model_update(m, NF_EVAL);
-    if (status != NF_OK) {
-        nf_model_free(m);
+    nf_model *m = new_model(o, options->theta, options->state);
+    if (!m)
         return NULL;
-    }
-    return m;
+    const nf_status status = m->own_theta
+                                 ? nf_model_init(m, options->seed, options->n_init, options->init_x, options->init_ctx)
+                                 : nf_model_update(m, NF_EVAL);
+    if (status == NF_OK)
+        return m;
+    nf_model_free(m);
+    return NULL;
 }
 
 nf_model *nf_model_of_dist(nf_dist *dist, const nf_model_options *options)
@@ -125,6 +140,34 @@ void nf_model_free(nf_model *m)
     nfi_notes_free(&m->notes);
     nfi_parts_drop(1, &m->o);
     nfi_free(m);
+}
+
+nf_model *nf_model_copy(const nf_model *m)
+{
+    static const char who[] = "nf_model_copy";
+    if (!m) {
+        nfi_missing(who, "`m`");
+        return NULL;
+    }
+    const nf_shape *s = &m->o->total;
+    nfi_part_hold(m->o);
+    nf_model *copy = new_model(m->o, NULL, NULL);
+    if (!copy)
+        return NULL;
+    if (nfi_notes_set(&copy->notes, m->notes.n, m->notes.list, who, NF_EARG) != NF_OK) {
+        nf_model_free(copy);
+        return NULL;
+    }
+    memcpy(copy->theta, m->theta, s->n_params * sizeof(nf_real));
+    memcpy(copy->state, m->state, s->n_state * sizeof(nf_real));
+    memcpy(copy->prep, m->prep, s->n_prep * sizeof(nf_real));
+    copy->readiness = m->readiness;
+    copy->fingerprint = m->fingerprint;
+    if (copy->readiness == NFI_FITTING) { /* the fit takes no fingerprints, and does not train the copy */
+        copy->readiness = NFI_READY;
+        copy->fingerprint = nfi_fingerprint_of(&copy->preparation, copy->theta, copy->state);
+    }
+    return copy;
 }
 
 /* Lets *at be the caller's array, if there is one. */

@@ -222,17 +222,7 @@ static const nf_option options_of_type[] = {{NF_OPTION(NF_OPTION_REAL, nf_lipsch
 static const nf_lipschitz_options defaults = {.bound = 0.97};
 static const nf_option_table table = NF_OPTION_TABLE("nf_lipschitz", nf_lipschitz_options, options_of_type, &defaults);
 
-static nf_net *rebuild(nf_reader *r)
-{
-    const nf_lipschitz_options *q = nf_options_read(r, &table);
-    nf_object *mlp = q ? nf_read_child(r, 0) : NULL;
-    if (q && !nfi_as_net(mlp)) {
-        nf_error(NF_EFORMAT, "part 0 of a bounded net is %s where a net is needed", mlp ? "no net" : "missing");
-        nf_object_free(mlp);
-        return NULL;
-    }
-    return q ? nf_lipschitz((nf_net *)mlp, q) : NULL;
-}
+NFI_REBUILD(net, nf_lipschitz_options, nf_lipschitz(nfi_read_net(r, 0, "a bounded net"), q))
 
 const nf_net_type nfi_lipschitz_type = {
     .abi = sizeof(nf_net_type),

@@ -1,5 +1,5 @@
-/* The kinds of objects: constructors from the tables of types, which begin with their sizes (table.h), and conversions
-   between a kind and the node that it begins with. */
+/* The kinds of objects: constructors from the tables of types, which begin with their sizes (table.h), conversions
+   between a kind and the node that it begins with, and parts of a kind that a description has. */
 #include "object/parts.h"
 #include "base/memory.h"
 #include "object/table.h"
@@ -116,7 +116,23 @@ nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, 
     return nfi_dist_new_detached(type, own, self, children, n_children, 0);
 }
 
-/* For each kind, its node and its references; for those that are parts of others, also the kind of a node. */
+/* Child i of a description, an object of this kind, which messages call `noun`. */
+static nf_object *read_part(nf_reader *r, size_t i, nfi_kind kind, const char *noun, const char *whose)
+{
+    nf_object *o = nf_read_child(r, i);
+    const char *of = whose ? " of " : "", *whole = whose ? whose : "";
+    if (o && o->kind == kind)
+        return o;
+    if (o)
+        nf_error(NF_EFORMAT, "part %zu%s%s is a %s where a %s is needed", i, of, whole, nf_object_name(o), noun);
+    else
+        nf_error(NF_EFORMAT, "part %zu%s%s, a %s, is missing", i, of, whole, noun);
+    nf_object_free(o);
+    return NULL;
+}
+
+/* For each kind, its node and its references; for those that are parts of others, also the kind of a node, and how it
+   is read. */
 #define KIND(noun)                                         \
     nf_object *nf_##noun##_object(nf_##noun *k)            \
     {                                                      \
@@ -130,15 +146,19 @@ nf_dist *nf_dist_new(const nf_dist_type *type, const nf_shape *own, void *self, 
     {                                                      \
         nf_object_free((nf_object *)k);                    \
     }
-#define PART(noun, tag)                                     \
-    KIND(noun)                                              \
-    nf_##noun *nfi_as_##noun(nf_object *o)                  \
-    {                                                       \
-        return o && o->kind == tag ? (nf_##noun *)o : NULL; \
+#define PART(noun, tag, words)                                            \
+    KIND(noun)                                                            \
+    nf_##noun *nfi_as_##noun(nf_object *o)                                \
+    {                                                                     \
+        return o && o->kind == tag ? (nf_##noun *)o : NULL;               \
+    }                                                                     \
+    nf_##noun *nfi_read_##noun(nf_reader *r, size_t i, const char *whose) \
+    {                                                                     \
+        return (nf_##noun *)read_part(r, i, tag, words, whose);           \
     }
-PART(net, NFI_NET)
-PART(flow, NFI_FLOW)
-PART(dist, NFI_DIST)
+PART(net, NFI_NET, "net")
+PART(flow, NFI_FLOW, "flow")
+PART(dist, NFI_DIST, "distribution")
 KIND(vae)
 
 const nf_shape *nf_flow_shape(const nf_flow *flow)

@@ -78,6 +78,11 @@ nf_dist *nfi_dist_new_detached(const nf_dist_type *type, const nf_shape *own, vo
 nf_net *nfi_as_net(nf_object *o);
 nf_flow *nfi_as_flow(nf_object *o);
 nf_dist *nfi_as_dist(nf_object *o);
+/* Child i of a description, as a new reference to a net, flow or distribution. NULL with NF_EFORMAT if it is none, or
+   is missing. Messages say whose part it is; NULL: they do not. */
+nf_net *nfi_read_net(nf_reader *r, size_t i, const char *whose);
+nf_flow *nfi_read_flow(nf_reader *r, size_t i, const char *whose);
+nf_dist *nfi_read_dist(nf_reader *r, size_t i, const char *whose);
 
 static inline bool nfi_is_fresh(const nf_grad *g)
 {

@@ -9,7 +9,6 @@
 #include "vi/judge.h"
 #include "vi/start.h"
 #include <math.h>
-#include <string.h>
 
 static const char who[] = "nf_vi";
 
@@ -162,14 +161,12 @@ static nf_status whiten_again(climb *c, const step_up *s, const nf_model *m)
 {
     if (!nfi_family_is_normal(s->family))
         return NF_OK;
-    nf_dist *normal = (nf_dist *)nf_object_ref(nf_model_object(m));
-    nf_model *copy = nf_model_of_dist(normal, NULL);
+    nf_model *copy = nf_model_copy(m);
     if (!copy)
         return nf_error_status();
-    memcpy(nf_model_theta(copy), nf_model_theta((nf_model *)m), nf_model_shape(m)->n_params * sizeof(nf_real));
     nf_model_free(c->whitening);
     c->whitening = copy;
-    return nf_model_update(copy, NF_EVAL);
+    return NF_OK;
 }
 
 /* Fits and judges; the rung's quality is written. What is found is kept if it is the best so far. */

@@ -6,15 +6,13 @@
  * as in NeuTra (Hoffman et al. 2019). A whitened target and one of constrained parameters are the same. Of a chart
  * (constraints.h) the determinant is that of the map to the chart.
  *
- * A batch is cut into tiles. What the flow saves for its gradient stays on the tape until the target behind has
- * answered, so each tile runs forward once. A thread-safe target is asked about one tile at a time, a serial one about
- * as many as TAPE_BYTES allow. Points where the flow has no finite result are left out, as in a batch call of the flow,
- * and the target behind does not see them.
+ * A batch is cut into tiles, which run forward, wait for what the target behind answers, and run back (flow_tiles.c). A
+ * thread-safe target is asked about one tile at a time, a serial one about as many as TAPE_BYTES allow. Points where
+ * the flow has no finite result are rejected, and the target behind does not see them.
  */
-#include "math/rows.h"
-#include "model/batch.h"
-#include "object/live.h"
 #include "vi/pulled_back.h"
+#include "model/batch.h"
+#include "vi/flow_tiles.h"
 #include "vi/spares.h"
 #include "vi/target.h"
 #include <math.h>
@@ -30,157 +28,6 @@ typedef struct pulled {
     nfi_spares spares;
 } pulled;
 
-/* One tile of the flow, between the way forward and the way back. */
-typedef struct tile {
-    size_t first; /* its first sample in the group */
-    nf_pass p;
-    nf_real *x, *y;
-    double *log_det;
-    void *saved;
-    nfi_live live;
-} tile;
-
-/* Neighbouring tiles of a batch, whose samples the target behind is asked about together. All arrays are the
-   workspace's. The first k of n samples of x, grad, log_p, rejected are those that the flow has a result for. */
-typedef struct group {
-    const pulled *q;
-    nfi_thread *memory;
-    bool gradient;
-    size_t n, n_tiles, k;
-    nf_real *z, *t;   /* [n x d] and [n x d_out]: points and what the flow makes of them; later their cotangents */
-    double *log_det;  /* [n] */
-    size_t *place;    /* [k]: the sample in the group */
-    double *x, *grad; /* [k x d_out] */
-    double *log_p;    /* [k] */
-    unsigned char *rejected; /* [k] */
-    tile *tiles;
-} group;
-
-/* ---- forward ---- */
-
-typedef struct trial {
-    const group *g;
-    tile *t;
-} trial;
-
-/* An nfi_live_fn: runs the flow on the samples of p, and marks those without a finite result. */
-static nf_status finite_tile(void *user, const nf_pass *p, unsigned char *failed)
-{
-    const trial *a = user;
-    const nf_object *flow = a->g->q->flow;
-    const size_t d = flow->total.dim_in, d_out = flow->total.dim_out;
-    tile *t = a->t;
-    nf_status status = NF_OK;
-    t->p = *p;
-    t->x = nfi_load_tile(p, t->first, d, a->g->z, &status);
-    t->y = nfi_load_tile(p, t->first, d_out, NULL, &status);
-    t->log_det = nfi_zero_doubles(p->scratch, p->ld);
-    t->saved = NULL;
-    if (status != NF_OK || !t->log_det)
-        return NF_ENOMEM;
-    status = nf_flow_apply(flow, NF_FORWARD, p, t->x, t->y, t->log_det, &t->saved);
-    nf_real mark[NFI_WIDEST] = {0};
-    nfi_mark_not_finite(d, p->ld, t->x, mark);
-    nfi_mark_not_finite(d_out, p->ld, t->y, mark);
-    for (size_t s = 0; s < p->n; s++)
-        failed[s] |= !isfinite(t->log_det[s]) || !isfinite(mark[s]);
-    return status;
-}
-
-static nf_status forward_tile(group *g, tile *t, size_t n, size_t ld)
-{
-    const size_t d_out = g->q->flow->total.dim_out;
-    nf_pass p = nfi_model_pass(g->q->model, g->memory, NULL, t->first, n, ld, NF_EVAL, g->gradient);
-    nfi_model_flow(g->q->model, &p);
-    const nf_status status = nfi_live_run(&t->live, &p, g->memory, finite_tile, &(trial){g, t});
-    t->p = p;
-    if (status != NF_OK || p.n == 0)
-        return status;
-    nfi_unpack_left(&p, t->first, d_out, t->y, g->t, d_out);
-    for (size_t s = 0; s < p.n; s++) {
-        const size_t i = nfi_sample_left(&p, t->first, s);
-        g->log_det[i] = t->log_det[s];
-        g->place[g->k++] = i;
-    }
-    return NF_OK;
-}
-
-/* The flow on tiles t0 .. t0 + n_tiles - 1 of a batch z [n x d], of which the group's first sample is the first. The
-   arrays are taken from the workspace's shared arena. */
-static nf_status forward(group *g, nf_arena *shared, const nfi_tiling *tiling, size_t t0, const double *z)
-{
-    const size_t d = g->q->flow->total.dim_in, d_out = g->q->flow->total.dim_out, base = nfi_tile_first(tiling, t0);
-    g->n = nfi_tile_first(tiling, t0 + g->n_tiles) - base;
-    g->k = 0;
-    g->z = nf_arena_reals(shared, g->n, d);
-    g->t = nf_arena_reals(shared, g->n, d_out);
-    g->log_det = nf_arena_alloc(shared, 2 * g->n * sizeof *g->log_det);
-    g->x = nf_arena_alloc(shared, g->n * d_out * sizeof *g->x);
-    g->grad = g->gradient ? nf_arena_alloc(shared, g->n * d_out * sizeof *g->grad) : NULL;
-    g->place = nf_arena_alloc(shared, g->n * sizeof *g->place);
-    g->rejected = nf_arena_alloc(shared, g->n);
-    g->tiles = nf_arena_alloc(shared, g->n_tiles * sizeof *g->tiles);
-    if (!g->z || !g->t || !g->log_det || !g->x || (g->gradient && !g->grad) || !g->place || !g->rejected || !g->tiles)
-        return NF_ENOMEM;
-    g->log_p = g->log_det + g->n;
-    for (size_t i = 0; i < g->n * d; i++)
-        g->z[i] = (nf_real)z[base * d + i];
-    const nf_mark tape = nf_arena_mark(&g->memory->tape), scratch = nf_arena_mark(&g->memory->scratch);
-    nf_status status = NF_OK;
-    for (size_t i = 0; i < g->n_tiles && status == NF_OK; i++) {
-        g->tiles[i].first = nfi_tile_first(tiling, t0 + i) - base;
-        const size_t n = nfi_tile_first(tiling, t0 + i + 1) - base - g->tiles[i].first;
-        status = forward_tile(g, &g->tiles[i], n, tiling->ld);
-        if (g->gradient)
-            continue;
-        nf_arena_rewind(&g->memory->tape, tape);
-        nf_arena_rewind(&g->memory->scratch, scratch);
-    }
-    for (size_t j = 0; j < g->k; j++)
-        for (size_t c = 0; c < d_out; c++)
-            g->x[j * d_out + c] = (double)g->t[g->place[j] * d_out + c];
-    return status;
-}
-
-/* ---- back ---- */
-
-static nf_status backward_tile(const group *g, const tile *t)
-{
-    const nf_object *flow = g->q->flow;
-    const size_t d = flow->total.dim_in, d_out = flow->total.dim_out;
-    nf_status status = NF_OK;
-    nf_real *gy = nfi_load_cotangent(&t->p, t->first, d_out, g->t, &status);
-    nf_real *ones = nfi_load_cotangent(&t->p, t->first, 1, NULL, &status);
-    nf_real *gx = nfi_load_tile(&t->p, t->first, d, NULL, &status);
-    if (status != NF_OK)
-        return status;
-    for (size_t s = 0; s < t->p.n; s++)
-        ones[s] = 1;
-    status = nf_flow_vjp(flow, NF_FORWARD, &t->p, t->x, t->y, t->saved, gy, ones, gx, &(nf_grad){.theta = NULL});
-    if (status == NF_OK)
-        nfi_unpack_left(&t->p, t->first, d, gx, g->z, d);
-    return status;
-}
-
-/* g->z [n x d] = the gradients of the samples that the flow has a result for. */
-static nf_status backward(group *g)
-{
-    const size_t d_out = g->q->flow->total.dim_out;
-    for (size_t j = 0; j < g->k; j++)
-        for (size_t c = 0; c < d_out; c++)
-            g->t[g->place[j] * d_out + c] = (nf_real)g->grad[j * d_out + c];
-    nf_status status = NF_OK;
-    for (size_t i = 0; i < g->n_tiles && status == NF_OK; i++) {
-        const nf_mark scratch = nf_arena_mark(&g->memory->scratch);
-        if (g->tiles[i].p.n)
-            status = backward_tile(g, &g->tiles[i]);
-        nf_arena_rewind(&g->memory->scratch, scratch);
-    }
-    return status;
-}
-
-/* ---- the callbacks ---- */
-
 /* A call of either callback. */
 typedef struct call {
     pulled *q;
@@ -193,8 +40,8 @@ typedef struct call {
     nf_status status;
 } call;
 
-/* The first sample of the group that the flow has no result for; n if there is none. */
-static size_t first_failed(const group *g)
+/* The first of the samples that the flow has no result for; n if there is none. */
+static size_t first_failed(const nfi_flow_tiles *g)
 {
     size_t i = 0;
     while (i < g->k && g->place[i] == i)
@@ -203,9 +50,9 @@ static size_t first_failed(const group *g)
 }
 
 /* Keeps why the first sample was rejected: by the target behind, or because the flow has no result there. */
-static void keep_reason(call *c, const group *g, size_t base, const nfi_reason *theirs)
+static void keep_reason(call *c, const nfi_flow_tiles *g, size_t base, const nfi_reason *theirs)
 {
-    const size_t failed = first_failed(g), d = g->q->flow->total.dim_in;
+    const size_t failed = first_failed(g), d = g->flow->total.dim_in;
     const bool said = theirs->text[0] && g->rejected[theirs->sample];
     if (c->why.text[0] || (failed == g->n && !said))
         return;
@@ -215,15 +62,15 @@ static void keep_reason(call *c, const group *g, size_t base, const nfi_reason *
         nfi_point_text(d, c->z + (base + failed) * d, "the flow has no finite result", c->why.text);
 }
 
-static nf_status density(call *c, group *g, size_t base)
+static nf_status density(call *c, nfi_flow_tiles *g, size_t base)
 {
-    const size_t d = g->q->flow->total.dim_in;
+    const size_t d = g->flow->total.dim_in;
     nfi_reason why = {.words = false};
     nf_status status = NF_OK;
     if (g->k)
-        status = nfi_target_ask(g->q->behind, &why, g->k, g->x, g->log_p, g->grad, g->rejected);
+        status = nfi_target_ask(c->q->behind, &why, g->k, g->x, g->log_p, g->grad, g->rejected);
     if (status == NF_OK && g->gradient)
-        status = backward(g);
+        status = nfi_flow_tiles_backward(g);
     if (status != NF_OK)
         return status;
     memset(c->rejected + base, 1, g->n); /* who is not left */
@@ -238,11 +85,11 @@ static nf_status density(call *c, group *g, size_t base)
     return NF_OK;
 }
 
-static nf_status outputs(call *c, group *g, size_t base)
+static nf_status outputs(call *c, nfi_flow_tiles *g, size_t base)
 {
-    const size_t width = nf_target_n_outputs(g->q->behind);
+    const size_t width = nf_target_n_outputs(c->q->behind);
     double *y = c->outputs + base * width;
-    const nf_status status = g->k ? nf_target_outputs(g->q->behind, g->k, g->x, y) : NF_OK;
+    const nf_status status = g->k ? nf_target_outputs(c->q->behind, g->k, g->x, y) : NF_OK;
     for (size_t i = g->n, j = g->k; i-- > 0 && status == NF_OK;) {
         const bool left = j && g->place[j - 1] == i;
         if (left)
@@ -253,7 +100,7 @@ static nf_status outputs(call *c, group *g, size_t base)
     return status;
 }
 
-/* An nfi_work_fn: the batch of a call, group by group. */
+/* An nfi_work_fn: the batch of a call, some tiles at a time. */
 static void work(void *user, size_t thread, size_t n_threads)
 {
     (void)thread, (void)n_threads;
@@ -273,9 +120,12 @@ static void work(void *user, size_t thread, size_t n_threads)
     for (size_t t = 0; t < tiling.n_tiles && c->status == NF_OK; t += together) {
         const size_t left = tiling.n_tiles - t;
         const nf_mark shared = nf_arena_mark(&spare->ws->shared);
-        group g = {
-            .q = q, .memory = spare->ws->thread, .gradient = c->grad, .n_tiles = left < together ? left : together};
-        c->status = forward(&g, &spare->ws->shared, &tiling, t, c->z);
+        nfi_flow_tiles g = {.model = q->model,
+                            .flow = q->flow,
+                            .memory = spare->ws->thread,
+                            .gradient = c->grad,
+                            .n_tiles = left < together ? left : together};
+        c->status = nfi_flow_tiles_forward(&g, &spare->ws->shared, &tiling, t, c->z);
         if (c->status == NF_OK)
             c->status = (c->outputs ? outputs : density)(c, &g, nfi_tile_first(&tiling, t));
         nf_arena_rewind(&spare->ws->shared, shared);

@@ -90,7 +90,7 @@ static nf_status init_by_net(const nf_object *o, const nf_noise *noise, const nf
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM);
+    nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM, NULL);
     if (nf_read_n_children(r) <= NFI_CONDITIONER)
         return nf_amortized_by_context(f);
     return nf_amortized(f, nfi_read_net(r, NFI_CONDITIONER, "an amortised flow"));
@@ -107,7 +107,7 @@ const nf_flow_type nfi_amortized_type = {
 
 static nf_flow *rebuild_by_net(nf_reader *r)
 {
-    nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM);
+    nf_flow *f = nfi_read_flow(r, NFI_TRANSFORM, NULL);
     return nf_context_net(f, nfi_read_net(r, NFI_CONDITIONER, "a flow with a context net"));
 }
 

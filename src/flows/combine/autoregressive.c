@@ -77,7 +77,7 @@ static nf_flow *rebuild_with_order(nf_reader *r, constructor *make)
     nf_flow *f = NULL;
     if (order && (!ordered || nf_read_integers(r, "order", dim, order) == NF_OK) &&
         nf_read_choice(r, "parallel", NFI_N_NAMES(directions), directions, &parallel) == NF_OK) {
-        nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM);
+        nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM, NULL);
         nf_net *net = nfi_read_net(r, NFI_CONDITIONER, "an autoregressive flow");
         if (net && ordered && nf_object_shape(nf_net_object(net))->dim_in != dim) {
             nf_error(NF_EFORMAT, "an order of %zu dimensions, but a net of %zu", dim,

@@ -25,7 +25,7 @@ static nf_flow *rebuild_with_mask(nf_reader *r, constructor *make)
         mask[i] = (unsigned char)numbers[i];
     }
     if (good) {
-        nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM);
+        nf_flow *transform = nfi_read_flow(r, NFI_TRANSFORM, NULL);
         f = make(dim, mask, transform, nfi_read_net(r, NFI_CONDITIONER, "a coupling"));
     }
     nfi_free(numbers);

@@ -38,7 +38,7 @@ static nf_status init(const nf_object *o, const nf_noise *noise, const nf_batch 
 
 static nf_flow *rebuild(nf_reader *r)
 {
-    return nf_invert(nfi_read_flow(r, 0));
+    return nf_invert(nfi_read_flow(r, 0, NULL));
 }
 
 const nf_flow_type nfi_invert_type = {

@@ -76,7 +76,7 @@ static nf_flow *rebuild(nf_reader *r)
     uint64_t first = 0;
     if (nf_read_integer(r, "first", &first) != NF_OK)
         return NULL;
-    return nf_on_context(nfi_read_flow(r, 0), nf_read_n_ctx(r), (size_t)first);
+    return nf_on_context(nfi_read_flow(r, 0, NULL), nf_read_n_ctx(r), (size_t)first);
 }
 
 const nf_flow_type nfi_on_context_type = {

@@ -148,7 +148,8 @@ static nf_status describe(const nf_object *o, nf_writer *w)
 static nf_flow *rebuild(nf_reader *r)
 {
     uint64_t pixels = 0;
-    return nf_read_integer(r, "pixels", &pixels) == NF_OK ? nf_pixelwise(nfi_read_flow(r, 0), (size_t)pixels) : NULL;
+    return nf_read_integer(r, "pixels", &pixels) == NF_OK ? nf_pixelwise(nfi_read_flow(r, 0, NULL), (size_t)pixels)
+                                                          : NULL;
 }
 
 const nf_flow_type nfi_pixelwise_type = {

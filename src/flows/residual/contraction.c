@@ -4,6 +4,7 @@
    two, and with how many terms, may be another matter in training than outside (nfi_log_det_method). */
 #include "flows/residual/contraction.h"
 #include "base/memory.h"
+#include "object/options.h"
 #include "object/parts.h"
 #include <math.h>
 #include <string.h>
@@ -180,17 +181,7 @@ static const nf_residual_flow_options defaults = {
 static const nf_option_table table =
     NF_OPTION_TABLE("nf_residual_flow", nf_residual_flow_options, options_of_type, &defaults);
 
-static nf_flow *rebuild(nf_reader *r)
-{
-    const nf_residual_flow_options *q = nf_options_read(r, &table);
-    nf_object *net = q ? nf_read_child(r, 0) : NULL;
-    if (q && !nfi_as_net(net)) {
-        nf_error(NF_EFORMAT, "part 0 of a residual flow is %s where a net is needed", net ? "no net" : "missing");
-        nf_object_free(net);
-        return NULL;
-    }
-    return q ? nf_residual_flow((nf_net *)net, q) : NULL;
-}
+NFI_REBUILD(flow, nf_residual_flow_options, nf_residual_flow(nfi_read_net(r, 0, "a residual flow"), q))
 
 const nf_flow_type nfi_residual_type = {
     .abi = sizeof(nf_flow_type),
