@@ -72,7 +72,7 @@ static void complete_sizes(flow_sizes *s, size_t n)
     if (s->family == FLOW_REALNVP_IMAGE)
         s->blocks = pick(s->blocks, 4);
     s->depth = pick(s->depth, s->family == FLOW_FFJORD || s->family == FLOW_MATCHING ? 3 : 2);
-    s->bins = pick(s->bins, 8);
+    s->bins = pick(s->bins, n < 20000 ? 8 : 16);
     s->box = s->box > 0 ? s->box : 5;
     s->dropout = pick_number(s->dropout, n < 5000 ? 0.3 : n < 20000 ? 0.2 : n < 200000 ? 0.1 : 0);
 }
