@@ -136,7 +136,7 @@ def main():
         rows = {}
         for kind in ('nsf', 'maf') if o.flow == 'both' else (o.flow,):
             dim = parts[0].shape[1]
-            same = ['--steps', o.steps, '--batch', o.batch, '--rate', o.rate, '--layers', o.layers, '--width', o.width,
+            same = ['--bins', 8, '--steps', o.steps, '--batch', o.batch, '--rate', o.rate, '--layers', o.layers, '--width', o.width,
                     '--validate-every', max(o.steps // o.validations, 1), '--weight-decay', 0, '--dropout', o.dropout,
                     *(['--flow', 'nsf-autoregressive', '--blocks', 2, '--box', 5] if kind == 'nsf' else
                       ['--flow', 'maf', '--depth', 2])]

@@ -36,7 +36,7 @@ static size_t n_named;
 static size_t n_seeds = 1, threads, family = NF_FAMILY_DEFAULT;
 static double steps = 1, rate = 1;
 static uint64_t first_seed = 1;
-static bool list, check, table, all;
+static bool list, check, table, all, all_rungs;
 static const cli_option options[] = {
     {"list", NULL, "lists the models and does nothing else", .flag = &list},
     {"check", NULL, "checks a model's gradient and measures what it costs, in place of a fit", .flag = &check},
@@ -44,6 +44,7 @@ static const cli_option options[] = {
     {"all", NULL, "with --table: and every other model", .flag = &all},
     {"family", FAMILIES "|all", "the ladder, one family alone, or all of these and how far each comes",
      .choice = &family},
+    {"all-rungs", NULL, "climb the whole ladder, also where a posterior is trusted before its end", .flag = &all_rungs},
     {"steps", "FACTOR", "times the steps of every fit", .number = &steps, .min = 1e-4, .max = 1e5},
     {"rate", "FACTOR", "times the rate of every fit", .number = &rate, .min = 1e-4, .max = 1e4},
     {"data", "DIR", "where the data are, by default $NFLOW_DATA", .text = &folder},
@@ -185,9 +186,13 @@ static void fit_seeds(js_file *j, nf_family by, family_row *row, bayes_tally *ta
 {
     for (size_t i = 0; i < n_seeds && !cli_interrupted; i++) {
         bayes_fit f;
-        const nf_status st = bayes_fit_try(
-            &f, row->model, folder,
-            &(nf_vi_options){.family = by, .seed = first_seed + i, .steps = steps, .rate = rate, .threads = threads});
+        const nf_status st = bayes_fit_try(&f, row->model, folder,
+                                           &(nf_vi_options){.family = by,
+                                                            .all_rungs = all_rungs,
+                                                            .seed = first_seed + i,
+                                                            .steps = steps,
+                                                            .rate = rate,
+                                                            .threads = threads});
         if (st != NF_ENOTFINITE || family != ALL_FAMILIES)
             cli_ok(st);
         if (!f.result.stopped) {

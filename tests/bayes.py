@@ -50,6 +50,8 @@ with tempfile.TemporaryDirectory() as tmp:
     assert '2 fits' in text and ' 0 ELBOs are above ln Z' in text, text
     text = bayes.succeeds('conjugate')
     assert 'verdict: trust' in text and 'beta.8' in text, text
+    [r], text = results(tmp, 'conjugate', '--all-rungs', '--steps', 0.02)
+    assert r['rungs'] == 3 and 'larger flow on a t: ELBO' in text, text
 
     # several models: a line each, in the list's order
     rows, text = results(tmp, 'conjugate', 'banana', '--steps', 0.01)
