@@ -7,73 +7,11 @@
 #include "fit/fitter.h"
 #include "vi/family.h"
 #include "vi/judge.h"
+#include "vi/rungs.h"
 #include "vi/start.h"
 #include <math.h>
 
 static const char who[] = "nf_vi";
-
-/* A rung: how its stage is made. */
-typedef struct step_up {
-    const char *name;
-    nf_family family;
-    bool t; /* the base is a t */
-    size_t layers, width, draws;
-    uint64_t steps;
-    double rate;
-} step_up;
-
-static const step_up ladder[] = {
-    {.name = "full-rank normal", .family = NF_FAMILY_FULL_RANK, .draws = 100, .steps = 1000, .rate = 0.02},
-    {.name = "flow on a t",
-     .family = NF_FAMILY_REALNVP,
-     .t = true,
-     .layers = 6,
-     .width = 16,
-     .draws = 100,
-     .steps = 2000,
-     .rate = 0.01},
-    {.name = "larger flow on a t",
-     .family = NF_FAMILY_REALNVP,
-     .t = true,
-     .layers = 10,
-     .width = 32,
-     .draws = 200,
-     .steps = 6000,
-     .rate = 0.005},
-};
-/* The same in many dimensions: what does not grow with their square. One scale that many effects have in common is
-   found by autoregressive nets, some of whose units see the first features alone; nets of couplings may miss it. */
-static const step_up ladder_of_many[] = {
-    {.name = "low-rank normal", .family = NF_FAMILY_LOW_RANK, .draws = 100, .steps = 1000, .rate = 0.02},
-    {.name = "IAF on a t",
-     .family = NF_FAMILY_IAF,
-     .t = true,
-     .layers = 2,
-     .width = 16,
-     .draws = 100,
-     .steps = 2000,
-     .rate = 0.01},
-    {.name = "larger IAF on a t",
-     .family = NF_FAMILY_IAF,
-     .t = true,
-     .layers = 4,
-     .width = 32,
-     .draws = 200,
-     .steps = 3000,
-     .rate = 0.005},
-};
-
-static const char *const names[] = {[NF_FAMILY_MEAN_FIELD] = "mean-field normal",
-                                    [NF_FAMILY_LOW_RANK] = "low-rank normal",
-                                    [NF_FAMILY_FULL_RANK] = "full-rank normal",
-                                    [NF_FAMILY_PLANAR] = "planar flow on a t",
-                                    [NF_FAMILY_RADIAL] = "radial flow on a t",
-                                    [NF_FAMILY_SYLVESTER] = "Sylvester flow on a t",
-                                    [NF_FAMILY_IAF] = "IAF on a t",
-                                    [NF_FAMILY_REALNVP] = "Real NVP on a t",
-                                    [NF_FAMILY_NSF] = "spline flow on a t",
-                                    [NF_FAMILY_FFJORD] = "FFJORD on a t",
-                                    [NF_FAMILY_RESIDUAL] = "residual flow on a t"};
 
 /* Everything on the way up. */
 typedef struct climb {
@@ -134,7 +72,7 @@ static double lighter(size_t d)
     return fmin(1, sqrt(100 / (double)d));
 }
 
-static nf_model *fit(climb *c, const step_up *s, nf_convergence *rule, nf_fit_report *report)
+static nf_model *fit(climb *c, const nfi_rung *s, nf_convergence *rule, nf_fit_report *report)
 {
     const nf_vi_options *o = c->o;
     const size_t d = nf_target_dim(c->t);
@@ -157,7 +95,7 @@ static nf_model *fit(climb *c, const step_up *s, nf_convergence *rule, nf_fit_re
 }
 
 /* The normal of a normal rung has the next rungs' coordinates. */
-static nf_status whiten_again(climb *c, const step_up *s, const nf_model *m)
+static nf_status whiten_again(climb *c, const nfi_rung *s, const nf_model *m)
 {
     if (!nfi_family_is_normal(s->family))
         return NF_OK;
@@ -170,7 +108,7 @@ static nf_status whiten_again(climb *c, const step_up *s, const nf_model *m)
 }
 
 /* Fits and judges; the rung's quality is written. What is found is kept if it is the best so far. */
-static nf_status fit_and_judge(climb *c, const step_up *s, nf_rung *rung)
+static nf_status fit_and_judge(climb *c, const nfi_rung *s, nf_rung *rung)
 {
     nf_fit_report report = {0};
     nf_posterior_draws draws = {0};
@@ -200,7 +138,7 @@ static nf_status fit_and_judge(climb *c, const step_up *s, nf_rung *rung)
 }
 
 /* A rung whose fit found no finite numbers is one that cannot be trusted: the climb goes on. */
-static nf_status climb_rung(climb *c, const step_up *s)
+static nf_status climb_rung(climb *c, const nfi_rung *s)
 {
     nf_vi_result *r = c->r;
     nf_rung *rung = r->rung + r->n_rungs;
@@ -226,16 +164,11 @@ static nf_status climb_rung(climb *c, const step_up *s)
 static nf_status climb_all(climb *c)
 {
     const nf_vi_options *o = c->o;
-    const size_t all = sizeof ladder / sizeof *ladder;
-    const bool full = !c->start.path[c->start.best].diagonal, normal = nfi_family_is_normal(o->family);
-    const nf_family like = o->flow && !normal ? NF_FAMILY_REALNVP : o->family;
-    const step_up own = {.name = names[o->family],
-                         .family = o->family,
-                         .t = !normal,
-                         .steps = nfi_family_steps(like),
-                         .rate = nfi_family_rate(like)};
-    for (size_t k = 0; k < (o->family ? 1 : all) && (!o->rungs || k < o->rungs) && !c->r->stopped; k++) {
-        const step_up *s = o->family ? &own : (full ? ladder : ladder_of_many) + k;
+    const bool full = !c->start.path[c->start.best].diagonal;
+    const nfi_rung own = nfi_rung_of_family(o->family, o->flow != NULL);
+    const size_t most = o->family ? 1 : NFI_RUNGS;
+    for (size_t k = 0; k < most && (!o->rungs || k < o->rungs) && !c->r->stopped; k++) {
+        const nfi_rung *s = o->family ? &own : nfi_rung_of_ladder(k, full);
         const nf_status st = climb_rung(c, s);
         if (st)
             return st;
