@@ -74,7 +74,7 @@ static void complete_sizes(flow_sizes *s, size_t n)
     s->depth = pick(s->depth, s->family == FLOW_FFJORD || s->family == FLOW_MATCHING ? 3 : 2);
     s->bins = pick(s->bins, n < 20000 ? 8 : 16);
     s->box = s->box > 0 ? s->box : 5;
-    s->dropout = pick_number(s->dropout, n < 5000 ? 0.3 : n < 20000 ? 0.2 : n < 200000 ? 0.1 : 0);
+    s->dropout = pick_number(s->dropout, n < 5000 ? 0.3 : n < 20000 ? 0.2 : n < 60000 ? 0.15 : n < 200000 ? 0.1 : 0);
 }
 
 /* Once an epoch, 40 times a fit at least, but never so often that validation, which costs a third of a step for each of
@@ -93,7 +93,7 @@ void plan_complete(plan *p, size_t n, size_t n_valid)
         p->batch = n;
     const double epoch = ceil((double)n / (double)p->batch);
     if (!p->steps)
-        p->steps = (uint64_t)fmin(fmax(epoch * 100, 4000), 20000);
+        p->steps = (uint64_t)fmin(fmax(epoch * (n < 20000 ? 100 : 140), 4000), 20000);
     p->warm_up = p->steps / 50 < 200 ? p->steps / 50 : 200;
     if (!p->validate_every)
         p->validate_every = validation_interval(p, epoch, n_valid);
