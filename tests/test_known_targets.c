@@ -70,15 +70,20 @@ static void is_no_bound_broken(const known *k, const char *of, const nf_quality 
               of, q->elbo, q->elbo_error, log_z);
 }
 
+/* A tenth of the steps will do under sanitizers, after which the bounds alone hold. */
 static void climb(const known *k, const nf_target *t, double log_z)
 {
-    const double error = rounding(t, log_z);
+    const double error = rounding(t, log_z), steps = NFLOW_THIN ? 0.1 * k->steps : k->steps;
     nf_vi_result r;
-    cr_assert_eq(nf_vi(t, &(nf_vi_options){.seed = 1, .rungs = k->rungs, .steps = k->steps, .threads = 1}, &r), NF_OK,
+    cr_assert_eq(nf_vi(t, &(nf_vi_options){.seed = 1, .rungs = k->rungs, .steps = steps, .threads = 1}, &r), NF_OK,
                  "%s", nf_error_message());
     const nf_quality *q = &r.quality;
     for (size_t j = 0; j < r.n_rungs; j++)
         is_no_bound_broken(k, r.rung[j].name, &r.rung[j].quality, log_z, error);
+    if (NFLOW_THIN) {
+        nf_vi_result_free(&r);
+        return;
+    }
     cr_expect(q->elbo > log_z + k->least - 3 * q->elbo_error - error, "%s: %.6f", k->name, q->elbo - log_z);
     cr_expect(fabs(q->log_z - log_z) < k->near + error, "%s: %.6f", k->name, q->log_z - log_z);
     cr_expect(q->verdict <= k->verdict, "%s: %s: %s", k->name, nf_verdict_text(q->verdict), q->why);
