@@ -53,9 +53,9 @@ static size_t width_of(flow_family f, size_t n, size_t dim)
         return 32;
     if (f == FLOW_FFJORD || f == FLOW_RESIDUAL)
         return n < 2000 ? 32 : 64;
-    const size_t width = n < 300    ? 32
-                         : n < 5000 ? 128
-                                    : 256; /* wide nets with strong decay do better than narrow ones */
+    /* Wide nets with strong decay do better than narrow ones; it is strong with many columns. */
+    const bool wide = n >= 5000 || (n >= 1000 && dim >= 32);
+    const size_t width = n < 300 ? 32 : wide ? 256 : 128;
     const bool masked = f == FLOW_MADE || f == FLOW_MAF || f == FLOW_IAF || f == FLOW_NSF_AUTOREGRESSIVE;
     return masked && width < dim ? dim : width; /* masked nets have a unit of each degree at least */
 }
